@@ -1,0 +1,69 @@
+"""A schema of the contract, compiled: does a document fit, and if not, where and by which rule?
+
+jsonschema-rs decides. What OpenAPI 3.0 says otherwise than JSON Schema (`nullable`, `readOnly`,
+`writeOnly`) is translated before compiling.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, Literal
+
+import jsonschema_rs
+
+from .errors import Misfit
+
+Direction = Literal["request", "answer"]
+
+MAX_MISFITS = 20  # enough to mend a document by; thousands of bad items need not all be told
+
+
+class Schema:
+    """One compiled schema. `components` are the contract's, translated by `json_schema` already."""
+
+    def __init__(self, schema: dict[str, Any], components: dict[str, Any], direction: Direction):
+        root = {"allOf": [json_schema(schema, direction)], "components": {"schemas": components}}
+        # `format` only annotates: Ecwid's data holds e-mails that no strict reader would take.
+        self._validator = jsonschema_rs.Draft4Validator(root, validate_formats=False)
+
+    def fits(self, document: object) -> bool:
+        return self._validator.is_valid(document)
+
+    def misfits(self, document: object) -> list[Misfit]:
+        """The places that do not fit, the first 20 of them. None holds a value."""
+        misfits: list[Misfit] = []
+        for error in islice(self._validator.iter_errors(document), MAX_MISFITS):
+            path = list(error.instance_path)
+            if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
+                path.append(error.kind.property)  # what is missing: a name of the contract's
+            misfits.append(Misfit(_pointer(path), error.kind.name))
+        return misfits
+
+
+def json_schema(schema: Any, direction: Direction) -> Any:
+    """An OpenAPI 3.0 schema, or anything that holds some, as JSON Schema draft 4.
+
+    `nullable` becomes a type; a `readOnly` member of a request and a `writeOnly` member of an
+    answer become members that nothing fits, and are not required.
+    """
+    if isinstance(schema, list):
+        return [json_schema(item, direction) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    translated = {key: json_schema(value, direction) for key, value in schema.items()}
+    if schema.get("nullable") is True and "type" in schema:
+        translated["type"] = [schema["type"], "null"]
+    hidden = "readOnly" if direction == "request" else "writeOnly"
+    members = schema.get("properties")
+    if isinstance(members, dict):
+        names = [name for name, member in members.items() if member.get(hidden) is True]
+        translated["properties"].update({name: {"not": {}} for name in names})
+        required = [name for name in schema.get("required", []) if name not in names]
+        translated.pop("required", None)
+        if required:
+            translated["required"] = required
+    return translated
+
+
+def _pointer(path: list[str | int]) -> str:
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)

@@ -1,0 +1,209 @@
+"""Settings: read once from a Flask config (or any mapping), every fault told at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+API_URL = "https://app.ecwid.com/api/v3"
+SANDBOX_ON = "on"
+
+# Part of the public surface, but served by a later version. A setting that looks honoured and is
+# not would be worse than a refusal to start: keys protect the store, a budget protects the token.
+_NOT_YET = ("ECWID_API_KEYS", "ECWID_REDIS_URL", "ECWID_CALLS_PER_MINUTE")
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+class SettingsError(ValueError):
+    """Settings that cannot work. `faults` has a line for each, by key name, without the value."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(faults))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one store needs to be served.
+
+    Each field is the config key `ECWID_<FIELD>`. Units are in the names: `_s` is seconds.
+
+    Raises:
+        SettingsError: a field is missing or out of its range.
+    """
+
+    store_id: str = ""
+    token: str = field(default="", repr=False)
+    sandbox: str = ""  # "" is off, "on" a private file, anything else the path of the SQLite file
+    api_url: str = API_URL
+    auth: str = "keys"
+    connect_timeout_s: float = 3.0
+    read_timeout_s: float = 10.0
+    deadline_s: float = 20.0
+    max_body_bytes: int = 262_144
+    proxy_url: str = field(default="", repr=False)
+    ca_bundle: str = ""
+    ui: bool = True
+
+    def __post_init__(self) -> None:
+        if faults := _faults(vars(self)):
+            raise SettingsError([f"ECWID_{name.upper()} {fault}" for name, fault in faults.items()])
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], prefix: str = "") -> Settings:
+        """Settings for a store that is to be served, from the keys `<prefix>ECWID_*`.
+
+        Values may be strings, as the environment has them, or Python values. Other keys are left
+        alone: a host has settings of its own.
+
+        Raises:
+            SettingsError: every fault there is, by key name.
+        """
+        values: dict[str, Any] = {spec.name: spec.default for spec in fields(cls)}
+        unreadable: dict[str, str] = {}
+        for name, (read, kind) in _READERS.items():
+            raw = config.get(f"{prefix}ECWID_{name.upper()}")
+            if raw is None:
+                continue
+            try:
+                values[name] = read(raw)
+            except (TypeError, ValueError):
+                unreadable[name] = f"is not {kind}"
+        faults = {**_faults(values), **_serving_faults(values), **unreadable}
+        lines = [f"{prefix}ECWID_{name.upper()} {fault}" for name, fault in faults.items()]
+        lines += [
+            f"{prefix}{key} is not supported by this version"
+            for key in _NOT_YET
+            if config.get(prefix + key) not in (None, "")
+        ]
+        if lines:
+            raise SettingsError(lines)
+        return cls(**values)
+
+
+def _faults(values: Mapping[str, Any]) -> dict[str, str]:
+    """What cannot work, as field -> fault."""
+    faults: dict[str, str] = {}
+    if values["sandbox"]:
+        if values["sandbox"] != SANDBOX_ON and not os.path.isabs(values["sandbox"]):
+            faults["sandbox"] = "is neither on, off nor the absolute path of a file"
+    else:
+        if not re.fullmatch(r"[0-9]{1,20}", values["store_id"]):
+            faults["store_id"] = "is missing, or not decimal digits"
+        if not re.fullmatch(r"[!-~]{1,512}", values["token"]):
+            faults["token"] = "is missing, or not visible ASCII characters"
+    if fault := _url_fault(values["api_url"]):
+        faults["api_url"] = fault
+    if values["proxy_url"] and urlsplit(values["proxy_url"]).scheme not in ("http", "https"):
+        faults["proxy_url"] = "is not an http or https URL"
+    if values["ca_bundle"] and not os.path.exists(values["ca_bundle"]):
+        faults["ca_bundle"] = "names no file"
+    if values["auth"] not in ("keys", "none"):
+        faults["auth"] = "is neither keys nor none"
+    for name in ("connect_timeout_s", "read_timeout_s", "deadline_s"):
+        if not (math.isfinite(values[name]) and 0 < values[name] <= 600):
+            faults[name] = "is not a number of seconds above 0, up to 600"
+    if values["max_body_bytes"] < 1:
+        faults["max_body_bytes"] = "is not a number of bytes above 0"
+    return faults
+
+
+def _serving_faults(values: Mapping[str, Any]) -> dict[str, str]:
+    """What must not be served: a real store that nobody has said is open to everybody."""
+    if values["sandbox"] or values["auth"] != "keys":
+        return {}
+    return {
+        "auth": "must be none to serve a real store, and then anybody may call it: "
+        "this version knows no API keys yet"
+    }
+
+
+def _url_fault(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError:
+        return "is not a URL"
+    if parts.scheme not in ("http", "https") or not host:
+        return "is not an http or https URL"
+    if parts.username is not None or parts.query or parts.fragment or url[-1] in "?#":
+        return "holds credentials, a query or a fragment"
+    if parts.scheme == "http" and not _is_loopback(host):
+        return "is plain http to another host than this one: the token would travel in the clear"
+    return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise TypeError
+    return raw.strip()
+
+
+def _digits(raw: object) -> str:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return str(raw)
+    return _text(raw)
+
+
+def _url(raw: object) -> str:
+    return _text(raw).rstrip("/")
+
+
+def _switch(raw: object) -> bool:
+    word = str(raw).strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError
+    return word in _TRUE
+
+
+def _sandbox(raw: object) -> str:
+    if isinstance(raw, os.PathLike):
+        return str(os.fspath(raw))
+    word = str(raw).strip()
+    if word.lower() in _FALSE:
+        return ""
+    return SANDBOX_ON if word.lower() in _TRUE else word
+
+
+def _seconds(raw: object) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, (str, int, float)):
+        raise TypeError
+    return float(raw)
+
+
+def _whole(raw: object) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, (str, int)):
+        raise TypeError
+    return int(raw)
+
+
+_READERS: dict[str, tuple[Callable[[object], Any], str]] = {
+    "store_id": (_digits, "text"),
+    "token": (_text, "text"),
+    "sandbox": (_sandbox, "on, off or a path"),
+    "api_url": (_url, "text"),
+    "auth": (_text, "text"),
+    "connect_timeout_s": (_seconds, "a number"),
+    "read_timeout_s": (_seconds, "a number"),
+    "deadline_s": (_seconds, "a number"),
+    "max_body_bytes": (_whole, "a whole number"),
+    "proxy_url": (_text, "text"),
+    "ca_bundle": (_text, "text"),
+    "ui": (_switch, "on or off"),
+}
