@@ -1,0 +1,142 @@
+"""EcwidClient: the five calls on a store's customers, usable without Flask.
+
+The middle is pure (calls.py): `build_call` makes a call of its arguments, `read_reply` makes a
+value or an error of a reply; what is between them is the transport's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .calls import Call, build_call, read_reply
+from .errors import BadReply, CustomerNotFound, Rejected, ServiceRefused
+from .settings import Settings
+from .transport import Transport
+
+PAGE_SIZE = 100  # Ecwid's maximum. Its default is 10 or 100, by which document one reads: send it
+
+
+class EcwidClient:
+    """One store's customers, over Ecwid's REST API.
+
+    Every method raises an `EcwidError` when it fails; `errors.py` draws the tree. The values are
+    Ecwid's own: parsed JSON, as it came.
+    """
+
+    def __init__(self, settings: Settings, transport: Transport | None = None) -> None:
+        self._transport = transport or Transport(settings)
+
+    def list_customers(self, **filters: Any) -> dict[str, Any]:
+        """A page: `total`, `count`, `offset`, `limit`, `items`.
+
+        The filters are Ecwid's query parameters (https://api-docs.ecwid.com/reference/search-customers);
+        one that is None is left out.
+        """
+        query = {"offset": 0, "limit": PAGE_SIZE, **filters}
+        page = self._answered(build_call("list_customers", query=query))
+        # A store that takes a selection of fields literally leaves these out; we know them anyway.
+        if isinstance(items := page.get("items"), list):
+            page.setdefault("count", len(items))
+        page.setdefault("offset", query["offset"])
+        page.setdefault("limit", query["limit"])
+        return page
+
+    def get_customer(
+        self,
+        customer_id: int,
+        *,
+        responseFields: str | None = None,  # noqa: N803  # Ecwid's name for it
+    ) -> dict[str, Any]:
+        """A customer, with its `id`. https://api-docs.ecwid.com/reference/get-customer
+
+        Raises:
+            CustomerNotFound: the store has none with this id.
+        """
+        query = {"responseFields": responseFields}
+        return self._answered(build_call("get_customer", customer_id, query=query))
+
+    def add_customer(self, customer: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a customer: `{"id": int}`. https://api-docs.ecwid.com/reference/create-customer
+
+        Raises:
+            EmailTaken: another customer already has this e-mail.
+        """
+        return self._answered(build_call("add_customer", body=customer))
+
+    def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change what is named: `{"updateCount": int}`.
+        https://api-docs.ecwid.com/reference/update-customer
+
+        Raises:
+            CustomerNotFound: the store has none with this id.
+            EmailTaken: another customer already has the new e-mail.
+        """
+        return self._answered(build_call("update_customer", customer_id, body=changes))
+
+    def delete_customer(self, customer_id: int) -> dict[str, Any]:
+        """Delete a customer: `{"deleteCount": int}`.
+        https://api-docs.ecwid.com/reference/delete-customer
+
+        Raises:
+            CustomerNotFound: the store has none with this id.
+        """
+        return self._answered(build_call("delete_customer", customer_id))
+
+    def iter_customers(self, **filters: Any) -> Iterator[dict[str, Any]]:
+        """Every customer that matches, page by page, each id once.
+
+        Ends with an empty page: `total` has been seen to exceed what there is, and a page to be
+        short of `limit` in the middle. Sorted by registration unless `sortBy` says otherwise.
+        """
+        seen: set[int] = set()
+        offset = int(filters.pop("offset", 0))
+        filters = {"sortBy": "REGISTERED_DATE_ASC", **filters}
+        while True:
+            customers = _customers(self.list_customers(offset=offset, **filters))
+            if not customers:
+                return
+            offset += len(customers)
+            for customer in customers:
+                if customer["id"] not in seen:
+                    seen.add(customer["id"])
+                    yield customer
+
+    def granted_scopes(self) -> dict[str, bool]:
+        """Which of the customers' scopes the token has; changes nothing in the store.
+
+        Ecwid has no call that tells them. It refuses a call without its scope (403) before it reads
+        the body, so a write whose body is no JSON is told apart, and can do nothing.
+
+        Raises:
+            EcwidError: the store does not answer, or refuses the token as such.
+        """
+        probes = {
+            "read_customers": build_call("list_customers", query={"limit": 1}),
+            "create_customers": Call("add_customer", "POST", "/customers", body=b"{"),
+            "update_customers": Call("update_customer", "PUT", "/customers/0", body=b"{"),
+        }
+        return {scope: self._permitted(call) for scope, call in probes.items()}
+
+    def _permitted(self, call: Call) -> bool:
+        try:
+            self._answered(call)
+        except ServiceRefused as exc:
+            if exc.ecwid_code == "INSUFFICIENT_APP_SCOPE":
+                return False
+            raise
+        except (Rejected, CustomerNotFound):
+            pass  # it was let in
+        return True
+
+    def _answered(self, call: Call) -> dict[str, Any]:
+        return read_reply(call.operation, self._transport.send(call))
+
+
+def _customers(page: dict[str, Any]) -> list[dict[str, Any]]:
+    items = page.get("items")
+    if not isinstance(items, list) or not all(
+        isinstance(item, dict) and "id" in item for item in items
+    ):
+        raise BadReply("Ecwid's page is not a list of customers with ids.")
+    return items

@@ -1,0 +1,169 @@
+"""Bytes out and in through `requests`: connection pool, timeouts, deadline, size cap.
+
+`requests` as a transport, not as a session: no cookies, no redirects, no `.netrc`, no proxies from
+the environment. This is the seam: what is sent again, and when, is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import requests
+import urllib3.exceptions
+from requests.adapters import BaseAdapter
+
+from . import deadline
+from .calls import Call, Reply
+from .errors import (
+    BadReply,
+    ConnectionLost,
+    DeadlineExceeded,
+    EcwidError,
+    NoReply,
+    TlsFailed,
+    Unreachable,
+)
+from .settings import Settings
+
+MAX_REPLY_BYTES = 8 * 1024 * 1024  # decoded; a page of 100 customers is about 176 kB
+_CHUNK_BYTES = 65_536
+_POOL_SIZE = 32  # connections kept, one for each thread of a gunicorn worker as shipped
+
+
+class Transport:
+    """Sends calls to one store. Safe to share between threads; opens nothing before the first call.
+
+    `make_adapter` is what stands between a prepared request and its response; the sandbox puts
+    itself there.
+    """
+
+    def __init__(
+        self, settings: Settings, make_adapter: Callable[[], BaseAdapter] | None = None
+    ) -> None:
+        self._settings = settings
+        self._make_adapter = make_adapter or _http_adapter
+        self._adapter: BaseAdapter | None = None
+        self._process = 0
+        self._lock = threading.Lock()
+        self._url = f"{settings.api_url}/{settings.store_id}"
+        self._headers = {
+            "Authorization": f"Bearer {settings.token}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": f"flask-ecwid/{version('flask-ecwid')}",
+        }
+
+    def send(self, call: Call) -> Reply:
+        """Send a call and receive its reply, whatever its status, within the deadline.
+
+        Raises:
+            NotSent: no byte of the call reached Ecwid.
+            NoReply: it may have, and no complete reply came back.
+        """
+        request = self._prepared(call)
+        failure: EcwidError
+        with deadline.until(time.monotonic() + self._settings.deadline_s):
+            try:
+                return self._exchange(request)
+            except NoReply as exc:
+                failure = exc
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+                failure = _named(exc)
+        # Raised out here, so that it does not carry the library's error along as its context: that
+        # one holds the URL with its query.
+        raise failure
+
+    def _prepared(self, call: Call) -> requests.PreparedRequest:
+        headers = dict(self._headers)
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        request = requests.Request(
+            call.method, self._url + call.path, headers, data=call.body, params=call.query
+        )
+        return request.prepare()
+
+    def _exchange(self, request: requests.PreparedRequest) -> Reply:
+        settings = self._settings
+        proxies = {"http": settings.proxy_url, "https": settings.proxy_url}
+        response = self._process_adapter().send(
+            request,
+            stream=True,
+            timeout=(min(settings.connect_timeout_s, deadline.left()), settings.read_timeout_s),
+            verify=settings.ca_bundle or True,
+            proxies=proxies if settings.proxy_url else {},
+        )
+        try:
+            body = _received(response.raw)
+        finally:
+            response.raw.close()
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status_code, headers, body)
+
+    def _process_adapter(self) -> BaseAdapter:
+        """This process's own: it must not share sockets with the process it was forked from."""
+        if self._process != os.getpid():
+            with self._lock:
+                if self._process != os.getpid():
+                    self._adapter = self._make_adapter()
+                    self._process = os.getpid()
+        assert self._adapter is not None
+        return self._adapter
+
+
+class _NotOurs(logging.Filter):
+    """urllib3 logs each URL at DEBUG, and our queries may hold a name: drops those of our calls."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not deadline.is_set()
+
+
+_NOT_OURS = _NotOurs()
+
+
+def _http_adapter() -> BaseAdapter:
+    for name in ("urllib3.connectionpool", "urllib3.util.retry"):
+        logging.getLogger(name).addFilter(_NOT_OURS)
+    return deadline.DeadlineAdapter(pool_connections=1, pool_maxsize=_POOL_SIZE, max_retries=0)
+
+
+def _received(raw: Any) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in raw.stream(_CHUNK_BYTES, decode_content=True):
+        size += len(chunk)
+        if size > MAX_REPLY_BYTES:
+            raise BadReply("Ecwid's answer is larger than any good one.")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _named(exc: Exception) -> EcwidError:
+    """The library's error as ours. Whatever is not known to be `NotSent` may have been sent."""
+    chain = list(_causes(exc))
+    if _has(chain, urllib3.exceptions.SSLError):
+        return TlsFailed()
+    if _has(chain, urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError):
+        return Unreachable()
+    if _has(chain, urllib3.exceptions.ReadTimeoutError, TimeoutError):
+        return DeadlineExceeded()
+    if _has(chain, urllib3.exceptions.DecodeError):
+        return BadReply("Ecwid's answer cannot be decompressed.")
+    return ConnectionLost()
+
+
+def _causes(exc: BaseException) -> Any:
+    """An error and those it wraps: `requests` and urllib3 hand them on in `args` and `reason`."""
+    yield exc
+    for inner in (getattr(exc, "reason", None), *exc.args):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+
+
+def _has(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
+    return any(isinstance(exc, kinds) for exc in chain)
