@@ -1,0 +1,334 @@
+"""A customer's document: what a body may set of it, what Ecwid adds, what a caller asks for.
+
+Pure: documents in, documents out.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from typing import Any
+
+Document = dict[str, Any]
+Selection = dict[str, "Selection"]  # an empty selection is the whole member
+
+
+class WrongParameter(ValueError):
+    """A parameter or a body that Ecwid answers with 400. Says which one, never its value."""
+
+
+GROUPS = {0: "General", 9367001: "VIP", 2595001: "Platinum 228", 12345: "Extra Gold"}
+COUNTRIES = {
+    "US": "United States",
+    "CA": "Canada",
+    "MX": "Mexico",
+    "GB": "United Kingdom",
+    "DE": "Germany",
+    "FR": "France",
+    "ES": "Spain",
+    "IT": "Italy",
+    "GE": "Georgia",
+    "BR": "Brazil",
+}
+STATES = {
+    ("US", "CA"): "California",
+    ("US", "IL"): "Illinois",
+    ("US", "MO"): "Missouri",
+    ("US", "NY"): "New York",
+    ("CA", "QC"): "Quebec",
+    ("MX", "JAL"): "Jalisco",
+    ("DE", "BY"): "Bavaria",
+    ("ES", "M"): "Madrid",
+    ("IT", "MI"): "Milano",
+    ("GE", "TB"): "Tbilisi",
+    ("BR", "SP"): "São Paulo",
+}
+
+# What a body may set, by D26, R24 and J, each with its type, in the order of D26's example; J's
+# members, which it lacks, come last.
+_SHOWN = None  # what no body can set; countryName is in D26's table of writes, without an effect
+_PERSON = {
+    "name": str,
+    "firstName": _SHOWN,
+    "lastName": _SHOWN,
+    "companyName": str,
+    "street": str,
+    "city": str,
+    "countryCode": str,
+    "countryName": _SHOWN,
+    "postalCode": str,
+    "stateOrProvinceCode": str,
+    "stateOrProvinceName": _SHOWN,
+    "phone": str,
+}
+_ADDRESS = {
+    "id": int,
+    **_PERSON,
+    "note": str,
+    "createdDate": _SHOWN,
+    "defaultAddress": bool,
+    "orderBy": int,
+}
+_CONTACT = {
+    "id": _SHOWN,
+    "contact": str,
+    "handle": str,
+    "note": str,
+    "type": re.compile(
+        "EMAIL|PHONE|FACEBOOK|INSTAGRAM|TWITTER|YOUTUBE|TIKTOK|PINTEREST|VK|FB_MESSENGER|WHATSAPP"
+        "|TELEGRAM|VIBER|URL|OTHER"
+    ),
+    "default": bool,
+    "orderBy": int,  # D26 says boolean, and has an integer in every sample
+    "timestamp": _SHOWN,
+}
+_CUSTOMER = {
+    "name": _SHOWN,
+    "email": str,
+    "registered": _SHOWN,
+    "updated": _SHOWN,
+    "totalOrderCount": _SHOWN,
+    "customerGroupId": int,
+    "customerGroupName": _SHOWN,
+    "billingPerson": _PERSON,
+    "shippingAddresses": [_ADDRESS],
+    "contacts": [_CONTACT],
+    "taxExempt": bool,
+    "taxId": str,
+    "taxIdValid": bool,
+    "b2b_b2c": re.compile("b2b|b2c"),
+    "fiscalCode": str,
+    "electronicInvoicePecEmail": str,
+    "electronicInvoiceSdiCode": str,
+    "acceptMarketing": bool,
+    "lang": str,
+    "stats": _SHOWN,
+    "privateAdminNotes": str,
+    "favorites": _SHOWN,
+    "extrafields": [{"key": str, "title": str, "value": str, "type": str}],
+}
+_WRITE_ONLY = {"password": str, "primaryPhone": str}
+
+
+def writable(body: Any) -> Document:
+    """What parsed JSON may set: unknown and read-only members are dropped (F), null counts as
+    not given (J).
+
+    That drops `name` and `customerGroupName`, though D26's example sends them.
+
+    Raises:
+        WrongParameter: it is no object, or a member is of the wrong type or missing.
+    """
+    given: Document = _read(body, {**_CUSTOMER, **_WRITE_ONLY}, "Customer")
+    if given.get("email") == "":
+        raise WrongParameter("Field Customer.email is empty")
+    for contact in given.get("contacts", ()):
+        for name in ("contact", "type"):
+            if not contact.get(name):
+                raise WrongParameter(f"Field Contact.{name} is absent")
+    return given
+
+
+def _read(value: Any, kind: Any, field: str) -> Any:
+    if isinstance(kind, dict):
+        if isinstance(value, dict):
+            return {
+                name: _read(value[name], kind[name], f"{field}.{name}")
+                for name in kind
+                if kind[name] is not _SHOWN and value.get(name) is not None
+            }
+    elif isinstance(kind, list):
+        if isinstance(value, list):
+            return [_read(item, kind[0], field) for item in value]
+    elif isinstance(kind, re.Pattern):
+        if isinstance(value, str) and kind.fullmatch(value):
+            return value
+        raise WrongParameter(f"Wrong {field} value: expected one of {kind.pattern}")
+    elif type(value) is kind and (kind is not int or 0 <= value < 2**63):
+        return value
+    raise WrongParameter(f"Wrong JSON format: field {field} is of a wrong type or out of range")
+
+
+def new_customer(given: Document, now: float) -> Document:
+    """What a store shows of a customer created from `given` (D26), but for the ids.
+
+    Raises:
+        WrongParameter: there is no e-mail.
+    """
+    if "email" not in given:
+        raise WrongParameter("Field Customer.email is absent")
+    email = {"contact": given["email"], "type": "EMAIL"}
+    contacts = given.get("contacts", [])
+    if not any(email.items() <= contact.items() for contact in contacts):
+        contacts = [*contacts, email]
+    return _derived(
+        {
+            "registered": stamp(now),
+            "updated": stamp(now),
+            "totalOrderCount": 0,
+            "customerGroupId": 0,
+            "taxExempt": False,
+            "taxId": "",
+            "taxIdValid": True,
+            "b2b_b2c": "b2c",
+            "fiscalCode": "",
+            "electronicInvoicePecEmail": "",
+            "electronicInvoiceSdiCode": "",
+            "stats": {"numberOfOrders": 0, "salesValue": 0, "averageOrderValue": 0},
+            "privateAdminNotes": "",
+            "favorites": [],
+            **given,
+            "shippingAddresses": _addresses(given.get("shippingAddresses", []), [], now),
+            "contacts": _contacts(contacts, now),
+        }
+    )
+
+
+def changed_customer(customer: Document, changes: Document, now: float) -> Document:
+    """`customer` after an update: billingPerson is merged (F), lists are replaced whole (D26).
+
+    New addresses and contacts have no id yet.
+    """
+    changed = {**customer, **changes, "updated": stamp(now)}
+    if "billingPerson" in changes:
+        person = changes["billingPerson"]
+        changed["billingPerson"] = {**customer.get("billingPerson", {}), **person}
+        if "name" in person:  # else a guest's name stays
+            changed.pop("name", None)
+    if "shippingAddresses" in changes:
+        known = customer.get("shippingAddresses", [])
+        changed["shippingAddresses"] = _addresses(changes["shippingAddresses"], known, now)
+    if "contacts" in changes:
+        changed["contacts"] = _contacts(changes["contacts"], now)
+    return _derived(changed)
+
+
+def stamp(moment: float) -> str:
+    """UNIX seconds as Ecwid writes them in a body: `2021-12-21 06:05:58 +0000`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(moment))
+
+
+def _addresses(given: list[Document], known: list[Document], now: float) -> list[Document]:
+    """One whose id the customer has is merged into that address; any other is a new one (J, I)."""
+    left = {address["id"]: address for address in known}
+    return [
+        {**left.pop(address["id"]), **address}
+        if address.get("id") in left
+        else {**address, "id": None, "createdDate": stamp(now)}
+        for address in given
+    ]
+
+
+def _contacts(given: list[Document], now: float) -> list[Document]:
+    """All of them new. Each type has one default: the first that says so, else the first."""
+    defaults: dict[str, Document] = {}
+    for contact in given:
+        first = defaults.setdefault(contact["type"], contact)
+        if contact.get("default") and not first.get("default"):
+            defaults[contact["type"]] = contact
+    return [
+        {
+            "id": None,
+            "orderBy": position,
+            **contact,
+            "default": contact is defaults[contact["type"]],
+            "timestamp": stamp(now),
+        }
+        for position, contact in enumerate(given)
+    ]
+
+
+def _derived(document: Document) -> Document:
+    """With what follows from the rest, without what is never shown, in Ecwid's order.
+
+    A name without billingPerson.name is a guest's and stays. A group without a name has its id.
+    """
+    document = {k: v for k, v in document.items() if k != "customerGroupName"}
+    if document.get("lang") == "":
+        del document["lang"]
+    if person := _person(document.pop("billingPerson", {})):
+        document["billingPerson"] = person
+        if "name" in person:
+            document["name"] = person["name"]
+    if "shippingAddresses" in document:
+        document["shippingAddresses"] = [_placed(a) for a in document["shippingAddresses"]]
+    if "contacts" in document:
+        document["contacts"] = [_ordered(c, _CONTACT) for c in document["contacts"]]
+    if document["customerGroupId"] in GROUPS:
+        document["customerGroupName"] = GROUPS[document["customerGroupId"]]
+    return _ordered(document, _CUSTOMER)
+
+
+def _person(person: Document) -> Document:
+    """Empty texts are left out; a name of one word has no first and last (D26, the seed)."""
+    person = {k: v for k, v in person.items() if v != "" and k not in ("firstName", "lastName")}
+    words = person.get("name", "").split()
+    if len(words) > 1:
+        person |= {"firstName": words[0], "lastName": words[-1]}
+    return _placed(person)
+
+
+def _placed(person: Document) -> Document:
+    """With the names of country and state, where they are known."""
+    person = {k: v for k, v in person.items() if k not in ("countryName", "stateOrProvinceName")}
+    country, state = person.get("countryCode", ""), person.get("stateOrProvinceCode", "")
+    if country in COUNTRIES:
+        person["countryName"] = COUNTRIES[country]
+    if (country, state) in STATES:
+        person["stateOrProvinceName"] = STATES[country, state]
+    return _ordered(person, _ADDRESS)
+
+
+def _ordered(document: Document, names: Iterable[str]) -> Document:
+    return {name: document[name] for name in names if name in document}
+
+
+# A name with what follows it: its own list, or the end of that many lists and the next name.
+_SELECTED = re.compile(r"([A-Za-z0-9_]+)(\(|\)*(?:,|\Z))")
+
+
+def read_selection(fields: str) -> Selection:
+    """`responseFields`, for example `total,items(id,name)`; blanks are no part of its syntax.
+
+    Raises:
+        WrongParameter: it is not in that syntax. An empty one names nothing, and is not either.
+    """
+    lists: list[Selection] = [{}]  # from the outermost to the one that is open
+    position, tail = 0, ","
+    while tail == "(" or tail.endswith(","):
+        found = _SELECTED.match(fields, position)
+        if not found:
+            raise _MALFORMED
+        name, tail = found.groups()
+        names, position = lists[-1], found.end()
+        if tail == "(":
+            # What is wanted whole elsewhere stays whole: its list leads nowhere.
+            lists.append({} if names.get(name) == {} else names.setdefault(name, {}))
+        else:
+            names[name] = {}
+            if tail.count(")") >= len(lists):
+                raise _MALFORMED
+            del lists[len(lists) - tail.count(")") :]
+    if len(lists) > 1:
+        raise _MALFORMED
+    return lists[0]
+
+
+_MALFORMED = WrongParameter("Wrong parameter 'responseFields' value: malformed list of fields")
+
+
+def selected(value: Any, selection: Selection) -> Any:
+    """What is named of a document; of lists, of each of their elements. Unknown names are ignored.
+
+    Members of what has none (`email(x)`) leave it as it is: nothing says what Ecwid does.
+    """
+    if selection and isinstance(value, list):
+        return [selected(item, selection) for item in value]
+    if selection and isinstance(value, dict):
+        return {
+            name: selected(member, selection[name])
+            for name, member in value.items()
+            if name in selection
+        }
+    return value

@@ -1,0 +1,259 @@
+"""The store's customers in a SQLite file that several processes may share.
+
+A customer is kept as the JSON document that Ecwid shows, beside it in columns what is sorted by or
+bounded, and `folded`: what is searched of the rest. Every method opens and closes a connection of
+its own, so that nothing is shared across threads or a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from .fields import Document, changed_customer, new_customer
+from .search import Search, moment
+
+_VERSION = 1  # of the schema; 0 is a new file
+_BUSY_TIMEOUT_S = 5.0
+_FILL_TIMEOUT_S = 60.0  # as long as another process may take to fill the file with customers
+_FIRST_ID = 188278629  # of D26's example of a creation
+_FIRST_INNER_ID = 199463290  # of addresses and contacts: the highest one seen, and 1
+
+_SCHEMA = (
+    # AUTOINCREMENT: a deleted customer's id is never given again.
+    """CREATE TABLE customers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        email TEXT NOT NULL UNIQUE,
+        registered INTEGER NOT NULL,
+        updated INTEGER NOT NULL,
+        order_count INTEGER NOT NULL,
+        sales_value REAL NOT NULL,
+        first_order INTEGER,
+        last_order INTEGER,
+        folded TEXT NOT NULL,
+        purchased TEXT NOT NULL,
+        document TEXT NOT NULL
+    )""",
+    *(
+        f"CREATE INDEX customers_{column} ON customers ({column})"
+        for column in (
+            "name",
+            "registered",
+            "updated",
+            "order_count",
+            "sales_value",
+            "first_order",
+            "last_order",
+        )
+    ),
+    "CREATE TABLE inner_id (last INTEGER NOT NULL)",
+    f"INSERT INTO inner_id VALUES ({_FIRST_INNER_ID - 1})",
+    f"INSERT INTO sqlite_sequence VALUES ('customers', {_FIRST_ID - 1})",
+)
+_SEARCHED = (
+    "customerGroupId",
+    "shippingAddresses",
+    "contacts",
+    "taxExempt",
+    "b2b_b2c",
+    "fiscalCode",
+    "electronicInvoicePecEmail",
+    "electronicInvoiceSdiCode",
+    "acceptMarketing",
+    "lang",
+)
+
+
+class CustomerNotFound(Exception):
+    """The store has no customer with this id."""
+
+
+class EmailTaken(Exception):
+    """Another customer has this e-mail; case makes no difference."""
+
+
+class Store:
+    """Raises `sqlite3.Error` where the file is gone, broken or busy for more than 5 seconds."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._uri = Path(path).absolute().as_uri()
+
+    def fill(self, customers: Callable[[], Iterable[tuple[Document, list[int]]]]) -> None:
+        """Make a new file a store with these customers, once: who comes second finds it done.
+
+        Each customer comes with the ids of the products they bought, which no document shows.
+
+        Raises:
+            ValueError: the file is of another version of the sandbox.
+        """
+        db = self._connection("rwc", _FILL_TIMEOUT_S)
+        try:
+            if _is_new(db):
+                _write_ahead(db)
+                db.execute("BEGIN IMMEDIATE")
+                if _is_new(db):  # still, now that nobody else can write
+                    for statement in _SCHEMA:
+                        db.execute(statement)
+                    for document, purchased in customers():
+                        _insert(db, document, purchased)
+                    db.execute(f"PRAGMA user_version = {_VERSION}")
+                db.execute("COMMIT")
+        finally:
+            db.close()
+
+    def list_customers(self, search: Search) -> Document:
+        """Ecwid's page of the customers that match."""
+        with self._transaction("BEGIN") as db:
+            [[everybody]] = db.execute("SELECT count(*) FROM customers")
+            where = f"FROM customers WHERE {search.where}"
+            [[total]] = db.execute(f"SELECT count(*) {where}", search.arguments)
+            rows = db.execute(
+                f"SELECT id, document {where} ORDER BY {search.order_by}"
+                f" LIMIT {search.limit} OFFSET {search.offset}",
+                search.arguments,
+            ).fetchall()
+        return {
+            "total": total,
+            "count": len(rows),
+            "offset": search.offset,
+            "limit": search.limit,
+            "items": [_document(*row) for row in rows],
+            "allCustomerCount": everybody,
+        }
+
+    def get_customer(self, customer_id: int) -> Document:
+        """One customer: as on a page, but without its `totalOrderCount` (D26)."""
+        with self._transaction("BEGIN") as db:
+            customer = _find(db, customer_id)
+        customer.pop("totalOrderCount", None)
+        return customer
+
+    def add_customer(self, given: Document) -> int:
+        """The id of the new customer; `given` is what `writable` leaves of a body."""
+        customer = new_customer(given, time.time())
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            return _insert(db, customer, [])
+
+    def update_customer(self, customer_id: int, changes: Document) -> None:
+        """`changes` is what `writable` leaves of a body."""
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            customer = changed_customer(_find(db, customer_id), changes, time.time())
+            columns = _columns(_numbered(db, customer))
+            values = ", ".join(f"{name} = :{name}" for name in columns)
+            db.execute(
+                f"UPDATE customers SET {values} WHERE id = :id", {**columns, "id": customer_id}
+            )
+
+    def delete_customer(self, customer_id: int) -> None:
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            if not db.execute("DELETE FROM customers WHERE id = ?", [customer_id]).rowcount:
+                raise CustomerNotFound(customer_id)
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        db = self._connection("rw", _BUSY_TIMEOUT_S)
+        try:
+            db.execute(begin)
+            yield db
+            db.execute("COMMIT")
+        except sqlite3.IntegrityError:  # e-mail is the only column that can clash
+            raise EmailTaken from None
+        finally:
+            db.close()  # rolls back what is not committed
+
+    def _connection(self, mode: str, timeout_s: float) -> sqlite3.Connection:
+        db = sqlite3.connect(
+            f"{self._uri}?mode={mode}", uri=True, timeout=timeout_s, isolation_level=None
+        )
+        db.execute("PRAGMA synchronous = OFF")  # a simulated store need not survive a power cut
+        return db
+
+
+def _is_new(db: sqlite3.Connection) -> bool:
+    [[version]] = db.execute("PRAGMA user_version")
+    if version not in (0, _VERSION):
+        raise ValueError("the file is a store of another version of the sandbox")
+    return bool(version == 0)
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Readers and a writer at the same time, for good: the mode stays with the file."""
+    give_up = time.monotonic() + _FILL_TIMEOUT_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:  # this statement does not wait for others to be done
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+
+
+def _find(db: sqlite3.Connection, customer_id: int) -> Document:
+    row = db.execute("SELECT id, document FROM customers WHERE id = ?", [customer_id]).fetchone()
+    if row is None:
+        raise CustomerNotFound(customer_id)
+    return _document(*row)
+
+
+def _document(customer_id: int, document: str) -> Document:
+    return {"id": customer_id, **orjson.loads(document)}
+
+
+def _insert(db: sqlite3.Connection, document: Document, purchased: list[int]) -> int:
+    """A customer without an id gets the next one."""
+    columns = {
+        "id": document.get("id"),
+        "purchased": orjson.dumps(purchased).decode(),
+        **_columns(_numbered(db, document)),
+    }
+    names = ", ".join(columns)
+    places = ", ".join(f":{name}" for name in columns)
+    inserted = db.execute(f"INSERT INTO customers ({names}) VALUES ({places})", columns)
+    assert inserted.lastrowid is not None
+    return inserted.lastrowid
+
+
+def _numbered(db: sqlite3.Connection, document: Document) -> Document:
+    """With ids for the addresses and contacts whose id is None; both draw from one sequence."""
+    lists: Document = {
+        name: [
+            {**item, "id": _next_inner_id(db)} if item["id"] is None else item
+            for item in document[name]
+        ]
+        for name in ("shippingAddresses", "contacts")
+        if name in document
+    }
+    return {**document, **lists}
+
+
+def _next_inner_id(db: sqlite3.Connection) -> int:
+    db.execute("UPDATE inner_id SET last = last + 1")
+    [[last]] = db.execute("SELECT last FROM inner_id")
+    return int(last)
+
+
+def _columns(document: Document) -> dict[str, Any]:
+    searched = {name: document[name] for name in _SEARCHED if name in document}
+    stats = document.get("stats", {})
+    return {
+        "name": document.get("name", "").casefold(),
+        "email": document["email"].casefold(),
+        "registered": moment(document["registered"]),
+        "updated": moment(document["updated"]),
+        "order_count": stats.get("numberOfOrders", document.get("totalOrderCount")),
+        "sales_value": stats.get("salesValue", 0),
+        "first_order": moment(stats.get("firstOrderDate", "")),
+        "last_order": moment(stats.get("lastOrderDate", "")),
+        # The whole text, names of members and all; JSON's own marks do not change by it.
+        "folded": orjson.dumps(searched).decode().casefold(),
+        "document": orjson.dumps({k: v for k, v in document.items() if k != "id"}).decode(),
+    }

@@ -1,0 +1,181 @@
+"""The file behind a store: what it outlives, and who may share it."""
+
+from __future__ import annotations
+
+import ast
+import multiprocessing
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+import flask_ecwid.sandbox
+from flask_ecwid.sandbox import TOKEN, create_sandbox
+
+CUSTOMERS = "/api/v3/1003/customers"
+
+
+def caller(path: Path, customers: int = 0) -> FlaskClient:
+    client = create_sandbox(path, customers=customers).test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
+    return client
+
+
+def total(client: FlaskClient) -> int:
+    page = client.get(CUSTOMERS).json
+    assert page is not None
+    return int(page["allCustomerCount"])
+
+
+def test_opened_again(tmp_path: Path) -> None:
+    """A store is what it was when it is opened again: it is seeded once."""
+    path = tmp_path / "a store?#%.sqlite3"
+    first = caller(path, customers=10)
+    assert first.delete(f"{CUSTOMERS}/172867214").status_code == 200
+    assert total(caller(path, customers=500)) == 13
+    assert [file.name for file in tmp_path.iterdir()] == [path.name], "nothing is left open"
+
+
+def test_another_version(tmp_path: Path) -> None:
+    """A file that another version of the sandbox made is refused and left alone."""
+    path = tmp_path / "store.sqlite3"
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 999")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="another version"):
+        create_sandbox(path)
+    assert path.read_bytes() == before
+
+
+def test_no_store(tmp_path: Path) -> None:
+    """A file that is no SQLite file is refused when the sandbox is made."""
+    path = tmp_path / "store.sqlite3"
+    path.write_bytes(b"something else" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        create_sandbox(path)
+
+
+@pytest.mark.parametrize("attempt", range(8))
+def test_opened_at_the_same_time(tmp_path: Path, attempt: int) -> None:
+    """Whoever opens a new file at the same time, it is made once and serves all of them."""
+    path = tmp_path / "store.sqlite3"
+    start = threading.Barrier(8)
+    totals: list[int] = []
+
+    def open_it() -> None:
+        start.wait()
+        totals.append(total(caller(path, customers=20)))
+
+    threads = [threading.Thread(target=open_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert totals == [24] * 8
+
+
+def test_busy_for_a_moment(tmp_path: Path) -> None:
+    """A new file that somebody else holds for a moment is waited for."""
+    path = tmp_path / "store.sqlite3"
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.2, db.execute, ["ROLLBACK"])
+    release.start()
+    assert total(caller(path)) == 4
+    release.join()
+    db.close()
+
+
+_start: threading.Barrier
+
+
+def _worker_starts(start: threading.Barrier) -> None:
+    global _start
+    _start = start
+
+
+def _write(job: tuple[Path, int]) -> list[tuple[str, int]]:
+    """One process: opens the store, then creates customers as fast as it can."""
+    path, worker = job
+    _start.wait()
+    client = caller(path, customers=50)
+    emails = [
+        f"shared.{n}@example.com" if n % 2 else f"{worker}.{n}@example.com" for n in range(30)
+    ]
+    _start.wait()
+    return [(email, client.post(CUSTOMERS, json={"email": email}).status_code) for email in emails]
+
+
+def test_four_processes(tmp_path: Path) -> None:
+    """Processes that open and fill one file at the same time never make two customers of one."""
+    path = tmp_path / "store.sqlite3"
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(4, _worker_starts, [context.Barrier(4)]) as pool:
+        answers = [a for chunk in pool.map(_write, [(path, n) for n in range(4)], 1) for a in chunk]
+    assert {status for _, status in answers} == {200, 409}
+    created = Counter(email for email, status in answers if status == 200)
+    assert created == Counter({email for email, _ in answers}), "each e-mail exactly once"
+    assert len(created) == 4 * 15 + 15
+    assert total(caller(path)) == 4 + 50 + len(created)
+
+
+def test_updates_at_the_same_time(tmp_path: Path) -> None:
+    """Of updates at the same time none is lost: each sees what the one before it left."""
+    path = tmp_path / "store.sqlite3"
+    texts = ("companyName", "street", "city", "postalCode", "stateOrProvinceCode", "phone")
+    clients = {text: caller(path) for text in texts}
+    start = threading.Barrier(len(texts))
+    statuses: list[int] = []
+
+    def update(text: str) -> None:
+        start.wait()
+        for n in range(10):
+            changes = {"billingPerson": {text: f"{text} {n}"}}
+            response = clients[text].put(f"{CUSTOMERS}/172889711", json=changes)
+            statuses.append(response.status_code)
+
+    threads = [threading.Thread(target=update, args=[text]) for text in texts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 60
+    customer = caller(path).get(f"{CUSTOMERS}/172889711").json
+    assert customer is not None
+    assert customer["billingPerson"].items() >= {text: f"{text} 9" for text in texts}.items()
+
+
+def test_readers_during_a_write(tmp_path: Path) -> None:
+    """Who reads does not wait for who writes."""
+    client = caller(tmp_path / "store.sqlite3")
+    db = sqlite3.connect(tmp_path / "store.sqlite3", isolation_level=None)
+    db.execute("BEGIN EXCLUSIVE")
+    db.execute("DELETE FROM customers")
+    assert total(client) == 4
+    db.execute("ROLLBACK")
+    db.close()
+
+
+SOURCES = sorted(Path(flask_ecwid.sandbox.__file__).parent.glob("*.py"))
+
+
+def imported(source: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or ""
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_imports(source: Path) -> None:
+    """The sandbox stands on the other side of HTTP: it imports nothing of the client."""
+    for level, name in imported(source):
+        assert level < 2, f"{name} is outside the sandbox"
+        assert level or name.split(".")[0] != "flask_ecwid"
+    assert len(SOURCES) == 7

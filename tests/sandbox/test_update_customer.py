@@ -1,0 +1,209 @@
+"""Changing and deleting a customer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from flask_ecwid.sandbox import TOKEN, create_sandbox
+
+CUSTOMERS = "/api/v3/1003/customers"
+SECOND = f"{CUSTOMERS}/172890169"
+DEMO = "[DEMO] Actualización para desbloquear"
+
+
+def read(store: FlaskClient, path: str = SECOND) -> dict[str, Any]:
+    customer: dict[str, Any] | None = store.get(path).json
+    assert customer is not None
+    return customer
+
+
+def update(store: FlaskClient, changes: dict[str, Any], path: str = SECOND) -> dict[str, Any]:
+    """The customer afterwards."""
+    response = store.put(path, json=changes)
+    assert (response.status_code, response.json) == (200, {"updateCount": 1})
+    return read(store, path)
+
+
+def add(store: FlaskClient, body: dict[str, Any]) -> str:
+    """The new customer's path."""
+    response = store.post(CUSTOMERS, json=body)
+    assert response.json is not None
+    return f"{CUSTOMERS}/{response.json['id']}"
+
+
+@pytest.mark.parametrize("changes", [{"acceptMarketing": False}, {"lang": "en"}, {}])
+def test_partial(store: FlaskClient, changes: dict[str, Any]) -> None:
+    """Only what is named changes, and the date of the last update."""
+    before = read(store)
+    after = update(store, changes)
+    assert after == {**before, **changes, "updated": after["updated"]}
+    assert after["updated"] > "2026"
+    assert before["updated"] == "2021-11-05 23:00:01 +0000"
+
+
+def test_billing_person_is_merged(store: FlaskClient) -> None:
+    """billingPerson changes member by member, and what is derived from it follows."""
+    after = update(store, {"billingPerson": {"name": "Eva Maria Roe", "countryCode": "GE"}})
+    assert after["name"] == "Eva Maria Roe"
+    assert list(after["billingPerson"].items()) == [
+        ("name", "Eva Maria Roe"),
+        ("firstName", "Eva"),
+        ("lastName", "Roe"),
+        ("street", DEMO),
+        ("city", DEMO),
+        ("countryCode", "GE"),
+        ("countryName", "Georgia"),
+    ]
+    after = update(store, {"billingPerson": {"name": "Eva", "countryCode": "ZZ"}})
+    assert after["billingPerson"] == {
+        "name": "Eva",
+        "street": DEMO,
+        "city": DEMO,
+        "countryCode": "ZZ",
+    }
+
+
+def test_empty_text_clears(store: FlaskClient) -> None:
+    """An empty text clears: billingPerson's member is left out, and so is a name without it."""
+    update(store, {"lang": "en", "taxId": "X"})
+    after = update(store, {"billingPerson": {"name": "", "street": ""}, "lang": "", "taxId": ""})
+    assert after["billingPerson"] == {"city": DEMO}
+    assert "name" not in after
+    assert "lang" not in after
+    assert after["taxId"] == ""
+    assert "billingPerson" not in update(store, {"billingPerson": {"city": ""}})
+
+
+def test_null_does_not_clear(store: FlaskClient) -> None:
+    """Null leaves everything as it is, at every depth."""
+    before = read(store)
+    nothing = {name: None for name in before if name not in ("id", "billingPerson")}
+    after = update(store, {**nothing, "billingPerson": {"name": None, "city": None}})
+    assert after == {**before, "updated": after["updated"]}
+    assert update(store, {"billingPerson": None})["billingPerson"] == before["billingPerson"]
+
+
+def test_name_is_dropped(store: FlaskClient) -> None:
+    """D26's own example sends `name` and `customerGroupName`; of its members only the id counts."""
+    changes = {"name": "Support team (VIP)", "customerGroupId": 9367001, "customerGroupName": "X"}
+    after = update(store, changes)
+    assert after["name"] == DEMO
+    assert (after["customerGroupId"], after["customerGroupName"]) == (9367001, "VIP")
+    assert "customerGroupName" not in update(store, {"customerGroupId": 4711})
+
+
+def test_guest_keeps_the_name(tmp_path: Path) -> None:
+    """A guest, named without a billingPerson, keeps the name until billingPerson has another."""
+    store = create_sandbox(tmp_path / "guests.sqlite3", customers=20).test_client()
+    store.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
+    guests = [c for c in read(store, CUSTOMERS)["items"] if "billingPerson" not in c]
+    guest, path = guests[0], f"{CUSTOMERS}/{guests[0]['id']}"
+    assert update(store, {"billingPerson": {"city": "Bucket"}}, path)["name"] == guest["name"]
+    assert update(store, {"billingPerson": {"name": "Jane Roe"}}, path)["name"] == "Jane Roe"
+
+
+def test_addresses_are_replaced(store: FlaskClient) -> None:
+    """Of addresses, a known id is merged, one without or with a foreign id is new, the rest go."""
+    places = [{"city": "One", "phone": "1"}, {"city": "Two"}, {"city": "Three"}]
+    path = add(store, {"email": "new@example.com", "shippingAddresses": places})
+    one, two, three = read(store, path)["shippingAddresses"]
+    other_path = add(store, {"email": "other@example.com", "shippingAddresses": [{"city": "X"}]})
+    [foreign] = read(store, other_path)["shippingAddresses"]
+    given = [
+        {"id": three["id"], "street": "Hedgehog Street"},
+        {"city": "Four"},
+        {"id": one["id"], "city": "Uno", "countryCode": "IT"},
+        {"id": foreign["id"], "city": "Five"},
+        {"id": one["id"], "city": "Six"},
+    ]
+    after = update(store, {"shippingAddresses": given}, path)["shippingAddresses"]
+    assert after[0] == {**three, "street": "Hedgehog Street"}
+    assert after[2] == {**one, "city": "Uno", "countryCode": "IT", "countryName": "Italy"}
+    assert [address["city"] for address in after] == ["Three", "Four", "Uno", "Five", "Six"]
+    ids = [address["id"] for address in after]
+    assert len(set(ids)) == 5
+    assert not {two["id"], foreign["id"]} & set(ids)
+    assert read(store, other_path)["shippingAddresses"] == [foreign]
+    assert update(store, {"shippingAddresses": []}, path)["shippingAddresses"] == []
+
+
+def test_contacts_are_replaced(store: FlaskClient) -> None:
+    """Contacts are rewritten whole, also the e-mail's, with ids of their own."""
+    path = add(store, {"email": "new@example.com"})
+    [before] = read(store, path)["contacts"]
+    contacts = [{"contact": "1", "type": "VIBER"}, {"contact": "2", "type": "VIBER"}]
+    after = update(store, {"contacts": contacts}, path)["contacts"]
+    assert [(c["contact"], c["default"]) for c in after] == [("1", True), ("2", False)]
+    assert before["id"] not in [contact["id"] for contact in after]
+    assert update(store, {"lang": "en"}, path)["contacts"] == after
+
+
+def test_search_follows(store: FlaskClient) -> None:
+    """A search finds what was changed and no longer what was."""
+
+    def found(**query: str) -> int:
+        page = store.get(CUSTOMERS, query_string=query).json
+        assert page is not None
+        return int(page["total"])
+
+    update(store, {"email": "Moved@example.com", "customerGroupId": 12345, "lang": "de"})
+    update(store, {"billingPerson": {"name": "Zoë"}, "shippingAddresses": [{"city": "Ulm"}]})
+    assert found(email="moved") == found(name="zoë") == found(city="ulm") == found(lang="de") == 1
+    assert found(customerGroup="12345") == found(updatedFrom="2026-01-01") == 1
+    assert found(email="demo.second") == 0
+    assert found(name="demo") == 1
+
+
+def test_email_of_another(store: FlaskClient) -> None:
+    """An e-mail that another customer has is a 409, and nothing changes."""
+    before = read(store)
+    response = store.put(SECOND, json={"email": "Customer@Example.com", "lang": "de"})
+    assert response.status_code == 409
+    assert response.json == {"errorMessage": "Customer with the given email already exists"}
+    assert read(store) == before
+
+
+def test_ones_own_email(store: FlaskClient) -> None:
+    """Its own e-mail a customer may have, in another case too."""
+    assert update(store, {"email": "Demo.Second@example.com"})["email"] == "Demo.Second@example.com"
+
+
+def test_empty_email(store: FlaskClient) -> None:
+    """The e-mail cannot be cleared."""
+    assert store.put(SECOND, json={"email": ""}).status_code == 400
+
+
+@pytest.mark.parametrize("customer_id", ["0", "1", "999999999999999999"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_unknown_customer(store: FlaskClient, method: str, customer_id: str) -> None:
+    """An id the store does not know is a 404 that names it."""
+    response = store.open(f"{CUSTOMERS}/{customer_id}", method=method, json={})
+    assert response.status_code == 404
+    assert response.json == {"errorMessage": f"Customer #{customer_id} not found"}
+    assert response.headers["Cache-Control"] == "must-revalidate,no-cache,no-store"
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{", b'{"lang": 1}'])
+def test_wrong_body(store: FlaskClient, data: bytes) -> None:
+    """A body that does not fit is a 400, before it is known whether the customer is there."""
+    for path in (SECOND, f"{CUSTOMERS}/1"):
+        response = store.put(path, data=data)
+        assert response.status_code == 400
+        assert response.json is not None
+        assert response.json["errorCode"] == "WRONG_PARAMETER"
+    assert store.put(SECOND, data=b"{}", content_type="text/plain").status_code == 415
+
+
+def test_delete(store: FlaskClient) -> None:
+    """A deleted customer is gone from everywhere, and its e-mail is free again."""
+    response = store.delete(SECOND)
+    assert (response.status_code, response.json) == (200, {"deleteCount": 1})
+    assert [c.status_code for c in (store.get(SECOND), store.delete(SECOND))] == [404, 404]
+    page = store.get(CUSTOMERS).json
+    assert page is not None
+    assert (page["total"], page["allCustomerCount"]) == (3, 3)
+    assert store.post(CUSTOMERS, json={"email": "demo.second@example.com"}).status_code == 200
