@@ -1,0 +1,24 @@
+"""An Ecwid store's customers behind five validated endpoints, in any Flask app.
+
+    from flask_ecwid import Ecwid
+    Ecwid(app)
+
+`EcwidClient` makes the same five calls without Flask.
+"""
+
+from __future__ import annotations
+
+from .client import EcwidClient
+from .contract import spec_path
+from .errors import EcwidError
+from .extension import Ecwid
+from .settings import Settings, SettingsError
+
+__all__ = [
+    "Ecwid",
+    "EcwidClient",
+    "EcwidError",
+    "Settings",
+    "SettingsError",
+    "spec_path",
+]

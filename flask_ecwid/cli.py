@@ -1,0 +1,108 @@
+"""flask ecwid check | openapi | sandbox"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import click
+from flask.cli import ScriptInfo, pass_script_info
+from werkzeug.serving import make_server
+
+from . import contract, published
+from .errors import EcwidError
+from .extension import URL_PREFIX, Mount
+from .sandbox import STORE_ID, TOKEN, create_sandbox
+from .settings import SettingsError
+from .stores import private_file
+
+
+@click.group()
+def ecwid() -> None:
+    """An Ecwid store's customers."""
+
+
+@ecwid.command()
+@click.option("--store", default="ecwid", show_default=True, help="The name of the store's mount.")
+@pass_script_info
+def check(info: ScriptInfo, store: str) -> None:
+    """Say whether the configured store answers, and what the token may do.
+
+    Changes nothing in the store. Exit status: 0 when all five operations can work, 1 when one
+    cannot, 2 when the settings are at fault.
+
+    \b
+    Example:
+      flask ecwid check && systemctl start shop
+    """
+    try:
+        app = info.load_app()
+    except SettingsError as exc:
+        for fault in exc.faults:
+            click.echo(fault, err=True)
+        sys.exit(2)
+    mounts: dict[str, Mount] = app.extensions.get("ecwid", {})
+    if store not in mounts:
+        raise click.UsageError(f"the app has no Ecwid store named {store!r}")
+    try:
+        scopes = mounts[store].client.granted_scopes()
+    except EcwidError as exc:
+        click.echo(f"store: no good answer ({exc})")
+        sys.exit(1)
+    click.echo("store: answers")
+    for scope, granted in scopes.items():
+        click.echo(f"{scope}: {'granted' if granted else 'missing'}")
+    sys.exit(0 if all(scopes.values()) else 1)
+
+
+@ecwid.command()
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of YAML.")
+@click.option("--mount", default=URL_PREFIX, show_default=True, help="The URL it is served under.")
+def openapi(as_json: bool, mount: str) -> None:
+    """Print the contract.
+
+    \b
+    Example:
+      flask ecwid openapi --mount https://shop.example.com/api/json/v1/ecwid > customers.yaml
+    """
+    document = published.at_mount(contract.load().document, mount)
+    click.echo(
+        json.dumps(document, ensure_ascii=False, indent=2)
+        if as_json
+        else published.to_yaml(document)
+    )
+
+
+@ecwid.command()
+@click.option("--port", default=8100, show_default=True, help="0 takes any free one.")
+@click.option("--customers", default=0, show_default=True, help="How many generated ones to add.")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The SQLite file to keep the store in. Default: a private one, gone at the end.",
+)
+def sandbox(port: int, customers: int, path: Path | None) -> None:
+    """Serve a simulated Ecwid store on 127.0.0.1.
+
+    Prints the three settings that point a plugin at it.
+
+    \b
+    Example:
+      flask ecwid sandbox --port 8100 --customers 1000
+    """
+    store = create_sandbox(path or private_file(), customers=customers)
+    server = make_server("127.0.0.1", port, store, threaded=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # or the private file would stay behind
+    try:
+        click.echo(f"ECWID_API_URL=http://127.0.0.1:{server.server_port}/api/v3")
+        click.echo(f"ECWID_STORE_ID={STORE_ID}")
+        click.echo(f"ECWID_TOKEN={TOKEN}")
+        sys.stdout.flush()
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()

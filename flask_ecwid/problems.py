@@ -1,0 +1,119 @@
+"""Every failure below the mount becomes a problem; the host's own errors stay as they are.
+
+Flask looks a handler up by status code first, and then the host's would win over a blueprint's
+catch-all: so the blueprint names every code. And a path or method that no rule takes never reaches
+a blueprint: so the mount has a last rule of its own for each.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections import defaultdict
+
+import orjson
+from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import HTTPException, default_exceptions
+from werkzeug.http import HTTP_STATUS_CODES
+
+from .contract import Contract
+from .errors import DEFAULT_RETRY_AFTER_S, BodyTooLarge, ContractBroken, Defect, EcwidError
+from .request_log import request_id
+
+log = logging.getLogger("flask_ecwid")
+
+_KEPT_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
+
+
+def attach(blueprint: Blueprint, contract: Contract) -> None:
+    """Answer every failure below the mount. Call it last, when the blueprint has all its rules."""
+
+    def on_error(exc: Exception) -> Response | HTTPException:
+        if isinstance(exc, HTTPException) and (exc.response is not None or not exc.code):
+            return exc  # a response that somebody made on purpose
+        error = _error(exc)
+        headers: dict[str, str] = {}
+        if isinstance(exc, HTTPException):
+            headers = {k: v for k, v in exc.get_headers() if k in _KEPT_HEADERS}
+        operation = contract.operations.get((request.endpoint or "").rpartition(".")[2])
+        if operation and isinstance(exc, EcwidError) and error.status not in operation.answers:
+            log.error("undeclared status=%d request_id=%s", error.status, request_id())
+            error = Defect()
+        return _answer(error, headers, write=bool(operation and operation.writes))
+
+    for code in default_exceptions:
+        blueprint.register_error_handler(code, on_error)
+    blueprint.register_error_handler(Exception, on_error)
+    blueprint.record(_add_last_rules)
+
+
+def _answer(error: EcwidError, headers: dict[str, str], *, write: bool) -> Response:
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif error.status in (429, 503):
+        headers.setdefault("Retry-After", str(DEFAULT_RETRY_AFTER_S))
+    body = orjson.dumps(error.problem(request_id(), write=write))
+    return Response(body, error.status, headers, content_type="application/problem+json")
+
+
+def _error(exc: Exception) -> EcwidError:
+    if isinstance(exc, EcwidError):
+        if isinstance(exc, (ContractBroken, Defect)):
+            places = " ".join(f"{misfit.pointer}:{misfit.keyword}" for misfit in exc.errors)
+            log.error("%s request_id=%s places=%s", exc.slug, request_id(), places)
+        return exc
+    if isinstance(exc, HTTPException):
+        return BodyTooLarge() if exc.code == 413 else _HttpFailure(exc.code or 500)
+    # Where it happened, and not its text: that may hold a value.
+    frames = traceback.extract_tb(exc.__traceback__)[-8:]
+    where = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
+    log.error("unexpected %s request_id=%s at %s", type(exc).__name__, request_id(), where)
+    return Defect()
+
+
+class _HttpFailure(EcwidError):
+    """A failure that Flask or the host named by its status alone."""
+
+    executed = "no"
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.title = HTTP_STATUS_CODES.get(status, "Unknown Error")
+        self.slug = self.title.lower().replace(" ", "-")
+        self.origin = "request" if status < 500 else "service"
+        super().__init__(_DETAILS.get(status, "The status says all there is to say."))
+
+
+_DETAILS = {
+    404: "There is nothing at this path; the contract at openapi.json names the paths.",
+    405: "Allow names the methods of this path.",
+}
+
+
+def _add_last_rules(state: BlueprintSetupState) -> None:
+    """For each path of the mount, a rule for the methods that no other takes; one for all else."""
+    app, name = state.app, state.blueprint.name
+    methods: dict[str, set[str]] = defaultdict(lambda: {"OPTIONS"})
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith(f"{name}."):
+            methods[rule.rule] |= rule.methods or set()
+    allow = {path: ", ".join(sorted(allowed)) for path, allowed in methods.items()}
+
+    def other_method(**_: str) -> Response:
+        assert request.url_rule is not None
+        headers = {"Allow": allow[request.url_rule.rule]}
+        if request.method == "OPTIONS":
+            return Response(status=204, headers=headers)
+        return _answer(_HttpFailure(405), headers, write=False)
+
+    def not_found(**_: str) -> Response:
+        return _answer(_HttpFailure(404), {}, write=False)
+
+    app.view_functions[f"{name}.other_method"] = other_method
+    app.view_functions[f"{name}.not_found"] = not_found
+    for path in allow:
+        app.url_map.add(app.url_rule_class(path, endpoint=f"{name}.other_method", methods=None))
+    for path in ("", "/", "/<path:anything>"):
+        path = f"{state.url_prefix}{path}"
+        app.url_map.add(app.url_rule_class(path, endpoint=f"{name}.not_found", methods=None))

@@ -1,0 +1,81 @@
+"""The contract as it is served: openapi.json, openapi.yaml, and Swagger UI without the network."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+import orjson
+import yaml
+from flask import Blueprint, Response, request, send_from_directory
+from swagger_ui_bundle import swagger_ui_path
+
+
+def attach(blueprint: Blueprint, document: dict[str, Any], *, ui: bool) -> None:
+    """Serve the contract below the mount, and Swagger UI at `/ui/` when `ui`."""
+
+    @lru_cache(maxsize=8)  # by proxy prefix, of which a deployment has one or two
+    def as_json(mount: str) -> bytes:
+        return orjson.dumps(at_mount(document, mount))
+
+    @lru_cache(maxsize=8)
+    def as_yaml(mount: str) -> str:
+        return to_yaml(at_mount(document, mount))
+
+    def openapi_json() -> Response:
+        return Response(as_json(_mount()), content_type="application/json")
+
+    def openapi_yaml() -> Response:
+        return Response(as_yaml(_mount()), content_type="application/yaml")
+
+    def _mount() -> str:
+        return f"{request.script_root}{request.path.rpartition('/')[0]}"
+
+    _add(blueprint, "/openapi.json", openapi_json)
+    _add(blueprint, "/openapi.yaml", openapi_yaml)
+    if ui:
+        _attach_ui(blueprint)
+
+
+def at_mount(document: dict[str, Any], mount: str) -> dict[str, Any]:
+    """The contract as a client of this mount needs it."""
+    return {**document, "servers": [{"url": mount}]}
+
+
+def to_yaml(document: dict[str, Any]) -> str:
+    """The document in YAML, in its own order."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes text of several lines as such."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _attach_ui(blueprint: Blueprint) -> None:
+    template = jinja2.Environment(autoescape=True).from_string(
+        (swagger_ui_path / "index.j2").read_text(encoding="utf-8")
+    )
+    page = template.render(openapi_spec_url="../openapi.json")  # relative: right behind any proxy
+
+    def ui() -> Response:
+        return Response(page, content_type="text/html; charset=utf-8")
+
+    def ui_static(filename: str) -> Response:
+        return send_from_directory(str(swagger_ui_path), filename)
+
+    _add(blueprint, "/ui/", ui)
+    _add(blueprint, "/ui/<path:filename>", ui_static)
+
+
+def _add(blueprint: Blueprint, path: str, view: Any) -> None:
+    # OPTIONS is answered for all paths of the mount alike, in problems.py.
+    blueprint.add_url_rule(path, view.__name__, view, provide_automatic_options=False)

@@ -1,0 +1,52 @@
+"""Each request's id, and its one line in the log.
+
+The line names the operation, the status, the time it took and the id: no path, no query, no body,
+nothing of a customer.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+
+from flask import Blueprint, Response, g, request
+
+log = logging.getLogger("flask_ecwid.request")
+
+_UUID4 = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
+)
+
+
+def request_id() -> str:
+    """The id of the request under way: the caller's `X-Request-ID` if it is a UUID v4, else new."""
+    if "ecwid_request_id" not in g:
+        given = request.headers.get("X-Request-ID", "")
+        g.ecwid_request_id = given.lower() if _UUID4.fullmatch(given) else str(uuid.uuid4())
+    return str(g.ecwid_request_id)
+
+
+def attach(blueprint: Blueprint) -> None:
+    """Give every request below the mount its id and its line."""
+    blueprint.before_request(_begin)
+    blueprint.after_request(_end)
+
+
+def _begin() -> None:
+    g.ecwid_begun = time.perf_counter()
+
+
+def _end(response: Response) -> Response:
+    response.headers["X-Request-ID"] = request_id()
+    begun = g.get("ecwid_begun")  # absent when the host answered before it was our turn
+    facts = {
+        "store": request.blueprint,
+        "operation": (request.endpoint or "").rpartition(".")[2],
+        "status": response.status_code,
+        "duration_ms": None if begun is None else round((time.perf_counter() - begun) * 1000, 1),
+        "request_id": request_id(),
+    }
+    log.info(" ".join(f"{name}={value}" for name, value in facts.items()), extra=facts)
+    return response

@@ -1,0 +1,164 @@
+"""contract + handlers -> flask.Blueprint. The only module that imports connexion.
+
+connexion routes, converts and calls; whether a request or an answer fits is decided by contract.py,
+plugged in through connexion's own `validator_map`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import orjson
+from flask import Blueprint, Response, request
+
+from . import handlers, problems, published, request_log
+from .client import EcwidClient
+from .contract import Contract, Operation
+from .errors import BodyTooLarge
+from .request_log import request_id
+
+
+@contextmanager
+def _connexion_as_it_is() -> Iterator[None]:
+    """connexion 2.15 uses what jsonschema has deprecated, and will not be changed. A host whose
+    warnings are errors could not mount us but for this; nothing else is silenced.
+    """
+    with warnings.catch_warnings():
+        about = r"jsonschema\.|Accessing jsonschema|Passing a schema to Validator"
+        warnings.filterwarnings("ignore", about, DeprecationWarning)
+        yield
+
+
+with _connexion_as_it_is():
+    from connexion import FlaskApi, Resolver
+    from connexion.lifecycle import ConnexionRequest
+
+View = Callable[[ConnexionRequest], Any]
+
+
+def make_blueprint(
+    name: str,
+    url_prefix: str,
+    contract: Contract,
+    client: EcwidClient,
+    *,
+    max_body_bytes: int,
+    ui: bool,
+) -> Blueprint:
+    """The blueprint of one store, with everything that is below its mount.
+
+    Raises:
+        connexion.exceptions.ResolverError: an operation of the contract has no handler.
+    """
+    with _connexion_as_it_is():
+        api = _Api(name, url_prefix, contract, client, max_body_bytes)
+    blueprint: Blueprint = api.blueprint
+    request_log.attach(blueprint)
+    published.attach(blueprint, contract.document, ui=ui)
+    problems.attach(blueprint, contract)
+    return blueprint
+
+
+class _Api(FlaskApi):
+    """connexion's Flask API with our blueprint, our reading of requests and our answers."""
+
+    def __init__(
+        self,
+        name: str,
+        url_prefix: str,
+        contract: Contract,
+        client: EcwidClient,
+        max_body_bytes: int,
+    ) -> None:
+        self._name = name
+        self._contract = contract
+        self._max_body_bytes = max_body_bytes
+        super().__init__(
+            contract.document,
+            base_path=url_prefix,
+            resolver=Resolver(
+                lambda operation_id: partial(getattr(handlers, operation_id), client)
+            ),
+            validate_responses=True,
+            options={"serve_spec": False, "swagger_ui": False},
+        )
+
+    def _set_blueprint(self) -> None:
+        # Named where it is made: a blueprint renamed at registration breaks url_for inside it.
+        self.blueprint = Blueprint(self._name, __name__, url_prefix=self.base_path)
+
+    def add_operation(self, path: str, method: str) -> None:
+        operation_id = self.specification["paths"][path][method]["operationId"]
+        # connexion tells a validator its parameters or its schema, but not its operation.
+        self.validator_map = _validators(self._contract.operations[operation_id])
+        super().add_operation(path, method)
+
+    def _add_operation_internal(self, method: str, path: str, operation: Any) -> None:
+        # Text converters for every path parameter: Flask's own for integers answers `abc` with the
+        # host's 404 before anybody could say what is wrong with it.
+        self.blueprint.add_url_rule(
+            path.replace("{", "<").replace("}", ">"),
+            operation.operation_id,
+            operation.function,
+            methods=[method],
+            provide_automatic_options=False,
+        )
+
+    def get_request(self, **path_params: str) -> ConnexionRequest:
+        # One more than allowed: werkzeug silently cuts a chunked body at its limit.
+        request.max_content_length = self._max_body_bytes + 1
+        body = request.get_data(cache=False)
+        if len(body) > self._max_body_bytes:
+            raise BodyTooLarge
+        return ConnexionRequest(
+            request.url,
+            request.method,
+            path_params=path_params,
+            headers=request.headers,
+            body=body,
+            json_getter=lambda: None,
+            files={},
+            context={"request_id": request_id()},
+        )
+
+    def get_response(self, response: Response, *_: Any, **__: Any) -> Response:
+        return response  # already checked and encoded
+
+
+def _validators(operation: Operation) -> dict[str, Callable[..., Callable[[View], View]]]:
+    """connexion's `validator_map` for one operation, each entry a factory of decorators."""
+
+    def with_parameters(function: View) -> View:
+        def view(req: ConnexionRequest) -> Any:
+            query = request.args.items(multi=True)  # connexion keeps the last of repeated ones
+            req.path_params, req.query = operation.read_parameters(req.path_params, query)
+            return function(req)
+
+        return view
+
+    def with_body(function: View) -> View:
+        def view(req: ConnexionRequest) -> Any:
+            charset = request.mimetype_params.get("charset", "")
+            document = operation.read_body(request.mimetype, charset, req.body)
+            req.json_getter = lambda: document
+            return function(req)
+
+        return view
+
+    def with_answer(function: View) -> View:
+        def view(req: ConnexionRequest) -> Response:
+            document = function(req)
+            operation.check_answer(200, document)
+            return Response(orjson.dumps(document), content_type="application/json")
+
+        return view
+
+    return {
+        "parameter": lambda *_, **__: with_parameters,
+        "body": lambda *_, **__: with_body,
+        "response": lambda *_, **__: with_answer,
+    }
