@@ -1,0 +1,51 @@
+"""gunicorn's settings for `gunicorn wsgi:app`. Safe with and without --preload."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+bind = "127.0.0.1:8000"
+worker_class = "gthread"
+threads = 32  # each waits for Ecwid most of its time
+graceful_timeout = 30  # above ECWID_DEADLINE_S, so that a request under way can end
+keepalive = 5
+
+# One JSON object a line, with the fields that flask_ecwid gives: operation, status, request_id ...
+logconfig_dict: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {
+            "class": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s",
+        }
+    },
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": "json",
+            "stream": "ext://sys.stderr",
+        }
+    },
+    "root": {"level": "INFO", "handlers": ["stderr"]},
+    "loggers": {
+        "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
+        # Off: it would hold query strings, and flask_ecwid.request has a line for every request.
+        "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+    },
+}
+
+# Without a path every worker would open a sandbox of its own: here, before they start, give one to
+# all. gunicorn hands the environment on to its workers.
+_sandbox_folder = ""
+if os.environ.get("ECWID_SANDBOX", "").strip().lower() in ("1", "true", "yes", "on"):
+    _sandbox_folder = tempfile.mkdtemp(prefix="flask-ecwid-sandbox-")
+    os.environ["ECWID_SANDBOX"] = os.path.join(_sandbox_folder, "store.sqlite3")
+
+
+def on_exit(server: Any) -> None:
+    if _sandbox_folder and not server.reexec_pid:  # a new master may go on with the file
+        shutil.rmtree(_sandbox_folder, ignore_errors=True)
