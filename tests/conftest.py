@@ -1,0 +1,98 @@
+"""The front door: an app with the plugin, and a server that stands in for Ecwid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+from flask.testing import FlaskClient
+from pytest_httpserver import HTTPServer
+from werkzeug.test import TestResponse
+
+from flask_ecwid import Ecwid
+
+PREFIX = "/api/json/v1/ecwid"
+STORE = "/api/v3/1003"
+TOKEN = "secret_canaryCanaryCanaryCanaryCanary12"
+PAYLOADS = Path(__file__).parent / "payloads"
+
+Config = dict[str, Any]
+
+
+def payload(name: str) -> Any:
+    """One of Ecwid's documented payloads."""
+    return json.loads((PAYLOADS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+class Api:
+    """A caller of the five endpoints."""
+
+    def __init__(self, client: FlaskClient, prefix: str = PREFIX) -> None:
+        self._client = client
+        self._prefix = prefix
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self._client.get(self._prefix + path, **options)
+
+    def post(self, path: str, json: Any = None, **options: Any) -> TestResponse:
+        return self._client.post(self._prefix + path, json=json, **options)
+
+    def open(self, method: str, path: str, **options: Any) -> TestResponse:
+        return self._client.open(self._prefix + path, method=method, **options)
+
+
+@pytest.fixture
+def ecwid(httpserver: HTTPServer) -> HTTPServer:
+    """A server that stands in for Ecwid; tests say what it answers."""
+    return httpserver
+
+
+def config_of(ecwid: HTTPServer) -> Config:
+    """The settings of a store at that server."""
+    return {
+        "ECWID_STORE_ID": "1003",
+        "ECWID_TOKEN": TOKEN,
+        "ECWID_AUTH": "none",
+        "ECWID_API_URL": ecwid.url_for("/api/v3"),
+    }
+
+
+def app_of(config: Config) -> flask.Flask:
+    app = flask.Flask("host")
+    app.config.update(config)
+    Ecwid(app)
+    return app
+
+
+@pytest.fixture
+def config(ecwid: HTTPServer) -> Config:
+    return config_of(ecwid)
+
+
+@pytest.fixture
+def app(config: Config) -> flask.Flask:
+    """A host app with the plugin, over that server, to be changed as a test likes."""
+    return app_of(config)
+
+
+@pytest.fixture(scope="session")
+def _served(make_httpserver: HTTPServer) -> flask.Flask:
+    return app_of(config_of(make_httpserver))
+
+
+@pytest.fixture
+def api(_served: flask.Flask, ecwid: HTTPServer) -> Api:
+    """A caller of an app like that; the app is one for all tests, and is not to be changed."""
+    return Api(_served.test_client())
+
+
+@pytest.fixture
+def shop() -> Api:
+    """A caller of the plugin on its sandbox."""
+    app = flask.Flask("shop")
+    app.config["ECWID_SANDBOX"] = True
+    Ecwid(app)
+    return Api(app.test_client())

@@ -1,0 +1,171 @@
+"""flask ecwid check | openapi | sandbox"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+import requests
+import yaml
+from click.testing import CliRunner, Result
+from flask.cli import FlaskGroup
+from openapi_spec_validator import validate
+from pytest_httpserver import HTTPServer
+
+from flask_ecwid import Ecwid, contract
+
+from .conftest import STORE, Config
+
+Run = Callable[..., Result]
+
+
+def runner(create_app: Callable[[], flask.Flask]) -> Run:
+    def run(*args: str) -> Result:
+        return CliRunner().invoke(
+            FlaskGroup(create_app=create_app, load_dotenv=False), ["ecwid", *args]
+        )
+
+    return run
+
+
+def of_config(config: dict[str, Any]) -> Run:
+    def create_app() -> flask.Flask:
+        app = flask.Flask("host")
+        app.config.update(config)
+        Ecwid(app)
+        return app
+
+    return runner(create_app)
+
+
+def test_check_of_the_sandbox() -> None:
+    """A store that answers a token with all scopes: exit status 0."""
+    result = of_config({"ECWID_SANDBOX": "on"})("check")
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        "store: answers",
+        "read_customers: granted",
+        "create_customers: granted",
+        "update_customers: granted",
+    ]
+
+
+def test_check_of_a_missing_scope(ecwid: HTTPServer, config: Config) -> None:
+    """A token that lacks a scope: exit status 1, and which."""
+    lacking = {"errorCode": "INSUFFICIENT_APP_SCOPE", "errorMessage": "x"}
+    ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json({"items": []})
+    ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json({}, 400)
+    ecwid.expect_request(f"{STORE}/customers/0").respond_with_json(lacking, 403)
+    result = of_config(config)("check")
+    assert result.exit_code == 1
+    assert "create_customers: granted" in result.output
+    assert "update_customers: missing" in result.output
+
+
+def test_check_of_a_false_token(ecwid: HTTPServer, config: Config) -> None:
+    """A token that Ecwid does not accept: exit status 1, without the token."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_data("", 403)
+    result = of_config(config)("check")
+    assert result.exit_code == 1
+    assert "does not accept this service's token" in result.output
+    assert config["ECWID_TOKEN"] not in result.output
+
+
+def test_check_of_bad_settings() -> None:
+    """Settings at fault: exit status 2, every fault by name, and no traceback."""
+    result = of_config({"ECWID_STORE_ID": "1003"})("check")
+    assert result.exit_code == 2
+    assert "ECWID_TOKEN" in result.stderr
+    assert "ECWID_AUTH" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_check_of_another_store() -> None:
+    """A store that the app does not have is said so."""
+    result = of_config({"ECWID_SANDBOX": "on"})("check", "--store", "outlet")
+    assert result.exit_code == 2
+    assert "no Ecwid store named 'outlet'" in result.output
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_openapi(form: str) -> None:
+    """The contract is printed, valid, and with the server that was asked for."""
+    flags = ["--json"] if form == "json" else []
+    result = of_config({})("openapi", *flags, "--mount", "https://shop.example.com/api")
+    assert result.exit_code == 0
+    printed = yaml.safe_load(result.output)
+    validate(printed)
+    assert printed["servers"] == [{"url": "https://shop.example.com/api"}]
+    assert printed["paths"] == contract.load().document["paths"]
+
+
+def test_sandbox_on_a_port(tmp_path: Path) -> None:
+    """The sandbox prints three settings, and a plugin that takes them is served by it."""
+    command = [
+        sys.executable,
+        "-m",
+        "flask",
+        "ecwid",
+        "sandbox",
+        "--port",
+        "0",
+        "--customers",
+        "250",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip() for _ in range(3)]
+        settings = dict(line.split("=", 1) for line in lines)
+        assert list(settings) == ["ECWID_API_URL", "ECWID_STORE_ID", "ECWID_TOKEN"]
+        app = flask.Flask("host")
+        app.config.update(settings, ECWID_AUTH="none")
+        Ecwid(app)
+        page = app.test_client().get("/api/json/v1/ecwid/customers?limit=1").json
+        assert page is not None
+        assert page["data"]["attributes"]["total"] == 254
+        url = f"{settings['ECWID_API_URL']}/{settings['ECWID_STORE_ID']}/customers"
+        assert requests.get(url, timeout=5).status_code == 403
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kept", [True, False])
+def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signals) -> None:
+    """With --file the store is there the next time; a private one is gone, however it ends."""
+    flags = ["--file", str(tmp_path / "store.sqlite3")] if kept else []
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(ending)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == (["store.sqlite3"] if kept else [])
+
+
+@pytest.mark.parametrize("command", [[], ["check"], ["openapi"], ["sandbox"]])
+def test_help(command: list[str]) -> None:
+    """Every command explains itself, with an example."""
+    result = of_config({})(*command, "--help")
+    assert result.exit_code == 0
+    assert not command or "Example:" in result.output

@@ -1,0 +1,251 @@
+"""The contract itself: valid, whole, and judged alike by what runs and by a reference."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from openapi_schema_validator import OAS30ReadValidator, OAS30WriteValidator
+from openapi_spec_validator import validate
+
+from flask_ecwid import contract, spec_path
+from flask_ecwid.errors import EcwidError
+from flask_ecwid.schema import Schema, json_schema
+
+from .corpus import CORPUS, Row
+
+CONTRACT = contract.load()
+DOCUMENT = CONTRACT.document
+OPERATIONS: dict[str, dict[str, Any]] = {
+    node["operationId"]: {**node, "path": path, "method": method}
+    for path, item in DOCUMENT["paths"].items()
+    for method, node in item.items()
+}
+
+
+def resolved(node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        step: Any = DOCUMENT
+        for name in node["$ref"].removeprefix("#/").split("/"):
+            step = step[name]
+        node = step
+    return node
+
+
+def schema_of(operation: str, side: str) -> dict[str, Any]:
+    """The schema of a body, or of a good answer, as it stands in the YAML."""
+    node = OPERATIONS[operation]
+    holder = node["requestBody"] if side == "body" else node["responses"]["200"]
+    schema: dict[str, Any] = resolved(holder)["content"]["application/json"]["schema"]
+    return schema
+
+
+def reference_judges(operation: str, side: str, document: object) -> bool:
+    kind = OAS30WriteValidator if side == "body" else OAS30ReadValidator
+    root = {**schema_of(operation, side), "components": DOCUMENT["components"]}
+    return bool(kind(root).is_valid(document))
+
+
+def ours_judges(operation: str, side: str, document: object) -> bool:
+    compiled = CONTRACT.operations[operation]
+    try:
+        if side == "body":
+            compiled.check_body(document)
+        else:
+            compiled.check_answer(200, document)
+    except EcwidError:
+        return False
+    return True
+
+
+def test_valid() -> None:
+    """The contract is a valid OpenAPI 3.0.3 document."""
+    validate(DOCUMENT)
+    assert DOCUMENT["openapi"] == "3.0.3"
+
+
+def test_the_corpus_is_large() -> None:
+    """At least 40 documents, good ones and bad ones, are judged."""
+    assert len(CORPUS) >= 40
+    assert {fits for _, _, fits, _, _ in CORPUS} == {True, False}
+
+
+@pytest.mark.parametrize("row", CORPUS, ids=lambda row: f"{row[0]}-{row[1]}-{row[4]}")
+def test_same_verdict(row: Row) -> None:
+    """What runs judges a document as the reference does (which is built on jsonschema)."""
+    operation, side, fits, document, _ = row
+    assert reference_judges(operation, side, document) is fits
+    assert ours_judges(operation, side, document) is fits
+
+
+@pytest.mark.parametrize(
+    ("direction", "reference"), [("request", OAS30WriteValidator), ("answer", OAS30ReadValidator)]
+)
+@pytest.mark.parametrize(
+    "document",
+    [{}, {"r": 1}, {"w": 1}, {"n": None}, {"n": 1}, {"n": "x"}, {"r": 1, "w": 1, "n": 1}],
+)
+def test_openapi_keywords(direction: Any, reference: Any, document: object) -> None:
+    """nullable, readOnly and writeOnly mean what OpenAPI says, in either direction."""
+    schema = {
+        "type": "object",
+        "required": ["r", "w"] if document else [],
+        "properties": {
+            "r": {"type": "integer", "readOnly": True},
+            "w": {"type": "integer", "writeOnly": True},
+            "n": {"type": "integer", "nullable": True},
+        },
+    }
+    assert Schema(schema, {}, direction).fits(document) is reference(schema).is_valid(document)
+
+
+def test_nullable_enum() -> None:
+    """A nullable enum that names null takes it."""
+    schema = {"type": "string", "nullable": True, "enum": ["a", None]}
+    assert json_schema(schema, "answer")["type"] == ["string", "null"]
+    assert Schema(schema, {}, "answer").fits(None)
+    assert not Schema(schema, {}, "answer").fits("b")
+
+
+def examples() -> list[Any]:
+    found = []
+    for operation, node in OPERATIONS.items():
+        holders = [("answer", status, resolved(r)) for status, r in node["responses"].items()]
+        if "requestBody" in node:
+            holders.append(("body", "", resolved(node["requestBody"])))
+        found += [
+            pytest.param(operation, side, status, resolved(example)["value"])
+            for side, status, holder in holders
+            for content in holder["content"].values()
+            for example in content.get("examples", {}).values()
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("operation", "side", "status", "example"), examples())
+def test_examples(operation: str, side: str, status: str, example: object) -> None:
+    """Every example of the contract fits it."""
+    compiled = CONTRACT.operations[operation]
+    if side == "body":
+        compiled.check_body(example)
+    else:
+        compiled.check_answer(int(status), example)
+
+
+def test_examples_of_all_five_answers() -> None:
+    """Each of the five good answers has an example."""
+    assert {row.values[0] for row in examples() if row.values[2] == "200"} == set(OPERATIONS)
+
+
+SEED_ROUTES = {
+    "list_customers": ("get", "/customers"),
+    "get_customer": ("get", "/customer/{customer_id}"),
+    "add_customer": ("post", "/add_customer"),
+    "update_customer": ("post", "/update_customer/{customer_id}"),
+    "delete_customer": ("post", "/delete_customer/{customer_id}"),
+}
+
+
+def test_routes() -> None:
+    """The five operations have the paths and the verbs of the original description."""
+    assert {name: (o["method"], o["path"]) for name, o in OPERATIONS.items()} == SEED_ROUTES
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_described(operation: str) -> None:
+    """Each operation has a tag, a summary, a description and a link to Ecwid's page."""
+    node = OPERATIONS[operation]
+    assert node["tags"] == ["customers"]
+    assert node["summary"]
+    assert node["description"]
+    assert node["externalDocs"]["url"].startswith("https://")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_answer_has_headers(operation: str) -> None:
+    """Every answer carries the request's id; 429 and 503 say how long to wait."""
+    for status, response in OPERATIONS[operation]["responses"].items():
+        headers = set(resolved(response)["headers"])
+        waiting = {"Retry-After"} if status in ("429", "503") else set()
+        assert headers == {"X-Request-ID"} | waiting, status
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_failure_is_the_same_problem(operation: str) -> None:
+    """Every declared failure is the one problem schema."""
+    for status, response in OPERATIONS[operation]["responses"].items():
+        if status != "200":
+            content = resolved(response)["content"]
+            assert list(content) == ["application/problem+json"]
+            schema = content["application/problem+json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/Problem"}
+
+
+def walk(node: Any, path: str = "#") -> Any:
+    yield path, node
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from walk(value, f"{path}/{name}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from walk(value, f"{path}/{index}")
+
+
+def test_integers_have_a_range() -> None:
+    """Every integer has a minimum and a maximum, so that generators choose a type that holds it."""
+    for path, node in walk(DOCUMENT):
+        if isinstance(node, dict) and node.get("type") == "integer":
+            assert {"minimum", "maximum"} <= set(node), path
+
+
+def test_no_inline_objects() -> None:
+    """Every object is a named component, so that generators give it a good name."""
+    for path, node in walk(DOCUMENT):
+        if isinstance(node, dict) and node.get("type") == "object":
+            assert re.fullmatch(r"#/components/schemas/\w+", path), path
+
+
+def test_no_vendor_members() -> None:
+    """The contract names no tool: it has no x- members."""
+    assert [path for path, _ in walk(DOCUMENT) if "/x-" in path] == []
+
+
+def test_envelopes_are_closed_and_ecwids_objects_are_open() -> None:
+    """Envelopes, problems and bodies hold nothing else; what Ecwid answers may grow."""
+    open_ones = {
+        name
+        for name, schema in DOCUMENT["components"]["schemas"].items()
+        if schema.get("type") == "object" and schema["additionalProperties"]
+    }
+    assert open_ones == {
+        "CustomerPage",
+        "CustomerIdentity",
+        "CustomerAttributes",
+        "Person",
+        "ShippingAddress",
+        "Contact",
+        "Stats",
+        "Favorite",
+        "ExtraField",
+    }
+
+
+def test_limit() -> None:
+    """limit is 1 to 100, and 100 when the caller does not say."""
+    limit = resolved(DOCUMENT["components"]["parameters"]["limit"])["schema"]
+    assert (limit["minimum"], limit["maximum"], limit["default"]) == (1, 100, 100)
+
+
+def test_password_is_write_only() -> None:
+    """A password may be sent and is never part of an answer."""
+    schemas = DOCUMENT["components"]["schemas"]
+    assert schemas["NewCustomer"]["properties"]["password"]["writeOnly"] is True
+    assert schemas["CustomerChanges"]["properties"]["password"]["writeOnly"] is True
+    assert "password" not in schemas["CustomerAttributes"]["properties"]
+
+
+def test_spec_path() -> None:
+    """spec_path() leads to the file that was loaded."""
+    assert spec_path().name == "customers.yaml"
+    assert b"operationId: list_customers" in spec_path().read_bytes()

@@ -1,0 +1,193 @@
+"""wsgi.py under a real gunicorn, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from pytest_httpserver import HTTPServer
+
+from .conftest import PREFIX, STORE, TOKEN
+
+ROOT = Path(__file__).parent.parent
+REQUEST_ID = "6bb19930-6728-4901-bfbc-53456e85d0d0"
+CANARY = "canary@example.com"
+
+
+class Server:
+    """A running gunicorn; `log` is what it has written when it has ended."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.root = f"http://127.0.0.1:{port}"
+        self.url = self.root + PREFIX
+        self.log = ""
+
+
+def environment(**settings: str) -> dict[str, str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("ECWID_")}
+    return {**clean, **settings}
+
+
+@contextmanager
+def gunicorn(*flags: str, **settings: str) -> Iterator[Server]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop the server
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *flags, "wsgi:app"],
+            cwd=ROOT,
+            env=environment(**settings),
+            stderr=log,
+        )
+        server = Server(process, port)
+        try:
+            wait_for(server)
+            yield server
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+            log.seek(0)
+            server.log = log.read()
+
+
+def wait_for(server: Server) -> None:
+    until = time.monotonic() + 20
+    while server.process.poll() is None:
+        try:
+            requests.get(f"{server.root}/healthz", timeout=5)
+            return
+        except requests.ConnectionError:
+            assert time.monotonic() < until, "gunicorn did not start"
+            time.sleep(0.1)
+
+
+def everywhere(url: str) -> list[requests.Response]:
+    """The same request many times at once, so that every worker answers some."""
+    with ThreadPoolExecutor(16) as callers:
+        return list(callers.map(lambda _: requests.get(url, timeout=10), range(100)))
+
+
+def life_of_a_customer(url: str) -> None:
+    """Create, read back, update, list with filters, delete, 404 afterwards."""
+    with requests.Session() as caller:
+        added = caller.post(f"{url}/add_customer", json={"email": CANARY}, timeout=10)
+        assert added.status_code == 200, added.text
+        customer_id = added.json()["data"]["id"]
+        found = everywhere(f"{url}/customer/{customer_id}")
+        assert {answer.status_code for answer in found} == {200}
+        assert {answer.json()["data"]["attributes"]["email"] for answer in found} == {CANARY}
+        changes = {"acceptMarketing": True}
+        done = caller.post(f"{url}/update_customer/{customer_id}", json=changes, timeout=10)
+        assert done.json()["data"]["attributes"] == {"updateCount": 1}
+        filters = {"email": CANARY, "useExactEmailMatch": "true", "acceptMarketing": "true"}
+        page = caller.get(f"{url}/customers", params=filters, timeout=10)
+        assert [item["id"] for item in page.json()["data"]["attributes"]["items"]] == [
+            int(customer_id)
+        ]
+        done = caller.post(f"{url}/delete_customer/{customer_id}", timeout=10)
+        assert done.json()["data"]["attributes"] == {"deleteCount": 1}
+        gone = everywhere(f"{url}/customer/{customer_id}")
+        assert {answer.status_code for answer in gone} == {404}
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
+def test_four_workers(preload: list[str]) -> None:
+    """Four workers see one sandbox, loaded by each or before the fork."""
+    with gunicorn("--workers", "4", *preload, ECWID_SANDBOX="on") as server:
+        life_of_a_customer(server.url)
+        assert requests.get(f"{server.root}/healthz", timeout=5).json() == {"status": "alive"}
+        assert requests.get(f"{server.root}/readyz", timeout=5).json() == {"status": "configured"}
+        assert requests.get(f"{server.url}/ui/", timeout=5).status_code == 200
+    assert server.process.returncode == 0
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    assert len({line["process"] for line in lines if "operation" in line}) > 1
+
+
+def test_another_server_that_speaks_ecwids_api(tmp_path: Path) -> None:
+    """The same over HTTP, with the settings that the sandbox on a port prints."""
+    sandbox = subprocess.Popen(
+        [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
+    )
+    try:
+        assert sandbox.stdout is not None
+        settings = dict(sandbox.stdout.readline().strip().split("=", 1) for _ in range(3))
+        with gunicorn("--workers", "2", ECWID_AUTH="none", **settings) as server:
+            life_of_a_customer(server.url)
+    finally:
+        sandbox.send_signal(signal.SIGINT)
+        sandbox.communicate(timeout=10)
+
+
+def test_log_lines() -> None:
+    """The log is JSON lines with the request's id, and without anything personal."""
+    with gunicorn(ECWID_SANDBOX="on") as server:
+        headers = {"X-Request-ID": REQUEST_ID}
+        requests.get(f"{server.url}/customers?email={CANARY}", headers=headers, timeout=5)
+        requests.get(f"{server.url}/customers?email={CANARY}&limit=0", headers=headers, timeout=5)
+        requests.post(f"{server.url}/add_customer", json={"email": CANARY}, timeout=5)
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    ours = [line for line in lines if line.get("request_id") == REQUEST_ID]
+    assert [(line["operation"], line["status"]) for line in ours] == [
+        ("list_customers", 200),
+        ("list_customers", 400),
+    ]
+    assert CANARY not in server.log
+
+
+def test_a_real_store_does_not_start_open() -> None:
+    """Without ECWID_AUTH=none a real store does not start, and the log says why, not the token."""
+    store = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN}
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "wsgi:app"],
+        cwd=ROOT,
+        env=environment(**store),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode != 0
+    assert "ECWID_AUTH must be none" in done.stderr
+    assert TOKEN not in done.stderr
+
+
+def test_settings_of_the_environment(ecwid: HTTPServer) -> None:
+    """wsgi.py takes its settings from the environment."""
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    store = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN, "ECWID_AUTH": "none"}
+    with gunicorn(ECWID_API_URL=ecwid.url_for("/api/v3"), ECWID_UI="off", **store) as server:
+        assert requests.get(f"{server.url}/customer/7", timeout=5).json()["data"]["id"] == 7
+        assert requests.get(f"{server.url}/ui/", timeout=5).status_code == 404
+    assert ecwid.log[0][0].headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+def test_a_chunked_body() -> None:
+    """A chunked body works, up to the same limit."""
+    with gunicorn(ECWID_SANDBOX="on", ECWID_MAX_BODY_BYTES="100") as server:
+        for body, status in (
+            ([b'{"email": ', b'"chunked@example.com"}'], 200),
+            ([b'{"email": "'] + [b"x" * 50] * 3, 413),
+        ):
+            answer = requests.post(
+                f"{server.url}/add_customer",
+                data=iter(body),
+                headers={"Content-Type": "application/json"},
+                timeout=5,
+            )
+            assert answer.status_code == status

@@ -1,0 +1,227 @@
+"""Every command and snippet of the README, run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
+BIN = Path(sys.executable).parent
+URL = "http://127.0.0.1:8000"
+
+RUN, CURLS, INSTALL, SERVE, CHECK, SANDBOX, WRONG, TEST = (
+    block for language, block in BLOCKS if language == "sh"
+)
+MOUNT, FACTORY, CLIENT = (block for language, block in BLOCKS if language == "python")
+[PROBLEM] = (block for language, block in BLOCKS if language == "json")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The environment of somebody who has activated the virtual environment."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("ECWID_")}
+    return {**clean, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **settings}
+
+
+def wait_for(url: str) -> None:
+    until = time.monotonic() + 20
+    while True:
+        try:
+            requests.get(url, timeout=5)
+            return
+        except requests.ConnectionError:
+            assert time.monotonic() < until, f"nothing answers at {url}"
+            time.sleep(0.1)
+
+
+def stop(process: subprocess.Popen[str]) -> str:
+    """End a command with all that it started; gives what it printed."""
+    os.killpg(process.pid, signal.SIGTERM)
+    return process.communicate(timeout=20)[0]
+
+
+class Running:
+    def __init__(self, url: str, printed: str) -> None:
+        self.url = url
+        self.printed = printed
+
+    def sh(self, line: str) -> tuple[int, str]:
+        """Run a curl line of the README against this server: its status and what it printed."""
+        if shutil.which("curl") is None:
+            pytest.fail("curl is missing: install Debian's package curl")
+        line = line.replace(URL, self.url).replace("curl ", r"curl -sS -w '\n%{http_code}' ", 1)
+        done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
+        body, _, status = done.stdout.rpartition("\n")
+        return int(status), body
+
+
+@pytest.fixture(scope="module")
+def make_run() -> Iterator[Running]:
+    """What `make run` starts."""
+    port = free_port()
+    process = subprocess.Popen(
+        f"{RUN.strip()} PORT={port}",
+        shell=True,
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        printed = "".join(iter(process.stdout.readline, "\n"))  # the UI's address
+        printed += "".join(iter(process.stdout.readline, "\n"))  # the five lines
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/healthz")
+        yield Running(url, printed)
+    finally:
+        stop(process)
+
+
+def test_make_run_prints_the_readmes_lines(make_run: Running) -> None:
+    """`make run` prints the UI's address and the five curl lines of the README."""
+    printed = make_run.printed.replace(make_run.url, URL)
+    assert "/api/json/v1/ecwid/ui/" in printed
+    assert CURLS in printed
+
+
+@pytest.mark.parametrize("line", CURLS.splitlines())
+def test_curl_lines(make_run: Running, line: str) -> None:
+    """Each of the five lines is a success."""
+    status, body = make_run.sh(line)
+    assert status == 200
+    assert json.loads(body)["data"]["type"] == "ecwid"
+
+
+def test_the_problem(make_run: Running) -> None:
+    """The error that the README shows is the one that comes, but for its id."""
+    status, body = make_run.sh(WRONG)
+    came, shown = json.loads(body), json.loads(PROBLEM)
+    assert status == 400
+    shown["instance"] = shown["instance"].replace(shown["request_id"], came["request_id"])
+    assert came == {**shown, "request_id": came["request_id"]}
+
+
+def python(snippet: str, then: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{snippet}\n{then}"], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_mount() -> None:
+    """The snippet mounts the plugin."""
+    then = 'print(app.test_client().get("/api/json/v1/ecwid/openapi.json").status_code)'
+    assert python(MOUNT, then) == "200\n"
+
+
+def test_factory() -> None:
+    """The factory serves two stores and a view of the host's own."""
+    then = """
+client = create_app().test_client()
+paths = ("/api/json/v1/ecwid/customers", "/outlet/customers", "/newsletter")
+print([client.get(path).status_code for path in paths], client.get("/newsletter").json)
+"""
+    assert python(FACTORY, then) == "[200, 200, 200] {'readers': 2}\n"
+
+
+def test_client() -> None:
+    """The client is made without Flask, and without a call."""
+    assert python(CLIENT, "print(type(client).__name__)") == "EcwidClient\n"
+
+
+def test_serve() -> None:
+    """The gunicorn line starts a server that is alive and ready."""
+    install, serve = SERVE.splitlines()
+    assert install == "pip install '.[server]'"  # test_packaging installs the wheel that it builds
+    port = free_port()
+    process = subprocess.Popen(
+        f"{serve} --bind 127.0.0.1:{port}",
+        shell=True,
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/healthz")
+        assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200
+    finally:
+        printed = stop(process)
+    assert "secret_" not in printed
+
+
+def test_check() -> None:
+    """`flask ecwid check` answers for the app of wsgi.py."""
+    done = subprocess.run(
+        CHECK,
+        shell=True,
+        cwd=ROOT,
+        env=environment(ECWID_SANDBOX="on"),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "store: answers")
+
+
+def test_sandbox() -> None:
+    """The sandbox line prints the three settings."""
+    process = subprocess.Popen(
+        SANDBOX.strip().replace("8100", str(free_port())),
+        shell=True,
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        keys = [process.stdout.readline().partition("=")[0] for _ in range(3)]
+        assert keys == ["ECWID_API_URL", "ECWID_STORE_ID", "ECWID_TOKEN"]
+    finally:
+        stop(process)
+
+
+def test_the_other_commands() -> None:
+    """What is left are the commands that install, and the one that runs this test."""
+    assert INSTALL.strip() == "pip install ."
+    assert TEST.strip() == "make test"
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().endswith("make test")
+
+
+def test_links() -> None:
+    """Every link of the README leads to a file of the repository."""
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("key", sorted(set(re.findall(r"ECWID_[A-Z_]+", README))))
+def test_settings_are_told_as_they_are(key: str) -> None:
+    """Every setting that the README names exists."""
+    from flask_ecwid import Settings
+
+    assert key.removeprefix("ECWID_").lower() in Settings.__dataclass_fields__

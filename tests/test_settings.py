@@ -1,0 +1,175 @@
+"""Settings: every fault at once, by name, at the start; values never told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+
+from flask_ecwid import Ecwid, Settings, SettingsError
+
+GOOD: dict[str, Any] = {
+    "ECWID_STORE_ID": "1003",
+    "ECWID_TOKEN": "secret_x",
+    "ECWID_AUTH": "none",
+}
+
+
+def faults(config: dict[str, Any], prefix: str = "") -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_config(config, prefix)
+    return [fault.split()[0] for fault in caught.value.faults]
+
+
+def test_defaults() -> None:
+    """What is not set has its documented default."""
+    settings = Settings.from_config(GOOD)
+    assert settings.api_url == "https://app.ecwid.com/api/v3"
+    assert (settings.connect_timeout_s, settings.read_timeout_s, settings.deadline_s) == (3, 10, 20)
+    assert settings.max_body_bytes == 262_144
+    assert settings.ui is True
+    assert settings.sandbox == ""
+
+
+def test_text_and_python_values() -> None:
+    """Values may be strings, as the environment has them, or Python's own."""
+    as_text = {
+        **GOOD,
+        "ECWID_READ_TIMEOUT_S": "1.5",
+        "ECWID_MAX_BODY_BYTES": "10",
+        "ECWID_UI": "off",
+    }
+    as_values = {
+        **GOOD,
+        "ECWID_STORE_ID": 1003,
+        "ECWID_READ_TIMEOUT_S": 1.5,
+        "ECWID_MAX_BODY_BYTES": 10,
+        "ECWID_UI": False,
+    }
+    assert Settings.from_config(as_text) == Settings.from_config(as_values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ECWID_STORE_ID", ""),
+        ("ECWID_STORE_ID", "10/03"),
+        ("ECWID_STORE_ID", 1.5),
+        ("ECWID_TOKEN", ""),
+        ("ECWID_TOKEN", "two\nlines"),
+        ("ECWID_TOKEN", "a blank"),
+        ("ECWID_TOKEN", 5),
+        ("ECWID_API_URL", "http://app.ecwid.com/api/v3"),
+        ("ECWID_API_URL", "http://localhost.example.com/api"),
+        ("ECWID_API_URL", "ftp://app.ecwid.com"),
+        ("ECWID_API_URL", "https://user:pass@app.ecwid.com/api/v3"),
+        ("ECWID_API_URL", "https://app.ecwid.com/api/v3?token=x"),
+        ("ECWID_API_URL", "https://app.ecwid.com/api/v3#x"),
+        ("ECWID_API_URL", "https://app.ecwid.com/api/v3?"),
+        ("ECWID_API_URL", "https://[::1/"),
+        ("ECWID_API_URL", "https://app.ecwid.com:port/"),
+        ("ECWID_API_URL", "app.ecwid.com"),
+        ("ECWID_API_URL", ""),
+        ("ECWID_AUTH", "nobody"),
+        ("ECWID_AUTH", "keys"),
+        ("ECWID_AUTH", None),
+        ("ECWID_CONNECT_TIMEOUT_S", "0"),
+        ("ECWID_READ_TIMEOUT_S", "-1"),
+        ("ECWID_READ_TIMEOUT_S", "nan"),
+        ("ECWID_DEADLINE_S", "inf"),
+        ("ECWID_DEADLINE_S", "soon"),
+        ("ECWID_DEADLINE_S", True),
+        ("ECWID_MAX_BODY_BYTES", "0"),
+        ("ECWID_MAX_BODY_BYTES", "1.5"),
+        ("ECWID_MAX_BODY_BYTES", True),
+        ("ECWID_PROXY_URL", "socks5://127.0.0.1"),
+        ("ECWID_CA_BUNDLE", "/nowhere/ca.pem"),
+        ("ECWID_UI", "maybe"),
+        ("ECWID_SANDBOX", "ture"),
+        ("ECWID_SANDBOX", "here/store.sqlite3"),
+        ("ECWID_API_KEYS", "shop:read:00"),
+        ("ECWID_REDIS_URL", "redis://127.0.0.1"),
+        ("ECWID_CALLS_PER_MINUTE", "60"),
+    ],
+)
+def test_fault(key: str, value: object) -> None:
+    """A setting that cannot work, or is not supported yet, is a fault by its name."""
+    assert faults({**GOOD, key: value}) == [key]
+
+
+def test_all_faults_at_once() -> None:
+    """Every fault is told at once."""
+    config = {"ECWID_UI": "maybe", "ECWID_DEADLINE_S": "soon", "ECWID_API_URL": "x"}
+    assert sorted(faults(config)) == [
+        "ECWID_API_URL",
+        "ECWID_AUTH",
+        "ECWID_DEADLINE_S",
+        "ECWID_STORE_ID",
+        "ECWID_TOKEN",
+        "ECWID_UI",
+    ]
+
+
+def test_faults_of_another_prefix() -> None:
+    """Faults name the key that was read, and keys of another prefix are not read."""
+    assert faults(GOOD, "OUTLET_") == [
+        "OUTLET_ECWID_STORE_ID",
+        "OUTLET_ECWID_TOKEN",
+        "OUTLET_ECWID_AUTH",
+    ]
+
+
+def test_faults_hold_no_value() -> None:
+    """A fault names the key and the rule, never the value."""
+    config = dict.fromkeys(("ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_API_URL"), "canary canary")
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_config(config)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["on", "On", "1", "true", "YES", True])
+def test_sandbox_on(word: object) -> None:
+    """The sandbox needs no store, no token and nobody's word that it is open."""
+    assert Settings.from_config({"ECWID_SANDBOX": word}).sandbox == "on"
+
+
+@pytest.mark.parametrize("word", ["off", "0", "false", "no", "", False])
+def test_sandbox_off(word: object) -> None:
+    """Without the sandbox a store is needed."""
+    assert Settings.from_config({**GOOD, "ECWID_SANDBOX": word}).sandbox == ""
+
+
+def test_sandbox_path(tmp_path: Path) -> None:
+    """The sandbox may be given the file it keeps its store in."""
+    path = tmp_path / "store.sqlite3"
+    assert Settings.from_config({"ECWID_SANDBOX": path}).sandbox == str(path)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8100/api/v3", "http://[::1]/api/v3", "http://localhost/api/v3"]
+)
+def test_plain_http_to_this_host(url: str) -> None:
+    """Plain http is for this host only; a trailing slash does not matter."""
+    assert Settings.from_config({**GOOD, "ECWID_API_URL": url + "/"}).api_url == url
+
+
+def test_the_hosts_own_keys() -> None:
+    """Other keys that begin with ECWID_ are the host's."""
+    assert Settings.from_config({**GOOD, "ECWID_CLIENT_SECRET": "x"}).store_id == "1003"
+
+
+def test_direct_faults() -> None:
+    """Settings made without a config are checked too."""
+    with pytest.raises(SettingsError, match="ECWID_STORE_ID"):
+        Settings(token="secret_x")
+
+
+def test_a_real_store_does_not_start_open() -> None:
+    """A real store without keys does not start, and the message says what to do."""
+    app = flask.Flask("host")
+    app.config.update({**GOOD, "ECWID_AUTH": None})
+    with pytest.raises(SettingsError, match="ECWID_AUTH must be none"):
+        Ecwid(app)
+    assert app.blueprints == {}

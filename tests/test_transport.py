@@ -1,0 +1,277 @@
+"""Faults on the way to Ecwid, over real sockets: told apart, in time, nothing left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+import requests
+import trustme
+
+from flask_ecwid import Ecwid, EcwidClient, Settings
+from flask_ecwid.errors import (
+    BadReply,
+    ConnectionLost,
+    DeadlineExceeded,
+    EcwidError,
+    TlsFailed,
+    Unreachable,
+)
+
+from .conftest import PREFIX, TOKEN
+from .raw_server import RawServer, Script, receive_request, resets, sends, stalls
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+GOOD = HEAD + b'Content-Length: 8\r\n\r\n{"id":7}'
+CANARY = "canary@example.com"
+
+
+def client_of(url: str, **options: Any) -> EcwidClient:
+    defaults = {"connect_timeout_s": 0.5, "read_timeout_s": 0.5, "deadline_s": 1.0}
+    return EcwidClient(
+        Settings(store_id="1003", token=TOKEN, api_url=url, **{**defaults, **options})
+    )
+
+
+def drips(connection: socket.socket) -> None:
+    """A byte of the headers every 0.1 s: each receive is in time, the whole never."""
+    receive_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+    for _ in range(100):
+        connection.sendall(b"a")
+        time.sleep(0.1)
+
+
+def drips_the_body(connection: socket.socket) -> None:
+    receive_request(connection)
+    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+    for _ in range(100):
+        connection.sendall(b" ")
+        time.sleep(0.1)
+
+
+FAULTS: list[tuple[str, Script, type[EcwidError]]] = [
+    ("closed before any byte", sends(), ConnectionLost),
+    ("reset before any byte", resets, ConnectionLost),
+    ("no first byte", stalls(), DeadlineExceeded),
+    ("stalled in the headers", stalls(HEAD), DeadlineExceeded),
+    ("stalled in the body", stalls(HEAD + b"Content-Length: 8\r\n\r\n{"), DeadlineExceeded),
+    ("dripping headers", drips, DeadlineExceeded),
+    ("dripping body", drips_the_body, DeadlineExceeded),
+    ("body cut short", sends(HEAD + b"Content-Length: 99\r\n\r\n{"), ConnectionLost),
+    ("bad chunk", sends(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}"), ConnectionLost),
+    ("chunks cut short", sends(HEAD + b"Transfer-Encoding: chunked\r\n\r\n8\r\n{"), ConnectionLost),
+    ("garbage for a status line", sends(b"garbage\r\n\r\n"), ConnectionLost),
+    ("200 headers", sends(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), ConnectionLost),
+    ("headers cut", sends(b"HTTP/1.1 200 OK\r\nContent-Type: appl"), BadReply),
+    ("no body at all", sends(HEAD + b"\r\n"), BadReply),
+]
+
+
+@pytest.mark.parametrize(("fault", "script", "error"), FAULTS, ids=[row[0] for row in FAULTS])
+def test_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
+    """Each fault has its error, no later than the deadline and half a second."""
+    with RawServer(script) as server:
+        begun = time.monotonic()
+        with pytest.raises(EcwidError) as caught:
+            client_of(server.url).get_customer(7)
+        assert time.monotonic() - begun < 1.5
+    assert type(caught.value) is error
+    assert caught.value.executed == "unknown"
+
+
+@pytest.mark.parametrize(("fault", "script", "error"), FAULTS, ids=[row[0] for row in FAULTS])
+def test_after_a_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
+    """The call after a fault goes over a fresh connection and is a good one."""
+    with RawServer(script, sends(GOOD)) as server:
+        client = client_of(server.url)
+        with pytest.raises(error):
+            client.get_customer(7)
+        assert client.get_customer(7) == {"id": 7}
+        assert server.connections == 2
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def test_refused() -> None:
+    """A refused connection is Unreachable: nothing can have happened."""
+    with pytest.raises(Unreachable) as caught:
+        client_of(f"http://127.0.0.1:{free_port()}").add_customer({"email": CANARY})
+    assert caught.value.executed == "no"
+    assert caught.value.retry_after_s == 10
+
+
+def test_no_such_name() -> None:
+    """A name that does not resolve is Unreachable."""
+    with pytest.raises(Unreachable):
+        client_of("https://ecwid.invalid/api/v3").get_customer(7)
+
+
+def test_connect_timeout() -> None:
+    """A connection that is not made in time is Unreachable."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:  # fill the queue, which nobody empties
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        begun = time.monotonic()
+        with pytest.raises(Unreachable):
+            client_of(f"http://127.0.0.1:{address[1]}").get_customer(7)
+        assert time.monotonic() - begun < 1.5
+        for filler in fillers:
+            filler.close()
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    """A certificate authority that nobody trusts yet."""
+    return trustme.CA()
+
+
+def over_tls(authority: trustme.CA, script: Script) -> Script:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def wrapped(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            script(secure)
+
+    return wrapped
+
+
+def test_untrusted_certificate(authority: trustme.CA) -> None:
+    """A certificate that is not trusted ends the call before anything is sent."""
+    heard: list[bytes] = []
+    script = over_tls(authority, lambda connection: heard.append(receive_request(connection)))
+    with RawServer(script) as server, pytest.raises(TlsFailed) as caught:
+        client_of(server.url.replace("http:", "https:")).get_customer(7)
+    assert caught.value.executed == "no"
+    assert heard == []
+
+
+def test_ca_bundle(authority: trustme.CA, tmp_path: Path) -> None:
+    """A certificate of the configured bundle is trusted, and TLS keeps the deadline too."""
+    with RawServer(over_tls(authority, sends(GOOD)), over_tls(authority, drips)) as server:
+        url = server.url.replace("http:", "https:")
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        client = client_of(url, ca_bundle=str(tmp_path / "ca.pem"))
+        assert client.get_customer(7) == {"id": 7}
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            client.get_customer(7)
+        assert time.monotonic() - begun < 1.5
+
+
+def test_connections_are_kept() -> None:
+    """Calls one after the other go over one connection."""
+
+    def keeps_alive(connection: socket.socket) -> None:
+        while receive_request(connection):
+            connection.sendall(GOOD)
+
+    with RawServer(keeps_alive) as server:
+        client = client_of(server.url)
+        for _ in range(3):
+            client.get_customer(7)
+        assert server.connections == 1
+
+
+def test_each_process_has_its_own_connections() -> None:
+    """A forked worker does not share its parent's connections."""
+
+    def keeps_alive(connection: socket.socket) -> None:
+        while receive_request(connection):
+            connection.sendall(GOOD)
+
+    with RawServer(keeps_alive) as server:
+        client = client_of(server.url)
+        client.get_customer(7)
+        child = os.fork()
+        if child == 0:
+            good = client.get_customer(7) == {"id": 7}
+            os._exit(0 if good else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        client.get_customer(7)
+        assert server.connections == 2
+
+
+def test_proxy() -> None:
+    """A configured proxy is the way out."""
+    heard: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        heard.append(receive_request(connection))
+        connection.sendall(GOOD)
+
+    with RawServer(script) as server:
+        client = client_of("http://127.0.0.1:9/api/v3", proxy_url=f"http://127.0.0.1:{server.port}")
+        assert client.get_customer(7) == {"id": 7}
+    assert heard[0].startswith(b"GET http://127.0.0.1:9/api/v3/1003/customers/7 HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    ("fault", "script", "error"), FAULTS[:4], ids=[row[0] for row in FAULTS[:4]]
+)
+def test_no_secret_in_an_error(fault: str, script: Script, error: type[EcwidError]) -> None:
+    """No error carries the query, the token or the library's error, which holds the URL."""
+    with RawServer(script) as server, pytest.raises(error) as caught:
+        client_of(server.url).list_customers(email=CANARY)
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+    assert CANARY not in repr(caught.value) + str(caught.value)
+
+
+STATUSES = [(sends(), 502), (stalls(), 504), (drips, 504), (resets, 502)]
+
+
+@pytest.mark.parametrize(("script", "status"), STATUSES)
+def test_fault_behind_the_front_door(
+    script: Script, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A caller of ours gets the problem in time, and no thread is left behind."""
+    caplog.set_level(logging.DEBUG)
+    with RawServer(script) as server:
+        app = flask.Flask("host")
+        app.config.update(
+            ECWID_STORE_ID="1003",
+            ECWID_TOKEN=TOKEN,
+            ECWID_AUTH="none",
+            ECWID_API_URL=server.url,
+            ECWID_READ_TIMEOUT_S="0.5",
+            ECWID_DEADLINE_S="1",
+        )
+        Ecwid(app)
+        threads = set(threading.enumerate())
+        response = app.test_client().post(f"{PREFIX}/add_customer", json={"email": CANARY})
+    assert response.status_code == status
+    assert response.json is not None
+    assert response.json["executed"] == "unknown"
+    assert CANARY not in response.text
+    ours = [t for t in set(threading.enumerate()) - threads if "_run" not in t.name]
+    assert ours == []
+
+
+def test_requests_is_a_transport_and_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No session is made: it would bring cookies, redirects and the environment."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a session was made")
+
+    monkeypatch.setattr(requests.Session, "__init__", refuse)
+    with RawServer(sends(GOOD)) as server:
+        assert client_of(server.url).get_customer(7) == {"id": 7}
