@@ -12,6 +12,7 @@ worker_class = "gthread"
 threads = 32  # each waits for Ecwid most of its time
 graceful_timeout = 30  # above ECWID_DEADLINE_S, so that a request under way can end
 keepalive = 5
+limit_request_line = 8190  # a search may use all of its parameters, each with a long term
 
 # One JSON object a line, with the fields that flask_ecwid gives: operation, status, request_id ...
 logconfig_dict: dict[str, Any] = {

@@ -94,8 +94,7 @@ class Store:
         Raises:
             ValueError: the file is of another version of the sandbox.
         """
-        db = self._connection("rwc", _FILL_TIMEOUT_S)
-        try:
+        with self._connection("rwc", _FILL_TIMEOUT_S) as db:
             if _is_new(db):
                 _write_ahead(db)
                 db.execute("BEGIN IMMEDIATE")
@@ -106,8 +105,6 @@ class Store:
                         _insert(db, document, purchased)
                     db.execute(f"PRAGMA user_version = {_VERSION}")
                 db.execute("COMMIT")
-        finally:
-            db.close()
 
     def list_customers(self, search: Search) -> Document:
         """Ecwid's page of the customers that match."""
@@ -159,22 +156,24 @@ class Store:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        db = self._connection("rw", _BUSY_TIMEOUT_S)
         try:
-            db.execute(begin)
-            yield db
-            db.execute("COMMIT")
+            with self._connection("rw", _BUSY_TIMEOUT_S) as db:
+                db.execute(begin)
+                yield db
+                db.execute("COMMIT")
         except sqlite3.IntegrityError:  # e-mail is the only column that can clash
             raise EmailTaken from None
-        finally:
-            db.close()  # rolls back what is not committed
 
-    def _connection(self, mode: str, timeout_s: float) -> sqlite3.Connection:
+    @contextmanager
+    def _connection(self, mode: str, timeout_s: float) -> Iterator[sqlite3.Connection]:
         db = sqlite3.connect(
             f"{self._uri}?mode={mode}", uri=True, timeout=timeout_s, isolation_level=None
         )
-        db.execute("PRAGMA synchronous = OFF")  # a simulated store need not survive a power cut
-        return db
+        try:
+            db.execute("PRAGMA synchronous = OFF")  # a simulated store need not survive a power cut
+            yield db
+        finally:
+            db.close()  # rolls back what is not committed
 
 
 def _is_new(db: sqlite3.Connection) -> bool:
