@@ -10,7 +10,7 @@ from typing import Any
 bind = "127.0.0.1:8000"
 worker_class = "gthread"
 threads = 32  # each waits for Ecwid most of its time
-graceful_timeout = 30  # above ECWID_DEADLINE_S, so that a request under way can end
+graceful_timeout = 30  # keep it above ECWID_DEADLINE_S: a request under way can end
 keepalive = 5
 limit_request_line = 8190  # a search may use all of its parameters, each with a long term
 
@@ -40,13 +40,13 @@ logconfig_dict: dict[str, Any] = {
 }
 
 # Without a path every worker would open a sandbox of its own: here, before they start, give one to
-# all. gunicorn hands the environment on to its workers.
-_sandbox_folder = ""
+# all. gunicorn hands the environment on to its workers, and to this file when it is read again.
+_FOLDER = "FLASK_ECWID_SANDBOX_FOLDER"
 if os.environ.get("ECWID_SANDBOX", "").strip().lower() in ("1", "true", "yes", "on"):
-    _sandbox_folder = tempfile.mkdtemp(prefix="flask-ecwid-sandbox-")
-    os.environ["ECWID_SANDBOX"] = os.path.join(_sandbox_folder, "store.sqlite3")
+    os.environ[_FOLDER] = tempfile.mkdtemp(prefix="flask-ecwid-sandbox-")
+    os.environ["ECWID_SANDBOX"] = os.path.join(os.environ[_FOLDER], "store.sqlite3")
 
 
 def on_exit(server: Any) -> None:
-    if _sandbox_folder and not server.reexec_pid:  # a new master may go on with the file
-        shutil.rmtree(_sandbox_folder, ignore_errors=True)
+    if _FOLDER in os.environ and not server.reexec_pid:  # else a new master goes on with the file
+        shutil.rmtree(os.environ[_FOLDER], ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
@@ -132,29 +133,34 @@ def _refusal(operation: str, reply: Reply, value: Any) -> EcwidError:
         return EcwidFailed(ecwid_code=code)
     if status < 400:
         return BadReply("Ecwid answered with a redirect, which is not followed.")
-    return ServiceRefused(_SERVICE_REFUSALS.get(code or status), ecwid_code=code)
+    if code == "INSUFFICIENT_APP_SCOPE":
+        detail = "This service's token lacks a scope that the operation needs."
+        return ServiceRefused(detail, ecwid_code=code)
+    return ServiceRefused(_SERVICE_REFUSALS.get(status), ecwid_code=code)
 
 
-_SERVICE_REFUSALS: dict[int | str, str] = {
+_SERVICE_REFUSALS = {
     402: "Ecwid's API is not available on the store's plan, or the store is suspended.",
     403: "Ecwid does not accept this service's token.",
-    "INSUFFICIENT_APP_SCOPE": "This service's token lacks a scope that the operation needs.",
     404: "Ecwid does not know the store.",
-    "STORE_NOT_FOUND": "Ecwid does not know the store.",
 }
 
 
 def _completed(fields: str, required: str) -> str:
     try:
         return response_fields.complete(fields, required)
-    except ValueError:
-        pass
-    raise InvalidRequest([Misfit("/query/responseFields", "pattern")])
+    except (ValueError, RecursionError):
+        raise InvalidRequest([Misfit("/query/responseFields", "pattern")]) from None
 
 
 def _written(value: object) -> str:
+    """A value as Ecwid reads it in a query: lists with commas, numbers without an exponent."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{Decimal(repr(value)).normalize():f}"
+    if isinstance(value, (list, tuple)):
+        return ",".join(_written(item) for item in value)
     return str(value)
 
 

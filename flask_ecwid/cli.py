@@ -76,8 +76,20 @@ def openapi(as_json: bool, mount: str) -> None:
 
 
 @ecwid.command()
-@click.option("--port", default=8100, show_default=True, help="0 takes any free one.")
-@click.option("--customers", default=0, show_default=True, help="How many generated ones to add.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8100,
+    show_default=True,
+    help="0 takes any free one.",
+)
+@click.option(
+    "--customers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="How many generated ones a new store gets; one that is there stays as it is.",
+)
 @click.option(
     "--file",
     "path",

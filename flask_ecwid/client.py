@@ -20,20 +20,26 @@ PAGE_SIZE = 100  # Ecwid's maximum. Its default is 10 or 100, by which document 
 class EcwidClient:
     """One store's customers, over Ecwid's REST API.
 
-    Every method raises an `EcwidError` when it fails; `errors.py` draws the tree. The values are
-    Ecwid's own: parsed JSON, as it came.
+    Every method raises an `EcwidError` when the call fails; `errors.py` draws the tree. The values
+    are Ecwid's own: parsed JSON, as it came.
+
+    Raises:
+        ValueError: the settings mean the sandbox, which is opened by mounting the plugin.
     """
 
     def __init__(self, settings: Settings, transport: Transport | None = None) -> None:
+        if settings.sandbox and transport is None:
+            raise ValueError("the sandbox is opened by mounting: use the client of Ecwid(app)")
         self._transport = transport or Transport(settings)
 
     def list_customers(self, **filters: Any) -> dict[str, Any]:
         """A page: `total`, `count`, `offset`, `limit`, `items`.
 
         The filters are Ecwid's query parameters (https://api-docs.ecwid.com/reference/search-customers);
-        one that is None is left out.
+        one that is None is left out, a list is joined by commas.
         """
-        query = {"offset": 0, "limit": PAGE_SIZE, **filters}
+        given = {name: value for name, value in filters.items() if value is not None}
+        query = {"offset": 0, "limit": PAGE_SIZE, **given}
         page = self._answered(build_call("list_customers", query=query))
         # A store that takes a selection of fields literally leaves these out; we know them anyway.
         if isinstance(items := page.get("items"), list):
@@ -60,6 +66,7 @@ class EcwidClient:
         """Create a customer: `{"id": int}`. https://api-docs.ecwid.com/reference/create-customer
 
         Raises:
+            TypeError: the customer holds what is no JSON; as with the changes of an update.
             EmailTaken: another customer already has this e-mail.
         """
         return self._answered(build_call("add_customer", body=customer))
@@ -88,8 +95,12 @@ class EcwidClient:
 
         Ends with an empty page: `total` has been seen to exceed what there is, and a page to be
         short of `limit` in the middle. Sorted by registration unless `sortBy` says otherwise.
+
+        Raises:
+            BadReply: a page is no list of customers, or the same page came again.
         """
         seen: set[int] = set()
+        before: list[int] = []
         offset = int(filters.pop("offset", 0))
         filters = {"sortBy": "REGISTERED_DATE_ASC", **filters}
         while True:
@@ -97,6 +108,10 @@ class EcwidClient:
             if not customers:
                 return
             offset += len(customers)
+            ids = [customer["id"] for customer in customers]
+            if ids == before:
+                raise BadReply("Ecwid sent the same page again.")
+            before = ids
             for customer in customers:
                 if customer["id"] not in seen:
                     seen.add(customer["id"])

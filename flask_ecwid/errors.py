@@ -22,6 +22,7 @@ EcwidError
 │   ├── EcwidFailed             502  any other failure of Ecwid's
 │   └── ServiceRefused          502  our token, scope, plan, store or call: never the caller's fault
 ├── ContractBroken              502  the answer does not fit the contract
+├── HttpFailure                 any  named by its status alone: no such path, the host's abort()
 └── Defect                      500  our own
 
 No error holds a value: not in its text, not in `errors`, not in a chained exception.
@@ -291,6 +292,27 @@ class ContractBroken(EcwidError):
     def __init__(self, errors: Sequence[Misfit]) -> None:
         self.errors = errors
         super().__init__()
+
+
+class HttpFailure(EcwidError):
+    """A failure that Flask or the host named by its status alone.
+
+    `executed` is `"no"` unless the operation's handler has run.
+    """
+
+    def __init__(self, status: int, title: str, *, executed: str = "no") -> None:
+        self.status = status
+        self.title = title
+        self.slug = title.lower().replace(" ", "-")
+        self.origin = "request" if status < 500 else "service"
+        self.executed = executed
+        super().__init__(_HTTP_DETAILS.get(status, f"The answer's status is {status}."))
+
+
+_HTTP_DETAILS = {
+    404: "There is nothing at this path; the contract at openapi.json names the paths.",
+    405: "Allow names the methods of this path.",
+}
 
 
 class Defect(EcwidError):

@@ -75,6 +75,11 @@ class Ecwid:
 
     @property
     def client(self) -> EcwidClient:
-        """The store's client in the current app, for the host's own calls."""
+        """The store's client in the current app, for the host's own calls.
+
+        Raises:
+            RuntimeError: there is no current app (see `app.app_context()`).
+            KeyError: the current app has no store of this name.
+        """
         mounts: dict[str, Mount] = current_app.extensions["ecwid"]
         return mounts[self.name].client

@@ -14,12 +14,19 @@ from collections import defaultdict
 import orjson
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
-from werkzeug.exceptions import HTTPException, default_exceptions
+from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 from werkzeug.http import HTTP_STATUS_CODES
 
 from .contract import Contract
-from .errors import DEFAULT_RETRY_AFTER_S, BodyTooLarge, ContractBroken, Defect, EcwidError
-from .request_log import request_id
+from .errors import (
+    DEFAULT_RETRY_AFTER_S,
+    BodyTooLarge,
+    ContractBroken,
+    Defect,
+    EcwidError,
+    HttpFailure,
+)
+from .request_log import handler_has_run, request_id
 
 log = logging.getLogger("flask_ecwid")
 
@@ -64,7 +71,9 @@ def _error(exc: Exception) -> EcwidError:
             log.error("%s request_id=%s places=%s", exc.slug, request_id(), places)
         return exc
     if isinstance(exc, HTTPException):
-        return BodyTooLarge() if exc.code == 413 else _HttpFailure(exc.code or 500)
+        if isinstance(exc, InternalServerError) and isinstance(exc.original_exception, Exception):
+            return _error(exc.original_exception)  # Flask wraps what a host's after_request raised
+        return BodyTooLarge() if exc.code == 413 else _http_failure(exc.code or 500)
     # Where it happened, and not its text: that may hold a value.
     frames = traceback.extract_tb(exc.__traceback__)[-8:]
     where = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
@@ -72,23 +81,9 @@ def _error(exc: Exception) -> EcwidError:
     return Defect()
 
 
-class _HttpFailure(EcwidError):
-    """A failure that Flask or the host named by its status alone."""
-
-    executed = "no"
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-        self.title = HTTP_STATUS_CODES.get(status, "Unknown Error")
-        self.slug = self.title.lower().replace(" ", "-")
-        self.origin = "request" if status < 500 else "service"
-        super().__init__(_DETAILS.get(status, "The status says all there is to say."))
-
-
-_DETAILS = {
-    404: "There is nothing at this path; the contract at openapi.json names the paths.",
-    405: "Allow names the methods of this path.",
-}
+def _http_failure(status: int) -> HttpFailure:
+    title = HTTP_STATUS_CODES.get(status, "Unknown Error")
+    return HttpFailure(status, title, executed="unknown" if handler_has_run() else "no")
 
 
 def _add_last_rules(state: BlueprintSetupState) -> None:
@@ -105,10 +100,10 @@ def _add_last_rules(state: BlueprintSetupState) -> None:
         headers = {"Allow": allow[request.url_rule.rule]}
         if request.method == "OPTIONS":
             return Response(status=204, headers=headers)
-        return _answer(_HttpFailure(405), headers, write=False)
+        return _answer(_http_failure(405), headers, write=False)
 
     def not_found(**_: str) -> Response:
-        return _answer(_HttpFailure(404), {}, write=False)
+        return _answer(_http_failure(404), {}, write=False)
 
     app.view_functions[f"{name}.other_method"] = other_method
     app.view_functions[f"{name}.not_found"] = not_found

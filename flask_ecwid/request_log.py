@@ -1,4 +1,4 @@
-"""Each request's id, and its one line in the log.
+"""Each request's id, how far it has come, and its one line in the log.
 
 The line names the operation, the status, the time it took and the id: no path, no query, no body,
 nothing of a customer.
@@ -26,6 +26,15 @@ def request_id() -> str:
         given = request.headers.get("X-Request-ID", "")
         g.ecwid_request_id = given.lower() if _UUID4.fullmatch(given) else str(uuid.uuid4())
     return str(g.ecwid_request_id)
+
+
+def note_handler() -> None:
+    """The operation's handler is about to run: from here on something may have happened."""
+    g.ecwid_handled = True
+
+
+def handler_has_run() -> bool:
+    return bool(g.get("ecwid_handled", False))
 
 
 def attach(blueprint: Blueprint) -> None:

@@ -17,9 +17,10 @@ from flask import Blueprint, Response, request
 
 from . import handlers, problems, published, request_log
 from .client import EcwidClient
-from .contract import Contract, Operation
+from .contract import Contract
 from .errors import BodyTooLarge
-from .request_log import request_id
+from .operation import Operation
+from .request_log import note_handler, request_id
 
 
 @contextmanager
@@ -151,6 +152,7 @@ def _validators(operation: Operation) -> dict[str, Callable[..., Callable[[View]
 
     def with_answer(function: View) -> View:
         def view(req: ConnexionRequest) -> Response:
+            note_handler()
             document = function(req)
             operation.check_answer(200, document)
             return Response(orjson.dumps(document), content_type="application/json")

@@ -6,6 +6,7 @@ import ipaddress
 import math
 import os
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -96,16 +97,16 @@ def _faults(values: Mapping[str, Any]) -> dict[str, str]:
         if values["sandbox"] != SANDBOX_ON and not os.path.isabs(values["sandbox"]):
             faults["sandbox"] = "is neither on, off nor the absolute path of a file"
     else:
-        if not re.fullmatch(r"[0-9]{1,20}", values["store_id"]):
+        if not re.fullmatch(r"[0-9]{1,20}", str(values["store_id"])):
             faults["store_id"] = "is missing, or not decimal digits"
         if not re.fullmatch(r"[!-~]{1,512}", values["token"]):
             faults["token"] = "is missing, or not visible ASCII characters"
     if fault := _url_fault(values["api_url"]):
         faults["api_url"] = fault
-    if values["proxy_url"] and urlsplit(values["proxy_url"]).scheme not in ("http", "https"):
-        faults["proxy_url"] = "is not an http or https URL"
-    if values["ca_bundle"] and not os.path.exists(values["ca_bundle"]):
-        faults["ca_bundle"] = "names no file"
+    if values["proxy_url"] and (fault := _url_fault(values["proxy_url"], proxy=True)):
+        faults["proxy_url"] = fault
+    if values["ca_bundle"] and not _is_ca_bundle(values["ca_bundle"]):
+        faults["ca_bundle"] = "names no file of certificates"
     if values["auth"] not in ("keys", "none"):
         faults["auth"] = "is neither keys nor none"
     for name in ("connect_timeout_s", "read_timeout_s", "deadline_s"):
@@ -126,7 +127,15 @@ def _serving_faults(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _url_fault(url: str) -> str:
+def _is_ca_bundle(path: str) -> bool:
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        return False
+    return True
+
+
+def _url_fault(url: str, *, proxy: bool = False) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -135,6 +144,8 @@ def _url_fault(url: str) -> str:
         return "is not a URL"
     if parts.scheme not in ("http", "https") or not host:
         return "is not an http or https URL"
+    if proxy:  # a proxy may need credentials, and stands wherever it stands
+        return ""
     if parts.username is not None or parts.query or parts.fragment or url[-1] in "?#":
         return "holds credentials, a query or a fragment"
     if parts.scheme == "http" and not _is_loopback(host):

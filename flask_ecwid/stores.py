@@ -5,22 +5,30 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sqlite3
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from .client import EcwidClient
 from .sandbox import STORE_ID, TOKEN, InProcessAdapter, create_sandbox
-from .settings import SANDBOX_ON, Settings
+from .settings import SANDBOX_ON, Settings, SettingsError
 from .transport import Transport
 
 
 def open_store(settings: Settings) -> EcwidClient:
-    """The client of the store that the settings name."""
+    """The client of the store that the settings name.
+
+    Raises:
+        SettingsError: the sandbox's file cannot be opened, or is none.
+    """
     if not settings.sandbox:
         return EcwidClient(settings)
     path = private_file() if settings.sandbox == SANDBOX_ON else Path(settings.sandbox)
-    sandbox = create_sandbox(path)
+    try:
+        sandbox = create_sandbox(path)
+    except (sqlite3.Error, ValueError) as exc:
+        raise SettingsError(["ECWID_SANDBOX names a file that cannot be a store"]) from exc
     settings = replace(
         settings, store_id=STORE_ID, token=TOKEN, api_url="https://sandbox.invalid/api/v3"
     )

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -107,13 +107,11 @@ class Transport:
 
     def _process_adapter(self) -> BaseAdapter:
         """This process's own: it must not share sockets with the process it was forked from."""
-        if self._process != os.getpid():
-            with self._lock:
-                if self._process != os.getpid():
-                    self._adapter = self._make_adapter()
-                    self._process = os.getpid()
-        assert self._adapter is not None
-        return self._adapter
+        with self._lock:
+            if self._adapter is None or self._process != os.getpid():
+                self._adapter = self._make_adapter()
+                self._process = os.getpid()
+            return self._adapter
 
 
 class _NotOurs(logging.Filter):
@@ -157,7 +155,7 @@ def _named(exc: Exception) -> EcwidError:
     return ConnectionLost()
 
 
-def _causes(exc: BaseException) -> Any:
+def _causes(exc: BaseException) -> Iterator[BaseException]:
     """An error and those it wraps: `requests` and urllib3 hand them on in `args` and `reason`."""
     yield exc
     for inner in (getattr(exc, "reason", None), *exc.args):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import flask
 import pytest
+import requests
 from flask.testing import FlaskClient
 from pytest_httpserver import HTTPServer
 from werkzeug.test import TestResponse
@@ -17,6 +23,8 @@ from flask_ecwid import Ecwid
 PREFIX = "/api/json/v1/ecwid"
 STORE = "/api/v3/1003"
 TOKEN = "secret_canaryCanaryCanaryCanaryCanary12"
+REQUEST_ID = "6bb19930-6728-4901-bfbc-53456e85d0d0"
+ROOT = Path(__file__).parent.parent
 PAYLOADS = Path(__file__).parent / "payloads"
 
 Config = dict[str, Any]
@@ -25,6 +33,32 @@ Config = dict[str, Any]
 def payload(name: str) -> Any:
     """One of Ecwid's documented payloads."""
     return json.loads((PAYLOADS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def free_port() -> int:
+    """A port of this host that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The environment of somebody who has activated the virtual environment, with settings."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("ECWID_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**clean, "PATH": path, **settings}
+
+
+def wait_for(url: str, process: subprocess.Popen[Any]) -> None:
+    """Until the process answers at this URL, or has ended."""
+    until = time.monotonic() + 20
+    while process.poll() is None:
+        try:
+            requests.get(url, timeout=5)
+            return
+        except requests.ConnectionError:
+            assert time.monotonic() < until, f"nothing answers at {url}"
+            time.sleep(0.1)
 
 
 class Api:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .conftest import payload
-
-REQUEST_ID = "6bb19930-6728-4901-bfbc-53456e85d0d0"
+from .conftest import REQUEST_ID, payload
 
 
 def envelope(id: object, attributes: object, **more: object) -> dict[str, object]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,10 +16,8 @@ import pytest
 import requests
 from pytest_httpserver import HTTPServer
 
-from .conftest import PREFIX, STORE, TOKEN
+from .conftest import PREFIX, REQUEST_ID, ROOT, STORE, TOKEN, environment, free_port, wait_for
 
-ROOT = Path(__file__).parent.parent
-REQUEST_ID = "6bb19930-6728-4901-bfbc-53456e85d0d0"
 CANARY = "canary@example.com"
 
 
@@ -36,15 +31,9 @@ class Server:
         self.log = ""
 
 
-def environment(**settings: str) -> dict[str, str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("ECWID_")}
-    return {**clean, **settings}
-
-
 @contextmanager
 def gunicorn(*flags: str, **settings: str) -> Iterator[Server]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop the server
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *flags, "wsgi:app"],
@@ -54,24 +43,13 @@ def gunicorn(*flags: str, **settings: str) -> Iterator[Server]:
         )
         server = Server(process, port)
         try:
-            wait_for(server)
+            wait_for(f"{server.root}/healthz", process)
             yield server
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(20)
             log.seek(0)
             server.log = log.read()
-
-
-def wait_for(server: Server) -> None:
-    until = time.monotonic() + 20
-    while server.process.poll() is None:
-        try:
-            requests.get(f"{server.root}/healthz", timeout=5)
-            return
-        except requests.ConnectionError:
-            assert time.monotonic() < until, "gunicorn did not start"
-            time.sleep(0.1)
 
 
 def everywhere(url: str) -> list[requests.Response]:

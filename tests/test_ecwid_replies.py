@@ -10,8 +10,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
-from .conftest import STORE, TOKEN, Api, payload
-from .corpus import REQUEST_ID
+from .conftest import REQUEST_ID, STORE, TOKEN, Api, payload
 
 CANARY = "canary@example.com"
 URN = "urn:flask-ecwid:problem:"

@@ -8,11 +8,10 @@ import uuid
 import pytest
 from pytest_httpserver import HTTPServer
 
-from .conftest import STORE, TOKEN, Api, payload
+from .conftest import REQUEST_ID, STORE, TOKEN, Api, payload
 
 SEED_PAGE = payload("seed.customers")
 SEED_CUSTOMER = payload("seed.customer")
-REQUEST_ID = "6bb19930-6728-4901-bfbc-53456e85d0d0"
 UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 HEADERS = {"X-Request-ID": REQUEST_ID}
 

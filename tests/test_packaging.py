@@ -64,6 +64,7 @@ def test_sdist(dist: Path) -> None:
         "gunicorn.conf.py",
         "Makefile",
         "CHANGELOG.md",
+        ".ci/run",
         "tests/test_endpoints.py",
         "tests/payloads/seed.customers.json",
     } <= names

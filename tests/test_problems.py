@@ -13,9 +13,8 @@ from pytest_httpserver import HTTPServer
 from flask_ecwid import Ecwid, contract, handlers
 from flask_ecwid.errors import EcwidError
 
-from .conftest import STORE, Api
+from .conftest import REQUEST_ID, STORE, Api
 
-REQUEST_ID = "6bb19930-6728-4901-bfbc-53456e85d0d0"
 CANARY = "canary@example.com"
 
 

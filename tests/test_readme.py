@@ -7,20 +7,19 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
 
-ROOT = Path(__file__).parent.parent
+from flask_ecwid import Settings
+
+from .conftest import ROOT, environment, free_port, wait_for
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
-BIN = Path(sys.executable).parent
 URL = "http://127.0.0.1:8000"
 
 RUN, CURLS, INSTALL, SERVE, CHECK, SANDBOX, WRONG, TEST = (
@@ -28,29 +27,6 @@ RUN, CURLS, INSTALL, SERVE, CHECK, SANDBOX, WRONG, TEST = (
 )
 MOUNT, FACTORY, CLIENT = (block for language, block in BLOCKS if language == "python")
 [PROBLEM] = (block for language, block in BLOCKS if language == "json")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
-
-
-def environment(**settings: str) -> dict[str, str]:
-    """The environment of somebody who has activated the virtual environment."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("ECWID_")}
-    return {**clean, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **settings}
-
-
-def wait_for(url: str) -> None:
-    until = time.monotonic() + 20
-    while True:
-        try:
-            requests.get(url, timeout=5)
-            return
-        except requests.ConnectionError:
-            assert time.monotonic() < until, f"nothing answers at {url}"
-            time.sleep(0.1)
 
 
 def stop(process: subprocess.Popen[str]) -> str:
@@ -93,7 +69,7 @@ def make_run() -> Iterator[Running]:
         printed = "".join(iter(process.stdout.readline, "\n"))  # the UI's address
         printed += "".join(iter(process.stdout.readline, "\n"))  # the five lines
         url = f"http://127.0.0.1:{port}"
-        wait_for(f"{url}/healthz")
+        wait_for(f"{url}/healthz", process)
         yield Running(url, printed)
     finally:
         stop(process)
@@ -167,7 +143,7 @@ def test_serve() -> None:
         start_new_session=True,
     )
     try:
-        wait_for(f"http://127.0.0.1:{port}/healthz")
+        wait_for(f"http://127.0.0.1:{port}/healthz", process)
         assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200
     finally:
         printed = stop(process)
@@ -219,9 +195,29 @@ def test_links() -> None:
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("key", sorted(set(re.findall(r"ECWID_[A-Z_]+", README))))
-def test_settings_are_told_as_they_are(key: str) -> None:
-    """Every setting that the README names exists."""
-    from flask_ecwid import Settings
+ROWS = re.findall(r"^\| (`ECWID_.*?) \| (.*?) \| .* \|$", README, re.M)
 
-    assert key.removeprefix("ECWID_").lower() in Settings.__dataclass_fields__
+
+def test_every_setting_is_told() -> None:
+    """The table of settings has every one of them, and no other."""
+    told = re.findall(r"ECWID_(\w+)", " ".join(keys for keys, _ in ROWS))
+    assert sorted(name.lower() for name in told) == sorted(Settings.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(("keys", "told"), ROWS)
+def test_defaults_are_told_as_they_are(keys: str, told: str) -> None:
+    """The table's defaults are the ones that hold."""
+    words = {"": "none", True: "on", False: "off"}
+    for name, default in zip(re.findall(r"ECWID_(\w+)", keys), told.split(", ") * 3, strict=False):
+        value = Settings.__dataclass_fields__[name.lower()].default
+        shown = "off" if name == "SANDBOX" else words.get(value, value)
+        assert default.strip("`") == (f"{shown:g}" if isinstance(shown, float) else str(shown))
+
+
+def test_the_contract_is_printed() -> None:
+    """`flask ecwid openapi` prints the contract."""
+    [line] = re.findall(r"`(flask ecwid openapi)`", README)
+    done = subprocess.run(
+        line, shell=True, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("openapi: 3.0.3")

@@ -26,7 +26,7 @@ from flask_ecwid.errors import (
     Unreachable,
 )
 
-from .conftest import PREFIX, TOKEN
+from .conftest import PREFIX, TOKEN, free_port
 from .raw_server import RawServer, Script, receive_request, resets, sends, stalls
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -97,12 +97,6 @@ def test_after_a_fault(fault: str, script: Script, error: type[EcwidError]) -> N
             client.get_customer(7)
         assert client.get_customer(7) == {"id": 7}
         assert server.connections == 2
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def test_refused() -> None:
@@ -244,7 +238,7 @@ def test_fault_behind_the_front_door(
     script: Script, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A caller of ours gets the problem in time, and no thread is left behind."""
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "flask_ecwid")
     with RawServer(script) as server:
         app = flask.Flask("host")
         app.config.update(
@@ -261,7 +255,7 @@ def test_fault_behind_the_front_door(
     assert response.status_code == status
     assert response.json is not None
     assert response.json["executed"] == "unknown"
-    assert CANARY not in response.text
+    assert CANARY not in response.text + caplog.text
     ours = [t for t in set(threading.enumerate()) - threads if "_run" not in t.name]
     assert ours == []
 

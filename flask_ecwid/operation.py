@@ -1,0 +1,143 @@
+"""One operation of the contract: are its requests and its answers as they must be?
+
+Knows nothing of Flask or connexion.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from .errors import ContractBroken, Defect, InvalidRequest, Misfit, UnsupportedMediaType
+from .schema import MAX_MISFITS, Schema
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A declared parameter of the path or the query."""
+
+    location: str
+    name: str
+    type: str
+    required: bool
+    schema: Schema
+
+    @property
+    def pointer(self) -> str:
+        return f"/{self.location}/{self.name}"
+
+    def read(self, text: str) -> tuple[object, list[Misfit]]:
+        """The text as a value of the declared type, and where it does not fit."""
+        try:
+            value = self._value(text)
+        except ValueError:
+            return None, [Misfit(self.pointer, "type")]
+        if self.schema.fits(value):
+            return value, []
+        return value, [Misfit(self.pointer, keyword) for _, keyword in self.schema.misfits(value)]
+
+    def _value(self, text: str) -> object:
+        """Strictly: an integer is no `+5`, `007`, `1_0` or `1e2`, a boolean no `True` or `1`."""
+        if self.type == "integer" and _INTEGER.fullmatch(text):
+            return int(text)
+        if self.type == "number" and _NUMBER.fullmatch(text) and math.isfinite(float(text)):
+            return float(text)
+        if self.type == "boolean" and text in ("true", "false"):
+            return text == "true"
+        if self.type == "string":
+            return text
+        raise ValueError
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: what its requests and its answers must look like."""
+
+    operation_id: str
+    writes: bool  # whether it may change the store
+    parameters: Mapping[tuple[str, str], Parameter]
+    body: Schema | None
+    answers: Mapping[int, Schema]
+
+    def read_parameters(
+        self, path: Mapping[str, str], query: Iterable[tuple[str, str]]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The parameters of the path and of the query as values of their declared types.
+
+        Raises:
+            InvalidRequest: a parameter is unknown, repeated, missing or does not fit.
+        """
+        given: dict[tuple[str, str], list[str]] = {}
+        for name, text in path.items():
+            given["path", name] = [text]
+        for name, text in query:
+            given.setdefault(("query", name), []).append(text)
+
+        values: dict[str, dict[str, Any]] = {"path": {}, "query": {}}
+        misfits = [
+            Misfit(parameter.pointer, "required")
+            for key, parameter in self.parameters.items()
+            if parameter.required and key not in given
+        ]
+        for (location, name), texts in given.items():
+            parameter = self.parameters.get((location, name))
+            if parameter is None:  # its name is the caller's text: not repeated
+                misfits.append(Misfit(f"/{location}", "additionalProperties"))
+            elif len(texts) > 1:
+                misfits.append(Misfit(parameter.pointer, "uniqueItems"))
+            else:
+                values[location][name], found = parameter.read(texts[0])
+                misfits += found
+        if misfits:
+            raise InvalidRequest(misfits[:MAX_MISFITS])
+        return values["path"], values["query"]
+
+    def read_body(self, media_type: str, charset: str, body: bytes) -> Any:
+        """The request's body, parsed and checked.
+
+        Raises:
+            UnsupportedMediaType: it is not `application/json` in UTF-8.
+            InvalidRequest: it is not JSON, or does not fit.
+        """
+        if media_type != "application/json" or charset.lower() not in ("", "utf-8", "utf8"):
+            raise UnsupportedMediaType
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            malformed = True
+        else:
+            malformed = False
+        if malformed:  # raised out here: the decoder's error, which holds the body, stays behind
+            raise InvalidRequest(detail="The body is not JSON.")
+        self.check_body(document)
+        return document
+
+    def check_body(self, document: object) -> None:
+        """Check a parsed request body.
+
+        Raises:
+            InvalidRequest: it does not fit.
+        """
+        if self.body is not None and not self.body.fits(document):
+            raise InvalidRequest(self.body.misfits(document))
+
+    def check_answer(self, status: int, document: object) -> None:
+        """Check an answer before it leaves.
+
+        Raises:
+            Defect: the contract does not declare this status for the operation.
+            ContractBroken: the answer does not fit.
+        """
+        schema = self.answers.get(status)
+        if schema is None:
+            raise Defect(f"The contract does not declare status {status} for this operation.")
+        if not schema.fits(document):
+            raise ContractBroken(schema.misfits(document))
