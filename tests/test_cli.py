@@ -163,6 +163,12 @@ def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signa
     assert [path.name for path in tmp_path.iterdir()] == (["store.sqlite3"] if kept else [])
 
 
+@pytest.mark.parametrize("wrong", [("--port", "99999"), ("--port", "-1"), ("--customers", "-5")])
+def test_sandbox_options_out_of_range(wrong: tuple[str, str]) -> None:
+    """A port or a number that cannot be is a usage error."""
+    assert of_config({})("sandbox", *wrong).exit_code == 2
+
+
 @pytest.mark.parametrize("command", [[], ["check"], ["openapi"], ["sandbox"]])
 def test_help(command: list[str]) -> None:
     """Every command explains itself, with an example."""

@@ -117,6 +117,44 @@ def test_build_call() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        (0.00001, "0.00001"),
+        (5.0, "5"),
+        (1e12, "1000000000000"),
+        (19.99, "19.99"),
+        (["US", "MX"], "US,MX"),
+        ((0, 12345), "0,12345"),
+        (False, "false"),
+    ],
+)
+def test_values_of_a_query(value: object, sent: str) -> None:
+    """Numbers go without an exponent, lists with commas, booleans in lower case."""
+    assert build_call("list_customers", query={"x": value}).query == (("x", sent),)
+
+
+def test_a_limit_of_none(ecwid: HTTPServer, client: EcwidClient) -> None:
+    """A filter that is None is left out; limit and offset then have their defaults."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"items": []})
+    client.list_customers(limit=None, offset=None, email=None)
+    assert dict(ecwid.log[0][0].args) == {"limit": "100", "offset": "0"}
+
+
+def test_the_sandbox_is_not_opened_by_a_client() -> None:
+    """A client of settings that mean the sandbox is refused, and does not call the real Ecwid."""
+    with pytest.raises(ValueError, match="sandbox"):
+        EcwidClient(Settings(sandbox="on"))
+
+
+def test_the_same_page_again(ecwid: HTTPServer, client: EcwidClient) -> None:
+    """A store that ignores the offset is told, and not read for ever."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"items": [{"id": 1}]})
+    with pytest.raises(BadReply):
+        list(client.iter_customers())
+    assert len(ecwid.log) == 2
+
+
 @pytest.mark.parametrize("customer_id", [0, -1, True, "7", "7/../8", 7.0])
 def test_an_id_that_is_none(customer_id: Any) -> None:
     """Only a positive integer makes its way into a path."""

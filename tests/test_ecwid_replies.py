@@ -181,13 +181,27 @@ def test_ecwid_asks_to_come_back(ecwid: HTTPServer, api: Api) -> None:
     assert response.json["executed"] == "unknown"
 
 
-def test_the_missing_scope_is_named_as_ours(ecwid: HTTPServer, api: Api) -> None:
-    """A token that lacks a scope is this service's trouble, and the problem says which kind."""
-    answer_with(ecwid, 403, error("INSUFFICIENT_APP_SCOPE"))
+@pytest.mark.parametrize(
+    ("status", "code", "word"),
+    [
+        (402, "STORE_IS_SUSPENDED", "plan"),
+        (402, None, "plan"),
+        (403, "INSUFFICIENT_APP_SCOPE", "scope"),
+        (403, "INVALID_API_TOKEN", "token"),
+        (403, None, "token"),
+        (404, "STORE_NOT_FOUND", "store"),
+        (405, "METHOD_NOT_ALLOWED", "cannot mend"),
+    ],
+)
+def test_refusals_of_ours_say_why(
+    ecwid: HTTPServer, api: Api, status: int, code: str | None, word: str
+) -> None:
+    """What Ecwid refuses this service is a 502 whose detail says what is to be mended."""
+    answer_with(ecwid, status, "" if code is None else error(code))
     response = ask(api, "add_customer")
     assert response.status_code == 502
-    assert response.json["ecwid_code"] == "INSUFFICIENT_APP_SCOPE"
-    assert "scope" in response.json["detail"]
+    assert response.json.get("ecwid_code") == code
+    assert word in response.json["detail"]
 
 
 BROKEN = [

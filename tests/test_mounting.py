@@ -24,19 +24,24 @@ from flask_ecwid import Ecwid, contract
 from .conftest import PREFIX, STORE, Api, Config
 
 
-def test_factory(config: Config) -> None:
-    """One extension object may serve several apps, made by a factory."""
-    ecwid = Ecwid()
+def test_factory(ecwid: HTTPServer, config: Config) -> None:
+    """One extension object may serve several apps, each with its own settings."""
+    extension = Ecwid()
 
-    def create_app(name: str) -> flask.Flask:
-        app = flask.Flask(name)
-        app.config.update(config)
-        ecwid.init_app(app)
+    def create_app(store_id: str) -> flask.Flask:
+        app = flask.Flask("host")
+        app.config.update(config, ECWID_STORE_ID=store_id)
+        extension.init_app(app)
         return app
 
-    one, other = create_app("one"), create_app("other")
-    assert one.extensions["ecwid"]["ecwid"].client is not other.extensions["ecwid"]["ecwid"].client
-    assert vars(ecwid) == {"name": "ecwid", "url_prefix": PREFIX, "config_prefix": ""}
+    apps = [create_app("1003"), create_app("2004")]
+    for app in apps:
+        assert Api(app.test_client()).get("/customer/7").status_code == 502
+    assert [request.path for request, _ in ecwid.log] == [
+        "/api/v3/1003/customers/7",
+        "/api/v3/2004/customers/7",
+    ]
+    assert apps not in list(vars(extension).values())
 
 
 def test_client_of_the_current_app(ecwid: HTTPServer, config: Config) -> None:

@@ -9,11 +9,12 @@ import flask
 import pytest
 import requests
 from pytest_httpserver import HTTPServer
+from werkzeug.exceptions import HTTPException, NotFound
 
-from flask_ecwid import Ecwid, contract, handlers
+from flask_ecwid import EcwidClient, contract, handlers
 from flask_ecwid.errors import EcwidError
 
-from .conftest import REQUEST_ID, STORE, Api
+from .conftest import REQUEST_ID, STORE, Api, Config, app_of
 
 CANARY = "canary@example.com"
 
@@ -99,15 +100,18 @@ def test_method_override_is_ignored(ecwid: HTTPServer, api: Api) -> None:
 
 
 def test_unexpected_exception(
-    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ecwid: HTTPServer,
+    api: Api,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """An exception that nobody expected is a 500 problem; the log names its place, not its text."""
+    """An unexpected exception is a 500 problem; the log names its place, and not its text."""
 
-    def boom(*_: object, **__: object) -> None:
+    def boom(customer: dict[str, Any]) -> None:
         raise KeyError(CANARY)
 
     monkeypatch.setattr("flask_ecwid.envelope.customer", boom)
-    monkeypatch.setattr("flask_ecwid.client.EcwidClient.get_customer", lambda *_, **__: {"id": 7})
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7, "email": CANARY})
     response = api.get("/customer/7", headers={"X-Request-ID": REQUEST_ID})
     body = check_problem(response, 500)
     assert body["origin"] == "service"
@@ -120,31 +124,34 @@ def test_unexpected_exception(
 
 @pytest.mark.parametrize("setting", ["TESTING", "DEBUG", "PROPAGATE_EXCEPTIONS"])
 def test_unexpected_exception_while_developing(
-    app: flask.Flask, monkeypatch: pytest.MonkeyPatch, setting: str
+    ecwid: HTTPServer, app: flask.Flask, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
     """Flask's settings for developers do not change what a caller gets."""
     app.config[setting] = True
-    monkeypatch.setattr("flask_ecwid.client.EcwidClient.get_customer", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("flask_ecwid.envelope.customer", lambda _: 1 / 0)
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
     check_problem(Api(app.test_client()).get("/customer/7"), 500)
 
 
+class Teapot(EcwidError):
+    slug = "teapot"
+    title = "A teapot"
+    status = 418
+    origin = "ecwid"
+    detail = "No coffee."
+
+
 def test_undeclared_status(
-    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A status that the contract does not declare for the operation is a defect, not a pass."""
 
-    class Teapot(EcwidError):
-        slug = "teapot"
-        title = "A teapot"
-        status = 418
-        origin = "ecwid"
-        detail = "No coffee."
-
-    def brew(*_: object, **__: object) -> None:
+    def brew(client: EcwidClient, customer_id: int) -> None:
         raise Teapot
 
-    monkeypatch.setattr("flask_ecwid.client.EcwidClient.get_customer", brew)
-    check_problem(api.get("/customer/7"), 500)
+    monkeypatch.setattr(handlers, "get_customer", brew)
+    response = Api(app_of(config).test_client()).get("/customer/7")
+    check_problem(response, 500)
     assert "undeclared status=418" in caplog.text
 
 
@@ -180,13 +187,32 @@ def test_the_hosts_own_response(app: flask.Flask) -> None:
     assert (response.status_code, response.text) == (403, "come back at nine")
 
 
-def test_missing_handler(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failure", [RuntimeError("canary"), HTTPException(), NotFound()])
+def test_a_failure_after_the_write(
+    ecwid: HTTPServer, app: flask.Flask, failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the host breaks after a write is never told as not executed."""
+
+    @app.after_request
+    def broken(response: flask.Response) -> flask.Response:
+        raise failure
+
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"deleteCount": 1})
+    failure_status = failure.code if isinstance(failure, NotFound) else 500
+    response = Api(app.test_client()).post("/delete_customer/7")
+    assert len(ecwid.log) == 1
+    assert response.status_code == failure_status
+    assert response.json is not None
+    assert response.json["executed"] == "unknown"
+    ours = [r.getMessage() for r in caplog.records if r.name.startswith("flask_ecwid")]
+    assert "canary" not in response.text + "".join(ours)  # Flask itself logs the host's exception
+
+
+def test_missing_handler(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """An operation of the contract without a handler fails at the start."""
     monkeypatch.delattr(handlers, "delete_customer")
-    app = flask.Flask("host")
-    app.config.update(config)
     with pytest.raises(Exception, match="delete_customer"):
-        Ecwid(app)
+        app_of(config)
 
 
 def test_log_line(ecwid: HTTPServer, api: Api, caplog: pytest.LogCaptureFixture) -> None:

@@ -85,7 +85,10 @@ def test_text_and_python_values() -> None:
         ("ECWID_MAX_BODY_BYTES", "1.5"),
         ("ECWID_MAX_BODY_BYTES", True),
         ("ECWID_PROXY_URL", "socks5://127.0.0.1"),
+        ("ECWID_PROXY_URL", "http://"),
+        ("ECWID_PROXY_URL", "http://["),
         ("ECWID_CA_BUNDLE", "/nowhere/ca.pem"),
+        ("ECWID_CA_BUNDLE", __file__),
         ("ECWID_UI", "maybe"),
         ("ECWID_SANDBOX", "ture"),
         ("ECWID_SANDBOX", "here/store.sqlite3"),
@@ -145,6 +148,15 @@ def test_sandbox_path(tmp_path: Path) -> None:
     """The sandbox may be given the file it keeps its store in."""
     path = tmp_path / "store.sqlite3"
     assert Settings.from_config({"ECWID_SANDBOX": path}).sandbox == str(path)
+
+
+def test_a_file_that_cannot_be_a_sandbox(tmp_path: Path) -> None:
+    """A file that the sandbox cannot open is a fault of its setting, told at the start."""
+    for path in (tmp_path / "nowhere" / "x.sqlite3", Path(__file__)):
+        app = flask.Flask("host")
+        app.config["ECWID_SANDBOX"] = str(path)
+        with pytest.raises(SettingsError, match="ECWID_SANDBOX"):
+            Ecwid(app)
 
 
 @pytest.mark.parametrize(
