@@ -51,12 +51,12 @@ def environment(**settings: str) -> dict[str, str]:
 
 def wait_for(url: str, process: subprocess.Popen[Any]) -> None:
     """Until the process answers at this URL, or has ended."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while process.poll() is None:
         try:
-            requests.get(url, timeout=5)
+            requests.get(url, timeout=20)
             return
-        except requests.ConnectionError:
+        except requests.RequestException:
             assert time.monotonic() < until, f"nothing answers at {url}"
             time.sleep(0.1)
 

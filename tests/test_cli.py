@@ -134,9 +134,9 @@ def test_sandbox_on_a_port(tmp_path: Path) -> None:
         assert page is not None
         assert page["data"]["attributes"]["total"] == 254
         url = f"{settings['ECWID_API_URL']}/{settings['ECWID_STORE_ID']}/customers"
-        assert requests.get(url, timeout=5).status_code == 403
+        assert requests.get(url, timeout=30).status_code == 403
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()
@@ -158,7 +158,7 @@ def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signa
     assert process.stdout is not None
     process.stdout.readline()
     process.send_signal(ending)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == (["store.sqlite3"] if kept else [])
 

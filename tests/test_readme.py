@@ -32,7 +32,7 @@ MOUNT, FACTORY, CLIENT = (block for language, block in BLOCKS if language == "py
 def stop(process: subprocess.Popen[str]) -> str:
     """End a command with all that it started; gives what it printed."""
     os.killpg(process.pid, signal.SIGTERM)
-    return process.communicate(timeout=20)[0]
+    return process.communicate(timeout=60)[0]
 
 
 class Running:
@@ -144,7 +144,7 @@ def test_serve() -> None:
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/healthz", process)
-        assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200
+        assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30).status_code == 200
     finally:
         printed = stop(process)
     assert "secret_" not in printed

@@ -32,6 +32,7 @@ from .raw_server import RawServer, Script, receive_request, resets, sends, stall
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 GOOD = HEAD + b'Content-Length: 8\r\n\r\n{"id":7}'
 CANARY = "canary@example.com"
+SLACK_S = 5  # well below the 10 s that the faults last, and above what a busy machine adds
 
 
 def client_of(url: str, **options: Any) -> EcwidClient:
@@ -78,12 +79,12 @@ FAULTS: list[tuple[str, Script, type[EcwidError]]] = [
 
 @pytest.mark.parametrize(("fault", "script", "error"), FAULTS, ids=[row[0] for row in FAULTS])
 def test_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
-    """Each fault has its error, no later than the deadline and half a second."""
+    """Each fault has its error, and has it when the deadline has passed, not when the fault ends."""
     with RawServer(script) as server:
         begun = time.monotonic()
         with pytest.raises(EcwidError) as caught:
             client_of(server.url).get_customer(7)
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < SLACK_S
     assert type(caught.value) is error
     assert caught.value.executed == "unknown"
 
@@ -126,7 +127,7 @@ def test_connect_timeout() -> None:
         begun = time.monotonic()
         with pytest.raises(Unreachable):
             client_of(f"http://127.0.0.1:{address[1]}").get_customer(7)
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < SLACK_S
         for filler in fillers:
             filler.close()
 
@@ -168,7 +169,7 @@ def test_ca_bundle(authority: trustme.CA, tmp_path: Path) -> None:
         begun = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             client.get_customer(7)
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < SLACK_S
 
 
 def test_connections_are_kept() -> None:
