@@ -79,7 +79,7 @@ FAULTS: list[tuple[str, Script, type[EcwidError]]] = [
 
 @pytest.mark.parametrize(("fault", "script", "error"), FAULTS, ids=[row[0] for row in FAULTS])
 def test_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
-    """Each fault has its error, and has it when the deadline has passed, not when the fault ends."""
+    """Each fault has its error when the deadline has passed, and not when the fault ends."""
     with RawServer(script) as server:
         begun = time.monotonic()
         with pytest.raises(EcwidError) as caught:
