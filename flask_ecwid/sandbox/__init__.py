@@ -4,6 +4,15 @@
 
 The app is served on a port like any other, or put under `requests` with `InProcessAdapter(app)`.
 It stands on the other side of HTTP and imports nothing of the client.
+
+What it does is what Ecwid's documents say; comments name the source of a fact:
+  D26  docs.ecwid.com of March 2026, the newest
+  R24  api-docs.ecwid.com, 2021 to 2024
+  S20  developers.ecwid.com, 2014 to 2020
+  J    Ecwid's own Java client, ecwid-java-api-client 0.326
+  F    Ecwid's framework rest4j, on which the API runs
+  W    seen on the live API by others
+  I    inferred
 """
 
 from __future__ import annotations

@@ -13,9 +13,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import IntegerConverter
 
 from . import seed
-from .fields import Document, WrongParameter, read_selection, selected, writable
+from .documents import Document, writable
+from .errors import CustomerNotFound, EmailTaken, WrongParameter
 from .search import read_search
-from .store import CustomerNotFound, EmailTaken, Store
+from .selection import read_selection, selected
+from .store import Store
 
 STORE_ID = "1003"  # of the store in Ecwid's documents
 TOKEN = "secret_thisIsNoSecretItOpensTheSandbox0"

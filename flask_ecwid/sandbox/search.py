@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 
 import orjson
 
-from .fields import WrongParameter
+from .errors import WrongParameter
 
 MAX_LIMIT = 100
 MOMENT = "%Y-%m-%d %H:%M:%S %z"  # 2021-12-21 06:05:58 +0000, the only one in bodies

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from .fields import Document, new_customer, stamp
+from .documents import Document, new_customer, stamp
 
 _DEMO = "[DEMO] Actualización para desbloquear"
 _GENERAL = {"customerGroupId": 0, "customerGroupName": "General"}

@@ -17,7 +17,8 @@ from typing import Any
 
 import orjson
 
-from .fields import Document, changed_customer, new_customer
+from .documents import Document, changed_customer, new_customer
+from .errors import CustomerNotFound, EmailTaken
 from .search import Search, moment
 
 _VERSION = 1  # of the schema; 0 is a new file
@@ -70,14 +71,6 @@ _SEARCHED = (
     "acceptMarketing",
     "lang",
 )
-
-
-class CustomerNotFound(Exception):
-    """The store has no customer with this id."""
-
-
-class EmailTaken(Exception):
-    """Another customer has this e-mail; case makes no difference."""
 
 
 class Store:

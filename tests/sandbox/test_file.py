@@ -178,4 +178,4 @@ def test_imports(source: Path) -> None:
     for level, name in imported(source):
         assert level < 2, f"{name} is outside the sandbox"
         assert level or name.split(".")[0] != "flask_ecwid"
-    assert len(SOURCES) == 7
+    assert len(SOURCES) > 5

@@ -1,7 +1,4 @@
-"""A customer's document: what a body may set of it, what Ecwid adds, what a caller asks for.
-
-Pure: documents in, documents out.
-"""
+"""A customer's document: what a body may set of it, and what Ecwid adds. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +7,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from .errors import WrongParameter
+
 Document = dict[str, Any]
-Selection = dict[str, "Selection"]  # an empty selection is the whole member
-
-
-class WrongParameter(ValueError):
-    """A parameter or a body that Ecwid answers with 400. Says which one, never its value."""
 
 
 GROUPS = {0: "General", 9367001: "VIP", 2595001: "Platinum 228", 12345: "Extra Gold"}
@@ -47,31 +41,33 @@ STATES = {
 
 # What a body may set, by D26, R24 and J, each with its type, in the order of D26's example; J's
 # members, which it lacks, come last.
-_SHOWN = None  # what no body can set; countryName is in D26's table of writes, without an effect
+_READ_ONLY = (
+    None  # what no body can set; countryName is in D26's table of writes, without an effect
+)
 _PERSON = {
     "name": str,
-    "firstName": _SHOWN,
-    "lastName": _SHOWN,
+    "firstName": _READ_ONLY,
+    "lastName": _READ_ONLY,
     "companyName": str,
     "street": str,
     "city": str,
     "countryCode": str,
-    "countryName": _SHOWN,
+    "countryName": _READ_ONLY,
     "postalCode": str,
     "stateOrProvinceCode": str,
-    "stateOrProvinceName": _SHOWN,
+    "stateOrProvinceName": _READ_ONLY,
     "phone": str,
 }
 _ADDRESS = {
     "id": int,
     **_PERSON,
     "note": str,
-    "createdDate": _SHOWN,
+    "createdDate": _READ_ONLY,
     "defaultAddress": bool,
     "orderBy": int,
 }
 _CONTACT = {
-    "id": _SHOWN,
+    "id": _READ_ONLY,
     "contact": str,
     "handle": str,
     "note": str,
@@ -81,16 +77,16 @@ _CONTACT = {
     ),
     "default": bool,
     "orderBy": int,  # D26 says boolean, and has an integer in every sample
-    "timestamp": _SHOWN,
+    "timestamp": _READ_ONLY,
 }
 _CUSTOMER = {
-    "name": _SHOWN,
+    "name": _READ_ONLY,
     "email": str,
-    "registered": _SHOWN,
-    "updated": _SHOWN,
-    "totalOrderCount": _SHOWN,
+    "registered": _READ_ONLY,
+    "updated": _READ_ONLY,
+    "totalOrderCount": _READ_ONLY,
     "customerGroupId": int,
-    "customerGroupName": _SHOWN,
+    "customerGroupName": _READ_ONLY,
     "billingPerson": _PERSON,
     "shippingAddresses": [_ADDRESS],
     "contacts": [_CONTACT],
@@ -103,9 +99,9 @@ _CUSTOMER = {
     "electronicInvoiceSdiCode": str,
     "acceptMarketing": bool,
     "lang": str,
-    "stats": _SHOWN,
+    "stats": _READ_ONLY,
     "privateAdminNotes": str,
-    "favorites": _SHOWN,
+    "favorites": _READ_ONLY,
     "extrafields": [{"key": str, "title": str, "value": str, "type": str}],
 }
 _WRITE_ONLY = {"password": str, "primaryPhone": str}
@@ -136,7 +132,7 @@ def _read(value: Any, kind: Any, field: str) -> Any:
             return {
                 name: _read(value[name], kind[name], f"{field}.{name}")
                 for name in kind
-                if kind[name] is not _SHOWN and value.get(name) is not None
+                if kind[name] is not _READ_ONLY and value.get(name) is not None
             }
     elif isinstance(kind, list):
         if isinstance(value, list):
@@ -282,53 +278,3 @@ def _placed(person: Document) -> Document:
 
 def _ordered(document: Document, names: Iterable[str]) -> Document:
     return {name: document[name] for name in names if name in document}
-
-
-# A name with what follows it: its own list, or the end of that many lists and the next name.
-_SELECTED = re.compile(r"([A-Za-z0-9_]+)(\(|\)*(?:,|\Z))")
-
-
-def read_selection(fields: str) -> Selection:
-    """`responseFields`, for example `total,items(id,name)`; blanks are no part of its syntax.
-
-    Raises:
-        WrongParameter: it is not in that syntax. An empty one names nothing, and is not either.
-    """
-    lists: list[Selection] = [{}]  # from the outermost to the one that is open
-    position, tail = 0, ","
-    while tail == "(" or tail.endswith(","):
-        found = _SELECTED.match(fields, position)
-        if not found:
-            raise _MALFORMED
-        name, tail = found.groups()
-        names, position = lists[-1], found.end()
-        if tail == "(":
-            # What is wanted whole elsewhere stays whole: its list leads nowhere.
-            lists.append({} if names.get(name) == {} else names.setdefault(name, {}))
-        else:
-            names[name] = {}
-            if tail.count(")") >= len(lists):
-                raise _MALFORMED
-            del lists[len(lists) - tail.count(")") :]
-    if len(lists) > 1:
-        raise _MALFORMED
-    return lists[0]
-
-
-_MALFORMED = WrongParameter("Wrong parameter 'responseFields' value: malformed list of fields")
-
-
-def selected(value: Any, selection: Selection) -> Any:
-    """What is named of a document; of lists, of each of their elements. Unknown names are ignored.
-
-    Members of what has none (`email(x)`) leave it as it is: nothing says what Ecwid does.
-    """
-    if selection and isinstance(value, list):
-        return [selected(item, selection) for item in value]
-    if selection and isinstance(value, dict):
-        return {
-            name: selected(member, selection[name])
-            for name, member in value.items()
-            if name in selection
-        }
-    return value
