@@ -10,8 +10,9 @@ import logging
 import re
 import time
 import uuid
+from typing import Any
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 
 log = logging.getLogger("flask_ecwid.request")
 
@@ -22,19 +23,26 @@ _UUID4 = re.compile(
 
 def request_id() -> str:
     """The id of the request under way: the caller's `X-Request-ID` if it is a UUID v4, else new."""
-    if "ecwid_request_id" not in g:
+    notes = _notes()
+    if "id" not in notes:
         given = request.headers.get("X-Request-ID", "")
-        g.ecwid_request_id = given.lower() if _UUID4.fullmatch(given) else str(uuid.uuid4())
-    return str(g.ecwid_request_id)
+        notes["id"] = given.lower() if _UUID4.fullmatch(given) else str(uuid.uuid4())
+    return str(notes["id"])
 
 
 def note_handler() -> None:
     """The operation's handler is about to run: from here on something may have happened."""
-    g.ecwid_handled = True
+    _notes()["handler"] = True
 
 
 def handler_has_run() -> bool:
-    return bool(g.get("ecwid_handled", False))
+    return "handler" in _notes()
+
+
+def _notes() -> dict[str, Any]:
+    """What is remembered of this request. Not in `g`, which outlives it in a pushed app context."""
+    notes: dict[str, Any] = request.environ.setdefault("flask_ecwid", {})
+    return notes
 
 
 def attach(blueprint: Blueprint) -> None:
@@ -44,12 +52,12 @@ def attach(blueprint: Blueprint) -> None:
 
 
 def _begin() -> None:
-    g.ecwid_begun = time.perf_counter()
+    _notes()["begun"] = time.perf_counter()
 
 
 def _end(response: Response) -> Response:
     response.headers["X-Request-ID"] = request_id()
-    begun = g.get("ecwid_begun")  # absent when the host answered before it was our turn
+    begun = _notes().get("begun")  # absent when the host answered before it was our turn
     facts = {
         "store": request.blueprint,
         "operation": (request.endpoint or "").rpartition(".")[2],

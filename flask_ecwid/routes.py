@@ -1,6 +1,6 @@
 """contract + handlers -> flask.Blueprint. The only module that imports connexion.
 
-connexion routes, converts and calls; whether a request or an answer fits is decided by contract.py,
+connexion routes, converts and calls; whether a request or an answer fits is decided by operation.py,
 plugged in through connexion's own `validator_map`.
 """
 

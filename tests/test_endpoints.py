@@ -8,7 +8,7 @@ import uuid
 import pytest
 from pytest_httpserver import HTTPServer
 
-from .conftest import REQUEST_ID, STORE, TOKEN, Api, payload
+from .conftest import REQUEST_ID, STORE, TOKEN, Api, Config, app_of, payload
 
 SEED_PAGE = payload("seed.customers")
 SEED_CUSTOMER = payload("seed.customer")
@@ -99,6 +99,15 @@ def test_new_request_id(ecwid: HTTPServer, api: Api, given: str | None) -> None:
     assert UUID4.fullmatch(first.headers["X-Request-ID"])
     assert first.json["data"]["id"] == first.headers["X-Request-ID"]
     assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
+
+
+def test_requests_in_one_app_context(ecwid: HTTPServer, config: Config) -> None:
+    """Requests that share an app context, as in many tests of hosts, do not share an id."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
+    app = app_of(config)
+    with app.app_context():
+        answers = [Api(app.test_client()).get("/customers") for _ in range(2)]
+    assert len({answer.headers["X-Request-ID"] for answer in answers}) == 2
 
 
 def test_token_in_the_header(ecwid: HTTPServer, api: Api) -> None:

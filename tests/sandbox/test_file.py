@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,18 +66,13 @@ def test_opened_at_the_same_time(tmp_path: Path, attempt: int) -> None:
     """Whoever opens a new file at the same time, it is made once and serves all of them."""
     path = tmp_path / "store.sqlite3"
     start = threading.Barrier(8)
-    totals: list[int] = []
 
-    def open_it() -> None:
+    def open_it(_: int) -> int:
         start.wait()
-        totals.append(total(caller(path, customers=20)))
+        return total(caller(path, customers=20))
 
-    threads = [threading.Thread(target=open_it) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert totals == [24] * 8
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(open_it, range(8))) == [24] * 8
 
 
 def test_busy_for_a_moment(tmp_path: Path) -> None:
@@ -130,21 +126,14 @@ def test_updates_at_the_same_time(tmp_path: Path) -> None:
     texts = ("companyName", "street", "city", "postalCode", "stateOrProvinceCode", "phone")
     clients = {text: caller(path) for text in texts}
     start = threading.Barrier(len(texts))
-    statuses: list[int] = []
 
-    def update(text: str) -> None:
+    def update(text: str) -> set[int]:
         start.wait()
-        for n in range(10):
-            changes = {"billingPerson": {text: f"{text} {n}"}}
-            response = clients[text].put(f"{CUSTOMERS}/172889711", json=changes)
-            statuses.append(response.status_code)
+        bodies = [{"billingPerson": {text: f"{text} {n}"}} for n in range(10)]
+        return {clients[text].put(f"{CUSTOMERS}/172889711", json=b).status_code for b in bodies}
 
-    threads = [threading.Thread(target=update, args=[text]) for text in texts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert statuses == [200] * 60
+    with ThreadPoolExecutor(len(texts)) as pool:
+        assert list(pool.map(update, texts)) == [{200}] * len(texts)
     customer = caller(path).get(f"{CUSTOMERS}/172889711").json
     assert customer is not None
     assert customer["billingPerson"].items() >= {text: f"{text} 9" for text in texts}.items()
