@@ -1,7 +1,7 @@
 """contract + handlers -> flask.Blueprint. The only module that imports connexion.
 
-connexion routes, converts and calls; whether a request or an answer fits is decided by operation.py,
-plugged in through connexion's own `validator_map`.
+connexion routes, converts and calls. Whether a request or an answer fits is decided by
+operation.py, plugged in through connexion's own `validator_map`.
 """
 
 from __future__ import annotations
