@@ -163,7 +163,7 @@ def test_an_id_that_is_none(customer_id: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", ["", "a,", "a(", "a()", "(a)", "a b", "a)", "a(b))", "a,,b", "é"]
+    "fields", ["", "a,", "a(", "a(b", "a()", "(a)", "a b", "a)", "a(b))", "a,,b", "é"]
 )
 def test_fields_that_are_none(fields: str) -> None:
     """responseFields that are not in Ecwid's syntax are refused before the call."""

@@ -176,12 +176,16 @@ def test_the_hosts_refusals(app: flask.Flask, status: int) -> None:
     assert ("Retry-After" in response.headers) is (status in (429, 503))
 
 
-def test_the_hosts_own_response(app: flask.Flask) -> None:
+@pytest.mark.parametrize("code", [[], [403]], ids=["response", "code and response"])
+def test_the_hosts_own_response(app: flask.Flask, code: list[int]) -> None:
     """A response that the host made on purpose is left alone."""
 
     @app.before_request
     def refuse() -> None:
-        flask.abort(flask.Response("come back at nine", 403))
+        response = flask.Response("come back at nine", 403)
+        if code:
+            flask.abort(*code, response=response)
+        flask.abort(response)
 
     response = Api(app.test_client()).get("/customer/7")
     assert (response.status_code, response.text) == (403, "come back at nine")
