@@ -16,6 +16,7 @@ from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 from werkzeug.http import HTTP_STATUS_CODES
+from werkzeug.routing import BaseConverter, Rule
 
 from .contract import Contract
 from .errors import (
@@ -99,7 +100,9 @@ def _add_last_rules(state: BlueprintSetupState) -> None:
         assert request.url_rule is not None
         headers = {"Allow": allow[request.url_rule.rule]}
         if request.method == "OPTIONS":
-            return Response(status=204, headers=headers)
+            nothing = Response(status=204, headers=headers)
+            del nothing.headers["Content-Type"]
+            return nothing
         return _answer(_http_failure(405), headers, write=False)
 
     def not_found(**_: str) -> Response:
@@ -109,6 +112,21 @@ def _add_last_rules(state: BlueprintSetupState) -> None:
     app.view_functions[f"{name}.not_found"] = not_found
     for path in allow:
         app.url_map.add(app.url_rule_class(path, endpoint=f"{name}.other_method", methods=None))
-    for path in ("", "/", "/<path:anything>"):
+    for path in ("", "/", "/<anything:rest>"):
         path = f"{state.url_prefix}{path}"
-        app.url_map.add(app.url_rule_class(path, endpoint=f"{name}.not_found", methods=None))
+        app.url_map.add(_LastRule(path, endpoint=f"{name}.not_found", methods=None))
+
+
+class _Anything(BaseConverter):
+    """Any text at all: Flask's own `path` takes no line feed and no double slash."""
+
+    regex = "(?s:.+)"
+    part_isolating = False
+    weight = 1000  # after every other rule
+
+
+class _LastRule(Rule):
+    """A rule with a converter of its own, for the host's map of converters is the host's."""
+
+    def get_converter(self, variable_name: str, converter_name: str, *_: object) -> BaseConverter:
+        return _Anything(self.map)

@@ -14,11 +14,12 @@ from typing import Any
 
 import orjson
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import HTTPException
 
 from . import handlers, problems, published, request_log
 from .client import EcwidClient
 from .contract import Contract
-from .errors import BodyTooLarge
+from .errors import BodyTooLarge, InvalidRequest
 from .operation import Operation
 from .request_log import note_handler, request_id
 
@@ -112,7 +113,12 @@ class _Api(FlaskApi):
     def get_request(self, **path_params: str) -> ConnexionRequest:
         # One more than allowed: werkzeug silently cuts a chunked body at its limit.
         request.max_content_length = self._max_body_bytes + 1
-        body = request.get_data(cache=False)
+        try:
+            body = request.get_data(cache=False)
+        except HTTPException:
+            raise
+        except Exception:  # each server has errors of its own for a body that is cut or mangled
+            raise InvalidRequest(detail="The body could not be read.") from None
         if len(body) > self._max_body_bytes:
             raise BodyTooLarge
         return ConnexionRequest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -153,6 +154,21 @@ def test_settings_of_the_environment(ecwid: HTTPServer) -> None:
         assert requests.get(f"{server.url}/customer/7", timeout=30).json()["data"]["id"] == 7
         assert requests.get(f"{server.url}/ui/", timeout=30).status_code == 404
     assert ecwid.log[0][0].headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"5\r\n{}", b"-1\r\n{}\r\n0\r\n\r\n"])
+def test_bad_chunks(chunks: bytes) -> None:
+    """A body whose chunks are none is a 400 problem."""
+    head = f"POST {PREFIX}/add_customer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with gunicorn(ECWID_SANDBOX="on") as server:
+        address = ("127.0.0.1", int(server.root.rpartition(":")[2]))
+        with socket.create_connection(address, timeout=30) as connection:
+            connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+    assert "Traceback" not in server.log
 
 
 def test_a_chunked_body() -> None:

@@ -49,6 +49,12 @@ def check_problem(response: Any, status: int) -> dict[str, Any]:
         f"/{CANARY}",
         "/%00",
         "/%ff",
+        "/%0d%0aX:y",
+        "/a%0ab/c",
+        "//customers",
+        "//",
+        "/customer//7",
+        "/customers//",
         "/{}",
     ],
 )
@@ -88,6 +94,7 @@ def test_not_allowed(ecwid: HTTPServer, api: Api, path: str, allowed: str) -> No
         assert response.headers["Allow"] == allowed
     response = api.open("OPTIONS", path)
     assert (response.status_code, response.data) == (204, b"")
+    assert "Content-Type" not in response.headers
     assert response.headers["Allow"] == allowed
     assert ecwid.log == []
 
