@@ -100,6 +100,16 @@ def test_after_a_fault(fault: str, script: Script, error: type[EcwidError]) -> N
         assert server.connections == 2
 
 
+@pytest.mark.parametrize("first", [b"", HEAD, HEAD + b"Content-Length: 8\r\n\r\n{"])
+def test_one_receive_does_not_outlast_the_deadline(first: bytes) -> None:
+    """The deadline ends a receive whose own timeout is longer."""
+    with RawServer(stalls(first)) as server:
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            client_of(server.url, read_timeout_s=30).get_customer(7)
+        assert time.monotonic() - begun < SLACK_S
+
+
 def test_refused() -> None:
     """A refused connection is Unreachable: nothing can have happened."""
     with pytest.raises(Unreachable) as caught:
