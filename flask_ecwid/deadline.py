@@ -1,7 +1,8 @@
 """A total deadline below `requests`, whose own timeouts hold for a single receive only.
 
 Under `timeout=1` a server that drips a byte every half second can hold a thread for ever. Here
-every receive, of headers and body alike, gets what is left of the whole, `until(moment)`.
+every receive, of headers and body alike, and each address that is tried, gets what is left of the
+whole, `until(moment)`. The attempt also remembers whether anything may have been sent.
 """
 
 from __future__ import annotations
@@ -10,36 +11,47 @@ import http.client
 import io
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-_moment: ContextVar[float] = ContextVar("flask_ecwid_deadline", default=float("inf"))
+
+@dataclass
+class Attempt:
+    """One sending of a call: when it must end, and how far it has come."""
+
+    moment: float  # of time.monotonic()
+    sent: bool = False  # whether a byte of the call may have left: a connection was up before
+
+    def left(self) -> float:
+        """Seconds left; 0 or less when there are none."""
+        return self.moment - time.monotonic()
+
+
+_attempt: ContextVar[Attempt | None] = ContextVar("flask_ecwid_attempt", default=None)
 
 
 @contextmanager
-def until(moment: float) -> Iterator[None]:
-    """Let everything sent and received inside end at `moment`, of `time.monotonic()`."""
-    token = _moment.set(moment)
+def until(moment: float) -> Iterator[Attempt]:
+    """Let everything that is connected and received inside end at `moment`."""
+    attempt = Attempt(moment)
+    token = _attempt.set(attempt)
     try:
-        yield
+        yield attempt
     finally:
-        _moment.reset(token)
-
-
-def left() -> float:
-    """Seconds left; 0 or less when there are none."""
-    return _moment.get() - time.monotonic()
+        _attempt.reset(token)
 
 
 def is_set() -> bool:
     """Whether this is inside of `until`."""
-    return _moment.get() != float("inf")
+    return _attempt.get() is not None
 
 
 class DeadlineAdapter(HTTPAdapter):
@@ -67,10 +79,10 @@ class _Raw(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        seconds = left()
-        if seconds <= 0:
-            raise TimeoutError("the deadline has passed")
-        if is_set():
+        if attempt := _attempt.get():
+            seconds = attempt.left()
+            if seconds <= 0:
+                raise TimeoutError("the deadline has passed")
             self._sock.settimeout(seconds if self._timeout is None else min(seconds, self._timeout))
         return self._received.readinto(buffer)
 
@@ -97,9 +109,56 @@ class _Response(http.client.HTTPResponse):
 class _HttpConnection(HTTPConnection):
     response_class = _Response
 
+    def _new_conn(self) -> socket.socket:
+        return _first_connected(self, super()._new_conn)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _connect_and_note(self)
+        super().request(*args, **kwargs)
+
 
 class _HttpsConnection(HTTPSConnection):
     response_class = _Response
+
+    def _new_conn(self) -> socket.socket:
+        return _first_connected(self, super()._new_conn)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _connect_and_note(self)
+        super().request(*args, **kwargs)
+
+
+def _connect_and_note(connection: HTTPConnection) -> None:
+    """Connect first, which sends nothing of the call; from then on it may have been sent."""
+    if connection.sock is None:
+        connection.connect()
+    if attempt := _attempt.get():
+        attempt.sent = True
+
+
+def _first_connected(
+    connection: HTTPConnection, connect: Callable[[], socket.socket]
+) -> socket.socket:
+    """urllib3 gives each address of a name the whole connect timeout: give it what is left."""
+    attempt, name, timeout = _attempt.get(), connection._dns_host, connection.timeout
+    if attempt is None or not isinstance(timeout, (int, float)):
+        return connect()
+    try:
+        found = socket.getaddrinfo(name, connection.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return connect()  # which fails with the right error
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    try:
+        for address in addresses[:-1]:
+            connection._dns_host = address
+            connection.timeout = max(min(timeout, attempt.left()), 0.001)
+            with suppress(NewConnectionError, ConnectTimeoutError):
+                return connect()
+        connection._dns_host = addresses[-1]
+        connection.timeout = max(min(timeout, attempt.left()), 0.001)
+        return connect()
+    finally:
+        connection._dns_host, connection.timeout = name, timeout
 
 
 class _HttpPool(HTTPConnectionPool):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,13 +69,13 @@ class Transport:
         """
         request = self._prepared(call)
         failure: EcwidError
-        with deadline.until(time.monotonic() + self._settings.deadline_s):
+        with deadline.until(time.monotonic() + self._settings.deadline_s) as attempt:
             try:
                 return self._exchange(request)
             except NoReply as exc:
                 failure = exc
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-                failure = _named(exc)
+                failure = _no_reply(exc) if attempt.sent else _not_sent(exc)
         # Raised out here, so that it does not carry the library's error along as its context: that
         # one holds the URL with its query.
         raise failure
@@ -94,7 +95,7 @@ class Transport:
         response = self._process_adapter().send(
             request,
             stream=True,
-            timeout=(min(settings.connect_timeout_s, deadline.left()), settings.read_timeout_s),
+            timeout=(settings.connect_timeout_s, settings.read_timeout_s),
             verify=settings.ca_bundle or True,
             proxies=proxies if settings.proxy_url else {},
         )
@@ -115,7 +116,9 @@ class Transport:
 
 
 class _NotOurs(logging.Filter):
-    """urllib3 logs each URL at DEBUG, and our queries may hold a name: drops those of our calls."""
+    """urllib3 logs URLs, and at WARNING headers it cannot read: drops what it logs of our calls,
+    whose queries and replies may hold a name.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not deadline.is_set()
@@ -125,7 +128,7 @@ _NOT_OURS = _NotOurs()
 
 
 def _http_adapter() -> BaseAdapter:
-    for name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
         logging.getLogger(name).addFilter(_NOT_OURS)
     return deadline.DeadlineAdapter(pool_connections=1, pool_maxsize=_POOL_SIZE, max_retries=0)
 
@@ -141,16 +144,16 @@ def _received(raw: Any) -> bytes:
     return b"".join(chunks)
 
 
-def _named(exc: Exception) -> EcwidError:
-    """The library's error as ours. Whatever is not known to be `NotSent` may have been sent."""
-    chain = list(_causes(exc))
-    if _has(chain, urllib3.exceptions.SSLError):
-        return TlsFailed()
-    if _has(chain, urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError):
-        return Unreachable()
-    if _has(chain, urllib3.exceptions.ReadTimeoutError, TimeoutError):
+def _not_sent(exc: Exception) -> EcwidError:
+    """The library's error as ours, of a call whose connection was not up yet."""
+    return TlsFailed() if _has(exc, ssl.SSLCertVerificationError) else Unreachable()
+
+
+def _no_reply(exc: Exception) -> EcwidError:
+    """The library's error as ours, of a call that may have been sent: whatever it is named."""
+    if _has(exc, urllib3.exceptions.ReadTimeoutError, TimeoutError):
         return DeadlineExceeded()
-    if _has(chain, urllib3.exceptions.DecodeError):
+    if _has(exc, urllib3.exceptions.DecodeError):
         return BadReply("Ecwid's answer cannot be decompressed.")
     return ConnectionLost()
 
@@ -163,5 +166,5 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
             yield from _causes(inner)
 
 
-def _has(chain: list[BaseException], *kinds: type[BaseException]) -> bool:
-    return any(isinstance(exc, kinds) for exc in chain)
+def _has(exc: BaseException, *kinds: type[BaseException]) -> bool:
+    return any(isinstance(cause, kinds) for cause in _causes(exc))

@@ -169,6 +169,94 @@ def test_untrusted_certificate(authority: trustme.CA) -> None:
     assert heard == []
 
 
+@pytest.mark.parametrize("answer", [b"no TLS at all", b"\x17\x03\x03\x00\x05abcde"])
+def test_tls_broken_after_the_call(authority: trustme.CA, tmp_path: Path, answer: bytes) -> None:
+    """TLS that breaks once the call has been sent never says that nothing was sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    heard: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        with (
+            connection.dup() as below,
+            context.wrap_socket(connection, server_side=True) as secure,
+        ):
+            heard.append(receive_request(secure))
+            below.sendall(answer)
+            below.shutdown(socket.SHUT_WR)
+            below.recv(1)
+
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with RawServer(script) as server:
+        url = server.url.replace("http:", "https:")
+        client = client_of(url, ca_bundle=str(tmp_path / "ca.pem"))
+        with pytest.raises(EcwidError) as caught:
+            client.add_customer({"email": CANARY})
+    assert heard[0].startswith(b"POST ")
+    assert caught.value.executed == "unknown"
+    assert type(caught.value) is ConnectionLost
+
+
+def test_tls_handshake_reset() -> None:
+    """A handshake that breaks has sent nothing."""
+    with RawServer(resets) as server, pytest.raises(Unreachable):
+        client_of(server.url.replace("http:", "https:")).add_customer({"email": CANARY})
+
+
+def test_many_dead_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline also bounds the trying of one address after the other."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        real = socket.getaddrinfo
+
+        def many(host: str, *args: Any, **kwargs: Any) -> Any:
+            if host != "many.test":
+                return real(host, *args, **kwargs)
+            return [(*kind, (f"127.0.0.{last}", port)) for last in range(1, 31)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", many)
+        tried: list[str] = []
+        connect = socket.socket.connect
+
+        class Stalling(socket.socket):
+            def connect(self, address: Any) -> None:
+                tried.append(address[0])
+                connect(self, ("127.0.0.1", port))
+
+        monkeypatch.setattr(socket, "socket", Stalling)
+        begun = time.monotonic()
+        settings = Settings(
+            store_id="1003",
+            token=TOKEN,
+            api_url="https://many.test:" + str(port),
+            connect_timeout_s=0.5,
+            deadline_s=1,
+        )
+        with pytest.raises(Unreachable):
+            EcwidClient(settings).get_customer(7)
+        assert time.monotonic() - begun < SLACK_S  # 30 addresses at 0.5 s would be 15
+        assert len(tried) == 30
+        for filler in fillers:
+            filler.close()
+
+
+def test_malformed_headers_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A reply whose headers urllib3 cannot read is not repeated in its log, nor is our query."""
+    caplog.set_level(logging.DEBUG)
+    page = b'{"total":0,"items":[]}'
+    head = HEAD + b"Content-Length: %d\r\nX-Customer canary@example.com\r\n\r\n" % len(page)
+    with RawServer(sends(head + page)) as server:
+        client_of(server.url).list_customers(email=CANARY)
+    assert "canary" not in caplog.text
+
+
 def test_ca_bundle(authority: trustme.CA, tmp_path: Path) -> None:
     """A certificate of the configured bundle is trusted, and TLS keeps the deadline too."""
     with RawServer(over_tls(authority, sends(GOOD)), over_tls(authority, drips)) as server:
