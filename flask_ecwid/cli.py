@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 from flask.cli import ScriptInfo, pass_script_info
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from . import contract, published
 from .errors import EcwidError
@@ -17,6 +17,15 @@ from .extension import URL_PREFIX, Mount
 from .sandbox import STORE_ID, TOKEN, create_sandbox
 from .settings import SettingsError
 from .stores import private_file
+
+_SAID = {True: "granted", False: "missing", None: "not known without read_customers"}
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """Logs no requests: their lines hold query strings."""
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        pass
 
 
 @click.group()
@@ -53,7 +62,7 @@ def check(info: ScriptInfo, store: str) -> None:
         sys.exit(1)
     click.echo("store: answers")
     for scope, granted in scopes.items():
-        click.echo(f"{scope}: {'granted' if granted else 'missing'}")
+        click.echo(f"{scope}: {_SAID[granted]}")
     sys.exit(0 if all(scopes.values()) else 1)
 
 
@@ -106,7 +115,7 @@ def sandbox(port: int, customers: int, path: Path | None) -> None:
       flask ecwid sandbox --port 8100 --customers 1000
     """
     store = create_sandbox(path or private_file(), customers=customers)
-    server = make_server("127.0.0.1", port, store, threaded=True)
+    server = make_server("127.0.0.1", port, store, threaded=True, request_handler=_QuietHandler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # or the private file would stay behind
     try:
         click.echo(f"ECWID_API_URL=http://127.0.0.1:{server.server_port}/api/v3")

@@ -117,11 +117,12 @@ class EcwidClient:
                     seen.add(customer["id"])
                     yield customer
 
-    def granted_scopes(self) -> dict[str, bool]:
+    def granted_scopes(self) -> dict[str, bool | None]:
         """Which of the customers' scopes the token has; changes nothing in the store.
 
         Ecwid has no call that tells them. It refuses a call without its scope (403) before it reads
-        the body, so a write whose body is no JSON is told apart, and can do nothing.
+        the body, so a write whose body is no JSON is told apart, and can do nothing. An update
+        needs the scope to read as well: without that one it is not known (None).
 
         Raises:
             EcwidError: the store does not answer, or refuses the token as such.
@@ -131,7 +132,12 @@ class EcwidClient:
             "create_customers": Call("add_customer", "POST", "/customers", body=b"{"),
             "update_customers": Call("update_customer", "PUT", "/customers/0", body=b"{"),
         }
-        return {scope: self._permitted(call) for scope, call in probes.items()}
+        scopes: dict[str, bool | None] = {
+            scope: self._permitted(call) for scope, call in probes.items()
+        }
+        if not scopes["read_customers"] and not scopes["update_customers"]:
+            scopes["update_customers"] = None
+        return scopes
 
     def _permitted(self, call: Call) -> bool:
         try:

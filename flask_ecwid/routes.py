@@ -13,13 +13,13 @@ from functools import partial
 from typing import Any
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from . import handlers, problems, published, request_log
 from .client import EcwidClient
 from .contract import Contract
-from .errors import BodyTooLarge, InvalidRequest
+from .errors import BadReply, BodyTooLarge, InvalidRequest
 from .operation import Operation
 from .request_log import note_handler, request_id
 
@@ -111,15 +111,19 @@ class _Api(FlaskApi):
         )
 
     def get_request(self, **path_params: str) -> ConnexionRequest:
+        host_limit = current_app.config["MAX_CONTENT_LENGTH"]
+        limit = min(
+            self._max_body_bytes, self._max_body_bytes if host_limit is None else host_limit
+        )
         # One more than allowed: werkzeug silently cuts a chunked body at its limit.
-        request.max_content_length = self._max_body_bytes + 1
+        request.max_content_length = limit + 1
         try:
             body = request.get_data(cache=False)
         except HTTPException:
             raise
         except Exception:  # each server has errors of its own for a body that is cut or mangled
             raise InvalidRequest(detail="The body could not be read.") from None
-        if len(body) > self._max_body_bytes:
+        if len(body) > limit:
             raise BodyTooLarge
         return ConnexionRequest(
             request.url,
@@ -134,6 +138,14 @@ class _Api(FlaskApi):
 
     def get_response(self, response: Response, *_: Any, **__: Any) -> Response:
         return response  # already checked and encoded
+
+
+def _encoded(document: object) -> bytes:
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError:  # what it can read it cannot always write: nested too deep
+        pass
+    raise BadReply("Ecwid's answer is nested too deep.")
 
 
 def _validators(operation: Operation) -> dict[str, Callable[..., Callable[[View], View]]]:
@@ -161,7 +173,7 @@ def _validators(operation: Operation) -> dict[str, Callable[..., Callable[[View]
             note_handler()
             document = function(req)
             operation.check_answer(200, document)
-            return Response(orjson.dumps(document), content_type="application/json")
+            return Response(_encoded(document), content_type="application/json")
 
         return view
 

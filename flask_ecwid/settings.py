@@ -19,6 +19,7 @@ SANDBOX_ON = "on"
 # not would be worse than a refusal to start: keys protect the store, a budget protects the token.
 _NOT_YET = ("ECWID_API_KEYS", "ECWID_REDIS_URL", "ECWID_CALLS_PER_MINUTE")
 
+_HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_:]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_.:])?")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -72,7 +73,7 @@ class Settings:
         unreadable: dict[str, str] = {}
         for name, (read, kind) in _READERS.items():
             raw = config.get(f"{prefix}ECWID_{name.upper()}")
-            if raw is None:
+            if raw is None or raw == "":  # an empty variable is an unset one
                 continue
             try:
                 values[name] = read(raw)
@@ -110,8 +111,8 @@ def _faults(values: Mapping[str, Any]) -> dict[str, str]:
     if values["auth"] not in ("keys", "none"):
         faults["auth"] = "is neither keys nor none"
     for name in ("connect_timeout_s", "read_timeout_s", "deadline_s"):
-        if not (math.isfinite(values[name]) and 0 < values[name] <= 600):
-            faults[name] = "is not a number of seconds above 0, up to 600"
+        if not (math.isfinite(values[name]) and 0.01 <= values[name] <= 600):
+            faults[name] = "is not a number of seconds from 0.01 to 600"
     if values["max_body_bytes"] < 1:
         faults["max_body_bytes"] = "is not a number of bytes above 0"
     return faults
@@ -142,7 +143,7 @@ def _url_fault(url: str, *, proxy: bool = False) -> str:
         _ = parts.port
     except ValueError:
         return "is not a URL"
-    if parts.scheme not in ("http", "https") or not host:
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host):
         return "is not an http or https URL"
     if proxy:  # a proxy may need credentials, and stands wherever it stands
         return ""
@@ -201,6 +202,8 @@ def _seconds(raw: object) -> float:
 def _whole(raw: object) -> int:
     if isinstance(raw, bool) or not isinstance(raw, (str, int)):
         raise TypeError
+    if isinstance(raw, str) and not re.fullmatch(r"[0-9]{1,18}", raw.strip()):
+        raise ValueError
     return int(raw)
 
 

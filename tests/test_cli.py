@@ -135,11 +135,13 @@ def test_sandbox_on_a_port(tmp_path: Path) -> None:
         assert page["data"]["attributes"]["total"] == 254
         url = f"{settings['ECWID_API_URL']}/{settings['ECWID_STORE_ID']}/customers"
         assert requests.get(url, timeout=30).status_code == 403
+        requests.get(url, params={"email": "canary@example.com"}, timeout=30)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     finally:
         process.kill()
-        process.communicate()
+        printed = "".join(process.communicate())
+    assert "canary" not in printed
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

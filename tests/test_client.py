@@ -210,6 +210,19 @@ def test_granted_scopes(ecwid: HTTPServer, client: EcwidClient) -> None:
             json.loads(request.data)
 
 
+def test_granted_scopes_without_reading(ecwid: HTTPServer, client: EcwidClient) -> None:
+    """Without the scope to read it is not known whether the one to update is there."""
+    lacking = {"errorCode": "INSUFFICIENT_APP_SCOPE"}
+    ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(lacking, 403)
+    ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json({}, 400)
+    ecwid.expect_request(f"{STORE}/customers/0", method="PUT").respond_with_json(lacking, 403)
+    assert client.granted_scopes() == {
+        "read_customers": False,
+        "create_customers": True,
+        "update_customers": None,
+    }
+
+
 def test_granted_scopes_of_a_false_token(ecwid: HTTPServer, client: EcwidClient) -> None:
     """A token that Ecwid does not know at all is an error, not a missing scope."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_data("", 403)

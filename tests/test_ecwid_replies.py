@@ -323,6 +323,14 @@ def test_netrc_and_environment_proxies(
     assert ecwid.log[0][0].headers["Authorization"] == f"Bearer {TOKEN}"
 
 
+@pytest.mark.parametrize("depth", [200, 300, 900, 2000])
+def test_deep_answers(ecwid: HTTPServer, api: Api, depth: int) -> None:
+    """What Ecwid nests deeper than can be written again is a bad answer, no defect of ours."""
+    answer_with(ecwid, 200, '{"id": 7, "x": ' + "[" * depth + "]" * depth + "}")
+    response = ask(api, "get_customer")
+    assert response.status_code == (200 if depth == 200 else 502)
+
+
 def test_next_request_is_clean(ecwid: HTTPServer, api: Api) -> None:
     """A bad answer leaves nothing behind for the next request."""
     ecwid.expect_ordered_request(f"{STORE}/customers/7").respond_with_response(

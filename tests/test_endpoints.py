@@ -101,6 +101,13 @@ def test_new_request_id(ecwid: HTTPServer, api: Api, given: str | None) -> None:
     assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
 
 
+def test_a_request_id_in_capitals(ecwid: HTTPServer, api: Api) -> None:
+    """The caller's id may be in capitals; the answer has it in small letters."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
+    response = api.get("/customers", headers={"X-Request-ID": REQUEST_ID.upper()})
+    assert (response.status_code, response.headers["X-Request-ID"]) == (200, REQUEST_ID)
+
+
 def test_requests_in_one_app_context(ecwid: HTTPServer, config: Config) -> None:
     """Requests that share an app context, as in many tests of hosts, do not share an id."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)

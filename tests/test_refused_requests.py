@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import flask
 import pytest
 from pytest_httpserver import HTTPServer
 
@@ -200,6 +201,13 @@ def test_json_media_types(ecwid: HTTPServer, api: Api, content_type: str) -> Non
     ecwid.expect_request("/api/v3/1003/customers").respond_with_json({"id": 1})
     body = b'{"email": "a@example.com"}'
     assert api.post("/add_customer", data=body, content_type=content_type).status_code == 200
+
+
+def test_the_hosts_lower_limit(app: flask.Flask) -> None:
+    """A host that takes less than ECWID_MAX_BODY_BYTES keeps its limit."""
+    app.config["MAX_CONTENT_LENGTH"] = 20
+    body = {"email": "longer.than.that@example.com"}
+    problem(Api(app.test_client()).post("/add_customer", body), 413)
 
 
 def test_large_body(ecwid: HTTPServer, api: Api) -> None:

@@ -71,7 +71,6 @@ def test_text_and_python_values() -> None:
         ("ECWID_API_URL", "https://[::1/"),
         ("ECWID_API_URL", "https://app.ecwid.com:port/"),
         ("ECWID_API_URL", "app.ecwid.com"),
-        ("ECWID_API_URL", ""),
         ("ECWID_AUTH", "nobody"),
         ("ECWID_AUTH", "keys"),
         ("ECWID_AUTH", None),
@@ -89,6 +88,11 @@ def test_text_and_python_values() -> None:
         ("ECWID_PROXY_URL", "http://["),
         ("ECWID_CA_BUNDLE", "/nowhere/ca.pem"),
         ("ECWID_CA_BUNDLE", __file__),
+        ("ECWID_API_URL", "https://ho st/api/v3"),
+        ("ECWID_API_URL", "https://a..com/api/v3"),
+        ("ECWID_DEADLINE_S", "1e-9"),
+        ("ECWID_MAX_BODY_BYTES", "1_000"),
+        ("ECWID_MAX_BODY_BYTES", "\u0663"),
         ("ECWID_UI", "maybe"),
         ("ECWID_SANDBOX", "ture"),
         ("ECWID_SANDBOX", "here/store.sqlite3"),
@@ -100,6 +104,13 @@ def test_text_and_python_values() -> None:
 def test_fault(key: str, value: object) -> None:
     """A setting that cannot work, or is not supported yet, is a fault by its name."""
     assert faults({**GOOD, key: value}) == [key]
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    """What is set to nothing, as environments have it, has its default or is missing."""
+    empty = {f"ECWID_{name.upper()}": "" for name in Settings.__dataclass_fields__}
+    assert Settings.from_config({**empty, **GOOD}) == Settings.from_config(GOOD)
+    assert faults(empty) == ["ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_AUTH"]
 
 
 def test_all_faults_at_once() -> None:
