@@ -59,7 +59,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Reply:
-    """What Ecwid answered; header names are in lower case."""
+    """What Ecwid answered. The case of a header's name is of no matter, or lower."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

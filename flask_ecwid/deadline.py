@@ -83,7 +83,8 @@ class _Raw(io.RawIOBase):
             seconds = attempt.left()
             if seconds <= 0:
                 raise TimeoutError("the deadline has passed")
-            self._sock.settimeout(seconds if self._timeout is None else min(seconds, self._timeout))
+            if self._timeout is None or seconds < self._timeout:  # a system call each time
+                self._sock.settimeout(seconds)
         return self._received.readinto(buffer)
 
     def close(self) -> None:

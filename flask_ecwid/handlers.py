@@ -20,6 +20,7 @@ def list_customers(client: EcwidClient, request_id: str, **filters: Any) -> Enve
 
 def get_customer(
     client: EcwidClient,
+    request_id: str,
     customer_id: int,
     responseFields: str | None = None,  # noqa: N803  # the parameter's name in the contract
 ) -> Envelope:
@@ -27,7 +28,7 @@ def get_customer(
     return envelope.customer(customer)
 
 
-def add_customer(client: EcwidClient, body: dict[str, Any]) -> Envelope:
+def add_customer(client: EcwidClient, request_id: str, body: dict[str, Any]) -> Envelope:
     reply = client.add_customer(body)
     return envelope.added(reply)
 

@@ -69,8 +69,8 @@ class Operation:
 
     def read_parameters(
         self, path: Mapping[str, str], query: Iterable[tuple[str, str]]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The parameters of the path and of the query as values of their declared types.
+    ) -> dict[str, Any]:
+        """The parameters of the path and of the query, by name, as values of their declared types.
 
         Raises:
             InvalidRequest: a parameter is unknown, repeated, missing or does not fit.
@@ -81,7 +81,7 @@ class Operation:
         for name, text in query:
             given.setdefault(("query", name), []).append(text)
 
-        values: dict[str, dict[str, Any]] = {"path": {}, "query": {}}
+        values: dict[str, Any] = {}
         misfits = [
             Misfit(parameter.pointer, "required")
             for key, parameter in self.parameters.items()
@@ -94,11 +94,11 @@ class Operation:
             elif len(texts) > 1:
                 misfits.append(Misfit(parameter.pointer, "uniqueItems"))
             else:
-                values[location][name], found = parameter.read(texts[0])
+                values[name], found = parameter.read(texts[0])
                 misfits += found
         if misfits:
             raise InvalidRequest(misfits[:MAX_MISFITS])
-        return values["path"], values["query"]
+        return values
 
     def read_body(self, media_type: str, charset: str, body: bytes) -> Any:
         """The request's body, parsed and checked.

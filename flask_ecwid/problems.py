@@ -27,7 +27,7 @@ from .errors import (
     EcwidError,
     HttpFailure,
 )
-from .request_log import handler_has_run, request_id
+from .request_log import notes
 
 log = logging.getLogger("flask_ecwid")
 
@@ -46,7 +46,7 @@ def attach(blueprint: Blueprint, contract: Contract) -> None:
             headers = {k: v for k, v in exc.get_headers() if k in _KEPT_HEADERS}
         operation = contract.operations.get((request.endpoint or "").rpartition(".")[2])
         if operation and isinstance(exc, EcwidError) and error.status not in operation.answers:
-            log.error("undeclared status=%d request_id=%s", error.status, request_id())
+            log.error("undeclared status=%d request_id=%s", error.status, notes().request_id)
             error = Defect()
         return _answer(error, headers, write=bool(operation and operation.writes))
 
@@ -61,7 +61,7 @@ def _answer(error: EcwidError, headers: dict[str, str], *, write: bool) -> Respo
         headers["Retry-After"] = str(error.retry_after_s)
     elif error.status in (429, 503):
         headers.setdefault("Retry-After", str(DEFAULT_RETRY_AFTER_S))
-    body = orjson.dumps(error.problem(request_id(), write=write))
+    body = orjson.dumps(error.problem(notes().request_id, write=write))
     return Response(body, error.status, headers, content_type="application/problem+json")
 
 
@@ -69,7 +69,7 @@ def _error(exc: Exception) -> EcwidError:
     if isinstance(exc, EcwidError):
         if isinstance(exc, (ContractBroken, Defect)):
             places = " ".join(f"{misfit.pointer}:{misfit.keyword}" for misfit in exc.errors)
-            log.error("%s request_id=%s places=%s", exc.slug, request_id(), places)
+            log.error("%s request_id=%s places=%s", exc.slug, notes().request_id, places)
         return exc
     if isinstance(exc, HTTPException):
         if isinstance(exc, InternalServerError) and isinstance(exc.original_exception, Exception):
@@ -78,13 +78,13 @@ def _error(exc: Exception) -> EcwidError:
     # Where it happened, and not its text: that may hold a value.
     frames = traceback.extract_tb(exc.__traceback__)[-8:]
     where = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
-    log.error("unexpected %s request_id=%s at %s", type(exc).__name__, request_id(), where)
+    log.error("unexpected %s request_id=%s at %s", type(exc).__name__, notes().request_id, where)
     return Defect()
 
 
 def _http_failure(status: int) -> HttpFailure:
     title = HTTP_STATUS_CODES.get(status, "Unknown Error")
-    return HttpFailure(status, title, executed="unknown" if handler_has_run() else "no")
+    return HttpFailure(status, title, executed="unknown" if notes().handler_has_run else "no")
 
 
 def _add_last_rules(state: BlueprintSetupState) -> None:

@@ -7,10 +7,10 @@ nothing of a customer.
 from __future__ import annotations
 
 import logging
+import random
 import re
 import time
 import uuid
-from typing import Any
 
 from flask import Blueprint, Response, request
 
@@ -21,28 +21,34 @@ _UUID4 = re.compile(
 )
 
 
-def request_id() -> str:
-    """The id of the request under way: the caller's `X-Request-ID` if it is a UUID v4, else new."""
-    notes = _notes()
-    if "id" not in notes:
+class Notes:
+    """What is remembered of one request."""
+
+    __slots__ = ("begun", "handler_has_run", "request_id")
+
+    def __init__(self) -> None:
         given = request.headers.get("X-Request-ID", "")
-        notes["id"] = given.lower() if _UUID4.fullmatch(given) else str(uuid.uuid4())
-    return str(notes["id"])
+        self.request_id = given.lower() if _UUID4.fullmatch(given) else _new_id()
+        self.begun: float | None = None  # absent when the host answered before it was our turn
+        self.handler_has_run = False  # from then on something may have happened
 
 
-def note_handler() -> None:
-    """The operation's handler is about to run: from here on something may have happened."""
-    _notes()["handler"] = True
+def _new_id() -> str:
+    # uuid.uuid4() asks the operating system, for a randomness that no id needs: at each system
+    # call a busy worker's thread gives way to another one.
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
-def handler_has_run() -> bool:
-    return "handler" in _notes()
+def notes() -> Notes:
+    """The notes of the request under way. Not in `g`, which outlives it in a pushed app context.
 
-
-def _notes() -> dict[str, Any]:
-    """What is remembered of this request. Not in `g`, which outlives it in a pushed app context."""
-    notes: dict[str, Any] = request.environ.setdefault("flask_ecwid", {})
-    return notes
+    Its id is the caller's `X-Request-ID` if that is a UUID v4, else a new one.
+    """
+    environ = request.environ
+    if "flask_ecwid" not in environ:
+        environ["flask_ecwid"] = Notes()
+    taken: Notes = environ["flask_ecwid"]
+    return taken
 
 
 def attach(blueprint: Blueprint) -> None:
@@ -52,18 +58,20 @@ def attach(blueprint: Blueprint) -> None:
 
 
 def _begin() -> None:
-    _notes()["begun"] = time.perf_counter()
+    notes().begun = time.perf_counter()
 
 
 def _end(response: Response) -> Response:
-    response.headers["X-Request-ID"] = request_id()
-    begun = _notes().get("begun")  # absent when the host answered before it was our turn
-    facts = {
-        "store": request.blueprint,
-        "operation": (request.endpoint or "").rpartition(".")[2],
-        "status": response.status_code,
-        "duration_ms": None if begun is None else round((time.perf_counter() - begun) * 1000, 1),
-        "request_id": request_id(),
-    }
-    log.info(" ".join(f"{name}={value}" for name, value in facts.items()), extra=facts)
+    noted = notes()
+    response.headers["X-Request-ID"] = noted.request_id
+    if log.isEnabledFor(logging.INFO):
+        begun, now = noted.begun, time.perf_counter()
+        facts = {
+            "store": request.blueprint,
+            "operation": (request.endpoint or "").rpartition(".")[2],
+            "status": response.status_code,
+            "duration_ms": None if begun is None else round((now - begun) * 1000, 1),
+            "request_id": noted.request_id,
+        }
+        log.info(" ".join(f"{name}={value}" for name, value in facts.items()), extra=facts)
     return response

@@ -21,7 +21,6 @@ from .client import EcwidClient
 from .contract import Contract
 from .errors import BadReply, BodyTooLarge, InvalidRequest
 from .operation import Operation
-from .request_log import note_handler, request_id
 
 
 @contextmanager
@@ -37,9 +36,6 @@ def _connexion_as_it_is() -> Iterator[None]:
 
 with _connexion_as_it_is():
     from connexion import FlaskApi, Resolver
-    from connexion.lifecycle import ConnexionRequest
-
-View = Callable[[ConnexionRequest], Any]
 
 
 def make_blueprint(
@@ -66,7 +62,7 @@ def make_blueprint(
 
 
 class _Api(FlaskApi):
-    """connexion's Flask API with our blueprint, our reading of requests and our answers."""
+    """connexion's Flask API with our blueprint and our views."""
 
     def __init__(
         self,
@@ -85,7 +81,6 @@ class _Api(FlaskApi):
             resolver=Resolver(
                 lambda operation_id: partial(getattr(handlers, operation_id), client)
             ),
-            validate_responses=True,
             options={"serve_spec": False, "swagger_ui": False},
         )
 
@@ -93,51 +88,66 @@ class _Api(FlaskApi):
         # Named where it is made: a blueprint renamed at registration breaks url_for inside it.
         self.blueprint = Blueprint(self._name, __name__, url_prefix=self.base_path)
 
-    def add_operation(self, path: str, method: str) -> None:
-        operation_id = self.specification["paths"][path][method]["operationId"]
-        # connexion tells a validator its parameters or its schema, but not its operation.
-        self.validator_map = _validators(self._contract.operations[operation_id])
-        super().add_operation(path, method)
-
     def _add_operation_internal(self, method: str, path: str, operation: Any) -> None:
+        operation_id = operation.operation_id
+        view = _view(
+            self._contract.operations[operation_id],
+            self.resolver.resolve(operation).function,
+            self._max_body_bytes,
+        )
         # Text converters for every path parameter: Flask's own for integers answers `abc` with the
         # host's 404 before anybody could say what is wrong with it.
         self.blueprint.add_url_rule(
             path.replace("{", "<").replace("}", ">"),
-            operation.operation_id,
-            operation.function,
+            operation_id,
+            view,
             methods=[method],
             provide_automatic_options=False,
         )
 
-    def get_request(self, **path_params: str) -> ConnexionRequest:
-        host_limit = current_app.config["MAX_CONTENT_LENGTH"]
-        limit = min(
-            self._max_body_bytes, self._max_body_bytes if host_limit is None else host_limit
-        )
-        # One more than allowed: werkzeug silently cuts a chunked body at its limit.
-        request.max_content_length = limit + 1
-        try:
-            body = request.get_data(cache=False)
-        except HTTPException:
-            raise
-        except Exception:  # each server has errors of its own for a body that is cut or mangled
-            raise InvalidRequest(detail="The body could not be read.") from None
-        if len(body) > limit:
-            raise BodyTooLarge
-        return ConnexionRequest(
-            request.url,
-            request.method,
-            path_params=path_params,
-            headers=request.headers,
-            body=body,
-            json_getter=lambda: None,
-            files={},
-            context={"request_id": request_id()},
-        )
 
-    def get_response(self, response: Response, *_: Any, **__: Any) -> Response:
-        return response  # already checked and encoded
+def _view(
+    operation: Operation, handler: Callable[..., Any], max_body_bytes: int
+) -> Callable[..., Response]:
+    """What happens to a request of the operation, from Flask's route to the answer."""
+
+    def view(**path: str) -> Response:
+        body = _body(max_body_bytes)
+        # The query as it came: connexion would keep the last of repeated parameters.
+        query = request.args.items(multi=True)
+        arguments = operation.read_parameters(path, query)
+        if operation.body is not None:
+            charset = request.mimetype_params.get("charset", "")
+            arguments["body"] = operation.read_body(request.mimetype, charset, body)
+        notes = request_log.notes()
+        notes.handler_has_run = True
+        document = handler(request_id=notes.request_id, **arguments)
+        operation.check_answer(200, document)
+        return Response(_encoded(document), content_type="application/json")
+
+    return view
+
+
+def _body(max_bytes: int) -> bytes:
+    """The request's body.
+
+    Raises:
+        BodyTooLarge: it is larger than that, or than the host takes.
+        InvalidRequest: it cannot be read.
+    """
+    host_limit = current_app.config["MAX_CONTENT_LENGTH"]
+    limit = max_bytes if host_limit is None else min(max_bytes, host_limit)
+    # One more than allowed: werkzeug silently cuts a chunked body at its limit.
+    request.max_content_length = limit + 1
+    try:
+        body = request.get_data(cache=False)
+    except HTTPException:
+        raise
+    except Exception:  # each server has errors of its own for a body that is cut or mangled
+        raise InvalidRequest(detail="The body could not be read.") from None
+    if len(body) > limit:
+        raise BodyTooLarge
+    return body
 
 
 def _encoded(document: object) -> bytes:
@@ -146,39 +156,3 @@ def _encoded(document: object) -> bytes:
     except orjson.JSONEncodeError:  # what it can read it cannot always write: nested too deep
         pass
     raise BadReply("Ecwid's answer is nested too deep.")
-
-
-def _validators(operation: Operation) -> dict[str, Callable[..., Callable[[View], View]]]:
-    """connexion's `validator_map` for one operation, each entry a factory of decorators."""
-
-    def with_parameters(function: View) -> View:
-        def view(req: ConnexionRequest) -> Any:
-            query = request.args.items(multi=True)  # connexion keeps the last of repeated ones
-            req.path_params, req.query = operation.read_parameters(req.path_params, query)
-            return function(req)
-
-        return view
-
-    def with_body(function: View) -> View:
-        def view(req: ConnexionRequest) -> Any:
-            charset = request.mimetype_params.get("charset", "")
-            document = operation.read_body(request.mimetype, charset, req.body)
-            req.json_getter = lambda: document
-            return function(req)
-
-        return view
-
-    def with_answer(function: View) -> View:
-        def view(req: ConnexionRequest) -> Response:
-            note_handler()
-            document = function(req)
-            operation.check_answer(200, document)
-            return Response(_encoded(document), content_type="application/json")
-
-        return view
-
-    return {
-        "parameter": lambda *_, **__: with_parameters,
-        "body": lambda *_, **__: with_body,
-        "response": lambda *_, **__: with_answer,
-    }

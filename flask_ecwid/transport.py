@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlencode
 
 import requests
 import urllib3.exceptions
 from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
 
 from . import deadline
 from .calls import Call, Reply
@@ -34,7 +36,7 @@ from .settings import Settings
 
 MAX_REPLY_BYTES = 8 * 1024 * 1024  # decoded; a page of 100 customers is about 176 kB
 _CHUNK_BYTES = 65_536
-_POOL_SIZE = 32  # connections kept, one for each thread of a gunicorn worker as shipped
+_POOL_SIZE = 256  # connections kept, one for each thread: more than a worker can make use of
 
 
 class Transport:
@@ -53,12 +55,14 @@ class Transport:
         self._process = 0
         self._lock = threading.Lock()
         self._url = f"{settings.api_url}/{settings.store_id}"
-        self._headers = {
-            "Authorization": f"Bearer {settings.token}",
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-            "User-Agent": f"flask-ecwid/{version('flask-ecwid')}",
-        }
+        self._headers = CaseInsensitiveDict(
+            {
+                "Authorization": f"Bearer {settings.token}",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": f"flask-ecwid/{version('flask-ecwid')}",
+            }
+        )
 
     def send(self, call: Call) -> Reply:
         """Send a call and receive its reply, whatever its status, within the deadline.
@@ -81,13 +85,18 @@ class Transport:
         raise failure
 
     def _prepared(self, call: Call) -> requests.PreparedRequest:
-        headers = dict(self._headers)
+        """Filled in as it is: `requests.Request` would parse and encode everything once more."""
+        request = requests.PreparedRequest()
+        request.method = call.method
+        request.url = self._url + call.path
+        if call.query:
+            request.url += f"?{urlencode(call.query)}"
+        request.headers = self._headers.copy()
+        request.body = call.body
         if call.body is not None:
-            headers["Content-Type"] = "application/json"
-        request = requests.Request(
-            call.method, self._url + call.path, headers, data=call.body, params=call.query
-        )
-        return request.prepare()
+            request.headers["Content-Type"] = "application/json"
+            request.headers["Content-Length"] = str(len(call.body))
+        return request
 
     def _exchange(self, request: requests.PreparedRequest) -> Reply:
         settings = self._settings
@@ -103,8 +112,7 @@ class Transport:
             body = _received(response.raw)
         finally:
             response.raw.close()
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Reply(response.status_code, headers, body)
+        return Reply(response.status_code, response.headers, body)
 
     def _process_adapter(self) -> BaseAdapter:
         """This process's own: it must not share sockets with the process it was forked from."""
@@ -130,7 +138,28 @@ _NOT_OURS = _NotOurs()
 def _http_adapter() -> BaseAdapter:
     for name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
         logging.getLogger(name).addFilter(_NOT_OURS)
-    return deadline.DeadlineAdapter(pool_connections=1, pool_maxsize=_POOL_SIZE, max_retries=0)
+    return _OneHostAdapter(pool_connections=1, pool_maxsize=_POOL_SIZE, max_retries=0)
+
+
+class _OneHostAdapter(deadline.DeadlineAdapter):
+    """All calls go to one host by one way, so what `requests` finds out for each of them (which
+    pool, which proxy, which certificates) is found out once, and cookies are not looked for.
+    """
+
+    _pool: Any = None
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        return super().request_url(request, proxies) if proxies else request.path_url
+
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
+        return response
 
 
 def _received(raw: Any) -> bytes:

@@ -153,7 +153,7 @@ def test_undeclared_status(
 ) -> None:
     """A status that the contract does not declare for the operation is a defect, not a pass."""
 
-    def brew(client: EcwidClient, customer_id: int) -> None:
+    def brew(client: EcwidClient, **_: object) -> None:
         raise Teapot
 
     monkeypatch.setattr(handlers, "get_customer", brew)
