@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import orjson
 import yaml
 
 from .operation import Operation, Parameter
@@ -52,6 +53,7 @@ class _Compiler:
             "request": json_schema(schemas, "request"),
             "answer": json_schema(schemas, "answer"),
         }
+        self.compiled: dict[tuple[Direction, bytes], Schema] = {}
 
     def operation(self, node: dict[str, Any], method: str) -> Operation:
         parameters = [self.parameter(self.resolved(each)) for each in node["parameters"]]
@@ -86,7 +88,11 @@ class _Compiler:
         )
 
     def schema(self, schema: dict[str, Any], direction: Direction) -> Schema:
-        return Schema(schema, self.schemas[direction], direction)
+        """Each once: the operations share most of what they answer."""
+        key = (direction, orjson.dumps(schema))
+        if key not in self.compiled:
+            self.compiled[key] = Schema(schema, self.schemas[direction], direction)
+        return self.compiled[key]
 
     def resolved(self, node: dict[str, Any]) -> dict[str, Any]:
         while "$ref" in node:

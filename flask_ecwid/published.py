@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import jinja2
@@ -61,13 +61,15 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def _attach_ui(blueprint: Blueprint) -> None:
-    template = jinja2.Environment(autoescape=True).from_string(
-        (swagger_ui_path / "index.j2").read_text(encoding="utf-8")
-    )
-    page = template.render(openapi_spec_url="../openapi.json")  # relative: right behind any proxy
+    @cache
+    def page() -> str:
+        template = jinja2.Environment(autoescape=True).from_string(
+            (swagger_ui_path / "index.j2").read_text(encoding="utf-8")
+        )
+        return template.render(openapi_spec_url="../openapi.json")  # right behind any proxy
 
     def ui() -> Response:
-        return Response(page, content_type="text/html; charset=utf-8")
+        return Response(page(), content_type="text/html; charset=utf-8")
 
     def ui_static(filename: str) -> Response:
         return send_from_directory(str(swagger_ui_path), filename)

@@ -22,7 +22,9 @@ class Schema:
     """One compiled schema. `components` are the contract's, translated by `json_schema` already."""
 
     def __init__(self, schema: dict[str, Any], components: dict[str, Any], direction: Direction):
-        root = {"allOf": [json_schema(schema, direction)], "components": {"schemas": components}}
+        translated = json_schema(schema, direction)
+        needed = _needed(translated, components)
+        root = {"allOf": [translated], "components": {"schemas": needed}}
         # `format` only annotates: Ecwid's data holds e-mails that no strict reader would take.
         self._validator = jsonschema_rs.Draft4Validator(root, validate_formats=False)
 
@@ -63,6 +65,23 @@ def json_schema(schema: Any, direction: Direction) -> Any:
         if required:
             translated["required"] = required
     return translated
+
+
+def _needed(schema: Any, components: dict[str, Any]) -> dict[str, Any]:
+    """Those of the components that the schema leads to: it is compiled with nothing else."""
+    needed: dict[str, Any] = {}
+    waiting = [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            name = str(node.get("$ref", "")).rpartition("/")[2]
+            if name and name not in needed:
+                needed[name] = components[name]
+                waiting.append(components[name])
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+    return needed
 
 
 def _pointer(path: list[str | int]) -> str:

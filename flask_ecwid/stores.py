@@ -5,13 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import sqlite3
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from .client import EcwidClient
-from .sandbox import STORE_ID, TOKEN, InProcessAdapter, create_sandbox
 from .settings import SANDBOX_ON, Settings, SettingsError
 from .transport import Transport
 
@@ -22,8 +20,14 @@ def open_store(settings: Settings) -> EcwidClient:
     Raises:
         SettingsError: the sandbox's file cannot be opened, or is none.
     """
-    if not settings.sandbox:
-        return EcwidClient(settings)
+    return _sandboxed(settings) if settings.sandbox else EcwidClient(settings)
+
+
+def _sandboxed(settings: Settings) -> EcwidClient:
+    import sqlite3  # here, so that a real store does not wait for them
+
+    from .sandbox import STORE_ID, TOKEN, InProcessAdapter, create_sandbox
+
     path = private_file() if settings.sandbox == SANDBOX_ON else Path(settings.sandbox)
     try:
         sandbox = create_sandbox(path)

@@ -1,0 +1,46 @@
+"""What a start does not do: import what nobody uses, or read the contract as a whole twice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import ROOT, environment
+
+STORE = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": "secret_test", "ECWID_AUTH": "none"}
+
+
+def run(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=ROOT,
+        env=environment(**STORE),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("module", ["aiohttp", "sqlite3", "flask_ecwid.sandbox", "redis"])
+def test_what_is_not_used_is_not_imported(module: str) -> None:
+    """A real store without a cache imports no aiohttp, no sandbox and no Redis."""
+    assert run(f"import sys, wsgi; print({module!r} in sys.modules)") == "False\n"
+
+
+def test_aiohttp_is_there_for_the_host() -> None:
+    """A host can import aiohttp after the plugin as before it."""
+    assert run("import wsgi, aiohttp; print(aiohttp.ClientSession.__name__)") == "ClientSession\n"
+    assert run("import aiohttp, wsgi; print(aiohttp.ClientSession.__name__)") == "ClientSession\n"
+
+
+def test_a_host_that_uses_connexion() -> None:
+    """Where the host has imported connexion first, its connexion stays whole."""
+    program = (
+        "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n"
+        "import connexion, wsgi; print(connexion.AioHttpApi.__name__)"
+    )
+    assert run(program) == "AioHttpApi\n"
