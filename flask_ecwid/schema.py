@@ -29,12 +29,19 @@ class Schema:
         self._validator = jsonschema_rs.Draft4Validator(root, validate_formats=False)
 
     def fits(self, document: object) -> bool:
-        return self._validator.is_valid(document)
+        try:
+            return self._validator.is_valid(document)
+        except ValueError:  # nested deeper than it can look
+            return False
 
     def misfits(self, document: object) -> list[Misfit]:
         """The places that do not fit, the first 20 of them. None holds a value."""
         misfits: list[Misfit] = []
-        for error in islice(self._validator.iter_errors(document), MAX_MISFITS):
+        try:
+            errors = list(islice(self._validator.iter_errors(document), MAX_MISFITS))
+        except ValueError:
+            return [Misfit("", "nesting")]
+        for error in errors:
             path = list(error.instance_path)
             if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
                 path.append(error.kind.property)  # what is missing: a name of the contract's

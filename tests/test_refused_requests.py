@@ -210,6 +210,23 @@ def test_the_hosts_lower_limit(app: flask.Flask) -> None:
     problem(Api(app.test_client()).post("/add_customer", body), 413)
 
 
+@pytest.mark.parametrize("depth", [100, 900])
+@pytest.mark.parametrize("path", ["/add_customer", "/update_customer/7"])
+def test_nested_bodies(api: Api, path: str, depth: int) -> None:
+    """A body nested deeper than can be looked into is refused as any other that does not fit."""
+    body = b'{"billingPerson":' * depth + b"1" + b"}" * depth
+    problem(api.post(path, data=body, content_type="application/json"), 400)
+
+
+@pytest.mark.parametrize("control", ["\x00", "\x1c", "\x7f", "\x85", "\u2028", " "])
+def test_control_characters_in_an_email(api: Api, control: str) -> None:
+    """An e-mail holds no blanks and no control characters."""
+    body = {"email": f"a{control}b@example.com"}
+    assert problem(api.post("/add_customer", body), 400)["errors"] == [
+        {"pointer": "/email", "keyword": "pattern"}
+    ]
+
+
 def test_large_body(ecwid: HTTPServer, api: Api) -> None:
     """A body over the limit is a 413; one at the limit is read."""
     start = b'{"email": "a@example.com", "zz": "'
