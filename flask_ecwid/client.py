@@ -6,12 +6,13 @@ value or an error of a reply; what is between them is the transport's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .calls import Call, build_call, read_reply
 from .errors import BadReply, CustomerNotFound, Rejected, ServiceRefused
 from .settings import Settings
+from .sharing import SharedReads
 from .transport import Transport
 
 PAGE_SIZE = 100  # Ecwid's maximum. Its default is 10 or 100, by which document one reads: send it
@@ -27,10 +28,19 @@ class EcwidClient:
         ValueError: the settings mean the sandbox, which is opened by mounting the plugin.
     """
 
-    def __init__(self, settings: Settings, transport: Transport | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport | None = None,
+        *,
+        after_write: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`after_write` is called when a write has ended, however it ended."""
         if settings.sandbox and transport is None:
             raise ValueError("the sandbox is opened by mounting: use the client of Ecwid(app)")
-        self._transport = transport or Transport(settings)
+        self._calls = SharedReads(
+            transport or Transport(settings), settings.deadline_s, after_write
+        )
 
     def list_customers(self, **filters: Any) -> dict[str, Any]:
         """A page: `total`, `count`, `offset`, `limit`, `items`.
@@ -151,7 +161,7 @@ class EcwidClient:
         return True
 
     def _answered(self, call: Call) -> dict[str, Any]:
-        return read_reply(call.operation, self._transport.send(call))
+        return read_reply(call.operation, self._calls.send(call))
 
 
 def _customers(page: dict[str, Any]) -> list[dict[str, Any]]:

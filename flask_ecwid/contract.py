@@ -60,7 +60,7 @@ class _Compiler:
         answers = {
             int(status): self.schema(content["schema"], "answer")
             for status, response in node["responses"].items()
-            for content in self.resolved(response)["content"].values()
+            for content in self.resolved(response).get("content", {}).values()
         }
         body = None
         if "requestBody" in node:

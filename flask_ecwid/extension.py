@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from flask import Flask, current_app
 
 from . import contract
+from .cache import open_cache
 from .client import EcwidClient
 from .routes import make_blueprint
 from .settings import Settings
@@ -61,12 +62,14 @@ class Ecwid:
         if any(mount.url_prefix == self.url_prefix for mount in mounts.values()):
             raise ValueError(f"the app has an Ecwid store at {self.url_prefix!r} already")
         settings = Settings.from_config(app.config, self.config_prefix)
-        client = open_store(settings)
+        cache = open_cache(settings)
+        client = open_store(settings, cache)
         blueprint = make_blueprint(
             self.name,
             self.url_prefix,
             contract.load(),
             client,
+            cache,
             max_body_bytes=settings.max_body_bytes,
             ui=settings.ui,
         )

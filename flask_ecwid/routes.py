@@ -18,8 +18,10 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from . import handlers, problems, published, request_log
+from .cache import Cache, Kept
 from .client import EcwidClient
 from .contract import Contract
+from .envelope import Envelope
 from .errors import BadReply, BodyTooLarge, InvalidRequest
 from .operation import Operation
 
@@ -59,6 +61,7 @@ def make_blueprint(
     url_prefix: str,
     contract: Contract,
     client: EcwidClient,
+    cache: Cache | None,
     *,
     max_body_bytes: int,
     ui: bool,
@@ -69,7 +72,7 @@ def make_blueprint(
         connexion.exceptions.ResolverError: an operation of the contract has no handler.
     """
     with _connexion_as_it_is():
-        api = _Api(name, url_prefix, contract, client, max_body_bytes)
+        api = _Api(name, url_prefix, contract, client, cache, max_body_bytes)
     blueprint: Blueprint = api.blueprint
     request_log.attach(blueprint)
     published.attach(blueprint, contract.document, ui=ui)
@@ -86,10 +89,12 @@ class _Api(FlaskApi):
         url_prefix: str,
         contract: Contract,
         client: EcwidClient,
+        cache: Cache | None,
         max_body_bytes: int,
     ) -> None:
         self._name = name
         self._contract = contract
+        self._cache = cache
         self._max_body_bytes = max_body_bytes
         super().__init__(
             _outline(contract.document),
@@ -106,11 +111,10 @@ class _Api(FlaskApi):
 
     def _add_operation_internal(self, method: str, path: str, operation: Any) -> None:
         operation_id = operation.operation_id
-        view = _view(
-            self._contract.operations[operation_id],
-            self.resolver.resolve(operation).function,
-            self._max_body_bytes,
-        )
+        checked = self._contract.operations[operation_id]
+        handler = self.resolver.resolve(operation).function
+        cache = None if checked.writes else self._cache
+        view = _view(checked, handler, cache, self._max_body_bytes)
         # Text converters for every path parameter: Flask's own for integers answers `abc` with the
         # host's 404 before anybody could say what is wrong with it.
         self.blueprint.add_url_rule(
@@ -137,25 +141,52 @@ def _outline(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _view(
-    operation: Operation, handler: Callable[..., Any], max_body_bytes: int
+    operation: Operation,
+    handler: Callable[..., Envelope],
+    cache: Cache | None,
+    max_body_bytes: int,
 ) -> Callable[..., Response]:
     """What happens to a request of the operation, from Flask's route to the answer."""
 
     def view(**path: str) -> Response:
         body = _body(max_body_bytes)
         # The query as it came: connexion would keep the last of repeated parameters.
-        query = request.args.items(multi=True)
-        arguments = operation.read_parameters(path, query)
+        arguments = operation.read_parameters(path, request.args.items(multi=True))
         if operation.body is not None:
             charset = request.mimetype_params.get("charset", "")
             arguments["body"] = operation.read_body(request.mimetype, charset, body)
+        if cache is None:
+            return _json(_encoded(ask(arguments)))
+        kept = cache.get(operation.operation_id, arguments, lambda: keep(arguments))
+        return _tagged(_json(kept.body(request_log.notes().request_id)), kept)
+
+    def ask(arguments: dict[str, Any]) -> Envelope:
         notes = request_log.notes()
         notes.handler_has_run = True
         document = handler(request_id=notes.request_id, **arguments)
         operation.check_answer(200, document)
-        return Response(_encoded(document), content_type="application/json")
+        return document
+
+    def keep(arguments: dict[str, Any]) -> Kept:
+        data = ask(arguments)["data"]
+        return Kept.of(_encoded(data["attributes"]), data["id"])
 
     return view
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, content_type="application/json")
+
+
+def _tagged(response: Response, kept: Kept) -> Response:
+    """The answer, or a 304 if the caller has it already."""
+    response.set_etag(kept.etag, weak=True)  # weak: a page's own id is another in each answer
+    response.headers["Age"] = str(kept.age_s)
+    response.headers["Cache-Control"] = (
+        "private, no-cache"  # what is kept elsewhere we cannot empty
+    )
+    response.make_conditional(request)
+    return response
 
 
 def _body(max_bytes: int) -> bytes:

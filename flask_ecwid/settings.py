@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 API_URL = "https://app.ecwid.com/api/v3"
 SANDBOX_ON = "on"
+MAX_CACHE_TTL_S = 3600
 
 # Part of the public surface, but served by a later version. A setting that looks honoured and is
 # not would be worse than a refusal to start: keys protect the store, a budget protects the token.
-_NOT_YET = ("ECWID_API_KEYS", "ECWID_REDIS_URL", "ECWID_CALLS_PER_MINUTE")
+_NOT_YET = ("ECWID_API_KEYS", "ECWID_CALLS_PER_MINUTE")
 
 _HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_:]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_.:])?")
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -54,6 +55,8 @@ class Settings:
     proxy_url: str = field(default="", repr=False)
     ca_bundle: str = ""
     ui: bool = True
+    cache_ttl_s: float = 0.0  # 0 is off
+    redis_url: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if faults := _faults(vars(self)):
@@ -113,6 +116,12 @@ def _faults(values: Mapping[str, Any]) -> dict[str, str]:
     for name in ("connect_timeout_s", "read_timeout_s", "deadline_s"):
         if not (math.isfinite(values[name]) and 0.01 <= values[name] <= 600):
             faults[name] = "is not a number of seconds from 0.01 to 600"
+    if not 0 <= values["cache_ttl_s"] <= MAX_CACHE_TTL_S:
+        faults["cache_ttl_s"] = f"is not a number of seconds up to {MAX_CACHE_TTL_S}"
+    if values["redis_url"] and not _is_redis_url(values["redis_url"]):
+        faults["redis_url"] = "is not a redis, rediss or unix URL"
+    elif values["redis_url"] and not values["cache_ttl_s"]:
+        faults["redis_url"] = "is for ECWID_CACHE_TTL_S alone in this version, which is off"
     if values["max_body_bytes"] < 1:
         faults["max_body_bytes"] = "is not a number of bytes above 0"
     return faults
@@ -152,6 +161,17 @@ def _url_fault(url: str, *, proxy: bool = False) -> str:
     if parts.scheme == "http" and not _is_loopback(host):
         return "is plain http to another host than this one: the token would travel in the clear"
     return ""
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    if parts.scheme == "unix":
+        return os.path.isabs(parts.path)
+    return parts.scheme in ("redis", "rediss") and _HOST.fullmatch(parts.hostname or "") is not None
 
 
 def _is_loopback(host: str) -> bool:
@@ -220,4 +240,6 @@ _READERS: dict[str, tuple[Callable[[object], Any], str]] = {
     "proxy_url": (_text, "text"),
     "ca_bundle": (_text, "text"),
     "ui": (_switch, "on or off"),
+    "cache_ttl_s": (_seconds, "a number"),
+    "redis_url": (_text, "text"),
 }

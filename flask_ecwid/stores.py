@@ -9,21 +9,28 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from .cache import Cache
 from .client import EcwidClient
 from .settings import SANDBOX_ON, Settings, SettingsError
 from .transport import Transport
 
 
-def open_store(settings: Settings) -> EcwidClient:
-    """The client of the store that the settings name.
+def open_store(settings: Settings, cache: Cache | None = None) -> EcwidClient:
+    """The client of the store that the settings name; its writes empty the cache.
 
     Raises:
         SettingsError: the sandbox's file cannot be opened, or is none.
     """
-    return _sandboxed(settings) if settings.sandbox else EcwidClient(settings)
+    if settings.sandbox:
+        settings, transport = _sandboxed(settings)
+    else:
+        transport = Transport(settings)
+    if cache is None:
+        return EcwidClient(settings, transport)
+    return EcwidClient(settings, transport, after_write=cache.forget)
 
 
-def _sandboxed(settings: Settings) -> EcwidClient:
+def _sandboxed(settings: Settings) -> tuple[Settings, Transport]:
     import sqlite3  # here, so that a real store does not wait for them
 
     from .sandbox import STORE_ID, TOKEN, InProcessAdapter, create_sandbox
@@ -36,7 +43,7 @@ def _sandboxed(settings: Settings) -> EcwidClient:
     settings = replace(
         settings, store_id=STORE_ID, token=TOKEN, api_url="https://sandbox.invalid/api/v3"
     )
-    return EcwidClient(settings, Transport(settings, lambda: InProcessAdapter(sandbox)))
+    return settings, Transport(settings, lambda: InProcessAdapter(sandbox))
 
 
 def private_file() -> Path:

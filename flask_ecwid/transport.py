@@ -64,8 +64,10 @@ class Transport:
             }
         )
 
-    def send(self, call: Call) -> Reply:
-        """Send a call and receive its reply, whatever its status, within the deadline.
+    def send(self, call: Call, moment: float | None = None) -> Reply:
+        """Send a call and receive its reply, whatever its status.
+
+        It ends at `moment` of `time.monotonic()`, or when `deadline_s` has passed.
 
         Raises:
             NotSent: no byte of the call reached Ecwid.
@@ -73,7 +75,9 @@ class Transport:
         """
         request = self._prepared(call)
         failure: EcwidError
-        with deadline.until(time.monotonic() + self._settings.deadline_s) as attempt:
+        if moment is None:
+            moment = time.monotonic() + self._settings.deadline_s
+        with deadline.until(moment) as attempt:
             try:
                 return self._exchange(request)
             except NoReply as exc:

@@ -93,3 +93,28 @@ def resets(connection: socket.socket) -> None:
     """Read the request, then reset the connection."""
     receive_request(connection)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+
+
+def good(body: bytes) -> bytes:
+    """A reply with this JSON, after which the connection is closed."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+class Gate:
+    """Replies that wait until it is opened."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._open = threading.Event()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def before(self, script: Script) -> Script:
+        def waits(connection: socket.socket) -> None:
+            self.asked.set()
+            self._open.wait(20)
+            script(connection)
+
+        return waits

@@ -23,7 +23,10 @@ LAYOUT = [
     "published",
     "problems",
     "request_log",
+    "cache",
+    "shelves",
     "client",
+    "sharing",
     "transport",
     "deadline",
     "calls",
@@ -73,6 +76,8 @@ def test_import_direction(module: str) -> None:
         ("requests", {"transport", "deadline"}),
         ("urllib3", {"transport", "deadline"}),
         ("click", {"cli"}),
+        ("redis", {"shelves"}),
+        ("cachetools", {"shelves"}),
     ],
 )
 def test_a_library_is_known_in_its_room_alone(library: str, rooms: set[str]) -> None:

@@ -98,12 +98,34 @@ def test_text_and_python_values() -> None:
         ("ECWID_SANDBOX", "here/store.sqlite3"),
         ("ECWID_API_KEYS", "shop:read:00"),
         ("ECWID_REDIS_URL", "redis://127.0.0.1"),
+        ("ECWID_CACHE_TTL_S", "-1"),
+        ("ECWID_CACHE_TTL_S", "3601"),
+        ("ECWID_CACHE_TTL_S", "nan"),
+        ("ECWID_CACHE_TTL_S", "soon"),
         ("ECWID_CALLS_PER_MINUTE", "60"),
     ],
 )
 def test_fault(key: str, value: object) -> None:
     """A setting that cannot work, or is not supported yet, is a fault by its name."""
     assert faults({**GOOD, key: value}) == [key]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1", "127.0.0.1:6379", "redis://", "redis://a:port", "redis://[", "unix:x"],
+)
+def test_redis_url(url: str) -> None:
+    """Redis is at a redis, rediss or unix URL; its password is in no repr."""
+    cached = {**GOOD, "ECWID_CACHE_TTL_S": "30"}
+    assert faults({**cached, "ECWID_REDIS_URL": url}) == ["ECWID_REDIS_URL"]
+    for good in (
+        "redis://:canary@127.0.0.1:6379/1",
+        "rediss://redis.internal",
+        "unix:///run/r.sock",
+    ):
+        settings = Settings.from_config({**cached, "ECWID_REDIS_URL": good})
+        assert settings.redis_url == good
+        assert "canary" not in repr(settings)
 
 
 def test_an_empty_variable_is_an_unset_one() -> None:
