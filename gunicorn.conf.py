@@ -6,10 +6,11 @@ import gc
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
-from contextlib import nullcontext
+from collections import deque
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -22,38 +23,36 @@ keepalive = 5
 limit_request_line = 8190  # a search may use all of its parameters, each with a long term
 
 
-class Together(logging.StreamHandler):  # type: ignore[type-arg]  # [TextIO] runs from 3.11 on
-    """Writes lines together, ten times a second, and at the end.
+class Together(logging.Handler):
+    """Writes lines to stderr together, ten times a second, and at the end.
 
     At each write a thread gives way to the others and then waits for its turn: one for each
     request would cost a tenth of it.
     """
 
     def __init__(self) -> None:
-        super().__init__(open(2, "w", encoding="utf-8", closefd=False))  # noqa: SIM115  # kept
+        super().__init__()
+        self._lines: deque[str] = deque()
         self._process = 0
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without the handler's lock, for which all would wait while one writes."""
         if self._process != os.getpid():  # threads do not survive a fork
             self._process = os.getpid()
             threading.Thread(target=self._write_out, name="request lines", daemon=True).start()
-        super().emit(record)
+        self._lines.append(self.format(record))
+        return True
 
     def flush(self) -> None:
-        """Called after each line: not yet."""
-
-    def close(self) -> None:
-        self._write()
-        super().close()
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if lines:
+            sys.stderr.write("\n".join(lines) + "\n")
+            sys.stderr.flush()
 
     def _write_out(self) -> None:
         while True:
             time.sleep(0.1)
-            self._write()
-
-    def _write(self) -> None:
-        with self.lock or nullcontext():
-            self.stream.flush()
+            self.flush()
 
 
 class NoAccessLog(Logger):

@@ -72,7 +72,7 @@ class _Raw(io.RawIOBase):
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._received = sock.makefile("rb", buffering=0)
+        self._held = sock.makefile("rb", buffering=0)  # keeps the socket open until it is closed
         self._timeout = sock.gettimeout()
 
     def readable(self) -> bool:
@@ -85,10 +85,10 @@ class _Raw(io.RawIOBase):
                 raise TimeoutError("the deadline has passed")
             if self._timeout is None or seconds < self._timeout:  # a system call each time
                 self._sock.settimeout(seconds)
-        return self._received.readinto(buffer)
+        return self._sock.recv_into(buffer)
 
     def close(self) -> None:
-        self._received.close()
+        self._held.close()
         super().close()
 
 

@@ -149,7 +149,7 @@ def _view(
     """What happens to a request of the operation, from Flask's route to the answer."""
 
     def view(**path: str) -> Response:
-        body = _body(max_body_bytes)
+        body = _body(max_body_bytes) if _has_body(operation) else b""
         # The query as it came: connexion would keep the last of repeated parameters.
         arguments = operation.read_parameters(path, request.args.items(multi=True))
         if operation.body is not None:
@@ -187,6 +187,14 @@ def _tagged(response: Response, kept: Kept) -> Response:
     )
     response.make_conditional(request)
     return response
+
+
+def _has_body(operation: Operation) -> bool:
+    """Whether there may be one: reads seldom have any, and then none is looked for."""
+    environ = request.environ
+    return bool(
+        operation.body or environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
+    )
 
 
 def _body(max_bytes: int) -> bytes:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from .calls import Call, Reply
 from .transport import Transport
 
+_Question = tuple[str, tuple[tuple[str, str], ...]]  # a path and a query in any order
+
 
 class _UnderWay:
     """A read under way: `reply` is there when `done` is set, unless there was none."""
@@ -36,8 +38,7 @@ class SharedReads:
         self._transport = transport
         self._deadline_s = deadline_s
         self._after_write = after_write
-        self._lock = threading.Lock()
-        self._under_way: dict[tuple[str, tuple[tuple[str, str], ...]], _UnderWay] = {}
+        self._under_way: dict[_Question, _UnderWay] = {}  # each step on it is atomic: no lock
 
     def send(self, call: Call) -> Reply:
         """The reply to a call, within the deadline.
@@ -52,34 +53,21 @@ class SharedReads:
                 return self._transport.send(call, moment)
             finally:
                 self._forget()
-        key = (call.path, tuple(sorted(call.query)))
-        with self._lock:
-            other = self._under_way.get(key)
-            if other is None:
-                mine = self._under_way[key] = _UnderWay()
-        if other is None:
-            return self._ask(call, moment, key, mine)
-        other.done.wait(self._deadline_s / 2)
-        return other.reply or self._transport.send(call, moment)
-
-    def _ask(
-        self,
-        call: Call,
-        moment: float,
-        key: tuple[str, tuple[tuple[str, str], ...]],
-        mine: _UnderWay,
-    ) -> Reply:
+        question = (call.path, tuple(sorted(call.query)))
+        mine = _UnderWay()
+        first = self._under_way.setdefault(question, mine)
+        if first is not mine:
+            first.done.wait(self._deadline_s / 2)
+            return first.reply or self._transport.send(call, moment)
         try:
             mine.reply = self._transport.send(call, moment)
             return mine.reply
         finally:
-            with self._lock:
-                if self._under_way.get(key) is mine:
-                    del self._under_way[key]
+            if self._under_way.get(question) is mine:  # and not one that began after a write
+                self._under_way.pop(question, None)
             mine.done.set()
 
     def _forget(self) -> None:
         """From here on nobody joins a read that began before this write had ended."""
-        with self._lock:
-            self._under_way.clear()
+        self._under_way.clear()
         self._after_write()

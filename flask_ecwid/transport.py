@@ -11,12 +11,13 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import requests
+import urllib3
 import urllib3.exceptions
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
@@ -54,6 +55,9 @@ class Transport:
         self._adapter: BaseAdapter | None = None
         self._process = 0
         self._lock = threading.Lock()
+        self._timeout: Any = urllib3.Timeout(
+            connect=settings.connect_timeout_s, read=settings.read_timeout_s
+        )
         self._url = f"{settings.api_url}/{settings.store_id}"
         self._headers = CaseInsensitiveDict(
             {
@@ -108,7 +112,7 @@ class Transport:
         response = self._process_adapter().send(
             request,
             stream=True,
-            timeout=(settings.connect_timeout_s, settings.read_timeout_s),
+            timeout=self._timeout,
             verify=settings.ca_bundle or True,
             proxies=proxies if settings.proxy_url else {},
         )
@@ -120,11 +124,12 @@ class Transport:
 
     def _process_adapter(self) -> BaseAdapter:
         """This process's own: it must not share sockets with the process it was forked from."""
-        with self._lock:
-            if self._adapter is None or self._process != os.getpid():
-                self._adapter = self._make_adapter()
-                self._process = os.getpid()
-            return self._adapter
+        if self._adapter is None or self._process != os.getpid():
+            with self._lock:
+                if self._adapter is None or self._process != os.getpid():
+                    self._adapter = self._make_adapter()
+                    self._process = os.getpid()
+        return self._adapter
 
 
 class _NotOurs(logging.Filter):
@@ -145,9 +150,17 @@ def _http_adapter() -> BaseAdapter:
     return _OneHostAdapter(pool_connections=1, pool_maxsize=_POOL_SIZE, max_retries=0)
 
 
+class _Response(NamedTuple):
+    """As much of a `requests.Response` as is read here: no cookies, no encoding, no history."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    raw: Any
+
+
 class _OneHostAdapter(deadline.DeadlineAdapter):
     """All calls go to one host by one way, so what `requests` finds out for each of them (which
-    pool, which proxy, which certificates) is found out once, and cookies are not looked for.
+    pool, which proxy, which certificates) is found out once.
     """
 
     _pool: Any = None
@@ -160,10 +173,8 @@ class _OneHostAdapter(deadline.DeadlineAdapter):
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
         return super().request_url(request, proxies) if proxies else request.path_url
 
-    def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
-        response = requests.Response()
-        response.status_code, response.headers, response.raw = resp.status, resp.headers, resp
-        return response
+    def build_response(self, req: requests.PreparedRequest, resp: Any) -> Any:
+        return _Response(resp.status, resp.headers, resp)
 
 
 def _received(raw: Any) -> bytes:
