@@ -1,4 +1,5 @@
 # make run: the plugin on its sandbox at http://127.0.0.1:8000      make test: the whole suite
+# make bench: what it costs, beside others (benchmarks/README.md)
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +7,7 @@ PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test clean
+.PHONY: run test bench clean
 
 run: .venv/.installed
 	@printf '%s\n' \
@@ -26,6 +27,26 @@ test: .venv/.installed
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --cov --cov-report=term
 
+ENVIRONMENTS := benchmarks/.environments
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+bench: $(ENVIRONMENTS)/.installed
+	$(ENVIRONMENTS)/rivals/bin/python benchmarks/run.py $(BENCH)
+
+$(ENVIRONMENTS)/.installed: setup.cfg openapi/customers.yaml $(wildcard benchmarks/requirements*.txt)
+	@for each in nginx:nginx-light wrk:wrk; do \
+	  PATH="$$PATH:/usr/sbin" command -v "$${each%:*}" > /dev/null \
+	    || { echo "$${each%:*} is missing: install Debian's $${each#*:}" >&2; exit 1; }; \
+	done
+	$(PYTHON) -m venv $(ENVIRONMENTS)/rivals
+	$(ENVIRONMENTS)/rivals/bin/python $(PIP_INSTALL) --editable '.[server]' -r benchmarks/requirements.txt
+	$(PYTHON) -m venv $(ENVIRONMENTS)/connexion3
+	$(ENVIRONMENTS)/connexion3/bin/python $(PIP_INSTALL) -r benchmarks/requirements-connexion3.txt
+	$(ENVIRONMENTS)/rivals/bin/datamodel-codegen --input openapi/customers.yaml \
+	  --input-file-type openapi --output-model-type pydantic_v2.BaseModel --disable-timestamp \
+	  --target-python-version 3.10 --formatters builtin --output $(ENVIRONMENTS)/models.py
+	@touch $@
+
 .venv/.installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo 'Python 3.10 or newer is needed: make PYTHON=python3.12 ...' >&2; exit 1; }
@@ -36,4 +57,4 @@ test: .venv/.installed
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(ENVIRONMENTS) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,68 @@
+"""Servers as processes: started, watched until they answer, measured, ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Server:
+    """A server and the processes that it starts."""
+
+    def __init__(
+        self, command: Sequence[str], port: int, cwd: Path, env: Mapping[str, str], log: Path
+    ) -> None:
+        self.port = port
+        with log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                command, cwd=cwd, env={**os.environ, **env}, stdout=stream, stderr=stream
+            )
+        self._log = log
+
+    def wait(self, seconds: float = 30) -> None:
+        """Until it accepts connections.
+
+        Raises:
+            RuntimeError: it ended, or did not accept in time.
+        """
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self._process.poll() is None:
+            with socket.socket() as sock:
+                sock.settimeout(0.2)
+                if sock.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.005)
+        raise RuntimeError(f"no server at port {self.port}:\n{self._log.read_text()[-2000:]}")
+
+    def cpu_s(self) -> float:
+        """User and system time of the whole tree so far, in seconds."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._tree())
+
+    def rss_mb(self) -> float:
+        """Resident memory of the largest process of the tree, the worker, in MB (10^6 bytes)."""
+        return float(max(process.memory_info().rss for process in self._tree())) / 1e6
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _tree(self) -> list[psutil.Process]:
+        root = psutil.Process(self._process.pid)
+        return [root, *root.children(recursive=True)]

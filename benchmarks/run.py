@@ -1,0 +1,347 @@
+"""`make bench`: every table in one go, with the results in results/.
+
+Ratios, medians of interleaved rounds: absolute times drift on a shared machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import report
+from contenders import BASE, CONTENDERS, HERE, OURS, PLAIN, ROOT, Contender
+from fake_store import API, PAGE_SIZES, write_files, write_nginx_conf
+from load import Load, run_wrk
+from processes import Server, free_port
+
+MOUNT = "/api/json/v1/ecwid"
+NEW_CUSTOMER = json.dumps(
+    {
+        "email": "new@example.com",
+        "billingPerson": {"name": "Ana Peña", "countryCode": "MX", "city": "Guadalajara"},
+        "acceptMarketing": True,
+    }
+)
+# Each read ends in a number of its own: equal ones that are under way would share a call with us.
+WORK = {
+    "page": (f"{MOUNT}/customers?limit=100&offset=", ""),
+    "get": (f"{MOUNT}/customer/", ""),
+    "add": (f"{MOUNT}/add_customer", NEW_CUSTOMER),
+}
+VARIETY = 1_000_000
+CALLERS = (8, 32, 128, 256)
+DELAY_S = 0.2
+
+
+class Bench:
+    """The servers under measurement, and the folder they share."""
+
+    def __init__(self, folder: Path, environments: dict[str, Path], seconds: int, rounds: int):
+        self.folder = folder
+        self.environments = environments
+        self.seconds = seconds
+        self.rounds = rounds
+        self.sizes = write_files(folder)
+        self.store_port, self.limited_port, self.proxy_port = free_port(), free_port(), free_port()
+        self.conf = write_nginx_conf(
+            folder,
+            port=self.store_port,
+            limited_port=self.limited_port,
+            proxy_port=self.proxy_port,
+        )
+
+    @contextmanager
+    def nginx(self) -> Iterator[Server]:
+        with self._running(
+            ["nginx", "-e", str(self.folder / "error.log"), "-c", str(self.conf)],
+            self.store_port,
+            HERE,
+            {},
+        ) as server:
+            yield server
+
+    @contextmanager
+    def slow_store(self) -> Iterator[int]:
+        port = free_port()
+        command = [sys.executable, "fake_store.py", str(port), str(DELAY_S), str(self.folder)]
+        with self._running(command, port, HERE, {}):
+            yield port
+
+    @contextmanager
+    def started(
+        self,
+        who: Contender,
+        store_port: int,
+        threads: int = 32,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[Server]:
+        port = free_port()
+        env = {
+            "ECWID_API_URL": f"http://127.0.0.1:{store_port}/api/v3",
+            "ECWID_STORE_ID": API.rpartition("/")[2],
+            "ECWID_TOKEN": "secret_bench",
+            "ECWID_AUTH": "none",
+            "PYTHONPATH": os.pathsep.join([str(HERE / "apps"), str(HERE / ".environments")]),
+            **settings,
+        }
+        bin = self.environments[who.env] / "bin"
+        with self._running(who.command(bin, port, threads), port, who.cwd, env) as server:
+            yield server
+
+    @contextmanager
+    def _running(
+        self, command: list[str], port: int, cwd: Path, env: dict[str, str]
+    ) -> Iterator[Server]:
+        server = Server(command, port, cwd, env, self.folder / f"{port}.log")
+        try:
+            server.wait()
+            yield server
+        finally:
+            server.stop()
+
+    def sample(self, server: Server, url: str, body: str = "", port: int = 0) -> dict[str, float]:
+        """One measured run after a short one that warms it up."""
+        url = f"http://127.0.0.1:{port or server.port}{url}"
+        before = server.cpu_s()
+        variety = 0 if body else VARIETY
+        load = run_wrk(url, seconds=self.seconds, connections=8, body=body, variety=variety)
+        cpu_s = server.cpu_s() - before
+        if load.good < load.requests:
+            raise RuntimeError(f"{load.requests - load.good} bad answers from {url}")
+        return {
+            "cpu_ms": 1000 * cpu_s / load.requests,
+            "requests_per_s": load.requests_per_s,
+            "p50_ms": load.p50_ms,
+            "p99_ms": load.p99_ms,
+            "rss_mb": server.rss_mb(),
+        }
+
+    # The tables
+
+    def contest(self, names: list[str]) -> dict[str, Any]:
+        """Every contender on the same work, round after round."""
+        samples: dict[str, dict[str, list[dict[str, float]]]] = {}
+        with ExitStack() as stack:
+            nginx = stack.enter_context(self.nginx())
+            servers: list[tuple[str, Server, int]] = [
+                (who.name, stack.enter_context(self.started(who, self.store_port)), 0)
+                for who in CONTENDERS
+                if not names or who.name in names
+            ]
+            if not names:
+                servers.append(("nginx proxy_pass", nginx, self.proxy_port))
+            for number in range(self.rounds + 1):  # the first warms up
+                for work, (url, body) in WORK.items():
+                    turned = servers[number % len(servers) :] + servers[: number % len(servers)]
+                    for name, server, port in turned:
+                        sample = self.sample(server, url, body, port)
+                        if number:
+                            samples.setdefault(name, {}).setdefault(work, []).append(sample)
+                say(f"round {number} of {self.rounds}")
+        return samples
+
+    def checks(self) -> dict[str, bool]:
+        """Who lets an answer out whose `email` is a number."""
+        import requests
+
+        verdicts = {}
+        with self.nginx():
+            for who in CONTENDERS:
+                with self.started(who, self.store_port) as server:
+                    url = f"http://127.0.0.1:{server.port}{MOUNT}/customer/13"
+                    verdicts[who.name] = requests.get(url, timeout=30).status_code >= 500
+        return verdicts
+
+    def growth(self) -> dict[str, Any]:
+        """CPU per request by the size of the page."""
+        samples: dict[str, dict[str, list[float]]] = {}
+        with self.nginx(), ExitStack() as stack:
+            servers = [
+                (who.name, stack.enter_context(self.started(who, self.store_port)))
+                for who in (BASE, OURS)
+            ]
+            for number in range(self.rounds + 1):
+                for size in PAGE_SIZES:
+                    for name, server in servers:
+                        sample = self.sample(server, f"{MOUNT}/customers?limit={size}&offset=")
+                        if number:
+                            cell = samples.setdefault(str(size), {}).setdefault(name, [])
+                            cell.append(sample["cpu_ms"])
+        return samples
+
+    def concurrency(self) -> dict[str, Any]:
+        """Requests a second, as a share of the ideal, while Ecwid takes 200 ms."""
+        table: dict[str, dict[str, float]] = {}
+        whos = [who for who in CONTENDERS if who not in (PLAIN,)]
+        with self.slow_store() as store_port:
+            for who in whos:
+                for callers in CALLERS:
+                    with self.started(who, store_port, threads=callers) as server:
+                        url = f"http://127.0.0.1:{server.port}{WORK['get'][0]}"
+                        answering(url)
+                        load = run_wrk(
+                            url,
+                            seconds=max(10, self.seconds),
+                            connections=callers,
+                            variety=VARIETY,
+                        )
+                    share = load.requests_per_s / (callers / DELAY_S)
+                    table.setdefault(who.name, {})[str(callers)] = share
+                say(f"concurrency: {who.name}")
+        return table
+
+    def startup(self) -> dict[str, Any]:
+        """Seconds until the server accepts, CPU until then, and memory of the worker then."""
+        samples: dict[str, list[dict[str, float]]] = {}
+        for _ in range(max(self.rounds, 5)):
+            for who in CONTENDERS:
+                if who is PLAIN:
+                    continue
+                began = time.perf_counter()
+                with self.started(who, self.store_port) as server:
+                    answering(f"http://127.0.0.1:{server.port}/")
+                    seconds = time.perf_counter() - began
+                    sample = {
+                        "seconds": seconds,
+                        "cpu_s": server.cpu_s(),
+                        "rss_mb": server.rss_mb(),
+                    }
+                samples.setdefault(who.name, []).append(sample)
+        return samples
+
+    def imports(self) -> dict[str, Any]:
+        """Seconds and memory of a process that makes the app, without a server around it."""
+        programs = {BASE.name: ("bare", HERE / "apps"), OURS.name: ("wsgi", ROOT)}
+        samples: dict[str, list[dict[str, float]]] = {}
+        for _ in range(2 * max(self.rounds, 5)):
+            for name, (module, cwd) in programs.items():
+                samples.setdefault(name, []).append(
+                    time_of_import(self.environments["rivals"], module, cwd)
+                )
+        return samples
+
+    def export(self, pages: int = 100) -> dict[str, Any]:
+        """10,000 customers in pages of 100: seconds and CPU of ours and of the bare view."""
+        samples: dict[str, list[dict[str, float]]] = {}
+        url = WORK["page"][0]
+        import requests
+
+        with self.nginx(), ExitStack() as stack:
+            servers = [
+                (who.name, stack.enter_context(self.started(who, self.store_port)))
+                for who in (BASE, OURS)
+            ]
+            for _ in range(self.rounds):
+                for name, server in servers:
+                    before, began = server.cpu_s(), time.perf_counter()
+                    with requests.Session() as session:
+                        for page in range(pages):
+                            place = f"127.0.0.1:{server.port}{url}{100 * page}"
+                            reply = session.get(f"http://{place}", timeout=30)
+                            reply.raise_for_status()
+                    sample = {
+                        "seconds": time.perf_counter() - began,
+                        "cpu_s": server.cpu_s() - before,
+                    }
+                    samples.setdefault(name, []).append(sample)
+        return samples
+
+    def budget(self, seconds: int = 20) -> dict[str, Any]:
+        """Good answers a second out of 600 calls a minute, on 100 hot customers."""
+        table = {}
+        with self.nginx():
+            for name, ttl_s in (("without", "0"), ("with", "60")):
+                settings = {"ECWID_CACHE_TTL_S": ttl_s}
+                with self.started(OURS, self.limited_port, settings=settings) as server:
+                    url = f"http://127.0.0.1:{server.port}{MOUNT}/customer/"
+                    load: Load = run_wrk(url, seconds=seconds, connections=8, variety=100)
+                    table[name] = load.good / seconds
+        return table
+
+
+def time_of_import(environment: Path, module: str, cwd: Path) -> dict[str, float]:
+    program = (
+        f"import {module}\n"
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
+        "print(int(status['VmRSS'].split()[0]))"
+    )
+    env = {
+        **os.environ,
+        "ECWID_API_URL": "http://127.0.0.1:9/api/v3",
+        "ECWID_STORE_ID": "1003",
+        "ECWID_TOKEN": "secret_bench",
+        "ECWID_AUTH": "none",
+    }
+    began = time.perf_counter()
+    done = subprocess.run(
+        [environment / "bin" / "python", "-c", program],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {"seconds": time.perf_counter() - began, "rss_mb": int(done.stdout) * 1024 / 1e6}
+
+
+def answering(url: str) -> None:
+    """The worker behind the listening socket has started when it answers, whatever it says."""
+    import requests
+
+    requests.get(url, timeout=30)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+TABLES = ("contest", "checks", "growth", "concurrency", "startup", "imports", "export", "budget")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=2, help="of each measured run")
+    parser.add_argument("--only", nargs="*", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--contenders", nargs="*", default=[], help="by name; default: all")
+    parser.add_argument("--environments", type=Path, default=HERE / ".environments")
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    given = parser.parse_args()
+    os.environ["PATH"] += ":/usr/sbin"  # where Debian has nginx
+    for program, package in (("nginx", "nginx-light"), ("wrk", "wrk")):
+        if shutil.which(program) is None:
+            sys.exit(f"{program} is missing: install Debian's {package}")
+    environments = {name: given.environments / name for name in ("rivals", "connexion3")}
+    with tempfile.TemporaryDirectory(prefix="flask-ecwid-bench-") as folder:
+        os.chmod(folder, 0o755)
+        bench = Bench(Path(folder), environments, given.seconds, given.rounds)
+        results: dict[str, Any] = {
+            "date": date.today().isoformat(),
+            "machine": report.machine(),
+            "rounds": given.rounds,
+            "sizes": bench.sizes,
+        }
+        for table in TABLES:
+            if table in given.only:
+                say(table)
+                arguments = [given.contenders] if table == "contest" else []
+                results[table] = getattr(bench, table)(*arguments)
+    given.results.mkdir(exist_ok=True)
+    (given.results / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    report.write(results, given.results)
+
+
+if __name__ == "__main__":
+    main()
