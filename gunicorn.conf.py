@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -32,22 +33,26 @@ class Together(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lines: deque[str] = deque()
-        self._process = 0
+        self._lines: deque[str] = deque(maxlen=100_000)  # when nobody reads: rather lose the oldest
+
+    def start(self) -> None:
+        """In each worker: threads do not survive a fork."""
+        threading.Thread(target=self._write_out, name="request lines", daemon=True).start()
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Without the handler's lock, for which all would wait while one writes."""
-        if self._process != os.getpid():  # threads do not survive a fork
-            self._process = os.getpid()
-            threading.Thread(target=self._write_out, name="request lines", daemon=True).start()
         self._lines.append(self.format(record))
         return True
 
     def flush(self) -> None:
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        lines = []
+        with suppress(IndexError):
+            while True:
+                lines.append(self._lines.popleft())
         if lines:
-            sys.stderr.write("\n".join(lines) + "\n")
-            sys.stderr.flush()
+            with suppress(OSError, ValueError):  # nobody reads any more
+                sys.stderr.write("\n".join(lines) + "\n")
+                sys.stderr.flush()
 
     def _write_out(self) -> None:
         while True:
@@ -97,6 +102,9 @@ def post_worker_init(worker: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
+    for handler in logging.getLogger("flask_ecwid.request").handlers:
+        if isinstance(handler, Together):
+            handler.start()
 
 
 # Without a path every worker would open a sandbox of its own: here, before they start, give one to

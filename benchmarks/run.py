@@ -142,13 +142,14 @@ class Bench:
             ]
             if not names:
                 servers.append(("nginx proxy_pass", nginx, self.proxy_port))
+            samples = {name: {} for name, _, _ in servers}
             for number in range(self.rounds + 1):  # the first warms up
                 for work, (url, body) in WORK.items():
                     turned = servers[number % len(servers) :] + servers[: number % len(servers)]
                     for name, server, port in turned:
                         sample = self.sample(server, url, body, port)
                         if number:
-                            samples.setdefault(name, {}).setdefault(work, []).append(sample)
+                            samples[name].setdefault(work, []).append(sample)
                 say(f"round {number} of {self.rounds}")
         return samples
 

@@ -73,7 +73,7 @@ def open_cache(settings: Settings) -> Cache | None:
     """The cache that the settings ask for. Opens no connection.
 
     Raises:
-        SettingsError: it is to be in Redis, and redis-py is not installed.
+        SettingsError: it is to be in Redis, and redis-py is not installed or refuses the URL.
     """
     if not settings.cache_ttl_s:
         return None

@@ -54,6 +54,9 @@ def _without_aiohttp() -> Iterator[None]:
 
 with _connexion_as_it_is(), _without_aiohttp():
     from connexion import FlaskApi, Resolver
+    from connexion.lifecycle import ConnexionRequest
+
+View = Callable[..., Response]
 
 
 def make_blueprint(
@@ -115,6 +118,8 @@ class _Api(FlaskApi):
         handler = self.resolver.resolve(operation).function
         cache = None if checked.writes else self._cache
         view = _view(checked, handler, cache, self._max_body_bytes)
+        if operation.security:
+            view = _secured(view, operation.security_decorator)
         # Text converters for every path parameter: Flask's own for integers answers `abc` with the
         # host's 404 before anybody could say what is wrong with it.
         self.blueprint.add_url_rule(
@@ -130,14 +135,40 @@ def _outline(document: dict[str, Any]) -> dict[str, Any]:
     """What connexion needs of the contract to make the routes. At every start it copies, resolves
     and validates all that it is given, and the contract is valid: the tests hold that.
     """
+    nothing: dict[str, Any] = {"responses": {"200": {"description": ""}}}
     paths = {
         path: {
-            method: {"operationId": node["operationId"], "responses": {"200": {"description": ""}}}
+            method: nothing | _only(node, "operationId", "security")
             for method, node in item.items()
         }
         for path, item in document["paths"].items()
     }
-    return {"openapi": document["openapi"], "info": document["info"], "paths": paths}
+    schemes = _only(document["components"], "securitySchemes")
+    return _only(document, "openapi", "info", "security") | {"paths": paths, "components": schemes}
+
+
+def _only(node: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: node[name] for name in names if name in node}
+
+
+def _secured(view: View, decorator: Callable[..., Any]) -> View:
+    """The view behind connexion's check of who is calling, which comes before all else."""
+    checked = decorator(lambda req: view(**req.path_params))
+
+    def secured(**path: str) -> Response:
+        response: Response = checked(
+            ConnexionRequest(
+                request.url,
+                request.method,
+                path_params=path,
+                query=request.args,
+                headers=request.headers,
+                context={},
+            )
+        )
+        return response
+
+    return secured
 
 
 def _view(
@@ -145,7 +176,7 @@ def _view(
     handler: Callable[..., Envelope],
     cache: Cache | None,
     max_body_bytes: int,
-) -> Callable[..., Response]:
+) -> View:
     """What happens to a request of the operation, from Flask's route to the answer."""
 
     def view(**path: str) -> Response:
@@ -182,9 +213,8 @@ def _tagged(response: Response, kept: Kept) -> Response:
     """The answer, or a 304 if the caller has it already."""
     response.set_etag(kept.etag, weak=True)  # weak: a page's own id is another in each answer
     response.headers["Age"] = str(kept.age_s)
-    response.headers["Cache-Control"] = (
-        "private, no-cache"  # what is kept elsewhere we cannot empty
-    )
+    # Whatever is kept on the way must ask us each time: we could not empty it.
+    response.headers["Cache-Control"] = "private, no-cache"
     response.make_conditional(request)
     return response
 

@@ -116,8 +116,10 @@ def _faults(values: Mapping[str, Any]) -> dict[str, str]:
     for name in ("connect_timeout_s", "read_timeout_s", "deadline_s"):
         if not (math.isfinite(values[name]) and 0.01 <= values[name] <= 600):
             faults[name] = "is not a number of seconds from 0.01 to 600"
-    if not 0 <= values["cache_ttl_s"] <= MAX_CACHE_TTL_S:
-        faults["cache_ttl_s"] = f"is not a number of seconds up to {MAX_CACHE_TTL_S}"
+    if values["cache_ttl_s"] != 0 and not 0.1 <= values["cache_ttl_s"] <= MAX_CACHE_TTL_S:
+        faults["cache_ttl_s"] = (
+            f"is neither 0 nor a number of seconds from 0.1 to {MAX_CACHE_TTL_S}"
+        )
     if values["redis_url"] and not _is_redis_url(values["redis_url"]):
         faults["redis_url"] = "is not a redis, rediss or unix URL"
     elif values["redis_url"] and not values["cache_ttl_s"]:

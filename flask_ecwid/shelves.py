@@ -40,14 +40,17 @@ def open_shelf(settings: Settings) -> Shelf:
     """The shelf for one store's answers. Opens no connection.
 
     Raises:
-        SettingsError: it is to be in Redis, and redis-py is not installed.
+        SettingsError: it is to be in Redis, and redis-py is not installed or refuses the URL.
     """
     if not settings.redis_url:
         return _Memory(settings.cache_ttl_s)
     try:
         return _Redis(settings.redis_url, _name(settings), settings.cache_ttl_s)
     except ImportError:
-        raise SettingsError(["ECWID_REDIS_URL needs redis-py: flask-ecwid[redis]"]) from None
+        fault = "needs redis-py: flask-ecwid[redis]"
+    except ValueError:  # an option in it; the error would repeat the URL
+        fault = "holds an option that redis-py does not take"
+    raise SettingsError([f"ECWID_REDIS_URL {fault}"])
 
 
 def _name(settings: Settings) -> str:

@@ -368,6 +368,14 @@ def test_redis_comes_back(
     assert shop_of_one.reads == 2
 
 
+def test_a_url_that_redis_py_refuses(config: Config) -> None:
+    """An option in the URL that redis-py does not take is a fault of the settings."""
+    url = "redis://:canary@127.0.0.1/?socket_timeout=canary"
+    with pytest.raises(SettingsError) as caught:
+        app_of({**config, "ECWID_CACHE_TTL_S": TTL_S, "ECWID_REDIS_URL": url})
+    assert caught.value.faults == ["ECWID_REDIS_URL holds an option that redis-py does not take"]
+
+
 def test_redis_py_is_an_extra(
     config: Config, monkeypatch: pytest.MonkeyPatch, redis: RedisServer
 ) -> None:

@@ -189,6 +189,15 @@ def test_the_other_commands() -> None:
     assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().endswith("make test")
 
 
+def test_the_benchmark_is_told_as_it_was() -> None:
+    """The figures of what it costs are the ones that the benchmark wrote, spread and all."""
+    section = README.partition("## What it costs")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    written = (ROOT / "benchmarks" / "results" / "results.md").read_text(encoding="utf-8")
+    assert len(rows) > 10
+    assert [row for row in rows if row not in written.splitlines()] == []
+
+
 def test_links() -> None:
     """Every link of the README leads to a file of the repository."""
     for target in re.findall(r"\]\(([^)#]+)\)", README):

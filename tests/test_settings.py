@@ -100,6 +100,7 @@ def test_text_and_python_values() -> None:
         ("ECWID_REDIS_URL", "redis://127.0.0.1"),
         ("ECWID_CACHE_TTL_S", "-1"),
         ("ECWID_CACHE_TTL_S", "3601"),
+        ("ECWID_CACHE_TTL_S", "0.0001"),
         ("ECWID_CACHE_TTL_S", "nan"),
         ("ECWID_CACHE_TTL_S", "soon"),
         ("ECWID_CALLS_PER_MINUTE", "60"),
