@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 import uuid
+import weakref
 from typing import Protocol
 
 from cachetools import TTLCache
@@ -101,6 +102,7 @@ class _Redis:
             socket_connect_timeout=_REDIS_TIMEOUT_S,
             retry=Retry(NoBackoff(), 1),
         )
+        weakref.finalize(self, self._redis.close)  # with the app, as in a host's tests
         self._name = name
         self._ttl_s = ttl_s
         self._rests_until = 0.0
