@@ -6,10 +6,12 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import deque
 from contextlib import suppress
 from typing import Any
@@ -105,6 +107,30 @@ def post_worker_init(worker: Any) -> None:
     for handler in logging.getLogger("flask_ecwid.request").handlers:
         if isinstance(handler, Together):
             handler.start()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        _end_waits_at(number)
+
+
+def _end_waits_at(number: int) -> None:
+    """A worker that is told to go does not wait to ask Ecwid once more: it answers and ends."""
+    from flask_ecwid.clock import stop_waiting  # here, so that a reload finds new code
+
+    before: Any = signal.getsignal(number)
+
+    def handle(*arguments: Any) -> None:
+        stop_waiting()
+        before(*arguments)
+
+    signal.signal(number, handle)
+
+
+# What the workers share when there is no Redis: they know each other by this name, also after a
+# reload, and each takes its part of the calls a minute.
+os.environ.setdefault("FLASK_ECWID_SERVICE", uuid.uuid4().hex)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    os.environ["FLASK_ECWID_PROCESSES"] = str(server.num_workers)
 
 
 # Without a path every worker would open a sandbox of its own: here, before they start, give one to

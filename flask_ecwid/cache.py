@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from .redis_link import RedisLink
 from .settings import Settings
 from .shelves import Shelf, open_shelf
 
@@ -69,12 +70,9 @@ class Cache:
         return hashlib.blake2b(question, key=self._secret, digest_size=32).hexdigest()
 
 
-def open_cache(settings: Settings) -> Cache | None:
-    """The cache that the settings ask for. Opens no connection.
-
-    Raises:
-        SettingsError: it is to be in Redis, and redis-py is not installed or refuses the URL.
-    """
+def open_cache(settings: Settings, link: RedisLink | None) -> Cache | None:
+    """The cache that the settings ask for. Opens no connection."""
     if not settings.cache_ttl_s:
         return None
-    return Cache(open_shelf(settings), settings.token)
+    shelf = open_shelf(settings.cache_ttl_s, link, settings.store_name)
+    return Cache(shelf, settings.token)

@@ -11,24 +11,8 @@ from typing import Any
 
 import orjson
 
-from . import response_fields
-from .errors import (
-    DEFAULT_RETRY_AFTER_S,
-    BadReply,
-    CustomerNotFound,
-    EcwidError,
-    EcwidFailed,
-    EcwidTimedOut,
-    EcwidUnavailable,
-    EmailTaken,
-    InvalidRequest,
-    Misfit,
-    RateLimited,
-    Rejected,
-    ServiceRefused,
-)
-
-MAX_RETRY_AFTER_S = 3600
+from . import faults, response_fields
+from .errors import InvalidRequest, Misfit, NotJson
 
 _METHODS = {
     "list_customers": "GET",
@@ -100,50 +84,22 @@ def read_reply(operation: str, reply: Reply) -> dict[str, Any]:
     """The JSON object that Ecwid answered with. Pure.
 
     Raises:
-        BadReply: a good status, but no JSON object.
-        Refused: any other status, as the error it stands for.
+        NotJson: a good status, but no JSON object.
+        EcwidError: any other status, as the error it stands for.
     """
     value = _parsed(reply.body)
     if not 200 <= reply.status < 300:
-        raise _refusal(operation, reply, value)
+        code = value.get("errorCode") if isinstance(value, dict) else None
+        raise faults.of_refusal(
+            operation,
+            reply.status,
+            code if isinstance(code, str) and _CODE.fullmatch(code) else None,
+            reply.headers.get("retry-after"),
+            empty=not reply.body,
+        )
     if not isinstance(value, dict):
-        raise BadReply
+        raise NotJson
     return value
-
-
-def _refusal(operation: str, reply: Reply, value: Any) -> EcwidError:
-    code = value.get("errorCode") if isinstance(value, dict) else None
-    code = code if isinstance(code, str) and _CODE.fullmatch(code) else None
-    status = reply.status
-    retry_after = reply.headers.get("retry-after")
-    of_one_customer = operation in ("get_customer", "update_customer", "delete_customer")
-    if status in (400, 413, 422):
-        return Rejected(status, ecwid_code=code)
-    if status == 404 and of_one_customer and code not in ("STORE_NOT_FOUND", "PROFILE_NOT_FOUND"):
-        return CustomerNotFound(ecwid_code=code)
-    if status == 409 and operation in ("add_customer", "update_customer"):
-        return EmailTaken(ecwid_code=code)
-    if status == 429:
-        return RateLimited(_seconds(retry_after), ecwid_code=code)
-    if status == 503 and retry_after is not None:
-        return EcwidUnavailable(_seconds(retry_after), ecwid_code=code)
-    if status in (408, 504):
-        return EcwidTimedOut(ecwid_code=code)
-    if status >= 500:
-        return EcwidFailed(ecwid_code=code)
-    if status < 400:
-        return BadReply("Ecwid answered with a redirect, which is not followed.")
-    if code == "INSUFFICIENT_APP_SCOPE":
-        detail = "This service's token lacks a scope that the operation needs."
-        return ServiceRefused(detail, ecwid_code=code)
-    return ServiceRefused(_SERVICE_REFUSALS.get(status), ecwid_code=code)
-
-
-_SERVICE_REFUSALS = {
-    402: "Ecwid's API is not available on the store's plan, or the store is suspended.",
-    403: "Ecwid does not accept this service's token.",
-    404: "Ecwid does not know the store.",
-}
 
 
 def _completed(fields: str, required: str) -> str:
@@ -169,10 +125,3 @@ def _parsed(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-
-
-def _seconds(retry_after: str | None) -> int:
-    """Whole seconds, as Ecwid's own client reads them; anything else is the default."""
-    if retry_after is None or not re.fullmatch(r"[0-9]{1,9}", retry_after.strip()):
-        return DEFAULT_RETRY_AFTER_S
-    return min(int(retry_after), MAX_RETRY_AFTER_S)

@@ -1,16 +1,20 @@
 """EcwidClient: the five calls on a store's customers, usable without Flask.
 
 The middle is pure (calls.py): `build_call` makes a call of its arguments, `read_reply` makes a
-value or an error of a reply; what is between them is the transport's.
+value or an error of a reply; what is between them is the gateway's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from .calls import Call, build_call, read_reply
+from .calls import Call, Reply, build_call, read_reply
 from .errors import BadReply, CustomerNotFound, Rejected, ServiceRefused
+from .gateway import Gateway
+from .guard import Guard, open_guard
+from .redis_link import open_link
 from .settings import Settings
 from .sharing import SharedReads
 from .transport import Transport
@@ -26,6 +30,7 @@ class EcwidClient:
 
     Raises:
         ValueError: the settings mean the sandbox, which is opened by mounting the plugin.
+        SettingsError: `redis_url` cannot be used.
     """
 
     def __init__(
@@ -33,14 +38,19 @@ class EcwidClient:
         settings: Settings,
         transport: Transport | None = None,
         *,
+        guard: Guard | None = None,
+        check: Callable[[str, dict[str, Any]], None] = lambda operation, value: None,
         after_write: Callable[[], None] = lambda: None,
     ) -> None:
-        """`after_write` is called when a write has ended, however it ended."""
+        """`check` raises where what Ecwid answered to an operation is not as it must be;
+        `after_write` is called when a write has ended, however it ended.
+        """
         if settings.sandbox and transport is None:
             raise ValueError("the sandbox is opened by mounting: use the client of Ecwid(app)")
-        self._calls = SharedReads(
-            transport or Transport(settings), settings.deadline_s, after_write
-        )
+        self._check = check
+        guard = guard or open_guard(settings, open_link(settings.redis_url))
+        gateway = Gateway(transport or Transport(settings), guard)
+        self._calls = SharedReads(gateway, settings.deadline_s, after_write)
 
     def list_customers(self, **filters: Any) -> dict[str, Any]:
         """A page: `total`, `count`, `offset`, `limit`, `items`.
@@ -50,13 +60,15 @@ class EcwidClient:
         """
         given = {name: value for name, value in filters.items() if value is not None}
         query = {"offset": 0, "limit": PAGE_SIZE, **given}
-        page = self._answered(build_call("list_customers", query=query))
-        # A store that takes a selection of fields literally leaves these out; we know them anyway.
-        if isinstance(items := page.get("items"), list):
-            page.setdefault("count", len(items))
-        page.setdefault("offset", query["offset"])
-        page.setdefault("limit", query["limit"])
-        return page
+
+        def completed(page: dict[str, Any]) -> None:
+            # A store that takes a selection of fields literally leaves these out; we know them.
+            if isinstance(items := page.get("items"), list):
+                page.setdefault("count", len(items))
+            page.setdefault("offset", query["offset"])
+            page.setdefault("limit", query["limit"])
+
+        return self._answered(build_call("list_customers", query=query), completed)
 
     def get_customer(
         self,
@@ -72,14 +84,20 @@ class EcwidClient:
         query = {"responseFields": responseFields}
         return self._answered(build_call("get_customer", customer_id, query=query))
 
-    def add_customer(self, customer: Mapping[str, Any]) -> dict[str, Any]:
+    def add_customer(
+        self, customer: Mapping[str, Any], *, since: float | None = None
+    ) -> dict[str, Any]:
         """Create a customer: `{"id": int}`. https://api-docs.ecwid.com/reference/create-customer
 
+        It is created once at most: where no good reply comes, it is looked up. `since`: an earlier
+        try of the same, whose outcome is not known, began then (UNIX seconds): look first.
+
         Raises:
+            OutcomeUnknown: it may have been created, and is not found.
             TypeError: the customer holds what is no JSON; as with the changes of an update.
             EmailTaken: another customer already has this e-mail.
         """
-        return self._answered(build_call("add_customer", body=customer))
+        return self._answered(build_call("add_customer", body=customer), since=since)
 
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change what is named: `{"updateCount": int}`.
@@ -151,7 +169,7 @@ class EcwidClient:
 
     def _permitted(self, call: Call) -> bool:
         try:
-            self._answered(call)
+            self._calls.send(call, partial(read_reply, call.operation))
         except ServiceRefused as exc:
             if exc.ecwid_code == "INSUFFICIENT_APP_SCOPE":
                 return False
@@ -160,8 +178,20 @@ class EcwidClient:
             pass  # it was let in
         return True
 
-    def _answered(self, call: Call) -> dict[str, Any]:
-        return read_reply(call.operation, self._calls.send(call))
+    def _answered(
+        self,
+        call: Call,
+        complete: Callable[[dict[str, Any]], None] = lambda value: None,
+        *,
+        since: float | None = None,
+    ) -> dict[str, Any]:
+        def read(reply: Reply) -> dict[str, Any]:
+            value = read_reply(call.operation, reply)
+            complete(value)
+            self._check(call.operation, value)
+            return value
+
+        return self._calls.send(call, read, since=since)
 
 
 def _customers(page: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import yaml
 
-from .operation import Operation, Parameter
+from .operation import IDEMPOTENCY_KEY, Operation, Parameter
 from .schema import Direction, Schema, json_schema
 
 _METHODS = ("get", "put", "post", "delete", "patch")
@@ -76,6 +76,7 @@ class _Compiler:
             },
             body=body,
             answers=answers,
+            key=next((each for each in parameters if each.name == IDEMPOTENCY_KEY), None),
         )
 
     def parameter(self, node: dict[str, Any]) -> Parameter:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -22,17 +22,21 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from . import clock
+
 
 @dataclass
 class Attempt:
     """One sending of a call: when it must end, and how far it has come."""
 
-    moment: float  # of time.monotonic()
+    moment: float  # of clock.now()
     sent: bool = False  # whether a byte of the call may have left: a connection was up before
+    received: bool = False  # whether a byte of a reply has come
+    rest: bool = False  # whether more came than the reply: then it is not to be trusted
 
     def left(self) -> float:
         """Seconds left; 0 or less when there are none."""
-        return self.moment - time.monotonic()
+        return self.moment - clock.now()
 
 
 _attempt: ContextVar[Attempt | None] = ContextVar("flask_ecwid_attempt", default=None)
@@ -74,21 +78,50 @@ class _Raw(io.RawIOBase):
         self._sock = sock
         self._held = sock.makefile("rb", buffering=0)  # keeps the socket open until it is closed
         self._timeout = sock.gettimeout()
+        self.ended = False  # no more comes, or is to be read
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        if attempt := _attempt.get():
+        if self.ended:
+            return 0
+        attempt = _attempt.get()
+        if attempt:
             seconds = attempt.left()
             if seconds <= 0:
                 raise TimeoutError("the deadline has passed")
             if self._timeout is None or seconds < self._timeout:  # a system call each time
                 self._sock.settimeout(seconds)
-        return self._sock.recv_into(buffer)
+        size = self._sock.recv_into(buffer)
+        if not size:
+            self.ended = True
+        elif attempt:
+            attempt.received = True
+        return size
+
+    def hang_up(self) -> None:
+        """The pool finds the connection dead, and does not use it again."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._held.close()
+        super().close()
+
+
+class _Reader(io.BufferedReader):
+    """A reply, read through a buffer; closed when the reply is complete, or given up."""
+
+    raw: _Raw
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.ended = True  # so that this looks into the buffer alone
+            if self.peek(1):
+                if attempt := _attempt.get():
+                    attempt.rest = True
+                self.raw.hang_up()
         super().close()
 
 
@@ -98,13 +131,25 @@ class _Receiver:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
 
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Raw(self._sock))
+    def makefile(self, mode: str) -> _Reader:
+        return _Reader(_Raw(self._sock))
 
 
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(_Receiver(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+    def begin(self) -> None:
+        """`http.client` takes headers that end with the connection for whole ones, and the first of
+        several lengths for the right one.
+        """
+        super().begin()
+        if self.fp is not None and self.fp.raw.ended:  # type: ignore[attr-defined]
+            raise http.client.HTTPException("the headers are cut short")
+        lengths = set(self.headers.get_all("Content-Length", []))
+        framings = len(lengths) + ("Transfer-Encoding" in self.headers)
+        if framings > 1 or not all(re.fullmatch("[0-9]+", length) for length in lengths):
+            raise http.client.HTTPException("the length is not clear")
 
 
 class _HttpConnection(HTTPConnection):

@@ -12,13 +12,13 @@ def page(page: dict[str, Any], request_id: str) -> Envelope:
     return _envelope(request_id, page)
 
 
-def customer(customer: dict[str, Any]) -> Envelope:
+def customer(customer: dict[str, Any], request_id: str) -> Envelope:
     """The customer without its id, which is the envelope's."""
     attributes = {name: value for name, value in customer.items() if name != "id"}
     return _envelope(customer.get("id"), attributes)
 
 
-def added(reply: dict[str, Any]) -> Envelope:
+def added(reply: dict[str, Any], request_id: str) -> Envelope:
     """No attributes; `id` is the new customer's, as a decimal string."""
     return _envelope(str(reply.get("id")), {})
 

@@ -1,39 +1,60 @@
 """What can go wrong with a call or a request; each error is one problem (RFC 9457).
 
-EcwidError
+EcwidError                                                                       again (r u c)
 ├── RequestError                the request does not fit; nothing has left the house
 │   ├── InvalidRequest          400  the contract says where
 │   ├── BodyTooLarge            413
-│   └── UnsupportedMediaType    415
+│   ├── UnsupportedMediaType    415
+│   ├── KeyInUse                409  another request with this Idempotency-Key is under way
+│   └── KeyReused               422  the Idempotency-Key belongs to another body
 ├── NotSent                     no byte of the call reached Ecwid
-│   ├── Unreachable             503  refused, no such name, no connection in time
-│   └── TlsFailed               502  the certificate is not Ecwid's
+│   ├── Unreachable             503  refused, no such name, no connection in time  2 1 2
+│   ├── TlsFailed               502  the certificate is not Ecwid's
+│   └── HeldBack                503  we made no call: Ecwid would not answer it
+│       ├── BudgetSpent         429  our share of Ecwid's calls a minute is spent
+│       └── KeysUnavailable     503  what an Idempotency-Key promises cannot be kept
 ├── NoReply                     the call may have reached Ecwid, and no good reply came back
-│   ├── DeadlineExceeded        504
-│   ├── ConnectionLost          502
-│   └── BadReply                502  no JSON object, too large, a redirect
+│   ├── DeadlineExceeded        504                                                2 1 L
+│   ├── ConnectionLost          502  before the first byte of a reply              2 1 L
+│   ├── BadReply                502  cut short, mangled                            2 1 L
+│   │   ├── NotJson             502  complete, and no JSON object                  1 1 L
+│   │   ├── Undecodable         502  too large, or cannot be decompressed          0 0 L
+│   │   └── Redirected          502  never followed
+│   └── OutcomeUnknown          504  a customer may have been created, and is not found
 ├── Refused                     Ecwid answered, and the answer is no
 │   ├── CustomerNotFound        404
 │   ├── EmailTaken              409
 │   ├── Rejected                400, 413, 422: Ecwid does not take the content
-│   ├── RateLimited             429
-│   ├── EcwidUnavailable        503  with Retry-After
-│   ├── EcwidTimedOut           504
-│   ├── EcwidFailed             502  any other failure of Ecwid's
+│   ├── RateLimited             429  once, if Ecwid names a wait of 2 s at most     1 1 1
+│   ├── EcwidUnavailable        503  with Retry-After                              0 0 L
+│   ├── EcwidTimedOut           504                                                2 1 L
+│   ├── EcwidFailed             502  any other failure of Ecwid's                  2 1 L
 │   └── ServiceRefused          502  our token, scope, plan, store or call: never the caller's fault
-├── ContractBroken              502  the answer does not fit the contract
+├── ContractBroken              502  the answer does not fit the contract          1 0 L
 ├── HttpFailure                 any  named by its status alone: no such path, the host's abort()
 └── Defect                      500  our own
+
+"again" says how often a call that failed so may be made again: reads, updates and deletes,
+creations. L: a creation is looked up instead, for it may have happened.
 
 No error holds a value: not in its text, not in `errors`, not in a chained exception.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 DEFAULT_RETRY_AFTER_S = 10  # where nobody said how long to wait
+
+
+class Again(NamedTuple):
+    """How often a call may be made again after a failure, besides the first time."""
+
+    reads: int = 0
+    changes: int = 0  # updates and deletes
+    creations: int = 0
 
 
 class Misfit(NamedTuple):
@@ -47,7 +68,8 @@ class EcwidError(Exception):
     """Any failure of a call or a request.
 
     `executed` is `"no"` when the call cannot have had an effect, else `"unknown"`;
-    `retry_after_s` is set when waiting makes sense, in seconds.
+    `retry_after_s` is set when waiting makes sense, in seconds. `replayed` says that it is the
+    outcome of an earlier request with the same Idempotency-Key.
     """
 
     slug: str
@@ -59,6 +81,13 @@ class EcwidError(Exception):
     retry_after_s: int | None = None
     ecwid_code: str | None = None
     errors: Sequence[Misfit] = ()
+    replayed: bool = False
+    # What is done about it, in gateway.py and guard.py.
+    again: Again = Again()
+    looked_up: bool = False  # whether a creation that failed so may have happened
+    of_gateway: bool = False  # whether the breaker counts it
+    holds_s: float = 0.0  # for how long no call is made after it
+    probed: bool = False  # whether after that time a single call goes first
 
     def __init__(self, detail: str | None = None) -> None:
         if detail is not None:
@@ -123,6 +152,26 @@ class UnsupportedMediaType(RequestError):
     detail = "Send the body as application/json in UTF-8."
 
 
+class KeyInUse(RequestError):
+    """Another request with the same Idempotency-Key is under way; it may have created already."""
+
+    slug = "idempotency-key-in-use"
+    title = "A request with this Idempotency-Key is under way"
+    status = 409
+    detail = "Send the same request again after Retry-After."
+    executed = "unknown"
+    retry_after_s = 1
+
+
+class KeyReused(RequestError):
+    """The Idempotency-Key was sent before, with another body."""
+
+    slug = "idempotency-key-reused"
+    title = "The Idempotency-Key belongs to another body"
+    status = 422
+    detail = "A key stands for one body: take a new one."
+
+
 class NotSent(EcwidError):
     """No byte of the call reached Ecwid."""
 
@@ -138,6 +187,8 @@ class Unreachable(NotSent):
     status = 503
     detail = "No connection to Ecwid could be made."
     retry_after_s = DEFAULT_RETRY_AFTER_S
+    again = Again(2, 1, 2)
+    of_gateway = True
 
 
 class TlsFailed(NotSent):
@@ -147,12 +198,46 @@ class TlsFailed(NotSent):
     title = "Ecwid's certificate is not accepted"
     status = 502
     detail = "The TLS handshake with Ecwid failed; nothing was sent."
+    of_gateway = True
+
+
+class HeldBack(NotSent):
+    """No call was made: Ecwid asked for a pause, refused this service, or keeps failing."""
+
+    slug = "held-back"
+    title = "No call to Ecwid is made for now"
+    origin = "service"
+    status = 503
+    detail = "Wait as long as Retry-After says."
+
+    def __init__(self, wait_s: float, detail: str | None = None) -> None:
+        self.retry_after_s = max(1, math.ceil(wait_s))
+        super().__init__(detail)
+
+
+class BudgetSpent(HeldBack):
+    """This service's share of Ecwid's calls a minute is spent."""
+
+    slug = "budget-spent"
+    title = "The calls to Ecwid for this minute are spent"
+    status = 429
+
+
+class KeysUnavailable(HeldBack):
+    """Where Idempotency-Keys are kept cannot be reached."""
+
+    slug = "idempotency-unavailable"
+    title = "Idempotency-Keys cannot be honoured for now"
+    detail = "What the key promises cannot be kept: nothing was sent."
 
 
 class NoReply(EcwidError):
     """The call may have reached Ecwid, and no good reply came back."""
 
     origin = "ecwid"
+    again = Again(2, 1)
+    looked_up = True
+    of_gateway = True
 
 
 class DeadlineExceeded(NoReply):
@@ -165,21 +250,54 @@ class DeadlineExceeded(NoReply):
 
 
 class ConnectionLost(NoReply):
-    """The connection broke before the reply was complete."""
+    """The connection broke before the first byte of a reply."""
 
     slug = "upstream-lost"
     title = "The connection to Ecwid broke"
     status = 502
-    detail = "The connection to Ecwid broke before its answer was complete."
+    detail = "The connection to Ecwid broke before it answered."
 
 
 class BadReply(NoReply):
-    """The reply is no JSON object, too large, or a redirect, which is never followed."""
+    """The reply is cut short or mangled."""
 
     slug = "upstream-bad-reply"
     title = "Ecwid's answer is no good answer"
     status = 502
+    detail = "Ecwid's answer is cut short or mangled."
+
+
+class NotJson(BadReply):
+    """The reply is complete, and no JSON object."""
+
     detail = "Ecwid's answer is not a JSON object."
+    again = Again(1, 1)
+
+
+class Undecodable(BadReply):
+    """The reply is larger than any good one, or cannot be decompressed."""
+
+    detail = "Ecwid's answer is too large, or cannot be decompressed."
+    again = Again()
+
+
+class Redirected(BadReply):
+    """The reply is a redirect, which is never followed."""
+
+    detail = "Ecwid answered with a redirect, which is not followed."
+    again = Again()
+    looked_up = False
+
+
+class OutcomeUnknown(NoReply):
+    """A customer may have been created: no good reply came, and Ecwid's search does not show it."""
+
+    slug = "outcome-unknown"
+    title = "Whether the customer was created is not known"
+    status = 504
+    detail = "No good answer came, and the customer is not found: it may have been created."
+    looked_up = False
+    of_gateway = False
 
 
 class Refused(EcwidError):
@@ -226,7 +344,7 @@ class Rejected(Refused):
 
 
 class RateLimited(Refused):
-    """Ecwid's limit of calls is reached."""
+    """Ecwid's limit of calls is reached. `brief`: it named a wait so short that we wait."""
 
     slug = "rate-limited"
     title = "Ecwid's limit of calls is reached"
@@ -234,8 +352,12 @@ class RateLimited(Refused):
     detail = "Wait as long as Retry-After says."
     executed = "no"
 
-    def __init__(self, retry_after_s: int, *, ecwid_code: str | None = None) -> None:
+    def __init__(self, retry_after_s: int, *, brief: bool, ecwid_code: str | None = None) -> None:
         self.retry_after_s = retry_after_s
+        if brief:
+            self.again = Again(1, 1, 1)
+        else:
+            self.holds_s = retry_after_s
         super().__init__(ecwid_code=ecwid_code)
 
 
@@ -246,9 +368,11 @@ class EcwidUnavailable(Refused):
     title = "Ecwid is not available for now"
     status = 503
     detail = "Wait as long as Retry-After says."
+    looked_up = True
 
     def __init__(self, retry_after_s: int, *, ecwid_code: str | None = None) -> None:
         self.retry_after_s = retry_after_s
+        self.holds_s = retry_after_s
         super().__init__(ecwid_code=ecwid_code)
 
 
@@ -259,6 +383,9 @@ class EcwidTimedOut(Refused):
     title = "Ecwid ran out of time"
     status = 504
     detail = "Ecwid answered that it ran out of time."
+    again = Again(2, 1)
+    looked_up = True
+    of_gateway = True
 
 
 class EcwidFailed(Refused):
@@ -268,16 +395,29 @@ class EcwidFailed(Refused):
     title = "Ecwid failed"
     status = 502
     detail = "Ecwid answered with a failure of its own."
+    again = Again(2, 1)
+    looked_up = True
+    of_gateway = True
 
 
 class ServiceRefused(Refused):
-    """Ecwid refuses this service (its token, scope, plan, store, or how it calls)."""
+    """Ecwid refuses this service (its token, scope, plan, store, or how it calls).
+
+    `holds_s`: for how long it would refuse every other call, too.
+    """
 
     slug = "service-refused"
     title = "Ecwid refuses this service"
     status = 502
     detail = "Ecwid refused the call for a reason that the caller cannot mend."
     executed = "no"
+    probed = True
+
+    def __init__(
+        self, detail: str | None = None, *, ecwid_code: str | None = None, holds_s: float = 0.0
+    ) -> None:
+        self.holds_s = holds_s
+        super().__init__(detail, ecwid_code=ecwid_code)
 
 
 class ContractBroken(EcwidError):
@@ -288,6 +428,8 @@ class ContractBroken(EcwidError):
     origin = "ecwid"
     status = 502
     detail = "See errors for the places that do not fit."
+    again = Again(1)
+    looked_up = True
 
     def __init__(self, errors: Sequence[Misfit]) -> None:
         self.errors = errors

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from flask import Flask, current_app
 
 from . import contract
-from .cache import open_cache
 from .client import EcwidClient
 from .routes import make_blueprint
 from .settings import Settings
@@ -62,19 +61,18 @@ class Ecwid:
         if any(mount.url_prefix == self.url_prefix for mount in mounts.values()):
             raise ValueError(f"the app has an Ecwid store at {self.url_prefix!r} already")
         settings = Settings.from_config(app.config, self.config_prefix)
-        cache = open_cache(settings)
-        client = open_store(settings, cache)
+        loaded = contract.load()
+        store = open_store(settings, loaded)
         blueprint = make_blueprint(
             self.name,
             self.url_prefix,
-            contract.load(),
-            client,
-            cache,
+            loaded,
+            store,
             max_body_bytes=settings.max_body_bytes,
             ui=settings.ui,
         )
         app.register_blueprint(blueprint)
-        mounts[self.name] = Mount(self.url_prefix, settings, client)
+        mounts[self.name] = Mount(self.url_prefix, settings, store.client)
 
     @property
     def client(self) -> EcwidClient:

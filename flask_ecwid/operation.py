@@ -16,6 +16,8 @@ import orjson
 from .errors import ContractBroken, Defect, InvalidRequest, Misfit, UnsupportedMediaType
 from .schema import MAX_MISFITS, Schema
 
+IDEMPOTENCY_KEY = "Idempotency-Key"
+
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
@@ -66,6 +68,7 @@ class Operation:
     parameters: Mapping[tuple[str, str], Parameter]
     body: Schema | None
     answers: Mapping[int, Schema]
+    key: Parameter | None = None  # the header Idempotency-Key, if it is declared
 
     def read_parameters(
         self, path: Mapping[str, str], query: Iterable[tuple[str, str]]
@@ -99,6 +102,18 @@ class Operation:
         if misfits:
             raise InvalidRequest(misfits[:MAX_MISFITS])
         return values
+
+    def read_key(self, text: str) -> str:
+        """The request's Idempotency-Key.
+
+        Raises:
+            InvalidRequest: it does not fit.
+        """
+        assert self.key is not None
+        _, misfits = self.key.read(text)
+        if misfits:
+            raise InvalidRequest(misfits)
+        return text
 
     def read_body(self, media_type: str, charset: str, body: bytes) -> Any:
         """The request's body, parsed and checked.

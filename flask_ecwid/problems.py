@@ -61,6 +61,8 @@ def _answer(error: EcwidError, headers: dict[str, str], *, write: bool) -> Respo
         headers["Retry-After"] = str(error.retry_after_s)
     elif error.status in (429, 503):
         headers.setdefault("Retry-After", str(DEFAULT_RETRY_AFTER_S))
+    if error.replayed:
+        headers["Idempotency-Replayed"] = "true"
     body = orjson.dumps(error.problem(notes().request_id, write=write))
     return Response(body, error.status, headers, content_type="application/problem+json")
 

@@ -18,12 +18,13 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from . import handlers, problems, published, request_log
-from .cache import Cache, Kept
-from .client import EcwidClient
+from .budget import WINDOW_S, Budget
+from .cache import Kept
 from .contract import Contract
 from .envelope import Envelope
-from .errors import BadReply, BodyTooLarge, InvalidRequest
+from .errors import BodyTooLarge, InvalidRequest, Undecodable
 from .operation import Operation
+from .stores import Store
 
 
 @contextmanager
@@ -63,8 +64,7 @@ def make_blueprint(
     name: str,
     url_prefix: str,
     contract: Contract,
-    client: EcwidClient,
-    cache: Cache | None,
+    store: Store,
     *,
     max_body_bytes: int,
     ui: bool,
@@ -75,9 +75,10 @@ def make_blueprint(
         connexion.exceptions.ResolverError: an operation of the contract has no handler.
     """
     with _connexion_as_it_is():
-        api = _Api(name, url_prefix, contract, client, cache, max_body_bytes)
+        api = _Api(name, url_prefix, contract, store, max_body_bytes)
     blueprint: Blueprint = api.blueprint
     request_log.attach(blueprint)
+    _tell_budget(blueprint, contract, store.guard.budget)
     published.attach(blueprint, contract.document, ui=ui)
     problems.attach(blueprint, contract)
     return blueprint
@@ -91,19 +92,18 @@ class _Api(FlaskApi):
         name: str,
         url_prefix: str,
         contract: Contract,
-        client: EcwidClient,
-        cache: Cache | None,
+        store: Store,
         max_body_bytes: int,
     ) -> None:
         self._name = name
         self._contract = contract
-        self._cache = cache
+        self._store = store
         self._max_body_bytes = max_body_bytes
         super().__init__(
             _outline(contract.document),
             base_path=url_prefix,
             resolver=Resolver(
-                lambda operation_id: partial(getattr(handlers, operation_id), client)
+                lambda operation_id: partial(getattr(handlers, operation_id), store.client)
             ),
             options={"serve_spec": False, "swagger_ui": False},
         )
@@ -116,8 +116,7 @@ class _Api(FlaskApi):
         operation_id = operation.operation_id
         checked = self._contract.operations[operation_id]
         handler = self.resolver.resolve(operation).function
-        cache = None if checked.writes else self._cache
-        view = _view(checked, handler, cache, self._max_body_bytes)
+        view = _view(checked, handler, self._store, self._max_body_bytes)
         if operation.security:
             view = _secured(view, operation.security_decorator)
         # Text converters for every path parameter: Flask's own for integers answers `abc` with the
@@ -174,10 +173,11 @@ def _secured(view: View, decorator: Callable[..., Any]) -> View:
 def _view(
     operation: Operation,
     handler: Callable[..., Envelope],
-    cache: Cache | None,
+    store: Store,
     max_body_bytes: int,
 ) -> View:
     """What happens to a request of the operation, from Flask's route to the answer."""
+    cache = None if operation.writes else store.cache
 
     def view(**path: str) -> Response:
         body = _body(max_body_bytes) if _has_body(operation) else b""
@@ -186,6 +186,8 @@ def _view(
         if operation.body is not None:
             charset = request.mimetype_params.get("charset", "")
             arguments["body"] = operation.read_body(request.mimetype, charset, body)
+        if operation.key and (key := request.headers.get(operation.key.name)) is not None:
+            return once(operation.read_key(key), arguments)
         if cache is None:
             return _json(_encoded(ask(arguments)))
         kept = cache.get(operation.operation_id, arguments, lambda: keep(arguments))
@@ -194,15 +196,37 @@ def _view(
     def ask(arguments: dict[str, Any]) -> Envelope:
         notes = request_log.notes()
         notes.handler_has_run = True
-        document = handler(request_id=notes.request_id, **arguments)
-        operation.check_answer(200, document)
-        return document
+        return handler(request_id=notes.request_id, **arguments)
+
+    def once(key: str, arguments: dict[str, Any]) -> Response:
+        document, replayed = store.idempotency.run(
+            key, arguments["body"], lambda since: ask({**arguments, "since": since})
+        )
+        response = _json(_encoded(document))
+        if replayed:
+            response.headers["Idempotency-Replayed"] = "true"
+        return response
 
     def keep(arguments: dict[str, Any]) -> Kept:
         data = ask(arguments)["data"]
         return Kept.of(_encoded(data["attributes"]), data["id"])
 
     return view
+
+
+def _tell_budget(blueprint: Blueprint, contract: Contract, budget: Budget) -> None:
+    """Every answer of an operation says how many calls are left, as of the last one.
+    https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
+    """
+
+    def tell(response: Response) -> Response:
+        if (request.endpoint or "").rpartition(".")[2] in contract.operations:
+            left = budget.left()
+            response.headers["RateLimit-Policy"] = f'"calls";q={left.limit};w={WINDOW_S}'
+            response.headers["RateLimit"] = f'"calls";r={left.remaining};t={left.reset_s}'
+        return response
+
+    blueprint.after_request(tell)
 
 
 def _json(body: bytes) -> Response:
@@ -254,4 +278,4 @@ def _encoded(document: object) -> bytes:
         return orjson.dumps(document)
     except orjson.JSONEncodeError:  # what it can read it cannot always write: nested too deep
         pass
-    raise BadReply("Ecwid's answer is nested too deep.")
+    raise Undecodable("Ecwid's answer is nested too deep.")

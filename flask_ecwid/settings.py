@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import math
 import os
@@ -17,8 +18,8 @@ SANDBOX_ON = "on"
 MAX_CACHE_TTL_S = 3600
 
 # Part of the public surface, but served by a later version. A setting that looks honoured and is
-# not would be worse than a refusal to start: keys protect the store, a budget protects the token.
-_NOT_YET = ("ECWID_API_KEYS", "ECWID_CALLS_PER_MINUTE")
+# not would be worse than a refusal to start.
+_NOT_YET = ("ECWID_API_KEYS",)
 
 _HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_:]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_.:])?")
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -57,10 +58,22 @@ class Settings:
     ui: bool = True
     cache_ttl_s: float = 0.0  # 0 is off
     redis_url: str = field(default="", repr=False)
+    calls_per_minute: int = 540  # of Ecwid's 600 for a token
+    processes: int = 0  # that share them without Redis; 0: as many as gunicorn has workers
 
     def __post_init__(self) -> None:
         if faults := _faults(vars(self)):
             raise SettingsError([f"ECWID_{name.upper()} {fault}" for name, fault in faults.items()])
+
+    @property
+    def store_name(self) -> str:
+        """The same for every process that serves this store."""
+        return _digest(self.api_url, self.store_id, self.sandbox)
+
+    @property
+    def token_name(self) -> str:
+        """The same for every process that serves this store with this token."""
+        return _digest(self.api_url, self.store_id, self.sandbox, self.token)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], prefix: str = "") -> Settings:
@@ -122,8 +135,10 @@ def _faults(values: Mapping[str, Any]) -> dict[str, str]:
         )
     if values["redis_url"] and not _is_redis_url(values["redis_url"]):
         faults["redis_url"] = "is not a redis, rediss or unix URL"
-    elif values["redis_url"] and not values["cache_ttl_s"]:
-        faults["redis_url"] = "is for ECWID_CACHE_TTL_S alone in this version, which is off"
+    if values["calls_per_minute"] < 1:
+        faults["calls_per_minute"] = "is not a number of calls above 0"
+    if not 0 <= values["processes"] <= 10_000:
+        faults["processes"] = "is not a number of processes"
     if values["max_body_bytes"] < 1:
         faults["max_body_bytes"] = "is not a number of bytes above 0"
     return faults
@@ -137,6 +152,11 @@ def _serving_faults(values: Mapping[str, Any]) -> dict[str, str]:
         "auth": "must be none to serve a real store, and then anybody may call it: "
         "this version knows no API keys yet"
     }
+
+
+def _digest(*parts: str) -> str:
+    """Nothing can be read out of it."""
+    return "flask-ecwid:" + hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
 
 def _is_ca_bundle(path: str) -> bool:
@@ -244,4 +264,6 @@ _READERS: dict[str, tuple[Callable[[object], Any], str]] = {
     "ui": (_switch, "on or off"),
     "cache_ttl_s": (_seconds, "a number"),
     "redis_url": (_text, "text"),
+    "calls_per_minute": (_whole, "a whole number"),
+    "processes": (_whole, "a whole number"),
 }

@@ -1,4 +1,4 @@
-"""Which store the settings mean: Ecwid's, or the sandbox in this process."""
+"""Which store the settings mean, Ecwid's or the sandbox in this process, and all that serves it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,55 @@ import atexit
 import os
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .cache import Cache
+from .cache import Cache, open_cache
 from .client import EcwidClient
+from .contract import Contract
+from .guard import Guard, open_guard
+from .handlers import check_by
+from .idempotency import Idempotency
+from .redis_link import open_link
 from .settings import SANDBOX_ON, Settings, SettingsError
+from .state import RedisState, host_state
 from .transport import Transport
 
 
-def open_store(settings: Settings, cache: Cache | None = None) -> EcwidClient:
-    """The client of the store that the settings name; its writes empty the cache.
+@dataclass(frozen=True)
+class Store:
+    """One store, ready to be served."""
+
+    client: EcwidClient
+    guard: Guard
+    idempotency: Idempotency
+    cache: Cache | None
+
+
+def open_store(settings: Settings, contract: Contract) -> Store:
+    """The store that the settings name; what it answers is checked by the contract. Opens no
+    connection.
 
     Raises:
-        SettingsError: the sandbox's file cannot be opened, or is none.
+        SettingsError: the sandbox's file cannot be opened, or is none; redis-py is not installed.
     """
     if settings.sandbox:
         settings, transport = _sandboxed(settings)
     else:
         transport = Transport(settings)
-    if cache is None:
-        return EcwidClient(settings, transport)
-    return EcwidClient(settings, transport, after_write=cache.forget)
+    link = open_link(settings.redis_url)
+    guard = open_guard(settings, link)
+    cache = open_cache(settings, link)
+    client = EcwidClient(
+        settings,
+        transport,
+        guard=guard,
+        check=check_by(contract),
+        after_write=cache.forget if cache else lambda: None,
+    )
+    state = RedisState(link) if link else host_state()
+    idempotency = Idempotency(state, settings.store_name, settings.deadline_s)
+    return Store(client, guard, idempotency, cache)
 
 
 def _sandboxed(settings: Settings) -> tuple[Settings, Transport]:
@@ -41,7 +68,11 @@ def _sandboxed(settings: Settings) -> tuple[Settings, Transport]:
     except (sqlite3.Error, ValueError) as exc:
         raise SettingsError(["ECWID_SANDBOX names a file that cannot be a store"]) from exc
     settings = replace(
-        settings, store_id=STORE_ID, token=TOKEN, api_url="https://sandbox.invalid/api/v3"
+        settings,
+        sandbox=str(path),
+        store_id=STORE_ID,
+        token=TOKEN,
+        api_url="https://sandbox.invalid/api/v3",
     )
     return settings, Transport(settings, lambda: InProcessAdapter(sandbox))
 

@@ -1,42 +1,36 @@
 """Bytes out and in through `requests`: connection pool, timeouts, deadline, size cap.
 
 `requests` as a transport, not as a session: no cookies, no redirects, no `.netrc`, no proxies from
-the environment. This is the seam: what is sent again, and when, is decided here and nowhere else.
+the environment. A call is sent once: whether it is sent again is the gateway's to say.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import ssl
+import re
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import requests
 import urllib3
-import urllib3.exceptions
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
-from . import deadline
+from . import deadline, faults
 from .calls import Call, Reply
-from .errors import (
-    BadReply,
-    ConnectionLost,
-    DeadlineExceeded,
-    EcwidError,
-    NoReply,
-    TlsFailed,
-    Unreachable,
-)
+from .errors import BadReply, EcwidError, NoReply, Undecodable
 from .settings import Settings
+
+log = logging.getLogger("flask_ecwid")
 
 MAX_REPLY_BYTES = 8 * 1024 * 1024  # decoded; a page of 100 customers is about 176 kB
 _CHUNK_BYTES = 65_536
+_GZIP = 16 + zlib.MAX_WBITS  # gzip's header, and no other
 _POOL_SIZE = 256  # connections kept, one for each thread: more than a worker can make use of
 
 
@@ -68,10 +62,8 @@ class Transport:
             }
         )
 
-    def send(self, call: Call, moment: float | None = None) -> Reply:
-        """Send a call and receive its reply, whatever its status.
-
-        It ends at `moment` of `time.monotonic()`, or when `deadline_s` has passed.
+    def send(self, call: Call, moment: float) -> Reply:
+        """Send a call once and receive its reply, whatever its status; it ends at `moment`.
 
         Raises:
             NotSent: no byte of the call reached Ecwid.
@@ -79,15 +71,13 @@ class Transport:
         """
         request = self._prepared(call)
         failure: EcwidError
-        if moment is None:
-            moment = time.monotonic() + self._settings.deadline_s
         with deadline.until(moment) as attempt:
             try:
-                return self._exchange(request)
+                return self._exchange(request, attempt)
             except NoReply as exc:
                 failure = exc
-            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-                failure = _no_reply(exc) if attempt.sent else _not_sent(exc)
+            except Exception as exc:  # a negative chunk size is a ValueError: name it by its phase
+                failure = faults.of_exchange(exc, sent=attempt.sent, received=attempt.received)
         # Raised out here, so that it does not carry the library's error along as its context: that
         # one holds the URL with its query.
         raise failure
@@ -106,20 +96,28 @@ class Transport:
             request.headers["Content-Length"] = str(len(call.body))
         return request
 
-    def _exchange(self, request: requests.PreparedRequest) -> Reply:
+    def _exchange(self, request: requests.PreparedRequest, attempt: deadline.Attempt) -> Reply:
         settings = self._settings
         proxies = {"http": settings.proxy_url, "https": settings.proxy_url}
-        response = self._process_adapter().send(
+        adapter = self._process_adapter()
+        if not isinstance(adapter, deadline.DeadlineAdapter):
+            attempt.sent = True  # there is no connection that could say so
+        response = adapter.send(
             request,
             stream=True,
             timeout=self._timeout,
             verify=settings.ca_bundle or True,
             proxies=proxies if settings.proxy_url else {},
         )
+        attempt.received = True
         try:
-            body = _received(response.raw)
+            body = _received(response.raw, response.headers.get("content-encoding", ""))
         finally:
             response.raw.close()
+        if attempt.rest:
+            raise BadReply("More came from Ecwid than one answer.")
+        if 300 <= response.status_code < 400:
+            log.warning("redirect not followed: to host %s", _host(response.headers))
         return Reply(response.status_code, response.headers, body)
 
     def _process_adapter(self) -> BaseAdapter:
@@ -177,38 +175,39 @@ class _OneHostAdapter(deadline.DeadlineAdapter):
         return _Response(resp.status, resp.headers, resp)
 
 
-def _received(raw: Any) -> bytes:
+def _received(raw: Any, encoding: str) -> bytes:
+    """The body, decompressed piece by piece: what comes may be a thousand times what was sent."""
+    encoding = encoding.strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise Undecodable
+    inflate = zlib.decompressobj(_GZIP) if encoding.endswith("gzip") else None
     chunks: list[bytes] = []
-    size = 0
-    for chunk in raw.stream(_CHUNK_BYTES, decode_content=True):
-        size += len(chunk)
-        if size > MAX_REPLY_BYTES:
-            raise BadReply("Ecwid's answer is larger than any good one.")
+    left = MAX_REPLY_BYTES
+    for received in raw.stream(_CHUNK_BYTES, decode_content=False):
+        chunk = received if inflate is None else _inflated(inflate, received, left + 1)
+        left -= len(chunk)
+        if left < 0:
+            raise Undecodable
         chunks.append(chunk)
+    if inflate is not None and chunks and (not inflate.eof or inflate.unused_data):
+        raise BadReply
     return b"".join(chunks)
 
 
-def _not_sent(exc: Exception) -> EcwidError:
-    """The library's error as ours, of a call whose connection was not up yet."""
-    return TlsFailed() if _has(exc, ssl.SSLCertVerificationError) else Unreachable()
+def _inflated(inflate: Any, chunk: bytes, most: int) -> bytes:
+    try:
+        inflated: bytes = inflate.decompress(chunk, most)
+    except zlib.error:
+        pass
+    else:
+        return inflated
+    raise Undecodable  # out here, without the library's error as its context
 
 
-def _no_reply(exc: Exception) -> EcwidError:
-    """The library's error as ours, of a call that may have been sent: whatever it is named."""
-    if _has(exc, urllib3.exceptions.ReadTimeoutError, TimeoutError):
-        return DeadlineExceeded()
-    if _has(exc, urllib3.exceptions.DecodeError):
-        return BadReply("Ecwid's answer cannot be decompressed.")
-    return ConnectionLost()
-
-
-def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """An error and those it wraps: `requests` and urllib3 hand them on in `args` and `reason`."""
-    yield exc
-    for inner in (getattr(exc, "reason", None), *exc.args):
-        if isinstance(inner, BaseException):
-            yield from _causes(inner)
-
-
-def _has(exc: BaseException, *kinds: type[BaseException]) -> bool:
-    return any(isinstance(cause, kinds) for cause in _causes(exc))
+def _host(headers: Mapping[str, str]) -> str:
+    """Of a Location: its host, and nothing that could be a value."""
+    try:
+        host = urlsplit(headers.get("location", "")).hostname
+    except ValueError:
+        host = None
+    return host if host and re.fullmatch(r"[a-z0-9.:-]{1,253}", host) else "none"

@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from flask.testing import FlaskClient
 from pytest_httpserver import HTTPServer
 from werkzeug.test import TestResponse
 
-from flask_ecwid import Ecwid
+from flask_ecwid import Ecwid, clock
 
 PREFIX = "/api/json/v1/ecwid"
 STORE = "/api/v3/1003"
@@ -61,6 +63,16 @@ def wait_for(url: str, process: subprocess.Popen[Any]) -> None:
             time.sleep(0.1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What processes of this host share is the tests' own, and of no plugin that runs here."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("temporary"))
+        patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("TMPDIR", folder)
+        yield
+
+
 class Api:
     """A caller of the five endpoints."""
 
@@ -91,6 +103,7 @@ def config_of(ecwid: HTTPServer) -> Config:
         "ECWID_TOKEN": TOKEN,
         "ECWID_AUTH": "none",
         "ECWID_API_URL": ecwid.url_for("/api/v3"),
+        "ECWID_CALLS_PER_MINUTE": 100_000,
     }
 
 
@@ -112,15 +125,23 @@ def app(config: Config) -> flask.Flask:
     return app_of(config)
 
 
-@pytest.fixture(scope="session")
-def _served(make_httpserver: HTTPServer) -> flask.Flask:
-    return app_of(config_of(make_httpserver))
+@pytest.fixture
+def api(app: flask.Flask) -> Api:
+    """A caller of that app."""
+    return Api(app.test_client())
 
 
 @pytest.fixture
-def api(_served: flask.Flask, ecwid: HTTPServer) -> Api:
-    """A caller of an app like that; the app is one for all tests, and is not to be changed."""
-    return Api(_served.test_client())
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Waits end at once; the list has the seconds of each."""
+    waits: list[float] = []
+
+    def pause(seconds: float) -> bool:
+        waits.append(seconds)
+        return True
+
+    monkeypatch.setattr(clock, "pause", pause)
+    return waits
 
 
 @pytest.fixture

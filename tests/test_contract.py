@@ -164,13 +164,17 @@ def test_described(operation: str) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_answer_has_headers(operation: str) -> None:
-    """Every answer carries the request's id; 429 and 503 say how long to wait, reads how old."""
+    """Every answer carries the request's id and how many calls are left; 429 and 503 say how long
+    to wait, reads how old, a creation whether it is a replay.
+    """
     for status, response in OPERATIONS[operation]["responses"].items():
         headers = set(resolved(response)["headers"])
-        others = {"Retry-After"} if status in ("429", "503") else set()
+        others = {"Retry-After"} if status in ("409", "429", "503") else set()
+        if status in ("400", "409", "422") or (operation, status) == ("add_customer", "200"):
+            others |= {"Idempotency-Replayed"}
         if status in ("200", "304") and operation in ("list_customers", "get_customer"):
             others = {"ETag", "Age"}
-        assert headers == {"X-Request-ID"} | others, status
+        assert headers == {"X-Request-ID", "RateLimit", "RateLimit-Policy"} | others, status
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

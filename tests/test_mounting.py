@@ -34,9 +34,11 @@ def test_factory(ecwid: HTTPServer, config: Config) -> None:
         extension.init_app(app)
         return app
 
+    for store_id in ("1003", "2004"):
+        ecwid.expect_request(f"/api/v3/{store_id}/customers/7").respond_with_json({"id": 7})
     apps = [create_app("1003"), create_app("2004")]
     for app in apps:
-        assert Api(app.test_client()).get("/customer/7").status_code == 502
+        assert Api(app.test_client()).get("/customer/7").status_code == 200
     assert [request.path for request, _ in ecwid.log] == [
         "/api/v3/1003/customers/7",
         "/api/v3/2004/customers/7",

@@ -114,7 +114,7 @@ def test_unexpected_exception(
 ) -> None:
     """An unexpected exception is a 500 problem; the log names its place, and not its text."""
 
-    def boom(customer: dict[str, Any]) -> None:
+    def boom(customer: dict[str, Any], request_id: str) -> None:
         raise KeyError(CANARY)
 
     monkeypatch.setattr("flask_ecwid.envelope.customer", boom)
@@ -135,7 +135,7 @@ def test_unexpected_exception_while_developing(
 ) -> None:
     """Flask's settings for developers do not change what a caller gets."""
     app.config[setting] = True
-    monkeypatch.setattr("flask_ecwid.envelope.customer", lambda _: 1 / 0)
+    monkeypatch.setattr("flask_ecwid.envelope.customer", lambda *_: 1 / 0)
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
     check_problem(Api(app.test_client()).get("/customer/7"), 500)
 

@@ -219,7 +219,7 @@ def test_defaults_are_told_as_they_are(keys: str, told: str) -> None:
     words = {"": "none", True: "on", False: "off"}
     for name, default in zip(re.findall(r"ECWID_(\w+)", keys), told.split(", ") * 3, strict=False):
         value = Settings.__dataclass_fields__[name.lower()].default
-        if isinstance(value, float):  # 0.0 is not off
+        if isinstance(value, (float, int)) and not isinstance(value, bool):  # 0 is not off
             shown = f"{value:g}"
         else:
             shown = "off" if name == "SANDBOX" else str(words.get(value, value))

@@ -12,9 +12,10 @@ import flask
 import pytest
 from pytest_httpserver import HTTPServer
 
-from flask_ecwid import EcwidClient, Settings, contract, handlers
+from flask_ecwid import Settings, contract, handlers
 from flask_ecwid.client import PAGE_SIZE
 from flask_ecwid.routes import _connexion_as_it_is, make_blueprint
+from flask_ecwid.stores import open_store
 
 from .conftest import PREFIX, REQUEST_ID, app_of, config_of
 from .corpus import CORPUS, envelope
@@ -335,14 +336,9 @@ def test_security(
     answer = ANSWERS[operation]
     monkeypatch.setattr(handlers, operation, recording(operation, seen, answer))
     settings = Settings(store_id="1003", token="secret_x")
+    secure = contract.Contract(SECURE)
     blueprint = make_blueprint(
-        "ecwid",
-        PREFIX,
-        contract.Contract(SECURE),
-        EcwidClient(settings),
-        None,
-        max_body_bytes=1000,
-        ui=False,
+        "ecwid", PREFIX, secure, open_store(settings, secure), max_body_bytes=1000, ui=False
     )
     ours = flask.Flask("secured")
     ours.register_blueprint(blueprint)

@@ -97,13 +97,16 @@ def test_text_and_python_values() -> None:
         ("ECWID_SANDBOX", "ture"),
         ("ECWID_SANDBOX", "here/store.sqlite3"),
         ("ECWID_API_KEYS", "shop:read:00"),
-        ("ECWID_REDIS_URL", "redis://127.0.0.1"),
+        ("ECWID_REDIS_URL", "http://127.0.0.1"),
         ("ECWID_CACHE_TTL_S", "-1"),
         ("ECWID_CACHE_TTL_S", "3601"),
         ("ECWID_CACHE_TTL_S", "0.0001"),
         ("ECWID_CACHE_TTL_S", "nan"),
         ("ECWID_CACHE_TTL_S", "soon"),
-        ("ECWID_CALLS_PER_MINUTE", "60"),
+        ("ECWID_CALLS_PER_MINUTE", "0"),
+        ("ECWID_CALLS_PER_MINUTE", "many"),
+        ("ECWID_PROCESSES", "-1"),
+        ("ECWID_PROCESSES", 10_001),
     ],
 )
 def test_fault(key: str, value: object) -> None:

@@ -110,7 +110,8 @@ def test_an_answer_of_ecwids_is_shared_whatever_it_says(callers: ThreadPoolExecu
 def test_a_failure_is_not_shared(callers: ThreadPoolExecutor) -> None:
     """Where the call brought no reply, the others ask for themselves."""
     gate = Gate()
-    with RawServer(gate.before(resets), sends(good(b'{"id":7}'))) as server:
+    failing = [gate.before(resets), resets, resets]  # as often as the first caller tries
+    with RawServer(*failing, sends(good(b'{"id":7}'))) as server:
         client = client_of(server)
         first, *others = ask_together(callers, gate, [lambda: client.get_customer(7)] * CALLERS)
         assert isinstance(first.exception(20), ConnectionLost)
@@ -165,7 +166,7 @@ def test_a_read_after_a_failed_write_does_not_join_either(callers: ThreadPoolExe
     """A write whose reply was lost may have happened: reads from then on are new ones."""
     gate = Gate()
     old, new = good(b'{"id":7,"lang":"en"}'), good(b'{"id":7,"lang":"de"}')
-    with RawServer(gate.before(sends(old)), resets, sends(new)) as server:
+    with RawServer(gate.before(sends(old)), resets, resets, sends(new)) as server:
         client = client_of(server)
         older = callers.submit(client.get_customer, 7)
         assert gate.asked.wait(20)

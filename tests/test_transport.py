@@ -16,15 +16,19 @@ import pytest
 import requests
 import trustme
 
-from flask_ecwid import Ecwid, EcwidClient, Settings
+from flask_ecwid import Ecwid, EcwidClient, Settings, clock
+from flask_ecwid.calls import build_call, read_reply
 from flask_ecwid.errors import (
     BadReply,
     ConnectionLost,
     DeadlineExceeded,
     EcwidError,
+    NotJson,
+    OutcomeUnknown,
     TlsFailed,
     Unreachable,
 )
+from flask_ecwid.transport import Transport
 
 from .conftest import PREFIX, TOKEN, free_port
 from .raw_server import RawServer, Script, receive_request, resets, sends, stalls
@@ -35,11 +39,21 @@ CANARY = "canary@example.com"
 SLACK_S = 5  # well below the 10 s that the faults last, and above what a busy machine adds
 
 
-def client_of(url: str, **options: Any) -> EcwidClient:
+def settings_of(url: str, **options: Any) -> Settings:
     defaults = {"connect_timeout_s": 0.5, "read_timeout_s": 0.5, "deadline_s": 1.0}
-    return EcwidClient(
-        Settings(store_id="1003", token=TOKEN, api_url=url, **{**defaults, **options})
-    )
+    return Settings(store_id="1003", token=TOKEN, api_url=url, **{**defaults, **options})
+
+
+def client_of(url: str, **options: Any) -> EcwidClient:
+    return EcwidClient(settings_of(url, **options))
+
+
+def receive(url: str, **options: Any) -> Any:
+    """What comes of a single call: what is made of failures by the gateway is another matter."""
+    settings = settings_of(url, **options)
+    call = build_call("get_customer", 7)
+    reply = Transport(settings).send(call, clock.now() + settings.deadline_s)
+    return read_reply("get_customer", reply)
 
 
 def drips(connection: socket.socket) -> None:
@@ -67,13 +81,13 @@ FAULTS: list[tuple[str, Script, type[EcwidError]]] = [
     ("stalled in the body", stalls(HEAD + b"Content-Length: 8\r\n\r\n{"), DeadlineExceeded),
     ("dripping headers", drips, DeadlineExceeded),
     ("dripping body", drips_the_body, DeadlineExceeded),
-    ("body cut short", sends(HEAD + b"Content-Length: 99\r\n\r\n{"), ConnectionLost),
-    ("bad chunk", sends(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}"), ConnectionLost),
-    ("chunks cut short", sends(HEAD + b"Transfer-Encoding: chunked\r\n\r\n8\r\n{"), ConnectionLost),
-    ("garbage for a status line", sends(b"garbage\r\n\r\n"), ConnectionLost),
-    ("200 headers", sends(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), ConnectionLost),
+    ("body cut short", sends(HEAD + b"Content-Length: 99\r\n\r\n{"), BadReply),
+    ("bad chunk", sends(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}"), BadReply),
+    ("chunks cut short", sends(HEAD + b"Transfer-Encoding: chunked\r\n\r\n8\r\n{"), BadReply),
+    ("garbage for a status line", sends(b"garbage\r\n\r\n"), BadReply),
+    ("200 headers", sends(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), BadReply),
     ("headers cut", sends(b"HTTP/1.1 200 OK\r\nContent-Type: appl"), BadReply),
-    ("no body at all", sends(HEAD + b"\r\n"), BadReply),
+    ("no body at all", sends(HEAD + b"\r\n"), NotJson),
 ]
 
 
@@ -83,20 +97,20 @@ def test_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
     with RawServer(script) as server:
         begun = time.monotonic()
         with pytest.raises(EcwidError) as caught:
-            client_of(server.url).get_customer(7)
+            receive(server.url)
         assert time.monotonic() - begun < SLACK_S
     assert type(caught.value) is error
     assert caught.value.executed == "unknown"
 
 
-@pytest.mark.parametrize(("fault", "script", "error"), FAULTS, ids=[row[0] for row in FAULTS])
+ONCE_MORE = [row for row in FAULTS if "dripping" not in row[0]]  # which takes all of the time
+
+
+@pytest.mark.parametrize(("fault", "script", "error"), ONCE_MORE, ids=[row[0] for row in ONCE_MORE])
 def test_after_a_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
-    """The call after a fault goes over a fresh connection and is a good one."""
+    """A read that failed is made again, over a fresh connection."""
     with RawServer(script, sends(GOOD)) as server:
-        client = client_of(server.url)
-        with pytest.raises(error):
-            client.get_customer(7)
-        assert client.get_customer(7) == {"id": 7}
+        assert client_of(server.url, deadline_s=5).get_customer(7) == {"id": 7}
         assert server.connections == 2
 
 
@@ -194,7 +208,7 @@ def test_tls_broken_after_the_call(authority: trustme.CA, tmp_path: Path, answer
             client.add_customer({"email": CANARY})
     assert heard[0].startswith(b"POST ")
     assert caught.value.executed == "unknown"
-    assert type(caught.value) is ConnectionLost
+    assert type(caught.value) is OutcomeUnknown
 
 
 def test_tls_handshake_reset() -> None:
@@ -329,7 +343,7 @@ def test_no_secret_in_an_error(fault: str, script: Script, error: type[EcwidErro
     assert CANARY not in repr(caught.value) + str(caught.value)
 
 
-STATUSES = [(sends(), 502), (stalls(), 504), (drips, 504), (resets, 502)]
+STATUSES = [(sends(), 504), (stalls(), 504), (drips, 504), (resets, 504)]
 
 
 @pytest.mark.parametrize(("script", "status"), STATUSES)
@@ -355,8 +369,10 @@ def test_fault_behind_the_front_door(
     assert response.json is not None
     assert response.json["executed"] == "unknown"
     assert CANARY not in response.text + caplog.text
-    ours = [t for t in set(threading.enumerate()) - threads if "_run" not in t.name]
-    assert ours == []
+    until = time.monotonic() + 5  # limits cleans up in a thread that lives for 10 ms
+    while any("_run" not in each.name for each in set(threading.enumerate()) - threads):
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_requests_is_a_transport_and_no_session(monkeypatch: pytest.MonkeyPatch) -> None:

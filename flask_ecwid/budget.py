@@ -1,0 +1,174 @@
+"""How many calls a minute are left; the only module that knows `limits`, which counts them.
+
+In a moving window, by token: in Redis for all workers and hosts, or by this process's share. The
+share is counted in any case, so that a Redis which stops or forgets is never a way to more.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import clock
+from .errors import BudgetSpent
+from .redis_link import RedisGone, RedisLink
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
+    from limits.strategies import MovingWindowRateLimiter
+
+WINDOW_S = 60
+BULK_SHARE = 0.5  # of the budget, for reading all customers
+
+
+class Left(NamedTuple):
+    """What a caller can know: `remaining` of `limit` calls, more of them in `reset_s`."""
+
+    limit: int
+    remaining: int
+    reset_s: int
+
+
+class Budget:
+    """One token's calls a minute. Safe to share between threads."""
+
+    def __init__(self, per_minute: int, processes: int, link: RedisLink | None, name: str) -> None:
+        """`processes` share the budget where there is no Redis; 0: as many as gunicorn says."""
+        self._per_minute = per_minute
+        self._processes = processes
+        self._link = link
+        self._name = name
+        self._lock = threading.Lock()
+        self._counters: _Counters | None = None
+        self._process = 0
+
+    def take(self) -> None:
+        """One call is about to be made.
+
+        Raises:
+            BudgetSpent: none is left.
+        """
+        self._process_counters().take()
+
+    def take_bulk(self) -> float:
+        """One call of a reading of all customers, which gets half of the budget.
+
+        Gives the seconds to wait before it is asked again; 0 if the call may be made.
+        """
+        return self._process_counters().take_bulk()
+
+    def left(self) -> Left:
+        """As of the last call."""
+        return self._process_counters().left()
+
+    def _process_counters(self) -> _Counters:
+        """This process's own: counting in memory starts a thread, which no fork carries over."""
+        if self._counters is None or self._process != os.getpid():
+            with self._lock:
+                if self._counters is None or self._process != os.getpid():
+                    processes = self._processes or _processes_here()
+                    share = max(1, self._per_minute // processes)
+                    self._counters = _Counters(self._per_minute, share, self._link, self._name)
+                    self._process = os.getpid()
+        return self._counters
+
+
+def _processes_here() -> int:
+    """How many workers gunicorn.conf.py has started; or else how many gunicorn is told to."""
+    for name in ("FLASK_ECWID_PROCESSES", "WEB_CONCURRENCY"):
+        if (text := os.environ.get(name, "")).isdecimal() and int(text):
+            return int(text)
+    return 1
+
+
+class _Counters:
+    """The budget as one process counts it."""
+
+    def __init__(self, per_minute: int, share: int, link: RedisLink | None, name: str) -> None:
+        # Here and not above: it takes as long to import as a third of the plugin's start.
+        from limits import RateLimitItemPerMinute
+        from limits.storage import MemoryStorage, RedisStorage
+        from limits.strategies import MovingWindowRateLimiter
+
+        self._name = name
+        self._all: RateLimitItem = RateLimitItemPerMinute(per_minute, namespace="flask-ecwid")
+        self._share = share
+        self._bulk: RateLimitItem = RateLimitItemPerMinute(
+            max(1, int((per_minute if link else share) * BULK_SHARE)), namespace="flask-ecwid"
+        )
+        self._here = MovingWindowRateLimiter(MemoryStorage())
+        self._link = link
+        self._everywhere: MovingWindowRateLimiter | None = None
+        if link is not None:
+            storage = RedisStorage("redis://", connection_pool=link.pool)
+            self._everywhere = MovingWindowRateLimiter(storage)
+        self._doubted_until = 0.0  # Redis does not know of every call until then
+        limit = share if link is None else per_minute
+        self._left = Left(limit, limit, 0)
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        try:
+            self._take_everywhere()
+        except RedisGone:
+            self._doubted_until = clock.now() + WINDOW_S
+            self._take_here()
+
+    def take_bulk(self) -> float:
+        name = f"{self._name}:bulk"
+        try:
+            if self._link is None or self._everywhere is None:
+                raise RedisGone
+            with self._link.asked():
+                return _wait(self._everywhere, self._bulk, name)
+        except RedisGone:
+            return _wait(self._here, self._bulk, name)
+
+    def left(self) -> Left:
+        return self._left
+
+    def _take_everywhere(self) -> None:
+        if self._link is None or self._everywhere is None:
+            raise RedisGone
+        if clock.now() < self._doubted_until:
+            self._check_share()
+        with self._link.asked():
+            granted = self._everywhere.hit(self._all, self._name)
+            reset, remaining = self._everywhere.get_window_stats(self._all, self._name)
+        self._note(self._all.amount, remaining, reset)
+        if not granted:
+            raise BudgetSpent(reset - clock.wall())
+        self._here.hit(self._all, self._name)
+        used, _ = self._used_here()
+        if used > self._all.amount - remaining:  # Redis was emptied
+            self._doubted_until = clock.now() + WINDOW_S
+
+    def _take_here(self) -> None:
+        with self._lock:  # between looking and counting nobody else may count
+            used, reset = self._check_share()
+            self._here.hit(self._all, self._name)
+        self._note(self._share, self._share - used - 1, reset)
+
+    def _check_share(self) -> tuple[int, float]:
+        used, reset = self._used_here()
+        if used >= self._share:
+            self._note(self._share, 0, reset)
+            raise BudgetSpent(reset - clock.wall())
+        return used, reset
+
+    def _used_here(self) -> tuple[int, float]:
+        reset, remaining = self._here.get_window_stats(self._all, self._name)
+        return self._all.amount - remaining, reset
+
+    def _note(self, limit: int, remaining: int, reset: float) -> None:
+        reset_s = max(0, math.ceil(reset - clock.wall()))
+        self._left = Left(limit, max(0, remaining), reset_s)
+
+
+def _wait(limiter: MovingWindowRateLimiter, item: RateLimitItem, name: str) -> float:
+    if limiter.hit(item, name):
+        return 0.0
+    reset, _ = limiter.get_window_stats(item, name)
+    return max(0.05, reset - clock.wall())

@@ -1,0 +1,172 @@
+"""Calls as they are really made: let through by the guard, made again where that is safe, and
+creations whose outcome is not known looked up.
+
+The promise: who asks learns, before the deadline, whether something happened, cannot have
+happened, or may have happened; and nothing is created twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from . import clock
+from .calls import Call, Reply, read_reply
+from .errors import (
+    CustomerNotFound,
+    EcwidError,
+    EcwidUnavailable,
+    EmailTaken,
+    HeldBack,
+    OutcomeUnknown,
+    RateLimited,
+)
+from .guard import Guard
+from .lookup import WAITS_S, find_created, lookup_call
+from .transport import Transport
+
+log = logging.getLogger("flask_ecwid")
+
+BACKOFF_S = 0.25  # at most, before the first repeated call; doubled with each
+BACKOFF_MOST_S = 4.0
+
+Read = Callable[[Reply], dict[str, Any]]
+
+
+class Gateway:
+    """Makes the calls of one store. Safe to share between threads."""
+
+    def __init__(self, transport: Transport, guard: Guard) -> None:
+        self._transport = transport
+        self._guard = guard
+
+    def send(
+        self, call: Call, read: Read, moment: float, *, since: float | None = None
+    ) -> tuple[Reply, dict[str, Any]]:
+        """A good reply to a call, and what `read` made of it, by `moment` of `clock.now()`.
+
+        `read` raises where the reply is no good one. `since`, of a creation: an earlier try of the
+        same began then, in UNIX seconds, and may have succeeded.
+
+        Raises:
+            EcwidError: there is none; `executed` says whether the call may have had an effect.
+        """
+        if since is not None:
+            looked, found = self._found(call, since, moment)
+            if found:
+                return found, read(found)
+            if not looked:
+                raise OutcomeUnknown
+        begun = clock.wall() if since is None else since
+        before: EcwidError | None = None
+        made = 0
+        while True:
+            made += 1
+            try:
+                held = self._guard.admit()
+            except HeldBack as exc:
+                raise before or exc from None  # what is known of the calls that were made
+            error: EcwidError
+            try:
+                reply = self._transport.send(call, moment)
+                value = read(reply)
+            except EcwidError as exc:
+                error = exc
+            else:
+                self._guard.succeeded(held, first=made == 1)
+                return reply, value
+            if since is not None and isinstance(error, EmailTaken):
+                error = OutcomeUnknown()  # taken by our own earlier try, most likely: look
+                error.looked_up = True
+            try:
+                known = self._known(call, error, before, begun, moment)
+            finally:
+                self._guard.failed(error)
+            if known:
+                return known, read(known)
+            log.warning("call failed operation=%s %s", call.operation, _described(error))
+            if not self._may_repeat(call, error, made) or not self._waited(error, made, moment):
+                raise _told(call, error)
+            before = error
+
+    def _known(
+        self, call: Call, error: EcwidError, before: EcwidError | None, begun: float, moment: float
+    ) -> Reply | None:
+        """What the reply would have been, where a failure or our own repeat hid it."""
+        if call.operation == "add_customer" and error.looked_up:
+            return self._found(call, begun, moment)[1]
+        gone = call.operation == "delete_customer" and isinstance(error, CustomerNotFound)
+        if gone and before and before.executed == "unknown":  # by our own call before
+            return Reply(200, {}, b'{"deleteCount":1}')
+        return None
+
+    def _found(self, call: Call, since: float, moment: float) -> tuple[bool, Reply | None]:
+        """Whether a creation could be looked up, and the reply that it would have had if it
+        succeeded.
+
+        Raises:
+            EmailTaken: a customer with the e-mail is older, or another.
+        """
+        sent = orjson.loads(call.body or b"{}")
+        looked = False
+        for wait_s in WAITS_S:
+            if clock.now() + wait_s >= moment or not clock.pause(wait_s):
+                break
+            try:
+                page = self._looked_up(str(sent.get("email", "")), moment)
+            except HeldBack:
+                break
+            except EcwidError:
+                continue
+            looked = True
+            created = find_created(sent, page, since)
+            if created is not None:
+                return True, Reply(200, {}, b'{"id":%d}' % created)
+        return looked, None
+
+    def _looked_up(self, email: str, moment: float) -> dict[str, Any]:
+        held = self._guard.admit()
+        error: EcwidError
+        try:
+            page = read_reply("list_customers", self._transport.send(lookup_call(email), moment))
+        except EcwidError as exc:
+            error = exc
+        else:
+            self._guard.succeeded(held, first=False)
+            return page
+        self._guard.failed(error)
+        raise error
+
+    def _may_repeat(self, call: Call, error: EcwidError, made: int) -> bool:
+        """The one rule: as often as the error allows for the call, if the bucket has it."""
+        if call.method == "GET":
+            again = error.again.reads
+        elif call.operation == "add_customer":
+            again = error.again.creations
+        else:
+            again = error.again.changes
+        return made <= again and self._guard.may_repeat(error)
+
+    def _waited(self, error: EcwidError, made: int, moment: float) -> bool:
+        """Wait as long as Ecwid asks, or at random; False if the deadline does not allow it."""
+        if isinstance(error, RateLimited):
+            wait_s = float(error.retry_after_s or 0)
+        else:
+            wait_s = random.uniform(0, min(BACKOFF_MOST_S, BACKOFF_S * 2 ** (made - 1)))
+        return clock.now() + wait_s < moment and clock.pause(wait_s)
+
+
+def _described(error: EcwidError) -> str:
+    """Its kind, and the places that did not fit: nothing of a customer."""
+    places = " ".join(f"{misfit.pointer}:{misfit.keyword}" for misfit in error.errors)
+    return f"{error.slug} places={places}" if places else error.slug
+
+
+def _told(call: Call, error: EcwidError) -> EcwidError:
+    """The error as the caller learns of it."""
+    lost = call.operation == "add_customer" and error.looked_up
+    return OutcomeUnknown() if lost and not isinstance(error, EcwidUnavailable) else error

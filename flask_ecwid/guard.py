@@ -1,0 +1,241 @@
+"""Whether a call may be made at all: breaker, latch, budget; and whether once more: the bucket.
+
+The latch is closed when Ecwid asks for a pause or refuses this service, and holds for every worker
+and host that shares its state. Breaker and bucket are of this process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, replace
+
+import orjson
+
+from . import clock
+from .budget import Budget
+from .errors import DeadlineExceeded, EcwidError, HeldBack
+from .redis_link import RedisLink
+from .settings import Settings
+from .state import MemoryState, RedisState, State, StateGone, host_state
+
+BREAKER_FAILURES = 5  # in a row
+BREAKER_OPEN_S = 10.0  # doubled with each probe that fails
+BREAKER_OPEN_MOST_S = 60.0
+BUCKET_SIZE = 50
+RETRY_COST = 5
+TIMEOUT_COST = 10
+_LATCH_KEPT_S = 3600.0  # after its time has passed, while it waits for a probe
+
+
+class Guard:
+    """What stands between a call and the transport. Safe to share between threads."""
+
+    def __init__(self, budget: Budget, latch: Latch) -> None:
+        self.budget = budget
+        self._latch = latch
+        self._breaker = _Breaker()
+        self._bucket = _Bucket()
+
+    def admit(self) -> Held | None:
+        """A call is about to be made; to be followed by `succeeded` or `failed`.
+
+        What it gives goes to `succeeded`.
+
+        Raises:
+            HeldBack: it must not be made.
+        """
+        self._breaker.check()
+        held = self._latch.check()
+        self.budget.take()
+        self._breaker.claim()
+        return self._latch.claimed(held) if held else None
+
+    def succeeded(self, held: Held | None, *, first: bool) -> None:
+        """The call had a good reply; `first`: without being made again."""
+        self._breaker.succeeded()
+        if held:
+            self._latch.open(held)
+        if first:
+            self._bucket.give()
+
+    def failed(self, error: EcwidError) -> None:
+        """The call had none."""
+        if error.of_gateway:
+            self._breaker.failed()
+        else:
+            self._breaker.succeeded()  # Ecwid is there, whatever it said
+        if error.holds_s:
+            self._latch.close(error)
+
+    def may_repeat(self, error: EcwidError) -> bool:
+        """Whether there is any left of what this process may spend on repeated calls."""
+        timed_out = isinstance(error, DeadlineExceeded)
+        return self._bucket.take(TIMEOUT_COST if timed_out else RETRY_COST)
+
+
+def open_guard(settings: Settings, link: RedisLink | None) -> Guard:
+    """The guard of one token's calls. Opens no connection.
+
+    Its latch is shared through Redis; or else by the workers of one gunicorn, to which
+    gunicorn.conf.py gives a name.
+    """
+    name = settings.token_name
+    budget = Budget(settings.calls_per_minute, settings.processes, link, name)
+    if link is not None:
+        return Guard(budget, Latch(RedisState(link), f"{name}:latch"))
+    service = os.environ.get("FLASK_ECWID_SERVICE")
+    if service:
+        return Guard(budget, Latch(host_state(), f"{name}:latch:{service}"))
+    return Guard(budget, Latch(None, name))
+
+
+@dataclass(frozen=True)
+class Held:
+    """A latch that was closed: `until` UNIX seconds, for `seconds`."""
+
+    until: float
+    seconds: float
+    probed: bool
+    detail: str
+
+    @classmethod
+    def read(cls, value: bytes) -> Held:
+        return cls(**orjson.loads(value))
+
+    def written(self) -> bytes:
+        return orjson.dumps(self)
+
+    def left(self) -> float:
+        return self.until - clock.wall()
+
+
+class Latch:
+    """Closed for a time, for all that share its state; each process also keeps what it saw."""
+
+    def __init__(self, shared: State | None, name: str) -> None:
+        self._here = MemoryState()
+        self._places: list[State] = [self._here] if shared is None else [shared, self._here]
+        self._name = name
+
+    def check(self) -> Held | None:
+        """The latch as it was closed, if a call must go first now to see.
+
+        Raises:
+            HeldBack: it is closed.
+        """
+        found = [held for place in self._places if (held := self._read(place))]
+        for held in found:
+            if held.left() > 0:
+                raise HeldBack(held.left(), held.detail)
+        return found[0] if found and found[0].probed else None
+
+    def claimed(self, held: Held) -> Held:
+        """The latch, closed again while one call goes first.
+
+        Raises:
+            HeldBack: another one does already.
+        """
+        renewed = replace(held, until=clock.wall() + held.seconds)
+        place = next((each for each in self._places if self._read(each) == held), None)
+        if place is None or not self._swap(place, held, renewed):
+            raise HeldBack(held.seconds, held.detail)
+        self._swap(self._here, self._read(self._here), renewed)
+        return renewed
+
+    def close(self, error: EcwidError) -> None:
+        until = clock.wall() + error.holds_s
+        closed = Held(until, error.holds_s, error.probed, f"Ecwid, a moment ago: {error.detail}")
+        for place in self._places:
+            held = self._read(place)
+            if held is None or held.until < until:
+                self._swap(place, held, closed)
+
+    def open(self, held: Held) -> None:
+        """The call that went first has succeeded."""
+        for place in self._places:
+            if self._read(place) == held:
+                self._swap(place, held, None)
+
+    def _read(self, place: State) -> Held | None:
+        try:
+            value = place.read(self._name)
+        except StateGone:
+            return None  # what this process saw is in the other place
+        return Held.read(value) if value else None
+
+    def _swap(self, place: State, before: Held | None, after: Held | None) -> bool:
+        ttl_s = 0.0
+        if after:
+            ttl_s = max(after.left(), 0.001) + (_LATCH_KEPT_S if after.probed else 0.0)
+        try:
+            return place.swap(
+                self._name,
+                before.written() if before else None,
+                after.written() if after else None,
+                ttl_s,
+            )
+        except StateGone:
+            return False
+
+
+class _Breaker:
+    """Opens after failures of the gateway in a row; then one call at a time tries again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._open_until = 0.0
+        self._open_s = BREAKER_OPEN_S
+        self._probing = False
+
+    def check(self) -> None:
+        if self._failures >= BREAKER_FAILURES:
+            left = self._open_until - clock.now()
+            if left > 0:
+                raise HeldBack(left, "Ecwid has failed several times in a row.")
+
+    def claim(self) -> None:
+        if self._failures < BREAKER_FAILURES:
+            return
+        with self._lock:
+            self.check()
+            self._probing = True
+            self._open_until = clock.now() + self._open_s
+
+    def succeeded(self) -> None:
+        if self._failures:
+            with self._lock:
+                self._failures = 0
+                self._open_s = BREAKER_OPEN_S
+                self._probing = False
+
+    def failed(self) -> None:
+        with self._lock:
+            self._failures += 1
+            if self._failures == BREAKER_FAILURES:
+                self._open_until = clock.now() + self._open_s
+            elif self._probing:
+                self._probing = False
+                self._open_s = min(2 * self._open_s, BREAKER_OPEN_MOST_S)
+                self._open_until = clock.now() + self._open_s
+
+
+class _Bucket:
+    """What may be spent on repeated calls, so that they never become most of the calls."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._level = BUCKET_SIZE
+
+    def take(self, cost: int) -> bool:
+        with self._lock:
+            if self._level < cost:
+                return False
+            self._level -= cost
+            return True
+
+    def give(self) -> None:
+        if self._level < BUCKET_SIZE:
+            with self._lock:
+                self._level = min(self._level + 1, BUCKET_SIZE)

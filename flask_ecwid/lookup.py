@@ -1,0 +1,82 @@
+"""Whether a customer that was found is the one that we may have created. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from .calls import Call, build_call
+from .errors import EmailTaken
+
+# A lookup at once, and 1 s and 3 s after the first: Ecwid's search lags behind a creation.
+WAITS_S = (0.0, 1.0, 2.0)
+CLOCKS_DIFFER_S = 5.0
+_DATE = "%Y-%m-%d %H:%M:%S %z"
+# Ecwid drops the first two, never shows the next, and the e-mail is compared without case.
+_NOT_COMPARED = frozenset({"name", "customerGroupName", "password", "primaryPhone", "email"})
+
+
+def lookup_call(email: str) -> Call:
+    """Asks for the customers with exactly this e-mail."""
+    query = {"email": email, "useExactEmailMatch": True, "offset": 0, "limit": 100}
+    return build_call("list_customers", query=query)
+
+
+def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], since: float) -> int | None:
+    """The id of the customer on the page that was created of `sent`; None if there is none.
+
+    `since` is when the creation began, in UNIX seconds.
+
+    Raises:
+        EmailTaken: those with this e-mail are older, or others.
+    """
+    items = page.get("items")
+    found = [
+        item
+        for item in (items if isinstance(items, list) else [])
+        if isinstance(item, dict) and _same_email(sent, item) and _is_id(item.get("id"))
+    ]
+    for item in found:
+        registered = _moment(item.get("registered"))
+        if registered is None:
+            return None  # whose it is cannot be told
+        compared = {name: value for name, value in sent.items() if name not in _NOT_COMPARED}
+        if registered >= int(since - CLOCKS_DIFFER_S) and _matches(compared, item):
+            return int(item["id"])
+    if found:
+        raise EmailTaken
+    return None
+
+
+def _same_email(sent: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    emails = sent.get("email"), item.get("email")
+    mine, theirs = (e.strip().casefold() if isinstance(e, str) else None for e in emails)
+    return mine is not None and mine == theirs
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _moment(text: object) -> float | None:
+    """Ecwid's date, `2021-12-21 06:05:58 +0000`, in UNIX seconds."""
+    try:
+        return datetime.strptime(str(text), _DATE).timestamp()
+    except ValueError:
+        return None
+
+
+def _matches(sent: Any, shown: Any) -> bool:
+    """Whether nothing that was sent is shown otherwise; what is not shown says nothing."""
+    if isinstance(sent, dict):
+        return isinstance(shown, dict) and all(
+            _matches(value, shown[name]) for name, value in sent.items() if name in shown
+        )
+    if isinstance(sent, list):
+        return (
+            isinstance(shown, list)
+            and len(sent) == len(shown)
+            and all(_matches(*pair) for pair in zip(sent, shown, strict=True))
+        )
+    return sent is None or shown is None or bool(sent == shown)
