@@ -42,6 +42,11 @@ class Contract:
             if method in item
         }
 
+    def members(self, *schemas: str) -> frozenset[str]:
+        """The names of the members that these schemas of the document have."""
+        nodes = [self.document["components"]["schemas"][name] for name in schemas]
+        return frozenset(name for node in nodes for name in node["properties"])
+
 
 class _Compiler:
     """Turns the document's operations into compiled ones."""

@@ -40,6 +40,7 @@ LAYOUT = [
     "faults",
     "response_fields",
     "envelope",
+    "drift",
     "contract",
     "operation",
     "schema",
