@@ -1,0 +1,241 @@
+"""Switches off each guard of the plugin, one at a time, and sees that the tests notice.
+
+    python tests/mutants.py [NAME ...]          make mutants
+
+A mutant is a copy of the work tree in which one piece of text stands for another. It lives on if
+its tests stay green: then nobody guards the guard, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+COPIED = [
+    *("flask_ecwid", "openapi", "tests", "docs", "benchmarks/results"),
+    *("README.md", "setup.cfg", "pyproject.toml", "gunicorn.conf.py", "wsgi.py", "Makefile"),
+]
+
+
+class Mutant(NamedTuple):
+    """In `module` the text `old`, which is there once, becomes `new`; `tests` must notice."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = [
+    Mutant(
+        "no deadline below requests",
+        "deadline",
+        "seconds = attempt.left()\n            if seconds <= 0",
+        "seconds = 1e6\n            if seconds <= 0",
+        "tests/test_transport.py",
+    ),
+    Mutant(
+        "no deadline for repeated calls",
+        "gateway",
+        "return clock.now() + wait_s < moment and clock.pause(wait_s)",
+        "return clock.pause(wait_s)",
+        "tests/test_gateway.py",
+    ),
+    Mutant(
+        "redirects followed",
+        "transport",
+        "        try:\n            body = _received(",
+        '        if response.headers.get("location"):\n'
+        '            request.url = response.headers["location"]\n'
+        "            return self._exchange(request, attempt)\n"
+        "        try:\n            body = _received(",
+        "tests/test_faults.py -k redirect",
+    ),
+    Mutant(
+        "no lookup of a lost creation",
+        "gateway",
+        'if call.operation == "add_customer" and error.looked_up:',
+        "if False:",
+        "tests/test_faults.py -k add_customer-closed",
+    ),
+    Mutant(
+        "a lost creation made again",
+        "errors",
+        "    again = Again(2, 1)\n    looked_up = True\n    of_gateway = True\n\n\n"
+        "class DeadlineExceeded",
+        "    again = Again(2, 1, 1)\n    looked_up = True\n    of_gateway = True\n\n\n"
+        "class DeadlineExceeded",
+        "tests/test_faults.py -k add_customer-closed",
+    ),
+    Mutant(
+        "any customer with the e-mail is ours",
+        "lookup",
+        "if registered >= int(since - CLOCKS_DIFFER_S) and _matches(compared, item):",
+        "if True:",
+        "tests/test_faults.py -k found",
+    ),
+    Mutant(
+        "no latch",
+        "guard",
+        "        if error.holds_s:\n",
+        "        if False:\n",
+        "tests/test_guard.py",
+    ),
+    Mutant(
+        "no probe behind the latch",
+        "guard",
+        "return self._latch.claimed(held) if held else None",
+        "return held",
+        "tests/test_guard.py",
+    ),
+    Mutant(
+        "no breaker",
+        "guard",
+        "            self._breaker.failed()\n",
+        "            pass\n",
+        "tests/test_guard.py",
+    ),
+    Mutant(
+        "no budget",
+        "guard",
+        "        self.budget.take()\n",
+        "",
+        "tests/test_budget.py",
+    ),
+    Mutant(
+        "no limit of repeated calls",
+        "guard",
+        "return self._bucket.take(TIMEOUT_COST if timed_out else RETRY_COST)",
+        "return True",
+        "tests/test_guard.py",
+    ),
+    Mutant(
+        "no lease",
+        "idempotency",
+        'if found.state == "running" and now < found.lease:',
+        "if False:",
+        "tests/test_idempotency.py",
+    ),
+    Mutant(
+        "a lease for ever",
+        "idempotency",
+        'if found.state == "running" and now < found.lease:',
+        'if found.state == "running":',
+        "tests/test_idempotency.py",
+    ),
+    Mutant(
+        "no look before a second creation",
+        "idempotency",
+        "since = found.since if found else None",
+        "since = None",
+        "tests/test_idempotency.py",
+    ),
+    Mutant(
+        "a key for any body",
+        "idempotency",
+        "if found.body != fingerprint:",
+        "if False:",
+        "tests/test_idempotency.py",
+    ),
+    Mutant(
+        "no cap on what is received",
+        "transport",
+        "        if left < 0:\n",
+        "        if False:\n",
+        "tests/test_faults.py -k 'MiB or bomb or memory'",
+    ),
+    Mutant(
+        "a bomb inflated whole",
+        "transport",
+        "inflate.decompress(chunk, most)",
+        "inflate.decompress(chunk)",
+        "tests/test_faults.py -k memory",
+    ),
+    Mutant(
+        "no check by the contract",
+        "handlers",
+        "contract.operations[operation].check_answer(200, document)",
+        "pass",
+        "tests/test_ecwid_replies.py",
+    ),
+    Mutant(
+        "no log filter",
+        "transport",
+        "return not deadline.is_set()",
+        "return True",
+        "tests/test_transport.py -k logged",
+    ),
+    Mutant(
+        "a rest of bytes overlooked",
+        "transport",
+        "        if attempt.rest:\n",
+        "        if False:\n",
+        "tests/test_faults.py -k 'extra or replies'",
+    ),
+    Mutant(
+        "cut headers taken for whole ones",
+        "deadline",
+        "if self.fp is not None and self.fp.raw.ended:",
+        "if False:",
+        "tests/test_faults.py -k headers",
+    ),
+    Mutant(
+        "waits that do not end",
+        "clock",
+        "    _stopping.set()",
+        "    pass",
+        "tests/test_guard.py",
+    ),
+]
+
+
+def main(names: list[str]) -> int:
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    for tests in dict.fromkeys(mutant.tests for mutant in chosen):
+        assert _passes(tests), f"not even without a mutant: {tests}"
+    living = 0
+    for mutant in chosen:
+        begun = time.monotonic()
+        noticed = not _passes(mutant.tests, mutant)
+        seconds = time.monotonic() - begun
+        print(f"{'killed' if noticed else 'LIVES':7} {seconds:5.1f} s  {mutant.name}", flush=True)
+        living += not noticed
+    return 1 if living else 0
+
+
+def _passes(tests: str, mutant: Mutant | None = None) -> bool:
+    """Whether the tests pass in a copy; what else ends pytest is an error of this script."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        copy = Path(folder)
+        for name in COPIED:
+            if (ROOT / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, copy / name, ignore=ignored)
+            else:
+                shutil.copy(ROOT / name, copy / name)
+        if mutant:
+            module = copy / "flask_ecwid" / f"{mutant.module}.py"
+            text = module.read_text(encoding="utf-8")
+            assert text.count(mutant.old) == 1, f"{mutant.name}: the text is not there once"
+            module.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+        done = subprocess.run(
+            f"{sys.executable} -m pytest -q -x -p no:cacheprovider {tests}",
+            shell=True,
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+    assert done.returncode in (0, 1), f"pytest ended with {done.returncode}: {tests}"
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

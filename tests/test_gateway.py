@@ -1,0 +1,129 @@
+"""Calls made again: how often, after which waits, and never beyond the deadline."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+
+from flask_ecwid import EcwidClient, Settings, clock
+from flask_ecwid.errors import (
+    BudgetSpent,
+    ConnectionLost,
+    EcwidError,
+    HeldBack,
+    OutcomeUnknown,
+    RateLimited,
+)
+
+from .conftest import TOKEN
+from .raw_server import RawServer, Script, good, resets, sends, stalls
+
+CANARY = "canary@example.com"
+FOUND_NOBODY = good(b'{"total":0,"count":0,"offset":0,"limit":100,"items":[]}')
+
+
+def client_of(server: RawServer, **options: object) -> EcwidClient:
+    given = {"store_id": "1003", "token": TOKEN, "api_url": server.url, **options}
+    return EcwidClient(Settings(**given))  # type: ignore[arg-type]
+
+
+def limited(seconds: int) -> Script:
+    head = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n"
+    return sends(head + b"Retry-After: %d\r\n\r\n" % seconds)
+
+
+def test_waits_are_at_random_and_grow(no_waiting: list[float]) -> None:
+    """Before a call is made again there is a wait at random, of 0.25 s at most, then of 0.5 s."""
+    with RawServer(resets) as server:
+        for _ in range(3):  # the fourth would be held back: so many failures in a row
+            with pytest.raises(EcwidError):
+                client_of(server).get_customer(7)
+        assert server.connections == 9
+    firsts, seconds = no_waiting[0::2], no_waiting[1::2]
+    assert all(0 <= wait <= 0.25 for wait in firsts)
+    assert all(0 <= wait <= 0.5 for wait in seconds)
+    assert len({*no_waiting}) == 6
+
+
+def test_the_wait_that_ecwid_asks_for(no_waiting: list[float]) -> None:
+    """A Retry-After of up to 2 s is waited for, as long as it says."""
+    with RawServer(limited(2), sends(good(b'{"id":7}'))) as server:
+        assert client_of(server).get_customer(7) == {"id": 7}
+    assert no_waiting == [2.0]
+
+
+def test_a_wait_that_does_not_fit(no_waiting: list[float]) -> None:
+    """Where the wait would end after the deadline, the caller is told at once."""
+    with RawServer(limited(2), sends(good(b'{"id":7}'))) as server:
+        with pytest.raises(RateLimited) as caught:
+            client_of(server, deadline_s=1.5).get_customer(7)
+        assert server.connections == 1
+    assert caught.value.retry_after_s == 2
+    assert no_waiting == []
+
+
+def test_one_deadline_for_all_calls() -> None:
+    """However often a call is made again, it ends at the deadline."""
+    with RawServer(stalls()) as server:
+        begun = time.monotonic()
+        with pytest.raises(EcwidError):
+            client_of(server, read_timeout_s=0.6, deadline_s=1).get_customer(7)
+        assert time.monotonic() - begun < 1 + 2
+        assert server.connections == 2
+
+
+def test_one_deadline_for_a_creation_and_its_lookups() -> None:
+    """Lookups that do not fit the deadline are not made."""
+    with RawServer(resets, sends(FOUND_NOBODY)) as server:
+        begun = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            client_of(server, deadline_s=0.8).add_customer({"email": CANARY})
+        assert time.monotonic() - begun < 1 + 2
+        assert server.connections == 2
+
+
+def test_a_creation_that_cannot_be_looked_up_any_more(no_waiting: list[float]) -> None:
+    """A second try of a creation that may have happened is not made before it was looked up."""
+    with RawServer(resets) as server:
+        with pytest.raises(OutcomeUnknown):
+            client_of(server).add_customer({"email": CANARY}, since=clock.wall())
+        assert server.connections == 3  # each a lookup
+
+
+def test_what_is_known_of_the_first_call_counts(no_waiting: list[float]) -> None:
+    """Where a call must not be made again, the caller learns of the failure, not of the refusal."""
+    with RawServer(resets) as server:
+        client = client_of(server, calls_per_minute=1)
+        with pytest.raises(ConnectionLost) as caught:
+            client.delete_customer(7)
+        assert caught.value.executed == "unknown"
+        with pytest.raises(BudgetSpent):
+            client.delete_customer(7)
+        assert server.connections == 1
+
+
+def test_held_back_carries_how_long() -> None:
+    """No call is made while Ecwid has asked for a pause; the caller learns how long it lasts."""
+    with RawServer(limited(60)) as server:
+        client = client_of(server)
+        with pytest.raises(RateLimited):
+            client.get_customer(7)
+        with pytest.raises(HeldBack) as caught:
+            client.get_customer(8)
+        assert server.connections == 1
+    assert caught.value.executed == "no"
+    assert 50 < (caught.value.retry_after_s or 0) <= 60
+
+
+def test_failures_are_logged_without_values(
+    no_waiting: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each call that failed has a line with its operation and its kind, and nothing else."""
+    caplog.set_level(logging.DEBUG)
+    with RawServer(resets) as server, pytest.raises(EcwidError):
+        client_of(server).list_customers(email=CANARY)
+    lines = [r.getMessage() for r in caplog.records if r.name == "flask_ecwid"]
+    assert lines == ["call failed operation=list_customers upstream-lost"] * 3
+    assert "canary" not in caplog.text
