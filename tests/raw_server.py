@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 Script = Callable[[socket.socket], None]
 
@@ -118,3 +123,144 @@ class Gate:
             script(connection)
 
         return waits
+
+
+class Call(NamedTuple):
+    """A call that came, whole; `kind` is its operation's name, or `lookup`."""
+
+    kind: str
+    method: str
+    path: str
+    query: str
+    headers: bytes
+    body: bytes
+
+
+# Answers a call, somehow; says whether the connection goes on to the next one.
+Answer = Callable[[socket.socket, Call], bool]
+
+
+class ScriptedServer(RawServer):
+    """A store that answers each call as it is told to, over connections that are kept.
+
+    `script` has, for a kind of call, the answers to give in order; the last one repeats, and
+    `otherwise` answers every other kind. `connects` is what happens to a connection before its
+    first call, for example a TLS handshake. With `opens=False` a connection is refused, with
+    `fills=True` none gets through, until `open()`.
+    """
+
+    def __init__(
+        self,
+        otherwise: Answer,
+        *,
+        connects: Callable[[socket.socket], socket.socket] = lambda connection: connection,
+        opens: bool = True,
+        fills: bool = False,
+    ) -> None:
+        super().__init__(self._talk)
+        self._otherwise = otherwise
+        self._connects = connects
+        self._opens = opens and not fills
+        self._open: dict[threading.Thread, socket.socket] = {}
+        self._fillers: list[socket.socket] = []
+        self.script: Mapping[str, Sequence[Answer]] = {}
+        self.heard: list[Call] = []
+        if not self._opens:  # the port is taken, and nobody listens there
+            self._listener.close()
+            self._listener = socket.socket()
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._listener.bind(("127.0.0.1", self.port))
+        if fills:  # somebody listens, the queue is full, and nobody empties it
+            self._listener.listen(0)
+            self._fillers = [socket.socket() for _ in range(4)]
+            for filler in self._fillers:
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.1", self.port))
+
+    def __enter__(self) -> ScriptedServer:
+        if self._opens:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Hang up on everybody, and leave no thread and no descriptor."""
+        self.open()
+        super().__exit__(kind, exc, trace)
+        for thread, connection in list(self._open.items()):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+    def open(self) -> None:
+        """From now on connections get through."""
+        for filler in self._fillers:
+            filler.close()
+        if not self._thread.is_alive():
+            self._listener.listen()
+            self._thread.start()
+
+    def count(self) -> Counter[str]:
+        """How many calls of each kind came."""
+        return Counter(call.kind for call in self.heard)
+
+    def wait_until_idle(self) -> None:
+        """Until neither side has a connection that is whole, or five seconds have passed."""
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            table = Path("/proc/net/tcp").read_text(encoding="ascii")
+            rows = [line.split() for line in table.splitlines()[1:]]
+            ours = [row for row in rows if f":{self.port:04X}" in (row[1][-5:], row[2][-5:])]
+            if all(row[3] != "01" for row in ours):  # ESTABLISHED
+                return
+            time.sleep(0.001)
+
+    def _talk(self, connection: socket.socket) -> None:
+        me = threading.current_thread()
+        self._open[me] = connection
+        try:
+            with self._connects(connection) as talking:
+                self._open[me] = talking
+                while call := receive_call(talking):
+                    self.heard.append(call)
+                    if not self._answer(call)(talking, call):
+                        return
+        finally:
+            del self._open[me]
+
+    def _answer(self, call: Call) -> Answer:
+        answers = self.script.get(call.kind, [self._otherwise])
+        nth = sum(other.kind == call.kind for other in self.heard)
+        return answers[min(nth, len(answers)) - 1]
+
+
+def receive_call(connection: socket.socket) -> Call | None:
+    """The next call with its body; None when the caller has hung up."""
+    received = receive_request(connection)
+    headers, end, body = received.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    length = re.search(rb"(?i)\r\nContent-Length: *([0-9]+)", headers)
+    while length and len(body) < int(length[1]):
+        chunk = connection.recv(65_536)
+        if not chunk:
+            return None
+        body += chunk
+    method, target, _ = headers.split(b"\r\n")[0].decode("latin-1").split(" ", 2)
+    path, _, query = target.partition("?")
+    return Call(_kind(method, path, query), method, path, query, headers, body)
+
+
+def _kind(method: str, path: str, query: str) -> str:
+    collection = re.fullmatch(r"/api/v3/[0-9]+/customers", path)
+    one = re.fullmatch(r"/api/v3/[0-9]+/customers/[0-9]+", path)
+    if method == "GET" and collection:
+        return "lookup" if "useExactEmailMatch=true" in query.split("&") else "list_customers"
+    if method == "POST" and collection:
+        return "add_customer"
+    names = {"GET": "get_customer", "PUT": "update_customer", "DELETE": "delete_customer"}
+    return names.get(method, "") if one else ""
