@@ -92,13 +92,23 @@ class _Counters:
         from limits.storage import MemoryStorage, RedisStorage
         from limits.strategies import MovingWindowRateLimiter
 
+        class Memory(MemoryStorage):
+            """It starts a thread after each call, to forget what is over: once a second will do."""
+
+            _next = 0.0
+
+            def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802
+                if clock.now() >= self._next:
+                    self._next = clock.now() + 1
+                    super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]
+
         self._name = name
         self._all: RateLimitItem = RateLimitItemPerMinute(per_minute, namespace="flask-ecwid")
         self._share = share
         self._bulk: RateLimitItem = RateLimitItemPerMinute(
             max(1, int((per_minute if link else share) * BULK_SHARE)), namespace="flask-ecwid"
         )
-        self._here = MovingWindowRateLimiter(MemoryStorage())
+        self._here = MovingWindowRateLimiter(Memory())
         self._link = link
         self._everywhere: MovingWindowRateLimiter | None = None
         if link is not None:

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 from flask.cli import ScriptInfo, pass_script_info
@@ -14,7 +15,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from . import contract, published
 from .errors import EcwidError
 from .extension import URL_PREFIX, Mount
-from .sandbox import STORE_ID, TOKEN, create_sandbox
+from .sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
 from .settings import SettingsError
 from .stores import private_file
 
@@ -105,22 +106,65 @@ def openapi(as_json: bool, mount: str) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="The SQLite file to keep the store in. Default: a private one, gone at the end.",
 )
-def sandbox(port: int, customers: int, path: Path | None) -> None:
+@click.option(
+    "--calls-per-minute",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Refuse a token's calls above it; Ecwid's limit is 600. 0 lets any number pass.",
+)
+@click.option(
+    "--search-lag",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    show_default=True,
+    help="Seconds until a new customer shows in searches.",
+)
+@click.option("--duplicate-emails", is_flag=True, help="Let two customers have the same e-mail.")
+@click.option(
+    "--faults", type=click.File("rb"), help="A JSON file with a list of faults to order at once."
+)
+def sandbox(
+    port: int,
+    customers: int,
+    path: Path | None,
+    calls_per_minute: int,
+    search_lag: float,
+    duplicate_emails: bool,
+    faults: BinaryIO | None,
+) -> None:
     """Serve a simulated Ecwid store on 127.0.0.1.
 
-    Prints the three settings that point a plugin at it.
+    Prints the three settings that point a plugin at it; and to the standard error where faults can
+    be ordered and the calls it got be read: GET, POST and DELETE there.
 
     \b
-    Example:
+    Examples:
       flask ecwid sandbox --port 8100 --customers 1000
+      flask ecwid sandbox --port 8100 --calls-per-minute 600 --search-lag 2
+      curl http://127.0.0.1:8100/admin/faults -d '{"kind": "reset", "operation": "add_customer"}'
+      curl http://127.0.0.1:8100/admin/ledger
     """
-    store = create_sandbox(path or private_file(), customers=customers)
+    try:
+        ordered = [Fault.read(each) for each in json.load(faults)] if faults else []
+    except (ValueError, TypeError) as exc:
+        raise click.BadParameter(str(exc), param_hint="--faults") from None
+    path = path or private_file()
+    store = create_sandbox(
+        path,
+        customers=customers,
+        calls_per_minute=calls_per_minute,
+        search_lag_s=search_lag,
+        duplicate_emails=duplicate_emails,
+    )
+    Orders(path).order(*ordered)
     server = make_server("127.0.0.1", port, store, threaded=True, request_handler=_QuietHandler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # or the private file would stay behind
     try:
         click.echo(f"ECWID_API_URL=http://127.0.0.1:{server.server_port}/api/v3")
         click.echo(f"ECWID_STORE_ID={STORE_ID}")
         click.echo(f"ECWID_TOKEN={TOKEN}")
+        click.echo(f"orders: http://127.0.0.1:{server.server_port}/admin/faults", err=True)
         sys.stdout.flush()
         server.serve_forever()
     except KeyboardInterrupt:

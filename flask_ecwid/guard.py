@@ -25,6 +25,7 @@ BREAKER_OPEN_MOST_S = 60.0
 BUCKET_SIZE = 50
 RETRY_COST = 5
 TIMEOUT_COST = 10
+LOOK_EVERY_S = 0.1  # at what others have seen: each look is a system call, or more
 _LATCH_KEPT_S = 3600.0  # after its time has passed, while it waits for a probe
 
 
@@ -117,6 +118,7 @@ class Latch:
         self._here = MemoryState()
         self._places: list[State] = [self._here] if shared is None else [shared, self._here]
         self._name = name
+        self._look_next = 0.0
 
     def check(self) -> Held | None:
         """The latch as it was closed, if a call must go first now to see.
@@ -124,7 +126,12 @@ class Latch:
         Raises:
             HeldBack: it is closed.
         """
-        found = [held for place in self._places if (held := self._read(place))]
+        places = self._places
+        if clock.now() < self._look_next:
+            places = [self._here]
+        else:
+            self._look_next = clock.now() + LOOK_EVERY_S
+        found = [held for place in places if (held := self._read(place))]
         for held in found:
             if held.left() > 0:
                 raise HeldBack(held.left(), held.detail)

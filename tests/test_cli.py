@@ -165,6 +165,42 @@ def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signa
     assert [path.name for path in tmp_path.iterdir()] == (["store.sqlite3"] if kept else [])
 
 
+def test_sandbox_misbehaves_to_order(tmp_path: Path) -> None:
+    """Switches and faults of the command line hold, and more can be ordered while it runs."""
+    (tmp_path / "faults.json").write_text('[{"kind": "status", "status": 500, "nth": 1}]')
+    switches = ["--calls-per-minute", "600", "--search-lag", "2", "--duplicate-emails"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0", *switches]
+        + ["--faults", "faults.json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    try:
+        assert process.stdout is not None
+        settings = dict(process.stdout.readline().strip().split("=", 1) for _ in range(3))
+        url = f"{settings['ECWID_API_URL']}/{settings['ECWID_STORE_ID']}/customers"
+        headers = {"Authorization": f"Bearer {settings['ECWID_TOKEN']}"}
+        admin = settings["ECWID_API_URL"].replace("/api/v3", "/admin")
+        wanted = {"search_lag_s": 2.0, "duplicate_emails": True, "calls_per_minute": 600}
+        assert requests.get(f"{admin}/switches", timeout=30).json() == wanted
+        statuses = [requests.get(url, headers=headers, timeout=30).status_code for _ in range(2)]
+        assert statuses == [500, 200]
+        assert len(requests.get(f"{admin}/ledger", timeout=30).json()) == 2
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert f"{admin}/faults" in told
+
+
+@pytest.mark.parametrize("wrong", ["{", "[5]", '[{"kind": "boom"}]', "7"])
+def test_sandbox_faults_that_cannot_be(tmp_path: Path, wrong: str) -> None:
+    """A file of faults that holds none is a usage error."""
+    (tmp_path / "faults.json").write_text(wrong)
+    assert of_config({})("sandbox", "--faults", str(tmp_path / "faults.json")).exit_code == 2
+
+
 @pytest.mark.parametrize("wrong", [("--port", "99999"), ("--port", "-1"), ("--customers", "-5")])
 def test_sandbox_options_out_of_range(wrong: tuple[str, str]) -> None:
     """A port or a number that cannot be is a usage error."""
@@ -176,4 +212,4 @@ def test_help(command: list[str]) -> None:
     """Every command explains itself, with an example."""
     result = of_config({})(*command, "--help")
     assert result.exit_code == 0
-    assert not command or "Example:" in result.output
+    assert not command or "Example" in result.output

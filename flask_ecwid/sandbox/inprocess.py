@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import orjson
 import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPHeaderDict, HTTPResponse
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder, run_wsgi_app
+
+from . import wire
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 class InProcessAdapter(BaseAdapter):
     """Answers prepared requests with what a WSGI app says, whatever host they name.
 
-    `response.raw` is urllib3's, as from a socket. Time limits, certificates and proxies have no
-    meaning here; what the app raises is raised on.
+    `response.raw` is urllib3's, as from a socket. Certificates and proxies have no meaning here,
+    and time limits only for a `stall` to order; what the app raises is raised on.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -51,10 +54,16 @@ class InProcessAdapter(BaseAdapter):
             input_stream=io.BytesIO(body),
             content_length=len(body),
         ).get_environ()
+        environ[wire.IN_PROCESS] = True
         chunks, status, fields = run_wsgi_app(self._app, environ, buffered=True)
+        content = io.BytesIO(b"".join(chunks))
+        if marked := fields.get(wire.MARK):
+            kind, seconds = orjson.loads(marked)
+            wire.raised(kind, seconds, timeout)
+            content = wire.spoiled(kind, seconds, content.getvalue())
         response = requests.Response()
         response.raw = HTTPResponse(
-            body=io.BytesIO(b"".join(chunks)),
+            body=content,
             headers=HTTPHeaderDict(list(fields)),
             status=int(status[:3]),
             reason=status[4:],

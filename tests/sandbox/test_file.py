@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 
 import flask_ecwid.sandbox
 from flask_ecwid.sandbox import TOKEN, create_sandbox
+from flask_ecwid.sandbox.search import read_search
 
 CUSTOMERS = "/api/v3/1003/customers"
 
@@ -140,12 +141,12 @@ def test_updates_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_readers_during_a_write(tmp_path: Path) -> None:
-    """Who reads does not wait for who writes."""
-    client = caller(tmp_path / "store.sqlite3")
+    """Who reads customers does not wait for who writes some."""
+    store = create_sandbox(tmp_path / "store.sqlite3").extensions["sandbox"].store
     db = sqlite3.connect(tmp_path / "store.sqlite3", isolation_level=None)
     db.execute("BEGIN EXCLUSIVE")
     db.execute("DELETE FROM customers")
-    assert total(client) == 4
+    assert store.list_customers(read_search({}))["total"] == 4
     db.execute("ROLLBACK")
     db.close()
 

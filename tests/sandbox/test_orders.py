@@ -1,0 +1,422 @@
+"""A store that misbehaves to order, in this process and on a port; and its ledger."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from flask.testing import FlaskClient
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from flask_ecwid.sandbox import (
+    STORE_ID,
+    TOKEN,
+    Fault,
+    InProcessAdapter,
+    Orders,
+    Switches,
+    create_sandbox,
+)
+
+from ..conftest import environment, free_port, wait_for
+from .conftest import admitted
+
+CUSTOMERS = f"/api/v3/{STORE_ID}/customers"
+OURS = f"{CUSTOMERS}/172890169"
+NEW = {"email": "new@example.com"}
+
+Send = Callable[..., requests.Response]
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        pass
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    create_sandbox(tmp_path / "store.sqlite3")
+    return tmp_path / "store.sqlite3"
+
+
+@pytest.fixture
+def orders(path: Path) -> Orders:
+    return Orders(path)
+
+
+@pytest.fixture
+def client(path: Path) -> FlaskClient:
+    return admitted(create_sandbox(path))
+
+
+@pytest.fixture(params=["in process", "served"])
+def send(path: Path, request: pytest.FixtureRequest) -> Iterator[Send]:
+    """A way to the store through `requests`, without a socket and with one."""
+    app = create_sandbox(path)
+    if request.param == "in process":
+        yield sender(InProcessAdapter(app), "https://sandbox.invalid")
+        return
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    with requests.Session() as session:
+        yield sender(session.get_adapter("http://"), f"http://127.0.0.1:{server.server_port}")
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def sender(adapter: Any, host: str) -> Send:
+    def send(method: str = "GET", path: str = OURS, **options: Any) -> requests.Response:
+        headers = {"Authorization": f"Bearer {TOKEN}", "Connection": "close"}
+        prepared = requests.Request(method, host + path, headers=headers, **options).prepare()
+        response: requests.Response = adapter.send(
+            prepared, stream=False, timeout=(1, 0.5), proxies={}
+        )
+        response.content  # noqa: B018  # read it, with what may befall it
+        return response
+
+    return send
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault("reset"), requests.ConnectionError),
+        (Fault("close"), requests.ConnectionError),
+        (Fault("stall", seconds=2), requests.Timeout),
+        (Fault("truncate"), (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)),
+    ],
+    ids=lambda value: getattr(value, "kind", ""),
+)
+def test_below_http(send: Send, orders: Orders, fault: Fault, error: Any) -> None:
+    """A fault below HTTP is what `requests` raises; without it the next call is a good one."""
+    orders.order(fault)
+    with pytest.raises(error) as caught:
+        send()
+    assert ("RemoteDisconnected" in repr(caught.value)) == (fault.kind == "close")
+    assert ("ConnectionResetError" in repr(caught.value)) == (fault.kind == "reset")
+    orders.clear()
+    assert send().json()["id"] == 172890169
+
+
+def test_refused_in_process(path: Path, orders: Orders) -> None:
+    """No connection can only be had without a server; a served store says so."""
+    orders.order(Fault("refuse"))
+    with pytest.raises(requests.ConnectionError, match="NewConnectionError"):
+        sender(InProcessAdapter(create_sandbox(path)), "https://sandbox.invalid")()
+    assert admitted(create_sandbox(path)).get(OURS).status_code == 500
+
+
+def test_drip(send: Send, orders: Orders) -> None:
+    """A dripping answer is the good one, slowly."""
+    orders.order(Fault("drip", seconds=0.001))
+    begun = time.monotonic()
+    assert send("GET", f"{OURS}?responseFields=id").json() == {"id": 172890169}
+    assert time.monotonic() - begun > 0.01
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_latency(send: Send, orders: Orders, after: bool) -> None:
+    """A slow answer is the good one, later."""
+    orders.order(Fault("latency", seconds=0.2, after=after))
+    begun = time.monotonic()
+    assert send().json()["id"] == 172890169
+    assert time.monotonic() - begun > 0.2
+
+
+def test_bomb(client: FlaskClient, orders: Orders) -> None:
+    """A bomb is small on the wire, and as large as ordered when it is inflated."""
+    orders.order(Fault("bomb", size=10_000_000))
+    response = client.get(OURS)
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert len(response.data) < 100_000
+
+
+@pytest.mark.parametrize("operation", ["GET list", "GET one", "POST", "PUT", "DELETE"])
+def test_shape(client: FlaskClient, orders: Orders, operation: str) -> None:
+    """JSON of a wrong shape, for each operation."""
+    orders.order(Fault("shape"))
+    method, _, what = operation.partition(" ")
+    path = OURS if what == "one" or method in ("PUT", "DELETE") else CUSTOMERS
+    response = client.open(path, method=method, json=NEW if method in ("POST", "PUT") else None)
+    assert response.status_code == 200
+    assert "x" in (response.get_json() or {}).values()
+
+
+def test_html_redirect_and_status(client: FlaskClient, orders: Orders) -> None:
+    """Answers on the level of HTTP: in the order in which they were ordered, each its times."""
+    orders.order(
+        Fault("html", times=1),
+        Fault("redirect", status=307, location="https://other.example.com/x", times=1),
+        Fault("status", status=429, code="RATE_LIMITED", retry_after="7", times=1),
+        Fault("status", status=403, empty=True, times=1),
+        Fault("status", status=503, retry_after="Wed, 21 Oct 2026 07:28:00 GMT", times=1),
+    )
+    page, redirect, limited, dead, later, good = (client.get(OURS) for _ in range(6))
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert redirect.status_code == 307
+    assert redirect.headers["Location"] == "https://other.example.com/x"
+    assert limited.get_json()["errorCode"] == "RATE_LIMITED"
+    assert limited.headers["Retry-After"] == "7"
+    assert (dead.status_code, dead.data) == (403, b"")
+    assert later.headers["Retry-After"].endswith("GMT")
+    assert good.status_code == 200
+
+
+def test_which_calls(client: FlaskClient, orders: Orders) -> None:
+    """A rule is for one operation, and for the nth of its calls alone."""
+    orders.order(Fault("html", operation="get_customer", nth=2))
+    assert [client.get(CUSTOMERS).mimetype for _ in range(3)] == ["application/json"] * 3
+    seen = [client.get(OURS).mimetype for _ in range(3)]
+    assert seen == ["application/json", "text/html", "application/json"]
+
+
+def test_probability(client: FlaskClient, orders: Orders) -> None:
+    """By chance, and the same for the same seed."""
+
+    def befallen(seed: int) -> list[bool]:
+        orders.clear()
+        orders.order(Fault("html", probability=0.3, seed=seed))
+        return [client.get(OURS).mimetype == "text/html" for _ in range(60)]
+
+    one = befallen(1)
+    assert befallen(1) == one != befallen(2)
+    assert 5 < sum(one) < 35
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_after(client: FlaskClient, orders: Orders, after: bool) -> None:
+    """The work is done before the fault shows, or not at all; the ledger says which."""
+    orders.order(Fault("status", operation="add_customer", status=502, after=after))
+    assert client.post(CUSTOMERS, json=NEW).status_code == 502
+    assert (client.get(CUSTOMERS).get_json()["total"] == 5) is after
+    entry = orders.ledger()[0]
+    assert (entry.done, entry.customer_id is not None) == (after, after)
+    assert (entry.fault, entry.status, entry.email) == ("status", 502, "new@example.com")
+
+
+def test_ledger(client: FlaskClient, orders: Orders) -> None:
+    """Every call is in the ledger, in their order, with what became of it and without the token."""
+    client.get(CUSTOMERS)
+    created = client.post(CUSTOMERS, json=NEW).get_json()["id"]
+    client.post(CUSTOMERS, json=NEW)
+    client.put(OURS, json={"lang": "de"})
+    client.delete(f"{CUSTOMERS}/1")
+    client.get(OURS, headers={"Authorization": "Bearer nobody"})
+    client.post(CUSTOMERS, data=b"{")
+    seen = [
+        (e.operation, e.customer_id, e.status, e.done, e.email, e.token_known)
+        for e in orders.ledger()
+    ]
+    assert seen == [
+        ("list_customers", None, 200, True, None, True),
+        ("add_customer", created, 200, True, "new@example.com", True),
+        ("add_customer", None, 409, False, "new@example.com", True),
+        ("update_customer", 172890169, 200, True, None, True),
+        ("delete_customer", 1, 404, False, None, True),
+        ("get_customer", 172890169, 403, False, None, False),
+        ("add_customer", None, 400, False, None, True),
+    ]
+    orders.clear_ledger()
+    assert orders.ledger() == []
+
+
+def test_ledger_under_load(path: Path, orders: Orders) -> None:
+    """Calls at the same time are all there, each once."""
+    app = create_sandbox(path)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: admitted(app).get(OURS), range(80)))
+    assert len(orders.ledger()) == 80
+    assert len({entry.number for entry in orders.ledger()}) == 80
+
+
+def test_search_lag(client: FlaskClient, orders: Orders) -> None:
+    """A new customer shows in searches later, and by its id at once."""
+    orders.switch(search_lag_s=0.5)
+    created = client.post(CUSTOMERS, json=NEW).get_json()["id"]
+    assert client.get(f"{CUSTOMERS}/{created}").status_code == 200
+    assert client.get(CUSTOMERS).get_json()["total"] == 4
+    until = time.monotonic() + 10
+    while client.get(CUSTOMERS).get_json()["total"] == 4:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_duplicate_emails(client: FlaskClient, orders: Orders) -> None:
+    """Whether an e-mail may be there twice is a switch; without it, not even by an update."""
+    assert client.post(CUSTOMERS, json=NEW).status_code == 200
+    assert client.post(CUSTOMERS, json=NEW).status_code == 409
+    assert client.put(OURS, json=NEW).status_code == 409
+    orders.switch(duplicate_emails=True)
+    assert client.post(CUSTOMERS, json=NEW).status_code == 200
+    assert client.put(OURS, json=NEW).status_code == 200
+
+
+def ago(path: Path, seconds: float) -> None:
+    """Let all calls have been so much earlier."""
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE calls SET at = at - ?", [seconds])
+    db.close()
+
+
+def test_calls_per_minute(client: FlaskClient, path: Path, orders: Orders) -> None:
+    """What goes beyond the limit of a minute is refused, until the window has moved on."""
+    orders.switch(calls_per_minute=5)
+    assert [client.get(OURS).status_code for _ in range(6)] == [200] * 5 + [429]
+    refused = client.get(OURS)
+    assert refused.get_json()["errorCode"] == "RATE_LIMITED"
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    ago(path, 61)
+    assert client.get(OURS).status_code == 200
+
+
+def test_a_token_that_goes_on_is_blocked(client: FlaskClient, path: Path, orders: Orders) -> None:
+    """Who goes on calling with a token that does not work is blocked for much longer."""
+    orders.switch(calls_per_minute=1)
+    client.get(OURS)
+    waits = [int(client.get(OURS).headers["Retry-After"]) for _ in range(21)]
+    assert all(wait <= 60 for wait in waits[:20])
+    assert waits[20] > 60
+    ago(path, 61)
+    assert client.get(OURS).status_code == 429
+    ago(path, 600)
+    assert client.get(OURS).status_code == 200
+
+
+def test_a_false_token_is_blocked(client: FlaskClient, orders: Orders) -> None:
+    """A false token is a 403 at first, and a 429 when it goes on."""
+    orders.switch(calls_per_minute=600)
+    headers = {"Authorization": "Bearer nobody"}
+    statuses = [client.get(OURS, headers=headers).status_code for _ in range(21)]
+    assert statuses == [403] * 20 + [429]
+    assert client.get(OURS).status_code == 200
+
+
+def test_no_token_is_kept(client: FlaskClient, path: Path, orders: Orders) -> None:
+    """No file of the store holds a token."""
+    orders.switch(calls_per_minute=600)
+    client.get(OURS)
+    client.get(OURS, headers={"Authorization": "Bearer secret_nobodys"})
+    kept = b"".join(each.read_bytes() for each in path.parent.iterdir())
+    assert TOKEN.encode() not in kept
+    assert b"secret_nobodys" not in kept
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "boom"},
+        {"kind": "html", "operation": "everything"},
+        {"kind": "html", "nth": 0},
+        {"kind": "html", "times": True},
+        {"kind": "html", "probability": 1.1},
+        {"kind": "html", "seed": "x"},
+        {"kind": "html", "after": 1},
+        {"kind": "stall", "seconds": -1},
+        {"kind": "status", "status": 99},
+        {"kind": "html", "status": 500},
+        {"kind": "redirect", "status": 304},
+        {"kind": "status", "code": 5},
+        {"kind": "status", "empty": 1},
+        {"kind": "status", "retry_after": "1\r\n2"},
+        {"kind": "redirect", "location": "a\nb"},
+        {"kind": "bomb", "size": 0},
+        {"kind": "html", "unknown": 1},
+        {"operation": None},
+        [],
+        None,
+    ],
+)
+def test_a_rule_that_cannot_be(client: FlaskClient, wrong: Any) -> None:
+    """A rule that cannot be is refused, in Python and over HTTP."""
+    with pytest.raises(ValueError, match=r"."):
+        Fault.read(wrong)
+    given = [wrong] if isinstance(wrong, list) else wrong
+    assert client.post("/admin/faults", json=given).status_code == 400
+    assert client.get("/admin/faults").get_json() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"search_lag_s": -1},
+        {"search_lag_s": True},
+        {"duplicate_emails": 1},
+        {"calls_per_minute": 1.5},
+        {"unknown": 1},
+        [],
+        None,
+    ],
+)
+def test_a_switch_that_cannot_be(client: FlaskClient, orders: Orders, wrong: Any) -> None:
+    """A switch that cannot be is refused, and leaves all as it was."""
+    assert client.patch("/admin/switches", json=wrong).status_code == 400
+    assert orders.switches() == Switches()
+
+
+def test_over_http(client: FlaskClient, orders: Orders) -> None:
+    """Everything can be ordered and read over HTTP, too."""
+    rules = [{"kind": "html", "nth": 1}, {"kind": "reset", "nth": 9}]
+    assert len(client.post("/admin/faults", json=rules).get_json()) == 2
+    assert client.get(OURS).mimetype == "text/html"
+    switches = client.patch("/admin/switches", json={"duplicate_emails": True}).get_json()
+    assert switches == orders.switches()._asdict()
+    assert orders.switches().duplicate_emails is True
+    [entry] = client.get("/admin/ledger").get_json()
+    assert (entry["operation"], entry["fault"]) == ("get_customer", "html")
+    assert client.delete("/admin/ledger").get_json() == []
+    assert client.delete("/admin/faults").get_json() == []
+    assert orders.faults() == []
+
+
+@pytest.mark.parametrize("peer", ["203.0.113.5", "::ffff:203.0.113.5", "", "unix:"])
+def test_only_this_host_orders(client: FlaskClient, peer: str) -> None:
+    """Nobody else than this host can order or read."""
+    for path in ("faults", "switches", "ledger"):
+        response = client.get(f"/admin/{path}", environ_overrides={"REMOTE_ADDR": peer})
+        assert response.status_code == 403
+
+
+def test_switches_of_a_new_store(tmp_path: Path) -> None:
+    """A store can be made with its switches."""
+    app = create_sandbox(tmp_path / "a.sqlite3", duplicate_emails=True, search_lag_s=2)
+    orders = Orders(tmp_path / "a.sqlite3")
+    assert orders.switches() == Switches(2.0, True, 0)
+    assert app.extensions["sandbox"].orders.switches() == orders.switches()
+
+
+def test_workers_share_orders(path: Path, orders: Orders) -> None:
+    """What is ordered from outside befalls the calls of every worker of a gunicorn."""
+    port = free_port()
+    program = [sys.executable, "-m", "gunicorn", "-c", "/dev/null", "-w", "2", "-k", "gthread"]
+    app = f"flask_ecwid.sandbox:create_sandbox({str(path)!r})"
+    process = subprocess.Popen(
+        [*program, "--log-level", "critical", "--bind", f"127.0.0.1:{port}", app],
+        env=environment(),
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/", process)
+        orders.order(*(Fault(kind, nth=n) for n, kind in enumerate(("reset", "close"), start=1)))
+        adapter = requests.Session().get_adapter("http://")
+        send = sender(adapter, f"http://127.0.0.1:{port}")
+        for name in ("ConnectionResetError", "RemoteDisconnected"):
+            with pytest.raises(requests.ConnectionError, match=name):
+                send()
+        assert [send().status_code for _ in range(6)] == [200] * 6
+        assert len(orders.ledger()) == 8
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            assert connection
+    finally:
+        process.terminate()
+        process.wait(30)
