@@ -168,10 +168,10 @@ def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signa
 def test_sandbox_misbehaves_to_order(tmp_path: Path) -> None:
     """Switches and faults of the command line hold, and more can be ordered while it runs."""
     (tmp_path / "faults.json").write_text('[{"kind": "status", "status": 500, "nth": 1}]')
-    switches = ["--calls-per-minute", "600", "--search-lag", "2", "--duplicate-emails"]
+    switches = ["--port", "0", "--calls-per-minute", "600", "--search-lag", "2"]
+    switches += ["--duplicate-emails"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0", *switches]
-        + ["--faults", "faults.json"],
+        [sys.executable, "-m", "flask", "ecwid", "sandbox", *switches, "--faults", "faults.json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
