@@ -6,20 +6,27 @@ value or an error of a reply; what is between them is the gateway's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from . import clock
 from .calls import Call, Reply, build_call, read_reply
-from .errors import BadReply, CustomerNotFound, Rejected, ServiceRefused
+from .errors import (
+    BudgetSpent,
+    CustomerNotFound,
+    HeldBack,
+    RateLimited,
+    Rejected,
+    ServiceRefused,
+)
 from .gateway import Gateway
 from .guard import Guard, open_guard
+from .moving_list import PAGE_SIZE, Customers
 from .redis_link import open_link
 from .settings import Settings
 from .sharing import SharedReads
 from .transport import Transport
-
-PAGE_SIZE = 100  # Ecwid's maximum. Its default is 10 or 100, by which document one reads: send it
 
 
 class EcwidClient:
@@ -48,8 +55,8 @@ class EcwidClient:
         if settings.sandbox and transport is None:
             raise ValueError("the sandbox is opened by mounting: use the client of Ecwid(app)")
         self._check = check
-        guard = guard or open_guard(settings, open_link(settings.redis_url))
-        gateway = Gateway(transport or Transport(settings), guard)
+        self._guard = guard or open_guard(settings, open_link(settings.redis_url))
+        gateway = Gateway(transport or Transport(settings), self._guard)
         self._calls = SharedReads(gateway, settings.deadline_s, after_write)
 
     def list_customers(self, **filters: Any) -> dict[str, Any]:
@@ -118,32 +125,20 @@ class EcwidClient:
         """
         return self._answered(build_call("delete_customer", customer_id))
 
-    def iter_customers(self, **filters: Any) -> Iterator[dict[str, Any]]:
-        """Every customer that matches, page by page, each id once.
+    def iter_customers(self, *, cursor: str | None = None, **filters: Any) -> Customers:
+        """Every customer that matches, each id once, though the list moves while it is read.
 
-        Ends with an empty page: `total` has been seen to exceed what there is, and a page to be
-        short of `limit` in the middle. Sorted by registration unless `sortBy` says otherwise.
+        It takes half of the budget at most, and waits for it. `Customers.cursor` is where to go on
+        after the customer that came last, in another process too; `difference` is, at the end, how
+        many fewer came than Ecwid's `total` says.
 
         Raises:
-            BadReply: a page is no list of customers, or the same page came again.
+            ValueError: `sortBy` or `offset` is given, or the cursor is of other filters.
+            EcwidError: from `next`, which then goes on in the same place.
         """
-        seen: set[int] = set()
-        before: list[int] = []
-        offset = int(filters.pop("offset", 0))
-        filters = {"sortBy": "REGISTERED_DATE_ASC", **filters}
-        while True:
-            customers = _customers(self.list_customers(offset=offset, **filters))
-            if not customers:
-                return
-            offset += len(customers)
-            ids = [customer["id"] for customer in customers]
-            if ids == before:
-                raise BadReply("Ecwid sent the same page again.")
-            before = ids
-            for customer in customers:
-                if customer["id"] not in seen:
-                    seen.add(customer["id"])
-                    yield customer
+        return Customers(
+            self._bulk_page, filters, cursor=cursor, before_page=self._wait_for_bulk_share
+        )
 
     def granted_scopes(self) -> dict[str, bool | None]:
         """Which of the customers' scopes the token has; changes nothing in the store.
@@ -178,6 +173,20 @@ class EcwidClient:
             pass  # it was let in
         return True
 
+    def _bulk_page(self, **query: Any) -> dict[str, Any]:
+        """A page for whoever has time: it waits where others would be refused."""
+        while True:
+            try:
+                return self.list_customers(**query)
+            except (BudgetSpent, RateLimited) as exc:
+                if not clock.pause(float(exc.retry_after_s or 0)):
+                    raise
+
+    def _wait_for_bulk_share(self) -> None:
+        while wait_s := self._guard.budget.take_bulk():
+            if not clock.pause(wait_s):
+                raise HeldBack(wait_s, "The process is about to end.")
+
     def _answered(
         self,
         call: Call,
@@ -192,12 +201,3 @@ class EcwidClient:
             return value
 
         return self._calls.send(call, read, since=since)
-
-
-def _customers(page: dict[str, Any]) -> list[dict[str, Any]]:
-    items = page.get("items")
-    if not isinstance(items, list) or not all(
-        isinstance(item, dict) and "id" in item for item in items
-    ):
-        raise BadReply("Ecwid's page is not a list of customers with ids.")
-    return items

@@ -27,6 +27,7 @@ LAYOUT = [
     "shelves",
     "idempotency",
     "client",
+    "moving_list",
     "sharing",
     "gateway",
     "lookup",

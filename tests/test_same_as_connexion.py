@@ -13,7 +13,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import Settings, contract, handlers
-from flask_ecwid.client import PAGE_SIZE
+from flask_ecwid.moving_list import PAGE_SIZE
 from flask_ecwid.routes import _connexion_as_it_is, make_blueprint
 from flask_ecwid.stores import open_store
 

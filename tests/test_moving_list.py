@@ -1,0 +1,457 @@
+"""Reading all customers while they are added, changed and deleted."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_ecwid import EcwidClient, Settings, clock
+from flask_ecwid.errors import BadReply, BudgetSpent, ConnectionLost, EcwidError, InvalidRequest
+from flask_ecwid.moving_list import LAG_S, PAGE_SIZE, Customers
+from flask_ecwid.sandbox import STORE_ID, TOKEN, InProcessAdapter, Orders, create_sandbox
+from flask_ecwid.transport import Transport
+
+NOW = 1_790_000_000  # when each reading begins
+DAY = 86_400
+
+
+@pytest.fixture(autouse=True)
+def _a_moment_that_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "wall", lambda: float(NOW))
+
+
+def date(moment: int) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%d %H:%M:%S +0000")
+
+
+class Shop:
+    """A list that moves: between its pages something happens."""
+
+    def __init__(
+        self,
+        registered: list[int],
+        happens: Callable[[Shop], None] = lambda shop: None,
+        *,
+        most: int = PAGE_SIZE,
+        exclusive: bool = False,
+        total_is: int | None = None,
+    ) -> None:
+        self.customers = {id: (at, at) for id, at in enumerate(registered, start=1)}
+        self.hidden: set[int] = set()  # from searches, which lag
+        self.pages = 0
+        self.now = NOW
+        self._next = len(registered) + 1
+        self._happens = happens
+        self._most = most
+        self._exclusive = exclusive
+        self._total_is = total_is
+
+    def add(self, *, hidden: bool = False) -> int:
+        id, self._next = self._next, self._next + 1
+        self.customers[id] = (self.now, self.now)
+        if hidden:
+            self.hidden.add(id)
+        return id
+
+    def change(self, id: int) -> None:
+        self.customers[id] = (self.customers[id][0], self.now)
+
+    def list_page(self, **query: Any) -> dict[str, Any]:
+        self.pages += 1
+        assert self.pages < 5_000, "without an end"
+        self._happens(self)
+        column = 1 if query.get("sortBy") == "UPDATED_DATE_ASC" else 0
+        less = int(self._exclusive)
+        found = sorted(
+            (moments[column], id)
+            for id, moments in self.customers.items()
+            if id not in self.hidden
+            and moments[0] >= query.get("createdFrom", 0) + less
+            and moments[1] >= query.get("updatedFrom", 0) + less
+        )
+        limit = min(query["limit"], self._most)
+        ids = [id for _, id in found[query["offset"] :][:limit]]
+        items = [
+            {"id": id, "registered": date(self.customers[id][0]), "updated": date(at)}
+            for id in ids
+            for at in [self.customers[id][1]]
+        ]
+        total = len(found) if self._total_is is None else self._total_is
+        return {"total": total, "count": len(items), "items": items, **query}
+
+
+def read(shop: Shop, **options: Any) -> list[int]:
+    return [customer["id"] for customer in Customers(shop.list_page, {}, **options)]
+
+
+def read_by_offset(shop: Shop) -> list[int]:
+    """As everybody pages at first: the control."""
+    ids: list[int] = []
+    while True:
+        page = shop.list_page(sortBy="REGISTERED_DATE_ASC", limit=PAGE_SIZE, offset=len(ids))
+        if not page["items"]:
+            return ids
+        ids += [item["id"] for item in page["items"]]
+
+
+def spread(count: int, seed: int = 1) -> list[int]:
+    """Registrations over a year, some in the same second."""
+    chance = random.Random(seed)
+    return sorted(NOW - DAY - chance.randrange(365 * DAY) // 60 * 60 for _ in range(count))
+
+
+class Commotion:
+    """Customers are added, changed and deleted, a few between any two pages."""
+
+    def __init__(self, seed: int, lag: bool = False) -> None:
+        self.chance = random.Random(seed)
+        self.lag = lag
+        self.stayed: set[int] | None = None
+        self.added: set[int] = set()
+        self.calm_after = 60
+
+    def __call__(self, shop: Shop) -> None:
+        if self.stayed is None:
+            self.stayed = set(shop.customers)
+        shop.now += self.chance.randrange(3)
+        if shop.pages > self.calm_after:
+            shop.hidden.clear()
+            return
+        for _ in range(self.chance.randrange(4)):
+            ids = sorted(shop.customers)
+            if self.chance.random() < 0.4 and len(ids) > 5:
+                gone = self.chance.choice(ids)
+                del shop.customers[gone]
+                self.stayed.discard(gone)
+                self.added.discard(gone)
+            elif self.chance.random() < 0.5 and ids:
+                shop.change(self.chance.choice(ids))
+            else:
+                self.added.add(shop.add(hidden=self.lag and self.chance.random() < 0.5))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nothing_is_lost_or_doubled(seed: int) -> None:
+    """Who was there all the time comes exactly once, whatever happens meanwhile."""
+    chance = random.Random(seed)
+    commotion = Commotion(seed, lag=chance.random() < 0.5)
+    shop = Shop(
+        spread(chance.choice([0, 1, 99, 100, 101, 1000]), seed),
+        commotion,
+        most=chance.choice([PAGE_SIZE, 37]),
+        exclusive=chance.random() < 0.5,
+    )
+    ids = read(shop)
+    assert len(ids) == len(set(ids))
+    assert (commotion.stayed or set()) <= set(ids)
+
+
+def test_the_control_fails() -> None:
+    """Paging by offset loses customers in the same commotion: the test above can fail."""
+    lost = 0
+    for seed in range(10):
+        commotion = Commotion(seed)
+        ids = read_by_offset(Shop(spread(1000, seed), commotion))
+        assert commotion.stayed is not None
+        lost += len(commotion.stayed - set(ids))
+    assert lost > 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_those_who_come_meanwhile(seed: int) -> None:
+    """Who is created while the list is read comes too, even if the search shows him late."""
+    commotion = Commotion(seed, lag=True)
+    commotion.calm_after = 6
+    shop = Shop(spread(1000, seed), commotion)
+    assert commotion.added <= set(read(shop))
+
+
+def test_one_who_shows_late_and_long_ago() -> None:
+    """Who was registered just before the reading, and shows when it is past him, comes."""
+    shop = Shop(spread(300))
+    late = shop.add(hidden=True)
+    shop.customers[late] = (NOW - 5, NOW - 5)
+    shop._happens = lambda shop: shop.hidden.clear() if shop.pages == 6 else None
+    assert late in read(shop)
+
+
+@pytest.mark.parametrize("count", [100, 101, 250, 3000])
+@pytest.mark.parametrize("most", [PAGE_SIZE, 37])
+def test_many_in_one_second(count: int, most: int) -> None:
+    """An import, with thousands in the same second, is read whole, and what is behind it."""
+    shop = Shop([NOW - DAY] * count + [NOW - DAY + 1, NOW - 50], most=most)
+    ids = read(shop)
+    assert sorted(ids) == sorted(shop.customers)
+    assert shop.pages < 5 * count / min(most, count) + 40
+
+
+def test_some_deleted_in_one_second() -> None:
+    """Within one second, too, a few that are deleted between two pages take nobody with them."""
+    chance = random.Random(5)
+
+    def happens(shop: Shop) -> None:
+        for _ in range(5):
+            del shop.customers[chance.choice(sorted(shop.customers))]
+
+    shop = Shop([NOW - DAY] * 1000, happens)
+    ids = read(shop)
+    assert set(shop.customers) <= set(ids)
+
+
+def test_no_dates() -> None:
+    """Customers without a date that can be read are read all the same."""
+    shop = Shop(spread(250))
+
+    def dateless(**query: Any) -> dict[str, Any]:
+        page = shop.list_page(**query)
+        return {**page, "items": [{"id": item["id"], "registered": "?"} for item in page["items"]]}
+
+    ids = [customer["id"] for customer in Customers(dateless, {})]
+    assert sorted(ids) == sorted(shop.customers)
+
+
+@pytest.mark.parametrize(("told", "difference"), [(250, 0), (260, 10), (240, -10)])
+def test_the_difference_is_told(
+    told: int, difference: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where `total` says otherwise at the end, it is reported and logged, not hidden."""
+    shop = Shop(spread(250), total_is=told)
+    customers = Customers(shop.list_page, {})
+    assert customers.difference is None
+    assert len(list(customers)) == 250
+    assert customers.difference == difference
+    lines = [line for line in caplog.messages if line.startswith("customers read=250")]
+    assert len(lines) == (1 if difference else 0)
+    assert list(customers) == []
+
+
+@pytest.mark.parametrize("stop_at", [0, 1, 50, 99, 100, 101, 150, 349, 350])
+def test_resumed(stop_at: int) -> None:
+    """A reading that is stopped anywhere is gone on with: nothing lost, nothing doubled."""
+    shop = Shop([NOW - DAY] * 150 + spread(200, seed=3))
+    reading = Customers(shop.list_page, {})
+    first = [next(reading)["id"] for _ in range(stop_at)]
+    rest = read(shop, cursor=reading.cursor)
+    assert sorted(first + rest) == sorted(shop.customers)
+
+
+def test_resumed_again_and_again() -> None:
+    """In a commotion, too, with a new reading after every 37 customers."""
+    commotion = Commotion(7)
+    shop = Shop(spread(1000), commotion)
+    ids: list[int] = []
+    cursor = None
+    while True:
+        reading = Customers(shop.list_page, {}, cursor=cursor)
+        some = [customer["id"] for _, customer in zip(range(37), reading, strict=False)]
+        ids += some
+        cursor = reading.cursor
+        if len(some) < 37:
+            break
+    assert len(ids) == len(set(ids))
+    assert (commotion.stayed or set()) <= set(ids)
+
+
+def test_a_cursor_of_the_end() -> None:
+    """After the last customer nothing comes any more."""
+    shop = Shop(spread(150))
+    reading = Customers(shop.list_page, {})
+    list(reading)
+    assert read(shop, cursor=reading.cursor) == []
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "é", "....", "0" * 16 + ".1.0..x", "0" * 16 + ".1.0..AAAA"]
+)
+def test_a_cursor_that_is_none(cursor: str) -> None:
+    """What is no cursor is refused, and not repeated."""
+    with pytest.raises(ValueError, match="this is no cursor"):
+        Customers(Shop([]).list_page, {}, cursor=cursor)
+
+
+def test_a_cursor_of_other_filters() -> None:
+    """A cursor goes with its filters."""
+    shop = Shop(spread(5))
+    cursor = Customers(shop.list_page, {"lang": "en"}).cursor
+    with pytest.raises(ValueError, match="other filters"):
+        Customers(shop.list_page, {"lang": "de"}, cursor=cursor)
+    assert Customers(shop.list_page, {"lang": "en"}, cursor=cursor)
+
+
+def test_a_cursor_is_small_and_tells_nothing() -> None:
+    """A cursor holds ids and dates: no filter, no e-mail; 10,000 ids take less than 30 kB."""
+    chance = random.Random(2)
+    reading = Customers(Shop([]).list_page, {"email": "canary@example.com"})
+    reading._seen = set(chance.sample(range(100_000_000, 200_000_000), 10_000))
+    assert len(reading.cursor) < 30_000
+    assert re.fullmatch(r"[A-Za-z0-9._=-]+", reading.cursor)
+
+
+def test_an_error_in_the_middle() -> None:
+    """After an error the reading goes on where it was."""
+    shop = Shop(spread(1000))
+    chance = random.Random(4)
+
+    def failing(**query: Any) -> dict[str, Any]:
+        if chance.random() < 0.4:
+            raise ConnectionLost
+        return shop.list_page(**query)
+
+    reading = Customers(failing, {})
+    ids = []
+    while True:
+        try:
+            ids.append(next(reading)["id"])
+        except ConnectionLost:
+            continue
+        except StopIteration:
+            break
+    assert sorted(ids) == sorted(shop.customers)
+
+
+def test_the_same_page_again() -> None:
+    """A store that ignores the offset is told, and not read for ever."""
+    same = {"total": 2, "items": [{"id": 1}, {"id": 2}]}
+    reading = Customers(lambda **_: same, {})
+    assert [next(reading)["id"], next(reading)["id"]] == [1, 2]
+    for _ in range(2):
+        with pytest.raises(BadReply, match="same page"):
+            next(reading)
+    assert reading.cursor
+
+
+@pytest.mark.parametrize("filters", [{"sortBy": "NAME_ASC"}, {"offset": 5}])
+def test_the_order_is_not_the_callers(filters: dict[str, Any]) -> None:
+    """Another order, or an offset, would lose customers: refused."""
+    with pytest.raises(ValueError, match="leave them out"):
+        Customers(Shop([]).list_page, filters)
+
+
+@pytest.mark.parametrize("form", [int, str, date])
+def test_the_callers_bounds(form: Callable[[int], Any]) -> None:
+    """The caller's own bounds hold in every page."""
+    shop = Shop([NOW - DAY - 10 * each for each in range(200)])
+    since = NOW - DAY - 500
+    queries: list[dict[str, Any]] = []
+
+    def noted(**query: Any) -> dict[str, Any]:
+        queries.append(query)
+        created = query["createdFrom"]
+        number = created if isinstance(created, int) else since
+        return shop.list_page(**{**query, "createdFrom": number})
+
+    found = [c["id"] for c in Customers(noted, {"createdFrom": form(since), "limit": 7})]
+    assert len(found) == 51
+    assert all(query["createdFrom"] in (form(since), *range(since, NOW)) for query in queries)
+    assert queries[-2]["updatedFrom"] == NOW - LAG_S
+
+
+def test_a_bound_that_is_none() -> None:
+    """A bound that cannot be read is refused."""
+    with pytest.raises(ValueError, match="createdFrom"):
+        Customers(Shop([]).list_page, {"createdFrom": "yesterday"})
+
+
+def test_fields() -> None:
+    """What the reading needs is asked for beside the caller's fields; what is none is refused."""
+    seen = []
+
+    def noted(**query: Any) -> dict[str, Any]:
+        seen.append(query["responseFields"])
+        return {"total": 0, "items": []}
+
+    list(Customers(noted, {"responseFields": "items(email)"}))
+    assert seen[0] == "items(email,id,registered,updated),total,count,offset,limit"
+    with pytest.raises(InvalidRequest):
+        Customers(noted, {"responseFields": "items("})
+
+
+# With the real client
+
+
+def client_of(path: Path, **options: Any) -> EcwidClient:
+    url = "https://sandbox.invalid/api/v3"
+    given = {"calls_per_minute": 100_000, **options}
+    settings = Settings(store_id=STORE_ID, token=TOKEN, api_url=url, **given)
+    return EcwidClient(
+        settings, Transport(settings, lambda: InProcessAdapter(create_sandbox(path)))
+    )
+
+
+def test_over_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over a store whose customers are changed by three threads meanwhile."""
+    monkeypatch.undo()
+    path = tmp_path / "store.sqlite3"
+    create_sandbox(path, customers=1000, search_lag_s=0.2)
+    stop = threading.Event()
+    writer = client_of(path)
+    stayed = {c["id"] for c in client_of(path).iter_customers()}
+    assert len(stayed) == 1004
+    victims = sorted(stayed)[::10]
+
+    def write(number: int) -> None:
+        chance = random.Random(number)
+        for each in range(1000):
+            if stop.wait(0.002):
+                return
+            if number == 0:
+                writer.add_customer({"email": f"moving-{each}@example.com"})
+            elif number == 1:
+                writer.update_customer(chance.choice(sorted(stayed - {*victims})), {"lang": "de"})
+            elif each < len(victims):
+                writer.delete_customer(victims[each])
+
+    threads = [threading.Thread(target=write, args=[number]) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    ids = [customer["id"] for customer in client_of(path).iter_customers(limit=20)]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert len(ids) == len(set(ids))
+    assert stayed - {*victims} <= set(ids)
+
+
+def test_half_of_the_budget(tmp_path: Path, no_waiting: list[float]) -> None:
+    """A reading of all takes half of the calls at most, and waits; requests have the rest."""
+    path = tmp_path / "store.sqlite3"
+    create_sandbox(path, customers=300)
+    client = client_of(path, calls_per_minute=10)
+    orders = Orders(path)
+    reading = client.iter_customers(limit=10)
+    while len(orders.ledger()) < 5:
+        next(reading)
+    assert no_waiting == []
+    assert client._guard.budget.take_bulk() > 0
+    for _ in range(5):
+        client.get_customer(172890169)
+    with pytest.raises(BudgetSpent):
+        client.get_customer(172890169)
+
+
+def test_it_waits_for_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others have spent the budget, a reading waits; told to end, it says so."""
+    monkeypatch.undo()
+    path = tmp_path / "store.sqlite3"
+    create_sandbox(path)
+    client = client_of(path, calls_per_minute=2)
+    client.get_customer(172890169)
+    client.get_customer(172890169)
+    waits: list[float] = []
+
+    def pause(seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) < 3
+
+    monkeypatch.setattr(clock, "pause", pause)
+    with pytest.raises(EcwidError):
+        next(client.iter_customers())
+    assert len(waits) == 3
+    assert all(0 < wait <= 61 for wait in waits)
