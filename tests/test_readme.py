@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
 URL = "http://127.0.0.1:8000"
 
-RUN, CURLS, INSTALL, SERVE, CHECK, SANDBOX, WRONG, TEST = (
+RUN, CURLS, INSTALL, SERVE, CHECK, SANDBOX, ONCE, WRONG, TEST = (
     block for language, block in BLOCKS if language == "sh"
 )
 MOUNT, FACTORY, CLIENT = (block for language, block in BLOCKS if language == "python")
@@ -88,6 +88,13 @@ def test_curl_lines(make_run: Running, line: str) -> None:
     status, body = make_run.sh(line)
     assert status == 200
     assert json.loads(body)["data"]["type"] == "ecwid"
+
+
+def test_once(make_run: Running) -> None:
+    """The creation with an Idempotency-Key has the same answer when it is sent again."""
+    first, again = make_run.sh(ONCE.strip()), make_run.sh(ONCE.strip())
+    assert first[0] == 200
+    assert again == first
 
 
 def test_the_problem(make_run: Running) -> None:
