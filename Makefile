@@ -1,5 +1,6 @@
 # make run: the plugin on its sandbox at http://127.0.0.1:8000      make test: the whole suite
 # make bench: what it costs, beside others (benchmarks/README.md)
+# make soak: the long runs of docs/reliability.md (45 minutes)     make mutants: who guards the guards
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +8,7 @@ PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test bench clean
+.PHONY: run test bench soak mutants clean
 
 run: .venv/.installed
 	@printf '%s\n' \
@@ -26,6 +27,12 @@ test: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+soak: .venv/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak $(SOAK)
+
+mutants: .venv/.installed
+	$(BIN)/python tests/mutants.py
 
 ENVIRONMENTS := benchmarks/.environments
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask
 import pytest
@@ -21,6 +21,9 @@ from pytest_httpserver import HTTPServer
 from werkzeug.test import TestResponse
 
 from flask_ecwid import Ecwid, clock
+
+if TYPE_CHECKING:
+    from .redis_server import RedisServer
 
 PREFIX = "/api/json/v1/ecwid"
 STORE = "/api/v3/1003"
@@ -151,3 +154,18 @@ def shop() -> Api:
     app.config["ECWID_SANDBOX"] = True
     Ecwid(app)
     return Api(app.test_client())
+
+
+@pytest.fixture(scope="session")
+def _redis() -> Iterator[RedisServer]:
+    from .redis_server import RedisServer  # which needs a free port from here
+
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis(_redis: RedisServer) -> RedisServer:
+    """A real Redis, empty, for tests that leave it running."""
+    _redis.client.flushall()
+    return _redis

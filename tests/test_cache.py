@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -20,18 +19,6 @@ from .redis_server import RedisServer
 
 TTL_S = 60
 CANARY = "canary@example.com"
-
-
-@pytest.fixture(scope="module")
-def _redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-def redis(_redis: RedisServer) -> RedisServer:
-    _redis.client.flushall()
-    return _redis
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -1,0 +1,459 @@
+"""Whether a call is made at all: latch, breaker, bucket; and waits that end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from werkzeug.test import TestResponse
+
+from flask_ecwid import clock, guard
+from flask_ecwid.errors import EcwidFailed, HeldBack, RateLimited, ServiceRefused
+from flask_ecwid.guard import Latch
+from flask_ecwid.sandbox import Fault, Orders, create_sandbox
+from flask_ecwid.state import MemoryState, StateGone
+
+from .conftest import PREFIX, ROOT, Api, app_of, environment, free_port, wait_for
+from .redis_server import RedisServer
+
+CANARY = "canary@example.com"
+ID = 172890169
+OPERATIONS: dict[str, Callable[[Api], TestResponse]] = {
+    "list_customers": lambda api: api.get("/customers"),
+    "get_customer": lambda api: api.get(f"/customer/{ID}"),
+    "add_customer": lambda api: api.post("/add_customer", {"email": CANARY}),
+    "update_customer": lambda api: api.post(f"/update_customer/{ID}", {"lang": "en"}),
+    "delete_customer": lambda api: api.post("/delete_customer/5"),
+}
+DEAD = Fault("status", status=403, empty=True)
+
+
+class Shop:
+    def __init__(self, path: Path) -> None:
+        create_sandbox(path)
+        self.path = path
+        self.orders = Orders(path)
+
+    def api(self, **more: Any) -> Api:
+        return Api(app_of({"ECWID_SANDBOX": str(self.path), **more}).test_client())
+
+    def calls(self) -> int:
+        return len(self.orders.ledger())
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path / "store.sqlite3")
+
+
+class Later:
+    """Moves the clock on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._by = 0.0
+        now, wall = clock.now, clock.wall
+        monkeypatch.setattr(clock, "now", lambda: now() + self._by)
+        monkeypatch.setattr(clock, "wall", lambda: wall() + self._by)
+
+    def __call__(self, seconds: float) -> None:
+        self._by += seconds
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    return Later(monkeypatch)
+
+
+def is_held_back(response: TestResponse, most_s: int) -> bool:
+    body = response.get_json()
+    return (
+        response.status_code == 503
+        and body["type"] == "urn:flask-ecwid:problem:held-back"
+        and body["origin"] == "service"
+        and body.get("executed", "no") == "no"
+        and 1 <= int(response.headers["Retry-After"]) <= most_s
+    )
+
+
+CLOSING = [
+    (DEAD, 30),
+    (Fault("status", status=403, code="INVALID_API_TOKEN"), 30),
+    (Fault("status", status=402, code="STORE_IS_SUSPENDED"), 60),
+    (Fault("status", status=404, code="STORE_NOT_FOUND"), 60),
+    (Fault("status", status=429, retry_after="3"), 3),
+    (Fault("status", status=429), 10),
+    (Fault("status", status=429, retry_after="canary"), 10),
+    (Fault("status", status=429, retry_after="-1"), 10),
+    (Fault("status", status=429, retry_after="999999"), 3600),
+    (Fault("status", status=503, retry_after="40"), 40),
+]
+
+
+@pytest.mark.parametrize(("fault", "seconds"), CLOSING)
+@pytest.mark.usefixtures("no_waiting")
+def test_the_latch(
+    shop: Shop, later: Later, caplog: pytest.LogCaptureFixture, fault: Fault, seconds: int
+) -> None:
+    """When Ecwid refuses this service, or asks for a pause, no call is made meanwhile."""
+    caplog.set_level("DEBUG")
+    api = shop.api()
+    shop.orders.order(fault)
+    assert OPERATIONS["get_customer"](api).status_code in (429, 502, 503)
+    made = shop.calls()
+    later(seconds - 1)
+    for ask in OPERATIONS.values():
+        response = ask(api)
+        assert is_held_back(response, seconds)
+        assert "canary" not in response.text + caplog.text
+    assert shop.calls() == made
+    shop.orders.clear()
+    later(2)
+    assert OPERATIONS["get_customer"](api).status_code == 200
+    assert OPERATIONS["get_customer"](api).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE"),
+        Fault("status", status=403, code="SOMETHING_ELSE"),
+        Fault("status", status=401, empty=True),
+        Fault("status", status=404, empty=True),
+        Fault("status", status=405),
+        Fault("status", status=409),
+    ],
+)
+def test_what_does_not_close_it(shop: Shop, fault: Fault) -> None:
+    """A refusal of one operation, or one customer, is no reason to hold back the others."""
+    api = shop.api()
+    shop.orders.order(Fault(**{**fault.written(), "times": 1}))
+    assert OPERATIONS["get_customer"](api).status_code in (404, 502)
+    assert OPERATIONS["list_customers"](api).status_code == 200
+
+
+def test_the_scope_is_named(shop: Shop) -> None:
+    """A missing scope is named, for the operator to grant."""
+    shop.orders.order(Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE"))
+    scopes = ("read_customers", "read_customers", "create_customers", *["update_customers"] * 2)
+    for ask, scope in zip(OPERATIONS.values(), scopes, strict=True):
+        assert scope in ask(shop.api()).get_json()["detail"]
+
+
+def at_once(ask: Callable[[], TestResponse], times: int = 16) -> list[int]:
+    barrier = threading.Barrier(times)
+
+    def one(_: int) -> int:
+        barrier.wait()
+        return ask().status_code
+
+    with ThreadPoolExecutor(times) as threads:
+        return list(threads.map(one, range(times)))
+
+
+def test_one_goes_first(shop: Shop, later: Later) -> None:
+    """When a dead token's time is over a single call goes first, and its refusal closes again."""
+    api = shop.api()
+    shop.orders.order(DEAD)
+    api.get(f"/customer/{ID}")
+    for round in (1, 2, 3):
+        later(31)
+        statuses = at_once(lambda: api.post("/delete_customer/5"))  # which no two share
+        assert shop.calls() == 1 + round
+        assert sorted(statuses) == [502] + [503] * 15
+
+
+def test_one_goes_first_over_the_fleet(shop: Shop, later: Later, redis: RedisServer) -> None:
+    """Of all hosts that share Redis a single one sends the call that goes first."""
+    apis = [shop.api(ECWID_REDIS_URL=redis.url) for _ in range(4)]
+    shop.orders.order(DEAD)
+    apis[0].get(f"/customer/{ID}")
+    later(1)
+    assert all(is_held_back(api.get("/customers"), 30) for api in apis)
+    assert shop.calls() == 1
+    later(31)
+    at_once(lambda: apis[threading.get_ident() % 4].get("/customers"))
+    assert shop.calls() == 2
+    shop.orders.clear()
+    later(31)
+    statuses = [api.get(f"/customer/{ID}").status_code for api in apis for _ in range(2)]
+    assert statuses == [200] * 8
+
+
+def test_the_latch_without_its_redis(shop: Shop, later: Later) -> None:
+    """What this process saw holds, though Redis is gone."""
+    with RedisServer() as redis:
+        api = shop.api(ECWID_REDIS_URL=redis.url)
+        shop.orders.order(DEAD)
+        api.get(f"/customer/{ID}")
+        redis.stop()
+        later(1)
+        assert is_held_back(api.get("/customers"), 30)
+    assert shop.calls() == 1
+    shop.orders.clear()
+    later(30)
+    assert api.get("/customers").status_code == 200
+
+
+def test_apps_in_a_process_share_no_latch(shop: Shop) -> None:
+    """Without Redis each app has its own."""
+    one, other = shop.api(), shop.api()
+    shop.orders.order(Fault(**{**DEAD.written(), "times": 1}))
+    one.get("/customers")
+    assert other.get("/customers").status_code == 200
+
+
+def test_the_longer_one_holds() -> None:
+    """A short pause does not shorten a long one."""
+    latch = Latch(None, "name")
+    latch.close(ServiceRefused(holds_s=60))
+    latch.close(RateLimited(5, brief=False))
+    with pytest.raises(HeldBack) as caught:
+        latch.check()
+    assert (caught.value.retry_after_s or 0) > 50
+
+
+def test_a_call_from_before_does_not_open_it(shop: Shop) -> None:
+    """Only the call that went first opens it, not one that was under way when it was closed."""
+    shop.orders.order(Fault("latency", operation="list_customers", seconds=0.6))
+    shop.orders.order(Fault(**{**DEAD.written(), "operation": "get_customer"}))
+    api = shop.api()
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(lambda: api.get("/customers").status_code)
+        time.sleep(0.2)
+        api.get(f"/customer/{ID}")
+        assert slow.result() == 200
+    assert is_held_back(api.get("/customers"), 30)
+
+
+class Gone:
+    def read(self, name: str) -> bytes | None:
+        raise StateGone
+
+    def swap(self, *_: object) -> bool:
+        raise StateGone
+
+
+def test_a_latch_without_its_state(later: Later) -> None:
+    """A state that is gone stops nobody from closing, going first, and opening."""
+    latch = Latch(Gone(), "name")
+    assert latch.check() is None
+    latch.close(ServiceRefused(holds_s=30))
+    later(31)
+    held = latch.check()
+    assert held is not None
+    renewed = latch.claimed(held)
+    with pytest.raises(HeldBack):
+        latch.claimed(held)
+    latch.open(renewed)
+    assert latch.check() is None
+
+
+def test_the_state_is_not_asked_all_the_time(later: Later) -> None:
+    """What others have seen is looked at ten times a second at most."""
+
+    class Counting(MemoryState):
+        reads = 0
+
+        def read(self, name: str) -> bytes | None:
+            self.reads += 1
+            return super().read(name)
+
+    state = Counting()
+    latch = Latch(state, "name")
+    for _ in range(100):
+        latch.check()
+    assert state.reads <= 3
+    later(0.2)
+    latch.check()
+    assert state.reads <= 4
+
+
+# The breaker
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_the_breaker(shop: Shop, later: Later) -> None:
+    """After five failures in a row no call is made for 10 s; then one goes first. If it fails, the
+    time is doubled, up to 60 s; a good one closes it.
+    """
+    api = shop.api()
+    shop.orders.order(Fault("status", status=500))
+    assert api.get("/customers").status_code == 502  # three calls
+    assert api.get("/customers").status_code == 502  # two, and then it is open
+    made = shop.calls()
+    assert made == 5
+    assert is_held_back(api.get("/customers"), 10)
+    for seconds in (10, 20, 40, 60, 60):
+        later(seconds - 1)
+        assert is_held_back(api.get("/customers"), 1)
+        later(1.5)
+        statuses = at_once(lambda: api.post("/delete_customer/5"))
+        made += 1
+        assert shop.calls() == made
+        assert sorted(statuses) == [502] + [503] * 15
+    later(61)
+    shop.orders.clear()
+    assert [api.get("/customers").status_code for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        Fault("status", status=404, nth=5),
+        Fault("status", status=429, retry_after="0", nth=5),
+        Fault("shape", nth=5),
+    ],
+)
+@pytest.mark.usefixtures("no_waiting")
+def test_what_ends_the_row(shop: Shop, between: Fault) -> None:
+    """An answer of Ecwid's, whatever it says, is no failure of the gateway."""
+    api = shop.api()
+    shop.orders.order(between, Fault("status", status=500, times=8))
+    for _ in range(3):
+        response = api.get(f"/customer/{ID}")
+        assert response.status_code in (404, 429, 502)
+        assert response.get_json()["origin"] == "ecwid"
+
+
+# The bucket
+
+
+def test_the_bucket(shop: Shop, no_waiting: list[float]) -> None:
+    """Repeated calls are paid for, 5 of 50 each, and a good first call gives 1 back."""
+    api = shop.api()
+    repeated = 0
+    for _ in range(13):  # each fails once, and is good when it is asked again, if it is
+        shop.orders.clear()
+        shop.orders.order(Fault("status", status=500, times=1))
+        repeated += api.get(f"/customer/{ID}").status_code == 200
+    assert repeated == 10
+    shop.orders.clear()
+    for _ in range(5):
+        assert api.get(f"/customer/{ID}").status_code == 200
+    shop.orders.order(Fault("status", status=500, times=1))
+    assert api.get(f"/customer/{ID}").status_code == 200
+
+
+def test_what_a_timeout_costs() -> None:
+    """A repeated call after a timeout costs twice as much."""
+    bucket = guard._Bucket()
+    assert [bucket.take(guard.TIMEOUT_COST) for _ in range(6)] == [True] * 5 + [False]
+    assert guard.TIMEOUT_COST == 2 * guard.RETRY_COST
+
+
+# Waits
+
+
+@pytest.fixture
+def ending() -> Iterator[None]:
+    clock.stop_waiting()
+    yield
+    clock._stopping.clear()
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (Fault("status", status=429, retry_after="2"), 429),
+        (Fault("status", status=500), 502),
+    ],
+)
+@pytest.mark.usefixtures("ending")
+def test_waits_end(shop: Shop, fault: Fault, status: int) -> None:
+    """When the process is about to end, who would wait answers with what he knows."""
+    shop.orders.order(fault)
+    begun = time.monotonic()
+    assert shop.api().get("/customers").status_code == status
+    assert time.monotonic() - begun < 1.5
+    assert shop.calls() == 1
+
+
+@pytest.mark.usefixtures("ending")
+def test_lookups_end(shop: Shop) -> None:
+    """A creation that cannot be looked up any more is told as it is: nobody knows."""
+    shop.orders.order(Fault("reset", operation="add_customer"))
+    response = shop.api().post("/add_customer", {"email": CANARY})
+    assert response.status_code == 504
+    assert response.get_json()["executed"] == "unknown"
+
+
+# Real workers
+
+
+@pytest.fixture
+def gunicorn(shop: Shop, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Three workers, as shipped, in front of the shop, without Redis."""
+    port = free_port()
+    program = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-w", "3"]
+    settings = {"ECWID_SANDBOX": str(shop.path), "TMPDIR": str(tmp_path)}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*program, "--bind", f"127.0.0.1:{port}", "wsgi:app"],
+            cwd=ROOT,
+            env=environment(**settings, ECWID_CALLS_PER_MINUTE="90"),
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            wait_for(f"http://127.0.0.1:{port}/healthz", process)
+            yield f"http://127.0.0.1:{port}{PREFIX}", process
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def test_workers_share_the_latch(shop: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]) -> None:
+    """A dead token that one worker has seen stops the calls of all of them."""
+    url, _ = gunicorn
+    shop.orders.order(DEAD)
+    with ThreadPoolExecutor(4) as threads:
+        ask = lambda _: requests.get(f"{url}/customers", timeout=30).status_code  # noqa: E731
+        statuses = list(threads.map(ask, range(120)))
+    assert set(statuses) == {502, 503}
+    assert shop.calls() <= 12
+
+
+def test_workers_divide_the_budget(
+    shop: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
+) -> None:
+    """Without Redis each of three workers has a third of the budget, and no more in all."""
+    url, _ = gunicorn
+    with ThreadPoolExecutor(6) as threads:
+        ask = lambda n: requests.get(f"{url}/customers?offset={n}", timeout=30)  # noqa: E731
+        answers = list(threads.map(ask, range(200)))
+    assert {answer.headers["RateLimit-Policy"] for answer in answers} == {'"calls";q=30;w=60'}
+    assert shop.calls() == sum(answer.status_code == 200 for answer in answers) <= 90
+    assert {answer.status_code for answer in answers} == {200, 429}
+
+
+def test_a_worker_that_is_told_to_go(
+    shop: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
+) -> None:
+    """A request that waits to ask Ecwid again is answered at once when its worker is told to go."""
+    url, process = gunicorn
+    shop.orders.order(Fault("status", status=429, retry_after="2"))
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(requests.get, f"{url}/customers", timeout=30)
+        while not shop.calls():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        answer = waiting.result()
+    assert answer.status_code == 429
+    assert answer.json()["origin"] == "ecwid"
+    assert shop.calls() == 1
+
+
+def test_failures_that_are_none_of_the_gateways() -> None:
+    """What the breaker counts stands with each error."""
+    assert EcwidFailed.of_gateway
+    assert not RateLimited.of_gateway

@@ -1,0 +1,202 @@
+"""What processes know together: one contract for memory, file and Redis."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from flask_ecwid import clock, redis_link
+from flask_ecwid.redis_link import RedisLink
+from flask_ecwid.state import FileState, MemoryState, RedisState, State, StateGone, host_state
+
+from .redis_server import RedisServer
+
+ANY_BYTES = bytes(range(256))
+
+
+@pytest.fixture(params=["memory", "file", "redis"])
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> State:
+    if request.param == "memory":
+        return MemoryState()
+    if request.param == "file":
+        return FileState(tmp_path / "private" / "state.sqlite3")
+    redis: RedisServer = request.getfixturevalue("redis")
+    return RedisState(RedisLink(redis.url))
+
+
+def test_nothing_at_first(state: State) -> None:
+    """Where nothing was put, there is nothing."""
+    assert state.read("a") is None
+
+
+def test_swap(state: State) -> None:
+    """A value is put only where what was read still is; nothing is a value like any other."""
+    assert state.swap("a", None, b"one", 60)
+    assert not state.swap("a", None, b"two", 60)
+    assert not state.swap("a", b"two", b"three", 60)
+    assert state.read("a") == b"one"
+    assert state.swap("a", b"one", ANY_BYTES, 60)
+    assert state.read("a") == ANY_BYTES
+    assert state.swap("a", ANY_BYTES, None, 0)
+    assert state.read("a") is None
+    assert state.swap("a", None, b"", 60)
+    assert state.read("a") == b""
+
+
+def test_names_are_apart(state: State) -> None:
+    """A value is of its name alone."""
+    state.swap("a", None, b"one", 60)
+    assert state.read("b") is None
+
+
+def test_values_end(state: State) -> None:
+    """After its time a value is gone, and another can be put there."""
+    state.swap("a", None, b"one", 0.05)
+    time.sleep(0.1)
+    assert state.read("a") is None
+    assert state.swap("a", None, b"two", 60)
+
+
+def test_one_wins(state: State) -> None:
+    """Of many that swap at the same time exactly one does."""
+    with ThreadPoolExecutor(8) as threads:
+        for name in map(str, range(25)):
+            wins = threads.map(lambda n, name=name: state.swap(name, None, b"%d" % n, 60), range(8))
+            assert sum(wins) == 1
+
+
+def test_processes_share_a_file(tmp_path: Path) -> None:
+    """A forked process has its own connection, and sees and changes the same values."""
+    state = FileState(tmp_path / "private" / "state.sqlite3")
+    state.swap("a", None, b"one", 60)
+    child = os.fork()
+    if child == 0:
+        good = state.read("a") == b"one" and state.swap("a", b"one", b"two", 60)
+        os._exit(0 if good else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert state.read("a") == b"two"
+
+
+def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
+    """A state that nobody asks makes no file; one that is asked is this user's alone."""
+    state = FileState(tmp_path / "private" / "state.sqlite3")
+    assert list(tmp_path.iterdir()) == []
+    state.read("a")
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o700
+
+
+def test_the_hosts_file() -> None:
+    """All processes of a user on a host find the same file."""
+    host_state().swap("test", None, b"one", 60)
+    assert host_state().read("test") == b"one"
+    host_state().swap("test", b"one", None, 0)
+
+
+@pytest.mark.parametrize("trap", ["open to others", "a link", "a file", "no folder at all"])
+def test_a_folder_that_is_not_ours_alone(tmp_path: Path, trap: str) -> None:
+    """A folder that somebody else may have laid there is not used."""
+    folder = tmp_path / "private"
+    if trap == "open to others":
+        folder.mkdir(mode=0o700)
+        folder.chmod(0o770)
+    elif trap == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif trap == "a file":
+        folder.write_bytes(b"")
+    else:
+        folder = tmp_path / "missing" / "private"
+    state = FileState(folder / "state.sqlite3")
+    with pytest.raises(StateGone):
+        state.read("a")
+    with pytest.raises(StateGone):
+        state.swap("a", None, b"", 1)
+    assert not (tmp_path / "elsewhere" / "state.sqlite3").exists()
+
+
+def test_a_broken_file(tmp_path: Path) -> None:
+    """A file that is none of ours is StateGone, and nothing worse; when it is gone, all goes on."""
+    path = tmp_path / "private" / "state.sqlite3"
+    path.parent.mkdir(mode=0o700)
+    path.write_bytes(b"no database at all, but long enough to be read as one" * 100)
+    state = FileState(path)
+    for _ in range(2):
+        with pytest.raises(StateGone):
+            state.swap("a", None, b"one", 60)
+    path.unlink()
+    assert state.swap("a", None, b"one", 60)
+
+
+def test_a_file_that_is_busy(tmp_path: Path) -> None:
+    """A process that holds the file for long stops nobody for ever."""
+    path = tmp_path / "private" / "state.sqlite3"
+    state = FileState(path)
+    state.swap("a", None, b"one", 60)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    begun = time.monotonic()
+    with pytest.raises(StateGone):
+        state.swap("a", b"one", b"two", 60)
+    assert time.monotonic() - begun < 5
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert state.swap("a", b"one", b"two", 60)
+
+
+def test_what_is_over_leaves_the_file(tmp_path: Path) -> None:
+    """Values whose time is over are taken out of the file."""
+    path = tmp_path / "private" / "state.sqlite3"
+    state = FileState(path)
+    for name in map(str, range(20)):
+        state.swap(name, None, b"one", 0.01)
+    time.sleep(0.05)
+    state.swap("a", None, b"one", 60)
+    db = sqlite3.connect(path)
+    [[count]] = db.execute("SELECT count(*) FROM state")
+    db.close()
+    assert count == 1
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize("fault", ["stopped", "halted"])
+def test_redis_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """A Redis that stops or hangs is StateGone soon, then at once for a while; then it is back."""
+    state = RedisState(RedisLink(own_redis.url))
+    state.swap("a", None, b"one", 60)
+    (own_redis.stop if fault == "stopped" else own_redis.halt)()
+    begun = time.monotonic()
+    with pytest.raises(StateGone):
+        state.read("a")
+    assert time.monotonic() - begun < 2  # 0.2 s, and what a busy machine adds
+    begun = time.monotonic()
+    for _ in range(100):
+        with pytest.raises(StateGone):
+            state.swap("a", None, b"", 1)
+    assert time.monotonic() - begun < 1
+    (own_redis.start_again if fault == "stopped" else own_redis.go_on)()
+    with pytest.raises(StateGone):
+        state.read("a")
+    later = clock.now() + redis_link.REST_S + 0.1
+    monkeypatch.setattr(clock, "now", lambda: later)
+    assert state.read("a") == (None if fault == "stopped" else b"one")
+
+
+def test_redis_emptied(redis: RedisServer) -> None:
+    """An emptied Redis has nothing, and takes new values."""
+    state = RedisState(RedisLink(redis.url))
+    state.swap("a", None, b"one", 60)
+    redis.client.flushall()
+    assert state.read("a") is None
+    assert state.swap("a", None, b"two", 60)
