@@ -62,6 +62,7 @@ class Gateway:
             if not looked:
                 raise OutcomeUnknown
         begun = clock.wall() if since is None else since
+        maybe = since is not None  # whether an earlier call may have had an effect
         before: EcwidError | None = None
         made = 0
         while True:
@@ -69,7 +70,7 @@ class Gateway:
             try:
                 held = self._guard.admit()
             except HeldBack as exc:
-                raise before or exc from None  # what is known of the calls that were made
+                raise _told(call, before or exc, maybe) from None  # of the calls that were made
             error: EcwidError
             try:
                 reply = self._transport.send(call, moment)
@@ -83,25 +84,25 @@ class Gateway:
                 error = OutcomeUnknown()  # taken by our own earlier try, most likely: look
                 error.looked_up = True
             try:
-                known = self._known(call, error, before, begun, moment)
+                known = self._known(call, error, maybe, begun, moment)
             finally:
                 self._guard.failed(error)
             if known:
                 return known, read(known)
             log.warning("call failed operation=%s %s", call.operation, _described(error))
             if not self._may_repeat(call, error, made) or not self._waited(error, made, moment):
-                raise _told(call, error)
+                raise _told(call, error, maybe)
             before = error
+            maybe = maybe or error.executed == "unknown"
 
     def _known(
-        self, call: Call, error: EcwidError, before: EcwidError | None, begun: float, moment: float
+        self, call: Call, error: EcwidError, maybe: bool, begun: float, moment: float
     ) -> Reply | None:
         """What the reply would have been, where a failure or our own repeat hid it."""
         if call.operation == "add_customer" and error.looked_up:
             return self._found(call, begun, moment)[1]
-        gone = call.operation == "delete_customer" and isinstance(error, CustomerNotFound)
-        if gone and before and before.executed == "unknown":  # by our own call before
-            return Reply(200, {}, b'{"deleteCount":1}')
+        if call.operation == "delete_customer" and isinstance(error, CustomerNotFound) and maybe:
+            return Reply(200, {}, b'{"deleteCount":1}')  # deleted by our own call before
         return None
 
     def _found(self, call: Call, since: float, moment: float) -> tuple[bool, Reply | None]:
@@ -113,6 +114,7 @@ class Gateway:
         """
         sent = orjson.loads(call.body or b"{}")
         looked = False
+        taken: EmailTaken | None = None
         for wait_s in WAITS_S:
             if clock.now() + wait_s >= moment or not clock.pause(wait_s):
                 break
@@ -123,9 +125,15 @@ class Gateway:
             except EcwidError:
                 continue
             looked = True
-            created = find_created(sent, page, since)
+            try:
+                created = find_created(sent, page, since)
+            except EmailTaken as exc:
+                taken = exc  # unless ours shows beside it later: some stores may allow two
+                continue
             if created is not None:
                 return True, Reply(200, {}, b'{"id":%d}' % created)
+        if taken:
+            raise taken
         return looked, None
 
     def _looked_up(self, email: str, moment: float) -> dict[str, Any]:
@@ -166,7 +174,10 @@ def _described(error: EcwidError) -> str:
     return f"{error.slug} places={places}" if places else error.slug
 
 
-def _told(call: Call, error: EcwidError) -> EcwidError:
-    """The error as the caller learns of it."""
-    lost = call.operation == "add_customer" and error.looked_up
-    return OutcomeUnknown() if lost and not isinstance(error, EcwidUnavailable) else error
+def _told(call: Call, error: EcwidError, maybe: bool) -> EcwidError:
+    """The error as the caller learns of it; `maybe`: a call before it may have had an effect."""
+    if call.operation == "add_customer" and error.looked_up:
+        return error if isinstance(error, EcwidUnavailable) else OutcomeUnknown()
+    if maybe:
+        error.executed = "unknown"
+    return error

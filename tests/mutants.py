@@ -61,8 +61,8 @@ MUTANTS = [
     Mutant(
         "no lookup of a lost creation",
         "gateway",
-        'if call.operation == "add_customer" and error.looked_up:',
-        "if False:",
+        'if call.operation == "add_customer" and error.looked_up:\n            return self._found',
+        "if False:\n            return self._found",
         "tests/test_faults.py -k add_customer-closed",
     ),
     Mutant(
@@ -73,6 +73,13 @@ MUTANTS = [
         "    again = Again(2, 1, 1)\n    looked_up = True\n    of_gateway = True\n\n\n"
         "class DeadlineExceeded",
         "tests/test_faults.py -k add_customer-closed",
+    ),
+    Mutant(
+        "nothing happened, though it may have",
+        "gateway",
+        '        error.executed = "unknown"\n',
+        "        pass\n",
+        "tests/test_gateway.py",
     ),
     Mutant(
         "any customer with the e-mail is ours",

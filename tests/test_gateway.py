@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 import time
 
 import pytest
@@ -15,6 +17,7 @@ from flask_ecwid.errors import (
     HeldBack,
     OutcomeUnknown,
     RateLimited,
+    Unreachable,
 )
 
 from .conftest import TOKEN
@@ -102,6 +105,35 @@ def test_what_is_known_of_the_first_call_counts(no_waiting: list[float]) -> None
         with pytest.raises(BudgetSpent):
             client.delete_customer(7)
         assert server.connections == 1
+
+
+def test_a_refusal_after_a_loss(no_waiting: list[float]) -> None:
+    """Where the first call may have had an effect, no later answer says that nothing happened."""
+    for later in (limited(60), limited(1), sends(b"HTTP/1.1 400 x\r\nContent-Length: 0\r\n\r\n")):
+        with RawServer(resets, later) as server:
+            with pytest.raises(EcwidError) as caught:
+                client_of(server).update_customer(7, {"lang": "en"})
+            assert server.connections == 2
+        assert caught.value.executed == "unknown"
+
+
+def test_unreachable_after_a_loss(no_waiting: list[float]) -> None:
+    """Not even where the second call was never sent."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        listener.close()
+        with connection:
+            resets(connection)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/v3"
+    with pytest.raises(Unreachable) as caught:
+        EcwidClient(Settings(store_id="1003", token=TOKEN, api_url=url)).delete_customer(7)
+    thread.join()
+    assert caught.value.executed == "unknown"
 
 
 def test_held_back_carries_how_long() -> None:
