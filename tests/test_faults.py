@@ -267,8 +267,8 @@ def open_app(store: Store, deadline_s: float) -> flask.Flask:
             "ECWID_UI": "off",  # a quicker start
             "ECWID_API_URL": store.url,
             # Three fit the deadline; and a busy machine answers within one.
-            "ECWID_CONNECT_TIMEOUT_S": deadline_s / 3,
-            "ECWID_READ_TIMEOUT_S": deadline_s / 3,
+            "ECWID_CONNECT_TIMEOUT_S": min(deadline_s / 3, 1.2),
+            "ECWID_READ_TIMEOUT_S": min(deadline_s / 3, 1.2),
             "ECWID_DEADLINE_S": deadline_s,
             **store.settings,
         }
@@ -471,13 +471,15 @@ def check_next(case: Case, operation: str, response: TestResponse, calls: int) -
 # ---------------------------------------------------------------------------------------------
 # The matrix
 
+HEALING = ("get_customer", "delete_customer", "add_customer")
 CASES = [
     Case(operation, fault, heals)
     for fault in FAULTS
     for operation in OPERATIONS
     if (word := fault.cell(operation)[0])
     for heals in (False, True)
-    if not heals or (word.heals and fault.takes != ALL)
+    # Of each kind of operation one that heals will do: the rule is the same.
+    if not heals or (operation in HEALING and word.heals and fault.takes != ALL)
 ]
 QUICK = [case for case in CASES if case.fault.takes == NO_TIME]
 SLOW = [case for case in CASES if case.fault.takes != NO_TIME]
