@@ -23,6 +23,7 @@ from werkzeug.test import TestResponse
 from flask_ecwid import Ecwid, clock
 
 if TYPE_CHECKING:
+    from .ordered_shop import Shop
     from .redis_server import RedisServer
 
 PREFIX = "/api/json/v1/ecwid"
@@ -169,3 +170,11 @@ def redis(_redis: RedisServer) -> RedisServer:
     """A real Redis, empty, for tests that leave it running."""
     _redis.client.flushall()
     return _redis
+
+
+@pytest.fixture
+def ordered(tmp_path: Path) -> Shop:
+    """A store that misbehaves to order."""
+    from .ordered_shop import Shop
+
+    return Shop(tmp_path / "store.sqlite3")

@@ -7,8 +7,6 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import pytest
 from werkzeug.test import TestResponse
@@ -17,32 +15,14 @@ from flask_ecwid import clock
 from flask_ecwid.budget import Budget, Left
 from flask_ecwid.errors import BudgetSpent
 from flask_ecwid.redis_link import RedisLink
-from flask_ecwid.sandbox import Fault, Orders, create_sandbox
+from flask_ecwid.sandbox import Fault
 
-from .conftest import Api, app_of
+from .ordered_shop import Shop
 from .redis_server import RedisServer
 
 CANARY = "canary@example.com"
 POLICY = re.compile(r'"calls";q=([0-9]+);w=60')
 LIMIT = re.compile(r'"calls";r=([0-9]+);t=([0-9]+)')
-
-
-class Shop:
-    def __init__(self, path: Path) -> None:
-        create_sandbox(path)
-        self.path = path
-        self.orders = Orders(path)
-
-    def api(self, **more: Any) -> Api:
-        return Api(app_of({"ECWID_SANDBOX": str(self.path), **more}).test_client())
-
-    def calls(self) -> int:
-        return len(self.orders.ledger())
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path / "store.sqlite3")
 
 
 def told(response: TestResponse) -> Left:
@@ -53,9 +33,9 @@ def told(response: TestResponse) -> Left:
     return Left(int(policy[1]), int(limit[1]), int(limit[2]))
 
 
-def test_what_is_spent(shop: Shop) -> None:
+def test_what_is_spent(ordered: Shop) -> None:
     """The call beyond the budget is not made: a 429 at once, with how long to wait."""
-    api = shop.api(ECWID_CALLS_PER_MINUTE=3)
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=3)
     for _ in range(3):
         assert api.get("/customers").status_code == 200
     for response in (api.get("/customers"), api.post("/add_customer", {"email": CANARY})):
@@ -64,21 +44,21 @@ def test_what_is_spent(shop: Shop) -> None:
         assert body["type"] == "urn:flask-ecwid:problem:budget-spent"
         assert (body["origin"], body.get("executed", "no")) == ("service", "no")
         assert 1 <= int(response.headers["Retry-After"]) <= 60
-    assert shop.calls() == 3
+    assert ordered.calls() == 3
 
 
-def test_never_more_at_once(shop: Shop) -> None:
+def test_never_more_at_once(ordered: Shop) -> None:
     """Many threads together make exactly as many calls as there are."""
-    api = shop.api(ECWID_CALLS_PER_MINUTE=20)
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=20)
     with ThreadPoolExecutor(16) as threads:
         asked = threads.map(lambda n: api.get(f"/customers?offset={n}").status_code, range(100))
         assert sorted(asked) == [200] * 20 + [429] * 80
-    assert shop.calls() == 20
+    assert ordered.calls() == 20
 
 
-def test_the_window_moves(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_window_moves(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute after a call there is room for another."""
-    api = shop.api(ECWID_CALLS_PER_MINUTE=1)
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=1)
     real = time.time
     api.get("/customers")
     monkeypatch.setattr(time, "time", lambda: real() + 59)
@@ -87,9 +67,9 @@ def test_the_window_moves(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     assert api.get("/customers").status_code == 200
 
 
-def test_callers_are_told(shop: Shop) -> None:
+def test_callers_are_told(ordered: Shop) -> None:
     """Every answer of an operation says what the budget is and what is left of it."""
-    api = shop.api(ECWID_CALLS_PER_MINUTE=10)
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=10)
     assert told(api.get("/customers?limit=0")) == Left(10, 10, 0)  # no call was made yet
     for left in (9, 8, 7):
         limit, remaining, reset_s = told(api.get("/customers"))
@@ -101,32 +81,32 @@ def test_callers_are_told(shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_what_counts(shop: Shop) -> None:
+def test_what_counts(ordered: Shop) -> None:
     """Calls that are made again and lookups count, too; a kept answer costs nothing."""
-    api = shop.api(ECWID_CALLS_PER_MINUTE=100, ECWID_CACHE_TTL_S=60)
-    shop.orders.order(Fault("status", operation="get_customer", status=500, times=1))
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=100, ECWID_CACHE_TTL_S=60)
+    ordered.orders.order(Fault("status", operation="get_customer", status=500, times=1))
     assert told(api.get("/customer/172890169")).remaining == 98
     assert told(api.get("/customer/172890169")).remaining == 98
-    shop.orders.order(Fault("reset", operation="add_customer"))
+    ordered.orders.order(Fault("reset", operation="add_customer"))
     assert told(api.post("/add_customer", {"email": CANARY})).remaining == 94
 
 
-def test_processes(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Redis a process has its part: as settings, gunicorn.conf.py or gunicorn say."""
     budget = {"ECWID_CALLS_PER_MINUTE": 60}
-    assert told(shop.api(**budget, ECWID_PROCESSES=3).get("/customers")).limit == 20
+    assert told(ordered.api(**budget, ECWID_PROCESSES=3).get("/customers")).limit == 20
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
-    assert told(shop.api(**budget).get("/customers")).limit == 30
+    assert told(ordered.api(**budget).get("/customers")).limit == 30
     monkeypatch.setenv("FLASK_ECWID_PROCESSES", "6")
-    assert told(shop.api(**budget).get("/customers")).limit == 10
+    assert told(ordered.api(**budget).get("/customers")).limit == 10
     monkeypatch.setenv("FLASK_ECWID_PROCESSES", "1000")
-    assert told(shop.api(**budget).get("/customers")).limit == 1
+    assert told(ordered.api(**budget).get("/customers")).limit == 1
 
 
-def test_apps_in_a_process_share_nothing(shop: Shop) -> None:
+def test_apps_in_a_process_share_nothing(ordered: Shop) -> None:
     """Without Redis each app has its own."""
     for _ in range(2):
-        assert shop.api(ECWID_CALLS_PER_MINUTE=1).get("/customers").status_code == 200
+        assert ordered.api(ECWID_CALLS_PER_MINUTE=1).get("/customers").status_code == 200
 
 
 def test_a_forked_process_counts_for_itself() -> None:
@@ -168,17 +148,17 @@ def budgets_of(redis: RedisServer, count: int, per_minute: int = 20) -> list[Bud
     return [Budget(per_minute, 2, RedisLink(redis.url), "name") for _ in range(count)]
 
 
-def test_hosts_share_in_redis(shop: Shop, redis: RedisServer) -> None:
+def test_hosts_share_in_redis(ordered: Shop, redis: RedisServer) -> None:
     """All that share Redis have one budget, to the last call."""
-    apis = [shop.api(ECWID_REDIS_URL=redis.url, ECWID_CALLS_PER_MINUTE=10) for _ in range(3)]
+    apis = [ordered.api(ECWID_REDIS_URL=redis.url, ECWID_CALLS_PER_MINUTE=10) for _ in range(3)]
     statuses = [api.get("/customers").status_code for _ in range(5) for api in apis]
     assert statuses == [200] * 10 + [429] * 5
     assert told(apis[0].get("/customers")) == (10, 0, told(apis[0].get("/customers")).reset_s)
 
 
-def test_no_token_in_redis(shop: Shop, redis: RedisServer) -> None:
+def test_no_token_in_redis(ordered: Shop, redis: RedisServer) -> None:
     """No name in Redis tells the token or the store."""
-    shop.api(ECWID_REDIS_URL=redis.url).get("/customers")
+    ordered.api(ECWID_REDIS_URL=redis.url).get("/customers")
     names = b"".join(redis.client.scan_iter())
     assert b"secret" not in names
     assert b"1003" not in names

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -19,10 +18,11 @@ from werkzeug.test import TestResponse
 from flask_ecwid import clock, guard
 from flask_ecwid.errors import EcwidFailed, HeldBack, RateLimited, ServiceRefused
 from flask_ecwid.guard import Latch
-from flask_ecwid.sandbox import Fault, Orders, create_sandbox
+from flask_ecwid.sandbox import Fault
 from flask_ecwid.state import MemoryState, StateGone
 
-from .conftest import PREFIX, ROOT, Api, app_of, environment, free_port, wait_for
+from .conftest import PREFIX, ROOT, Api, environment, free_port, wait_for
+from .ordered_shop import Shop
 from .redis_server import RedisServer
 
 CANARY = "canary@example.com"
@@ -35,24 +35,6 @@ OPERATIONS: dict[str, Callable[[Api], TestResponse]] = {
     "delete_customer": lambda api: api.post("/delete_customer/5"),
 }
 DEAD = Fault("status", status=403, empty=True)
-
-
-class Shop:
-    def __init__(self, path: Path) -> None:
-        create_sandbox(path)
-        self.path = path
-        self.orders = Orders(path)
-
-    def api(self, **more: Any) -> Api:
-        return Api(app_of({"ECWID_SANDBOX": str(self.path), **more}).test_client())
-
-    def calls(self) -> int:
-        return len(self.orders.ledger())
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path / "store.sqlite3")
 
 
 class Later:
@@ -101,21 +83,21 @@ CLOSING = [
 @pytest.mark.parametrize(("fault", "seconds"), CLOSING)
 @pytest.mark.usefixtures("no_waiting")
 def test_the_latch(
-    shop: Shop, later: Later, caplog: pytest.LogCaptureFixture, fault: Fault, seconds: int
+    ordered: Shop, later: Later, caplog: pytest.LogCaptureFixture, fault: Fault, seconds: int
 ) -> None:
     """When Ecwid refuses this service, or asks for a pause, no call is made meanwhile."""
     caplog.set_level("DEBUG")
-    api = shop.api()
-    shop.orders.order(fault)
+    api = ordered.api()
+    ordered.orders.order(fault)
     assert OPERATIONS["get_customer"](api).status_code in (429, 502, 503)
-    made = shop.calls()
+    made = ordered.calls()
     later(seconds - 1)
     for ask in OPERATIONS.values():
         response = ask(api)
         assert is_held_back(response, seconds)
         assert "canary" not in response.text + caplog.text
-    assert shop.calls() == made
-    shop.orders.clear()
+    assert ordered.calls() == made
+    ordered.orders.clear()
     later(2)
     assert OPERATIONS["get_customer"](api).status_code == 200
     assert OPERATIONS["get_customer"](api).status_code == 200
@@ -132,20 +114,20 @@ def test_the_latch(
         Fault("status", status=409),
     ],
 )
-def test_what_does_not_close_it(shop: Shop, fault: Fault) -> None:
+def test_what_does_not_close_it(ordered: Shop, fault: Fault) -> None:
     """A refusal of one operation, or one customer, is no reason to hold back the others."""
-    api = shop.api()
-    shop.orders.order(Fault(**{**fault.written(), "times": 1}))
+    api = ordered.api()
+    ordered.orders.order(Fault(**{**fault.written(), "times": 1}))
     assert OPERATIONS["get_customer"](api).status_code in (404, 502)
     assert OPERATIONS["list_customers"](api).status_code == 200
 
 
-def test_the_scope_is_named(shop: Shop) -> None:
+def test_the_scope_is_named(ordered: Shop) -> None:
     """A missing scope is named, for the operator to grant."""
-    shop.orders.order(Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE"))
+    ordered.orders.order(Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE"))
     scopes = ("read_customers", "read_customers", "create_customers", *["update_customers"] * 2)
     for ask, scope in zip(OPERATIONS.values(), scopes, strict=True):
-        assert scope in ask(shop.api()).get_json()["detail"]
+        assert scope in ask(ordered.api()).get_json()["detail"]
 
 
 def at_once(ask: Callable[[], TestResponse], times: int = 16) -> list[int]:
@@ -159,54 +141,54 @@ def at_once(ask: Callable[[], TestResponse], times: int = 16) -> list[int]:
         return list(threads.map(one, range(times)))
 
 
-def test_one_goes_first(shop: Shop, later: Later) -> None:
+def test_one_goes_first(ordered: Shop, later: Later) -> None:
     """When a dead token's time is over a single call goes first, and its refusal closes again."""
-    api = shop.api()
-    shop.orders.order(DEAD)
+    api = ordered.api()
+    ordered.orders.order(DEAD)
     api.get(f"/customer/{ID}")
     for round in (1, 2, 3):
         later(31)
         statuses = at_once(lambda: api.post("/delete_customer/5"))  # which no two share
-        assert shop.calls() == 1 + round
+        assert ordered.calls() == 1 + round
         assert sorted(statuses) == [502] + [503] * 15
 
 
-def test_one_goes_first_over_the_fleet(shop: Shop, later: Later, redis: RedisServer) -> None:
+def test_one_goes_first_over_the_fleet(ordered: Shop, later: Later, redis: RedisServer) -> None:
     """Of all hosts that share Redis a single one sends the call that goes first."""
-    apis = [shop.api(ECWID_REDIS_URL=redis.url) for _ in range(4)]
-    shop.orders.order(DEAD)
+    apis = [ordered.api(ECWID_REDIS_URL=redis.url) for _ in range(4)]
+    ordered.orders.order(DEAD)
     apis[0].get(f"/customer/{ID}")
     later(1)
     assert all(is_held_back(api.get("/customers"), 30) for api in apis)
-    assert shop.calls() == 1
+    assert ordered.calls() == 1
     later(31)
     at_once(lambda: apis[threading.get_ident() % 4].get("/customers"))
-    assert shop.calls() == 2
-    shop.orders.clear()
+    assert ordered.calls() == 2
+    ordered.orders.clear()
     later(31)
     statuses = [api.get(f"/customer/{ID}").status_code for api in apis for _ in range(2)]
     assert statuses == [200] * 8
 
 
-def test_the_latch_without_its_redis(shop: Shop, later: Later) -> None:
+def test_the_latch_without_its_redis(ordered: Shop, later: Later) -> None:
     """What this process saw holds, though Redis is gone."""
     with RedisServer() as redis:
-        api = shop.api(ECWID_REDIS_URL=redis.url)
-        shop.orders.order(DEAD)
+        api = ordered.api(ECWID_REDIS_URL=redis.url)
+        ordered.orders.order(DEAD)
         api.get(f"/customer/{ID}")
         redis.stop()
         later(1)
         assert is_held_back(api.get("/customers"), 30)
-    assert shop.calls() == 1
-    shop.orders.clear()
+    assert ordered.calls() == 1
+    ordered.orders.clear()
     later(30)
     assert api.get("/customers").status_code == 200
 
 
-def test_apps_in_a_process_share_no_latch(shop: Shop) -> None:
+def test_apps_in_a_process_share_no_latch(ordered: Shop) -> None:
     """Without Redis each app has its own."""
-    one, other = shop.api(), shop.api()
-    shop.orders.order(Fault(**{**DEAD.written(), "times": 1}))
+    one, other = ordered.api(), ordered.api()
+    ordered.orders.order(Fault(**{**DEAD.written(), "times": 1}))
     one.get("/customers")
     assert other.get("/customers").status_code == 200
 
@@ -221,11 +203,11 @@ def test_the_longer_one_holds() -> None:
     assert (caught.value.retry_after_s or 0) > 50
 
 
-def test_a_call_from_before_does_not_open_it(shop: Shop) -> None:
+def test_a_call_from_before_does_not_open_it(ordered: Shop) -> None:
     """Only the call that went first opens it, not one that was under way when it was closed."""
-    shop.orders.order(Fault("latency", operation="list_customers", seconds=0.6))
-    shop.orders.order(Fault(**{**DEAD.written(), "operation": "get_customer"}))
-    api = shop.api()
+    ordered.orders.order(Fault("latency", operation="list_customers", seconds=0.6))
+    ordered.orders.order(Fault(**{**DEAD.written(), "operation": "get_customer"}))
+    api = ordered.api()
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(lambda: api.get("/customers").status_code)
         time.sleep(0.2)
@@ -281,15 +263,15 @@ def test_the_state_is_not_asked_all_the_time(later: Later) -> None:
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_the_breaker(shop: Shop, later: Later) -> None:
+def test_the_breaker(ordered: Shop, later: Later) -> None:
     """After five failures in a row no call is made for 10 s; then one goes first. If it fails, the
     time is doubled, up to 60 s; a good one closes it.
     """
-    api = shop.api()
-    shop.orders.order(Fault("status", status=500))
+    api = ordered.api()
+    ordered.orders.order(Fault("status", status=500))
     assert api.get("/customers").status_code == 502  # three calls
     assert api.get("/customers").status_code == 502  # two, and then it is open
-    made = shop.calls()
+    made = ordered.calls()
     assert made == 5
     assert is_held_back(api.get("/customers"), 10)
     for seconds in (10, 20, 40, 60, 60):
@@ -298,10 +280,10 @@ def test_the_breaker(shop: Shop, later: Later) -> None:
         later(1.5)
         statuses = at_once(lambda: api.post("/delete_customer/5"))
         made += 1
-        assert shop.calls() == made
+        assert ordered.calls() == made
         assert sorted(statuses) == [502] + [503] * 15
     later(61)
-    shop.orders.clear()
+    ordered.orders.clear()
     assert [api.get("/customers").status_code for _ in range(3)] == [200] * 3
 
 
@@ -314,10 +296,10 @@ def test_the_breaker(shop: Shop, later: Later) -> None:
     ],
 )
 @pytest.mark.usefixtures("no_waiting")
-def test_what_ends_the_row(shop: Shop, between: Fault) -> None:
+def test_what_ends_the_row(ordered: Shop, between: Fault) -> None:
     """An answer of Ecwid's, whatever it says, is no failure of the gateway."""
-    api = shop.api()
-    shop.orders.order(between, Fault("status", status=500, times=8))
+    api = ordered.api()
+    ordered.orders.order(between, Fault("status", status=500, times=8))
     for _ in range(3):
         response = api.get(f"/customer/{ID}")
         assert response.status_code in (404, 429, 502)
@@ -327,19 +309,19 @@ def test_what_ends_the_row(shop: Shop, between: Fault) -> None:
 # The bucket
 
 
-def test_the_bucket(shop: Shop, no_waiting: list[float]) -> None:
+def test_the_bucket(ordered: Shop, no_waiting: list[float]) -> None:
     """Repeated calls are paid for, 5 of 50 each, and a good first call gives 1 back."""
-    api = shop.api()
+    api = ordered.api()
     repeated = 0
     for _ in range(13):  # each fails once, and is good when it is asked again, if it is
-        shop.orders.clear()
-        shop.orders.order(Fault("status", status=500, times=1))
+        ordered.orders.clear()
+        ordered.orders.order(Fault("status", status=500, times=1))
         repeated += api.get(f"/customer/{ID}").status_code == 200
     assert repeated == 10
-    shop.orders.clear()
+    ordered.orders.clear()
     for _ in range(5):
         assert api.get(f"/customer/{ID}").status_code == 200
-    shop.orders.order(Fault("status", status=500, times=1))
+    ordered.orders.order(Fault("status", status=500, times=1))
     assert api.get(f"/customer/{ID}").status_code == 200
 
 
@@ -368,20 +350,20 @@ def ending() -> Iterator[None]:
     ],
 )
 @pytest.mark.usefixtures("ending")
-def test_waits_end(shop: Shop, fault: Fault, status: int) -> None:
+def test_waits_end(ordered: Shop, fault: Fault, status: int) -> None:
     """When the process is about to end, who would wait answers with what he knows."""
-    shop.orders.order(fault)
+    ordered.orders.order(fault)
     begun = time.monotonic()
-    assert shop.api().get("/customers").status_code == status
+    assert ordered.api().get("/customers").status_code == status
     assert time.monotonic() - begun < 1.5
-    assert shop.calls() == 1
+    assert ordered.calls() == 1
 
 
 @pytest.mark.usefixtures("ending")
-def test_lookups_end(shop: Shop) -> None:
+def test_lookups_end(ordered: Shop) -> None:
     """A creation that cannot be looked up any more is told as it is: nobody knows."""
-    shop.orders.order(Fault("reset", operation="add_customer"))
-    response = shop.api().post("/add_customer", {"email": CANARY})
+    ordered.orders.order(Fault("reset", operation="add_customer"))
+    response = ordered.api().post("/add_customer", {"email": CANARY})
     assert response.status_code == 504
     assert response.get_json()["executed"] == "unknown"
 
@@ -390,11 +372,11 @@ def test_lookups_end(shop: Shop) -> None:
 
 
 @pytest.fixture
-def gunicorn(shop: Shop, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def gunicorn(ordered: Shop, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Three workers, as shipped, in front of the shop, without Redis."""
     port = free_port()
     program = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-w", "3"]
-    settings = {"ECWID_SANDBOX": str(shop.path), "TMPDIR": str(tmp_path)}
+    settings = {"ECWID_SANDBOX": str(ordered.path), "TMPDIR": str(tmp_path)}
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [*program, "--bind", f"127.0.0.1:{port}", "wsgi:app"],
@@ -411,19 +393,21 @@ def gunicorn(shop: Shop, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen
             process.wait(60)
 
 
-def test_workers_share_the_latch(shop: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]) -> None:
+def test_workers_share_the_latch(
+    ordered: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
+) -> None:
     """A dead token that one worker has seen stops the calls of all of them."""
     url, _ = gunicorn
-    shop.orders.order(DEAD)
+    ordered.orders.order(DEAD)
     with ThreadPoolExecutor(4) as threads:
         ask = lambda _: requests.get(f"{url}/customers", timeout=30).status_code  # noqa: E731
         statuses = list(threads.map(ask, range(120)))
     assert set(statuses) == {502, 503}
-    assert shop.calls() <= 12
+    assert ordered.calls() <= 12
 
 
 def test_workers_divide_the_budget(
-    shop: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
+    ordered: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
     """Without Redis each of three workers has a third of the budget, and no more in all."""
     url, _ = gunicorn
@@ -431,26 +415,26 @@ def test_workers_divide_the_budget(
         ask = lambda n: requests.get(f"{url}/customers?offset={n}", timeout=30)  # noqa: E731
         answers = list(threads.map(ask, range(200)))
     assert {answer.headers["RateLimit-Policy"] for answer in answers} == {'"calls";q=30;w=60'}
-    assert shop.calls() == sum(answer.status_code == 200 for answer in answers) <= 90
+    assert ordered.calls() == sum(answer.status_code == 200 for answer in answers) <= 90
     assert {answer.status_code for answer in answers} == {200, 429}
 
 
 def test_a_worker_that_is_told_to_go(
-    shop: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
+    ordered: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
     """A request that waits to ask Ecwid again is answered at once when its worker is told to go."""
     url, process = gunicorn
-    shop.orders.order(Fault("status", status=429, retry_after="2"))
+    ordered.orders.order(Fault("status", status=429, retry_after="2"))
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(requests.get, f"{url}/customers", timeout=30)
-        while not shop.calls():
+        while not ordered.calls():
             time.sleep(0.01)
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
         answer = waiting.result()
     assert answer.status_code == 429
     assert answer.json()["origin"] == "ecwid"
-    assert shop.calls() == 1
+    assert ordered.calls() == 1
 
 
 def test_failures_that_are_none_of_the_gateways() -> None:

@@ -21,18 +21,18 @@ import requests
 from werkzeug.test import TestResponse
 
 from flask_ecwid import clock
-from flask_ecwid.sandbox import TOKEN, Fault, Orders, create_sandbox
+from flask_ecwid.sandbox import TOKEN, Fault, create_sandbox
 
 from .conftest import (
     PREFIX,
     ROOT,
     Api,
     Config,
-    app_of,
     environment,
     free_port,
     wait_for,
 )
+from .ordered_shop import Shop
 from .redis_server import RedisServer
 
 CANARY = "canary@example.com"
@@ -40,34 +40,6 @@ NEW = {"email": CANARY, "billingPerson": {"name": "Canary Name"}}
 URN = "urn:flask-ecwid:problem:"
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
-
-
-class Ecwid:
-    """A sandbox in this process, with its orders."""
-
-    def __init__(self, path: Path) -> None:
-        create_sandbox(path)
-        self.path = path
-        self.orders = Orders(path)
-
-    def api(self, **more: Any) -> Api:
-        """A caller of a new app in front of it: another worker."""
-        return Api(app_of({"ECWID_SANDBOX": str(self.path), **more}).test_client())
-
-    def creations(self) -> list[int]:
-        return [
-            entry.customer_id
-            for entry in self.orders.ledger()
-            if entry.operation == "add_customer" and entry.done and entry.customer_id
-        ]
-
-    def calls(self) -> list[str]:
-        return [entry.operation for entry in self.orders.ledger()]
-
-
-@pytest.fixture
-def ecwid_store(tmp_path: Path) -> Ecwid:
-    return Ecwid(tmp_path / "store.sqlite3")
 
 
 @pytest.fixture(params=["file", "redis"])
@@ -92,33 +64,33 @@ def slug(response: TestResponse) -> str:
     return str(response.get_json()["type"]).removeprefix(URN)
 
 
-def test_the_same_again(ecwid_store: Ecwid, shared: Config, key: str) -> None:
+def test_the_same_again(ordered: Shop, shared: Config, key: str) -> None:
     """The same request creates once, whichever worker it comes to, and has the same answer."""
-    first = add(ecwid_store.api(**shared), key)
-    again = add(ecwid_store.api(**shared), key, dict(reversed(NEW.items())))
+    first = add(ordered.api(**shared), key)
+    again = add(ordered.api(**shared), key, dict(reversed(NEW.items())))
     assert first.status_code == again.status_code == 200
     assert first.get_json() == again.get_json()
     assert "Idempotency-Replayed" not in first.headers
     assert again.headers["Idempotency-Replayed"] == "true"
     assert again.headers["X-Request-ID"] != first.headers["X-Request-ID"]
-    assert ecwid_store.calls() == ["add_customer"]
+    assert ordered.asked() == ["add_customer"]
 
 
-def test_another_body(ecwid_store: Ecwid, shared: Config, key: str) -> None:
+def test_another_body(ordered: Shop, shared: Config, key: str) -> None:
     """A key stands for one body: another one is a 422, and no call."""
-    api = ecwid_store.api(**shared)
+    api = ordered.api(**shared)
     add(api, key)
     response = add(api, key, {"email": "other@example.com"})
     assert (response.status_code, slug(response)) == (422, "idempotency-key-reused")
     assert response.get_json()["executed"] == "no"
-    assert ecwid_store.calls() == ["add_customer"]
+    assert ordered.asked() == ["add_customer"]
 
 
-def test_under_way(ecwid_store: Ecwid, shared: Config, key: str) -> None:
+def test_under_way(ordered: Shop, shared: Config, key: str) -> None:
     """While a request is under way, another one with its key is a 409, and no call."""
-    ecwid_store.orders.order(Fault("latency", seconds=1.5))
+    ordered.orders.order(Fault("latency", seconds=1.5))
     first: list[TestResponse] = []
-    api, other = ecwid_store.api(**shared), ecwid_store.api(**shared)
+    api, other = ordered.api(**shared), ordered.api(**shared)
     thread = threading.Thread(target=lambda: first.append(add(api, key)))
     thread.start()
     time.sleep(0.7)
@@ -128,26 +100,26 @@ def test_under_way(ecwid_store: Ecwid, shared: Config, key: str) -> None:
     assert response.get_json()["executed"] == "unknown"
     thread.join()
     assert first[0].status_code == 200
-    assert len(ecwid_store.calls()) == 1
+    assert len(ordered.asked()) == 1
 
 
 @pytest.mark.parametrize(
     ("status", "code"), [(400, "WRONG_PARAMETER"), (409, None), (413, None), (422, "X")]
 )
 def test_final_refusals_are_kept(
-    ecwid_store: Ecwid, shared: Config, key: str, status: int, code: str | None
+    ordered: Shop, shared: Config, key: str, status: int, code: str | None
 ) -> None:
     """What Ecwid refuses for good is given again, as a replay."""
-    ecwid_store.orders.order(Fault("status", status=status, code=code, times=1))
-    first = add(ecwid_store.api(**shared), key)
-    again = add(ecwid_store.api(**shared), key)
+    ordered.orders.order(Fault("status", status=status, code=code, times=1))
+    first = add(ordered.api(**shared), key)
+    again = add(ordered.api(**shared), key)
     assert first.status_code == again.status_code == status
     names = ("type", "title", "detail", "ecwid_code", "executed")
     assert [first.get_json().get(name) for name in names] == [
         again.get_json().get(name) for name in names
     ]
     assert again.headers["Idempotency-Replayed"] == "true"
-    assert ecwid_store.calls() == ["add_customer"]
+    assert ordered.asked() == ["add_customer"]
 
 
 @pytest.mark.parametrize(
@@ -159,26 +131,26 @@ def test_final_refusals_are_kept(
     ],
 )
 def test_what_had_no_effect_leaves_no_record(
-    ecwid_store: Ecwid, shared: Config, key: str, fault: Fault
+    ordered: Shop, shared: Config, key: str, fault: Fault
 ) -> None:
     """What was never sent, or refused for now, can be sent again with its key."""
-    ecwid_store.orders.order(fault)
-    api = ecwid_store.api(**shared)
+    ordered.orders.order(fault)
+    api = ordered.api(**shared)
     first = add(api, key)
     assert first.status_code in (429, 502, 503)
     assert first.get_json()["executed"] == "no"
     again = add(api, key)
     assert again.status_code == 200
     assert "Idempotency-Replayed" not in again.headers
-    assert len(ecwid_store.creations()) == 1
+    assert len(ordered.creations()) == 1
 
 
-def test_a_budget_that_is_spent_leaves_no_record(ecwid_store: Ecwid, key: str) -> None:
+def test_a_budget_that_is_spent_leaves_no_record(ordered: Shop, key: str) -> None:
     """A key whose request was held back is as if it had never come."""
-    poor = ecwid_store.api(ECWID_CALLS_PER_MINUTE=1)
+    poor = ordered.api(ECWID_CALLS_PER_MINUTE=1)
     poor.get("/customers")
     assert add(poor, key).status_code == 429
-    assert add(ecwid_store.api(), key).status_code == 200
+    assert add(ordered.api(), key).status_code == 200
 
 
 def lose_all(after: bool) -> list[Fault]:
@@ -189,51 +161,51 @@ def lose_all(after: bool) -> list[Fault]:
     ]
 
 
-def test_a_lost_creation_is_found(ecwid_store: Ecwid, shared: Config, key: str) -> None:
+def test_a_lost_creation_is_found(ordered: Shop, shared: Config, key: str) -> None:
     """Where the outcome was not known, the next request looks, finds, and creates no second one."""
-    ecwid_store.orders.order(*lose_all(after=True))
-    first = add(ecwid_store.api(**shared), key)
+    ordered.orders.order(*lose_all(after=True))
+    first = add(ordered.api(**shared), key)
     assert (first.status_code, slug(first)) == (504, "outcome-unknown")
-    again = add(ecwid_store.api(**shared), key)
+    again = add(ordered.api(**shared), key)
     assert again.status_code == 200
-    assert [again.get_json()["data"]["id"]] == [str(each) for each in ecwid_store.creations()]
-    assert add(ecwid_store.api(**shared), key).headers["Idempotency-Replayed"] == "true"
+    assert [again.get_json()["data"]["id"]] == [str(each) for each in ordered.creations()]
+    assert add(ordered.api(**shared), key).headers["Idempotency-Replayed"] == "true"
 
 
-def test_a_creation_that_never_was(ecwid_store: Ecwid, shared: Config, key: str) -> None:
+def test_a_creation_that_never_was(ordered: Shop, shared: Config, key: str) -> None:
     """Where nothing is found, it is created now, once."""
-    ecwid_store.orders.order(*lose_all(after=False))
-    assert add(ecwid_store.api(**shared), key).status_code == 504
-    assert add(ecwid_store.api(**shared), key).status_code == 200
-    assert len(ecwid_store.creations()) == 1
-    calls = ecwid_store.calls()
+    ordered.orders.order(*lose_all(after=False))
+    assert add(ordered.api(**shared), key).status_code == 504
+    assert add(ordered.api(**shared), key).status_code == 200
+    assert len(ordered.creations()) == 1
+    calls = ordered.asked()
     assert calls[-4:-1] == ["list_customers"] * 3  # before the second creation
     assert calls.count("add_customer") == 2
 
 
-def test_a_creation_that_shows_late(ecwid_store: Ecwid, key: str) -> None:
+def test_a_creation_that_shows_late(ordered: Shop, key: str) -> None:
     """Where the search lags, the second creation's 409 is the first one's success."""
-    ecwid_store.orders.switch(search_lag_s=1.0)
-    ecwid_store.orders.order(Fault("reset", operation="add_customer", nth=1, after=True))
-    assert add(ecwid_store.api(), key).status_code == 504
-    assert add(ecwid_store.api(), key).status_code == 504  # a 409, and still not to be seen
+    ordered.orders.switch(search_lag_s=1.0)
+    ordered.orders.order(Fault("reset", operation="add_customer", nth=1, after=True))
+    assert add(ordered.api(), key).status_code == 504
+    assert add(ordered.api(), key).status_code == 504  # a 409, and still not to be seen
     time.sleep(1.1)
-    response = add(ecwid_store.api(), key)
+    response = add(ordered.api(), key)
     assert response.status_code == 200
-    assert len(ecwid_store.creations()) == 1
+    assert len(ordered.creations()) == 1
 
 
-def test_nobody_looks_and_nobody_creates(ecwid_store: Ecwid, key: str) -> None:
+def test_nobody_looks_and_nobody_creates(ordered: Shop, key: str) -> None:
     """While it cannot be looked up, what may have happened is not done again."""
-    ecwid_store.orders.order(Fault("reset", operation="add_customer", nth=1))
-    ecwid_store.orders.order(Fault("status", operation="list_customers", status=500))
+    ordered.orders.order(Fault("reset", operation="add_customer", nth=1))
+    ordered.orders.order(Fault("status", operation="list_customers", status=500))
     for _ in range(2):
-        assert add(ecwid_store.api(), key).status_code == 504
-    assert ecwid_store.calls().count("add_customer") == 1
+        assert add(ordered.api(), key).status_code == 504
+    assert ordered.asked().count("add_customer") == 1
 
 
 def test_a_worker_that_was_killed(
-    ecwid_store: Ecwid, shared: Config, key: str, monkeypatch: pytest.MonkeyPatch
+    ordered: Shop, shared: Config, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After its lease a request whose worker died is looked up, not believed to run for ever."""
 
@@ -243,24 +215,24 @@ def test_a_worker_that_was_killed(
     def killed(*_: Any, **__: Any) -> None:
         raise Killed
 
-    api = ecwid_store.api(**shared)
-    ecwid_store.orders.order(Fault("latency", seconds=0, after=True))
+    api = ordered.api(**shared)
+    ordered.orders.order(Fault("latency", seconds=0, after=True))
     with monkeypatch.context() as patch:
         # Dies between the creation and its record: as a kill -9 there.
         patch.setattr("flask_ecwid.idempotency.Idempotency._settle", killed)
         with pytest.raises(Killed):
             add(api, key)
-    assert len(ecwid_store.creations()) == 1
-    assert slug(add(ecwid_store.api(**shared), key)) == "idempotency-key-in-use"
+    assert len(ordered.creations()) == 1
+    assert slug(add(ordered.api(**shared), key)) == "idempotency-key-in-use"
     real = clock.wall
     monkeypatch.setattr(clock, "wall", lambda: real() + 31)
-    response = add(ecwid_store.api(**shared), key)
+    response = add(ordered.api(**shared), key)
     assert response.status_code == 200
-    assert len(ecwid_store.creations()) == 1
+    assert len(ordered.creations()) == 1
 
 
 def test_who_is_slower_than_his_lease(
-    ecwid_store: Ecwid, key: str, monkeypatch: pytest.MonkeyPatch
+    ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outcome that comes after another request has taken over does not undo its record."""
     from flask_ecwid.idempotency import Idempotency, _Record
@@ -283,28 +255,28 @@ def test_who_is_slower_than_his_lease(
 
 
 @pytest.mark.parametrize("good", ["x", "k" * 255, "a key, with: blanks", "~!@#$%^&*()"])
-def test_keys(ecwid_store: Ecwid, good: str) -> None:
+def test_keys(ordered: Shop, good: str) -> None:
     """A key is any printable ASCII, up to 255 characters."""
-    assert add(ecwid_store.api(), good).status_code == 200
+    assert add(ordered.api(), good).status_code == 200
 
 
 @pytest.mark.parametrize("bad", ["", "k" * 256, "tab\tin", "\x7f", "\xe9", "canary\x01"])
-def test_keys_that_are_none(ecwid_store: Ecwid, bad: str) -> None:
+def test_keys_that_are_none(ordered: Shop, bad: str) -> None:
     """What is no key is a 400 that names the header, and not what it holds."""
-    response = add(ecwid_store.api(), bad)
+    response = add(ordered.api(), bad)
     assert response.status_code == 400
     assert {each["pointer"] for each in response.get_json()["errors"]} == {
         "/header/Idempotency-Key"
     }
     assert "canary" not in response.text
-    assert ecwid_store.calls() == []
+    assert ordered.asked() == []
 
 
-def test_other_operations_take_no_key(ecwid_store: Ecwid, key: str) -> None:
+def test_other_operations_take_no_key(ordered: Shop, key: str) -> None:
     """On other operations the header says nothing."""
     headers = {"Idempotency-Key": key}
     for _ in range(2):
-        response = ecwid_store.api().get("/customers", headers=headers)
+        response = ordered.api().get("/customers", headers=headers)
         assert response.status_code == 200
         assert "Idempotency-Replayed" not in response.headers
 
@@ -320,11 +292,11 @@ def kept_bytes(shared: Config, redis: RedisServer | None) -> bytes:
 
 
 def test_a_record_tells_nothing(
-    ecwid_store: Ecwid, shared: Config, key: str, request: pytest.FixtureRequest
+    ordered: Shop, shared: Config, key: str, request: pytest.FixtureRequest
 ) -> None:
     """No record holds the key, the body, the e-mail, the token or the store; it ends after 24 h."""
     redis = request.getfixturevalue("redis") if shared else None
-    add(ecwid_store.api(**shared), key)
+    add(ordered.api(**shared), key)
     kept = kept_bytes(shared, redis)
     assert b"done" in kept
     for secret in (key, CANARY, "Canary", TOKEN):
@@ -334,16 +306,16 @@ def test_a_record_tells_nothing(
         assert 0 < redis.client.ttl(name) <= 24 * 3600
 
 
-def test_without_a_key_nothing_is_kept(ecwid_store: Ecwid, redis: RedisServer) -> None:
+def test_without_a_key_nothing_is_kept(ordered: Shop, redis: RedisServer) -> None:
     """A creation without a key leaves no record."""
-    ecwid_store.api(ECWID_REDIS_URL=redis.url).post("/add_customer", NEW)
+    ordered.api(ECWID_REDIS_URL=redis.url).post("/add_customer", NEW)
     assert redis.client.keys("*:once:*") == []
 
 
 def test_stores_have_their_own_keys(tmp_path: Path, shared: Config, key: str) -> None:
     """The same key at two stores is two creations."""
     for name in ("one", "two"):
-        store = Ecwid(tmp_path / f"{name}.sqlite3")
+        store = Shop(tmp_path / f"{name}.sqlite3")
         assert "Idempotency-Replayed" not in add(store.api(**shared), key).headers
         assert len(store.creations()) == 1
 
@@ -355,9 +327,9 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.mark.parametrize("fault", ["stopped", "halted"])
-def test_redis_gone(ecwid_store: Ecwid, own_redis: RedisServer, key: str, fault: str) -> None:
+def test_redis_gone(ordered: Shop, own_redis: RedisServer, key: str, fault: str) -> None:
     """A promise that cannot be kept is refused, soon and without a call; the others go on."""
-    api = ecwid_store.api(ECWID_REDIS_URL=own_redis.url)
+    api = ordered.api(ECWID_REDIS_URL=own_redis.url)
     (own_redis.stop if fault == "stopped" else own_redis.halt)()
     begun = time.monotonic()
     response = add(api, key)
@@ -366,27 +338,27 @@ def test_redis_gone(ecwid_store: Ecwid, own_redis: RedisServer, key: str, fault:
     body = response.get_json()
     assert (body["origin"], body["executed"]) == ("service", "no")
     assert 1 <= int(response.headers["Retry-After"]) <= 10
-    assert ecwid_store.calls() == []
+    assert ordered.asked() == []
     assert api.post("/add_customer", NEW).status_code == 200
     if fault == "halted":
         own_redis.go_on()
 
 
 def test_a_file_that_cannot_be(
-    ecwid_store: Ecwid, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Where this host keeps no file, a key is refused, and a request without one goes on."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
-    api = ecwid_store.api()
+    api = ordered.api()
     assert slug(add(api, key)) == "idempotency-unavailable"
     assert api.post("/add_customer", NEW).status_code == 200
 
 
 def test_redis_lost_after_the_creation(
-    ecwid_store: Ecwid, own_redis: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
+    ordered: Shop, own_redis: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outcome that cannot be kept is told all the same."""
-    api = ecwid_store.api(ECWID_REDIS_URL=own_redis.url)
+    api = ordered.api(ECWID_REDIS_URL=own_redis.url)
     from flask_ecwid.idempotency import Idempotency
 
     settle: Callable[..., None] = Idempotency._settle
@@ -399,17 +371,17 @@ def test_redis_lost_after_the_creation(
     assert add(api, key).status_code == 200
 
 
-def test_redis_emptied_meanwhile(ecwid_store: Ecwid, redis: RedisServer, key: str) -> None:
+def test_redis_emptied_meanwhile(ordered: Shop, redis: RedisServer, key: str) -> None:
     """An outcome is kept though Redis has forgotten the beginning."""
-    ecwid_store.orders.order(Fault("latency", seconds=1.0))
-    api = ecwid_store.api(ECWID_REDIS_URL=redis.url)
+    ordered.orders.order(Fault("latency", seconds=1.0))
+    api = ordered.api(ECWID_REDIS_URL=redis.url)
     thread = threading.Thread(target=lambda: add(api, key))
     thread.start()
     time.sleep(0.5)
     redis.client.flushall()
     thread.join()
     assert add(api, key).headers["Idempotency-Replayed"] == "true"
-    assert len(ecwid_store.creations()) == 1
+    assert len(ordered.creations()) == 1
 
 
 def test_another_token(tmp_path: Path, key: str) -> None:
@@ -433,7 +405,7 @@ def test_another_token(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize("where", ["file", "redis"])
 def test_four_workers(tmp_path: Path, where: str, redis: RedisServer) -> None:
     """The same key from 50 threads at once, over four workers of a real gunicorn: one creation."""
-    store = Ecwid(tmp_path / "store.sqlite3")
+    store = Shop(tmp_path / "store.sqlite3")
     port = free_port()
     settings = {"ECWID_SANDBOX": str(store.path), "TMPDIR": str(tmp_path)}
     if where == "redis":
@@ -474,9 +446,9 @@ def test_four_workers(tmp_path: Path, where: str, redis: RedisServer) -> None:
     assert len(store.creations()) == 3
 
 
-def test_the_file_is_no_memory(ecwid_store: Ecwid, key: str) -> None:
+def test_the_file_is_no_memory(ordered: Shop, key: str) -> None:
     """What is kept outlives the process: a restart is no way to a second creation."""
-    add(ecwid_store.api(), key)
+    add(ordered.api(), key)
     db = sqlite3.connect(next(Path(tempfile.gettempdir()).glob("flask-ecwid-*/state.sqlite3")))
     records = [json.loads(value) for (value,) in db.execute("SELECT value FROM state")]
     db.close()

@@ -229,10 +229,7 @@ def _created_until_done(served: Plugin, wanted: int, per_second: float) -> dict[
                 waiting.put((due, email, key))
                 time.sleep(0.005)
                 continue
-            headers = {"Idempotency-Key": key}
-            answer = ask(
-                "POST", f"{served.url}/add_customer", json={"email": email}, headers=headers
-            )
+            answer = _asked_to_create(served, key, {"email": email})
             if answer is not None and answer.status_code == 200:
                 ids[email] = answer.json()["data"]["id"]
             else:
@@ -246,11 +243,15 @@ def _created_until_done(served: Plugin, wanted: int, per_second: float) -> dict[
     return ids
 
 
+def _asked_to_create(served: Plugin, key: str, body: Any) -> Any:
+    headers = {"Idempotency-Key": key}
+    return ask("POST", f"{served.url}/add_customer", json=body, headers=headers)
+
+
 def _created(served: Plugin, key: str, body: Any) -> Any:
     """The answer of a request with this key when no other is under way any more."""
     while True:
-        headers = {"Idempotency-Key": key}
-        answer = ask("POST", f"{served.url}/add_customer", json=body, headers=headers)
+        answer = _asked_to_create(served, key, body)
         if answer is not None and answer.status_code == 200:
             return answer
         time.sleep(1)
