@@ -178,6 +178,14 @@ def test_redis_gone(own_redis: RedisServer, fault: str) -> None:
         own_redis.go_on()
 
 
+def test_redis_slow(own_redis: RedisServer) -> None:
+    """A Redis that is slow, but answers in its time, is waited for, and counts for all."""
+    budgets = budgets_of(own_redis, 2)
+    own_redis.client.client_pause(100)
+    assert spend(budgets, 30) == 20
+    assert budgets[0].left().limit == 20
+
+
 def test_redis_back(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that comes back empty is no way to more: for a minute each keeps to its part."""
     budgets = budgets_of(own_redis, 2)

@@ -344,6 +344,16 @@ def test_redis_gone(ordered: Shop, own_redis: RedisServer, key: str, fault: str)
         own_redis.go_on()
 
 
+def test_redis_slow(ordered: Shop, own_redis: RedisServer, key: str) -> None:
+    """A Redis that is slow, but answers in its time, is waited for."""
+    api = ordered.api(ECWID_REDIS_URL=own_redis.url)
+    own_redis.client.client_pause(100)
+    assert add(api, key).status_code == 200
+    own_redis.client.client_pause(100)
+    again = add(api, key)
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
 def test_a_file_that_cannot_be(
     ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
