@@ -11,6 +11,7 @@ import os
 import stat
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,7 @@ class FileState:
         self._path = path
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
+        self._of_parent: sqlite3.Connection | None = None
         self._process = 0
 
     def read(self, name: str) -> bytes | None:
@@ -122,9 +124,12 @@ class FileState:
         with self._lock:
             try:
                 if self._db is None or self._process != os.getpid():
+                    self._of_parent = self._db  # kept: to close it is the parent's to do
                     self._db, self._process = self._connected(), os.getpid()
                 yield self._db
             except (sqlite3.Error, OSError):
+                if self._db is not None and self._process == os.getpid():
+                    self._db.close()
                 self._db = None  # the file may be gone, or another one
                 failed = True
             else:
@@ -139,6 +144,7 @@ class FileState:
         db = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
+        weakref.finalize(self, _close, db, os.getpid())  # with the app, as in a host's tests
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         for statement in _SCHEMA:
@@ -180,6 +186,11 @@ def host_state() -> FileState:
     """The file that all processes of this user on this host share. Opens nothing yet."""
     folder = Path(tempfile.gettempdir()) / f"flask-ecwid-{os.getuid()}"
     return FileState(folder / "state.sqlite3")
+
+
+def _close(db: sqlite3.Connection, process: int) -> None:
+    if os.getpid() == process:
+        db.close()
 
 
 def _make_private(folder: Path) -> None:
