@@ -219,8 +219,10 @@ def _tell_budget(blueprint: Blueprint, contract: Contract, budget: Budget) -> No
     https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
     """
 
+    operations = {f"{blueprint.name}.{operation_id}" for operation_id in contract.operations}
+
     def tell(response: Response) -> Response:
-        if (request.endpoint or "").rpartition(".")[2] in contract.operations:
+        if request.endpoint in operations:
             left = budget.left()
             response.headers["RateLimit-Policy"] = f'"calls";q={left.limit};w={WINDOW_S}'
             response.headers["RateLimit"] = f'"calls";r={left.remaining};t={left.reset_s}'
