@@ -20,6 +20,9 @@ from flask_ecwid.sandbox import STORE_ID, TOKEN, Orders, create_sandbox
 from ..conftest import PREFIX, ROOT, environment, free_port, wait_for
 
 
+THREADS = 16  # of each worker
+
+
 class Ecwid:
     """A sandbox at a port, with its orders and its ledger."""
 
@@ -68,7 +71,7 @@ class Plugin:
 
 @contextmanager
 def plugin(
-    folder: Path, settings: dict[str, str], workers: int, threads: int = 16
+    folder: Path, settings: dict[str, str], workers: int, threads: int = THREADS
 ) -> Iterator[Any]:
     """A gunicorn with the plugin, which shares its host's files with the others of the folder."""
     port = free_port()
