@@ -19,7 +19,6 @@ from flask_ecwid.sandbox import STORE_ID, TOKEN, Orders, create_sandbox
 
 from ..conftest import PREFIX, ROOT, environment, free_port, wait_for
 
-
 THREADS = 16  # of each worker
 
 
