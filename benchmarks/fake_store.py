@@ -43,11 +43,11 @@ http {{
     location = {api}/customers/13 {{ try_files /bad.json =404; }}
     location {api}/customers/ {{ try_files /customer.json =404; }}
   }}
-  server {{  # Ecwid's limit: 600 calls a minute, bursts of a second
+  server {{  # Ecwid's limit: 600 calls a minute, which may come at once
     listen 127.0.0.1:{limited_port} backlog=1024;
     server_name limited;
     root {folder};
-    limit_req zone=token burst=10 nodelay;
+    limit_req zone=token burst=590 nodelay;
     location {api}/customers/ {{ try_files /customer.json =404; }}
   }}
   upstream store {{ server 127.0.0.1:{port}; keepalive 256; }}

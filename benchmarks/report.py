@@ -180,7 +180,7 @@ def _budget(results: dict[str, Any]) -> Iterator[str]:
     without, kept = results["budget"]["without"], results["budget"]["with"]
     yield (
         "100 hot customers, asked for at random by 8 callers; the store refuses what is beyond 600 "
-        "calls a minute (bursts of 10)."
+        "calls a minute, and the plugin makes 540 of them."
     )
     rows = [
         ["no cache", f"{without:.1f}", "1"],
