@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WINDOW_S = 60
 BULK_SHARE = 0.5  # of the budget, for reading all customers
+_SURE_S = 50  # calls of so short a time are in Redis's window, too, however long an answer takes
 
 
 class Left(NamedTuple):
@@ -105,10 +106,12 @@ class _Counters:
         self._name = name
         self._all: RateLimitItem = RateLimitItemPerMinute(per_minute, namespace="flask-ecwid")
         self._share = share
-        self._bulk: RateLimitItem = RateLimitItemPerMinute(
-            max(1, int((per_minute if link else share) * BULK_SHARE)), namespace="flask-ecwid"
+        self._bulk, self._bulk_here = (
+            RateLimitItemPerMinute(max(1, int(calls * BULK_SHARE)), namespace="flask-ecwid")
+            for calls in (per_minute, share)
         )
-        self._here = MovingWindowRateLimiter(Memory())
+        self._memory = Memory()
+        self._here = MovingWindowRateLimiter(self._memory)
         self._link = link
         self._everywhere: MovingWindowRateLimiter | None = None
         if link is not None:
@@ -117,14 +120,20 @@ class _Counters:
         self._doubted_until = 0.0  # Redis does not know of every call until then
         limit = share if link is None else per_minute
         self._left = Left(limit, limit, 0)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # between looking and counting nobody else may count
 
     def take(self) -> None:
-        try:
-            self._take_everywhere()
-        except RedisGone:
-            self._doubted_until = clock.now() + WINDOW_S
-            self._take_here()
+        if clock.now() < self._doubted_until:
+            with self._lock:
+                self._check_share()
+                self._take_everywhere()
+                self._here.hit(self._all, self._name)
+        elif self._take_everywhere():
+            self._here.hit(self._all, self._name)
+        else:
+            with self._lock:
+                self._check_share()
+                self._here.hit(self._all, self._name)
 
     def take_bulk(self) -> float:
         name = f"{self._name}:bulk"
@@ -134,43 +143,48 @@ class _Counters:
             with self._link.asked():
                 return _wait(self._everywhere, self._bulk, name)
         except RedisGone:
-            return _wait(self._here, self._bulk, name)
+            return _wait(self._here, self._bulk_here, name)
 
     def left(self) -> Left:
         return self._left
 
-    def _take_everywhere(self) -> None:
+    def _take_everywhere(self) -> bool:
+        """Whether Redis has counted the call, and knows of those that were made here before.
+
+        Raises:
+            BudgetSpent: it has no more.
+        """
         if self._link is None or self._everywhere is None:
-            raise RedisGone
-        if clock.now() < self._doubted_until:
-            self._check_share()
-        with self._link.asked():
-            granted = self._everywhere.hit(self._all, self._name)
-            reset, remaining = self._everywhere.get_window_stats(self._all, self._name)
+            return False
+        key = self._all.key_for(self._name)
+        # Looked at before Redis counts: whatever other threads do meanwhile, it knows of these.
+        _, known = self._memory.get_moving_window(key, self._all.amount, _SURE_S)
+        try:
+            with self._link.asked():
+                granted = self._everywhere.hit(self._all, self._name)
+                reset, remaining = self._everywhere.get_window_stats(self._all, self._name)
+        except RedisGone:
+            self._doubted_until = clock.now() + WINDOW_S
+            return False
         self._note(self._all.amount, remaining, reset)
         if not granted:
             raise BudgetSpent(reset - clock.wall())
-        self._here.hit(self._all, self._name)
-        used, _ = self._used_here()
-        if used > self._all.amount - remaining:  # Redis was emptied
+        if known >= self._all.amount - remaining:  # Redis was emptied
             self._doubted_until = clock.now() + WINDOW_S
+            return False
+        return True
 
-    def _take_here(self) -> None:
-        with self._lock:  # between looking and counting nobody else may count
-            used, reset = self._check_share()
-            self._here.hit(self._all, self._name)
-        self._note(self._share, self._share - used - 1, reset)
+    def _check_share(self) -> None:
+        """Look whether there is one more call, and tell what is left after it.
 
-    def _check_share(self) -> tuple[int, float]:
-        used, reset = self._used_here()
-        if used >= self._share:
-            self._note(self._share, 0, reset)
-            raise BudgetSpent(reset - clock.wall())
-        return used, reset
-
-    def _used_here(self) -> tuple[int, float]:
+        Raises:
+            BudgetSpent: this process has made as many calls as it may make by itself.
+        """
         reset, remaining = self._here.get_window_stats(self._all, self._name)
-        return self._all.amount - remaining, reset
+        left = self._share - (self._all.amount - remaining)
+        self._note(self._share, left - 1, reset)
+        if left <= 0:
+            raise BudgetSpent(reset - clock.wall())
 
     def _note(self, limit: int, remaining: int, reset: float) -> None:
         reset_s = max(0, math.ceil(reset - clock.wall()))

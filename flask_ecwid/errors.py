@@ -88,6 +88,7 @@ class EcwidError(Exception):
     of_gateway: bool = False  # whether the breaker counts it
     holds_s: float = 0.0  # for how long no call is made after it
     probed: bool = False  # whether after that time a single call goes first
+    let_in: bool = False  # whether Ecwid took token and store, and refused the rest
 
     def __init__(self, detail: str | None = None) -> None:
         if detail is not None:
@@ -318,6 +319,7 @@ class CustomerNotFound(Refused):
     status = 404
     detail = "The store has no customer with this id."
     executed = "no"
+    let_in = True
 
 
 class EmailTaken(Refused):
@@ -328,6 +330,7 @@ class EmailTaken(Refused):
     status = 409
     detail = "Another customer already has this e-mail."
     executed = "no"
+    let_in = True
 
 
 class Rejected(Refused):
@@ -337,6 +340,7 @@ class Rejected(Refused):
     title = "Ecwid does not accept the content of the request"
     detail = "The request fits the contract, but Ecwid refused its content."
     executed = "no"
+    let_in = True
 
     def __init__(self, status: int, *, ecwid_code: str | None = None) -> None:
         self.status = status
@@ -417,6 +421,7 @@ class ServiceRefused(Refused):
         self, detail: str | None = None, *, ecwid_code: str | None = None, holds_s: float = 0.0
     ) -> None:
         self.holds_s = holds_s
+        self.let_in = not holds_s
         super().__init__(detail, ecwid_code=ecwid_code)
 
 

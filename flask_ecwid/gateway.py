@@ -86,7 +86,7 @@ class Gateway:
             try:
                 known = self._known(call, error, maybe, begun, moment)
             finally:
-                self._guard.failed(error)
+                self._guard.failed(held, error)
             if known:
                 return known, read(known)
             log.warning("call failed operation=%s %s", call.operation, _described(error))
@@ -146,7 +146,7 @@ class Gateway:
         else:
             self._guard.succeeded(held, first=False)
             return page
-        self._guard.failed(error)
+        self._guard.failed(held, error)
         raise error
 
     def _may_repeat(self, call: Call, error: EcwidError, made: int) -> bool:

@@ -26,6 +26,7 @@ BUCKET_SIZE = 50
 RETRY_COST = 5
 TIMEOUT_COST = 10
 LOOK_EVERY_S = 0.1  # at what others have seen: each look is a system call, or more
+_CLOSINGS = 5  # of a latch, at most, while others close it at the same moment
 _LATCH_KEPT_S = 3600.0  # after its time has passed, while it waits for a probe
 
 
@@ -41,7 +42,7 @@ class Guard:
     def admit(self) -> Held | None:
         """A call is about to be made; to be followed by `succeeded` or `failed`.
 
-        What it gives goes to `succeeded`.
+        What it gives goes to either.
 
         Raises:
             HeldBack: it must not be made.
@@ -60,7 +61,7 @@ class Guard:
         if first:
             self._bucket.give()
 
-    def failed(self, error: EcwidError) -> None:
+    def failed(self, held: Held | None, error: EcwidError) -> None:
         """The call had none."""
         if error.of_gateway:
             self._breaker.failed()
@@ -68,6 +69,8 @@ class Guard:
             self._breaker.succeeded()  # Ecwid is there, whatever it said
         if error.holds_s:
             self._latch.close(error)
+        elif held and error.let_in:
+            self._latch.open(held)
 
     def may_repeat(self, error: EcwidError) -> bool:
         """Whether there is any left of what this process may spend on repeated calls."""
@@ -110,6 +113,13 @@ class Held:
     def left(self) -> float:
         return self.until - clock.wall()
 
+    def joined(self, other: Held) -> Held:
+        """As long as the longer of both, and with a single call first if either asks for it."""
+        longer, shorter = (self, other) if self.until >= other.until else (other, self)
+        if shorter.probed and not longer.probed:
+            return replace(longer, seconds=shorter.seconds, probed=True)
+        return longer
+
 
 class Latch:
     """Closed for a time, for all that share its state; each process also keeps what it saw."""
@@ -144,7 +154,8 @@ class Latch:
             HeldBack: another one does already.
         """
         renewed = replace(held, until=clock.wall() + held.seconds)
-        place = next((each for each in self._places if self._read(each) == held), None)
+        # Where there is one now, not wherever this one is left: a newer one may be claimed.
+        place = next((each for each in self._places if self._read(each)), None)
         if place is None or not self._swap(place, held, renewed):
             raise HeldBack(held.seconds, held.detail)
         self._swap(self._here, self._read(self._here), renewed)
@@ -154,12 +165,14 @@ class Latch:
         until = clock.wall() + error.holds_s
         closed = Held(until, error.holds_s, error.probed, f"Ecwid, a moment ago: {error.detail}")
         for place in self._places:
-            held = self._read(place)
-            if held is None or held.until < until:
-                self._swap(place, held, closed)
+            for _ in range(_CLOSINGS):
+                held = self._read(place)
+                after = closed.joined(held) if held else closed
+                if after == held or self._swap(place, held, after):
+                    break
 
     def open(self, held: Held) -> None:
-        """The call that went first has succeeded."""
+        """The call that went first was let in."""
         for place in self._places:
             if self._read(place) == held:
                 self._swap(place, held, None)

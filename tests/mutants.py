@@ -103,6 +103,13 @@ MUTANTS = [
         "tests/test_guard.py",
     ),
     Mutant(
+        "two hosts go first",
+        "guard",
+        "place = next((each for each in self._places if self._read(each)), None)",
+        "place = next((each for each in self._places if self._read(each) == held), None)",
+        "tests/test_guard.py",
+    ),
+    Mutant(
         "no breaker",
         "guard",
         "            self._breaker.failed()\n",
@@ -114,6 +121,13 @@ MUTANTS = [
         "guard",
         "        self.budget.take()\n",
         "",
+        "tests/test_budget.py",
+    ),
+    Mutant(
+        "an emptied Redis is believed",
+        "budget",
+        "        if known >= self._all.amount - remaining:  # Redis was emptied\n",
+        "        if False:\n",
         "tests/test_budget.py",
     ),
     Mutant(

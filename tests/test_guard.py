@@ -16,7 +16,7 @@ import requests
 from werkzeug.test import TestResponse
 
 from flask_ecwid import clock, guard
-from flask_ecwid.errors import EcwidFailed, HeldBack, RateLimited, ServiceRefused
+from flask_ecwid.errors import EcwidError, EcwidFailed, HeldBack, RateLimited, ServiceRefused
 from flask_ecwid.guard import Latch
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.state import MemoryState, StateGone
@@ -193,14 +193,90 @@ def test_apps_in_a_process_share_no_latch(ordered: Shop) -> None:
     assert other.get("/customers").status_code == 200
 
 
-def test_the_longer_one_holds() -> None:
-    """A short pause does not shorten a long one."""
+REFUSAL, PAUSE = ServiceRefused(holds_s=30), RateLimited(60, brief=False)
+
+
+@pytest.mark.parametrize("errors", [(REFUSAL, PAUSE), (PAUSE, REFUSAL)])
+def test_a_pause_and_a_refusal(later: Later, errors: tuple[EcwidError, ...]) -> None:
+    """Together they hold for the longer time, and a single call still goes first."""
     latch = Latch(None, "name")
-    latch.close(ServiceRefused(holds_s=60))
-    latch.close(RateLimited(5, brief=False))
+    for error in errors:
+        latch.close(error)
     with pytest.raises(HeldBack) as caught:
         latch.check()
     assert (caught.value.retry_after_s or 0) > 50
+    later(61)
+    held = latch.check()
+    assert held is not None
+    assert 25 < latch.claimed(held).left() <= 30
+
+
+def test_closed_at_the_same_moment() -> None:
+    """Of several that close it at the same moment the longest wins."""
+
+    class Beaten(MemoryState):
+        times = 0
+
+        def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+            self.times += 1
+            if self.times == 1:
+                Latch(self, name).close(RateLimited(3, brief=False))
+            return super().swap(name, before, after, ttl_s)
+
+    shared = Beaten()
+    Latch(shared, "name").close(PAUSE)
+    with pytest.raises(HeldBack) as caught:
+        Latch(shared, "name").check()
+    assert (caught.value.retry_after_s or 0) > 50
+
+
+def test_one_of_two_hosts_goes_first(later: Later) -> None:
+    """Also where both keep what was claimed by one of them already."""
+    shared = MemoryState()
+    one, other = Latch(shared, "name"), Latch(shared, "name")
+    held = guard.Held(clock.wall() + 30, 30, probed=True, detail="dead")
+    for latch in (one, other):
+        for place in latch._places:
+            place.swap("name", None, held.written(), 3600)
+    later(31)
+    assert (one.check(), other.check()) == (held, held)
+    one.claimed(held)
+    with pytest.raises(HeldBack):
+        other.claimed(held)
+
+
+LET_IN = [
+    ("get_customer", Fault("status", status=404)),
+    ("add_customer", Fault("status", status=409)),
+    ("add_customer", Fault("status", status=400)),
+    ("get_customer", Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE")),
+]
+
+
+@pytest.mark.parametrize(("operation", "fault"), LET_IN)
+def test_what_opens_it(ordered: Shop, later: Later, operation: str, fault: Fault) -> None:
+    """A call that goes first and is refused for itself alone shows that the token is taken."""
+    api = ordered.api()
+    ordered.orders.order(Fault(**{**DEAD.written(), "times": 1}))
+    api.get("/customers")
+    ordered.orders.order(Fault(**{**fault.written(), "times": 1}))
+    later(31)
+    assert not is_held_back(OPERATIONS[operation](api), 30)
+    assert [ask(api).status_code == 503 for ask in OPERATIONS.values()] == [False] * 5
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_what_does_not_open_it(ordered: Shop, later: Later) -> None:
+    """A call that goes first and has no answer says nothing."""
+    api = ordered.api()
+    ordered.orders.order(Fault(**{**DEAD.written(), "times": 1}))
+    api.get("/customers")
+    for fault in (Fault("status", status=500), Fault("reset"), Fault("status", status=429)):
+        ordered.orders.order(Fault(**{**fault.written(), "times": 1}))
+        later(31)
+        assert api.get(f"/customer/{ID}").status_code != 200
+        assert is_held_back(api.get("/customers"), 30)
+    assert ordered.calls() == 4
 
 
 def test_a_call_from_before_does_not_open_it(ordered: Shop) -> None:
