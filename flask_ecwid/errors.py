@@ -145,12 +145,12 @@ class BodyTooLarge(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The request's body is not JSON in UTF-8."""
+    """The request's body is not JSON in UTF-8, or is encoded."""
 
     slug = "unsupported-media-type"
     title = "The request's body is not JSON"
     status = 415
-    detail = "Send the body as application/json in UTF-8."
+    detail = "Send the body as application/json in UTF-8, without a Content-Encoding."
 
 
 class KeyInUse(RequestError):

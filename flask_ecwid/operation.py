@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from . import strict_json
 from .errors import ContractBroken, Defect, InvalidRequest, Misfit, UnsupportedMediaType
 from .schema import MAX_MISFITS, Schema
 
@@ -120,18 +119,17 @@ class Operation:
 
         Raises:
             UnsupportedMediaType: it is not `application/json` in UTF-8.
-            InvalidRequest: it is not JSON, or does not fit.
+            InvalidRequest: it is not strictly JSON (see strict_json.py), or does not fit.
         """
         if media_type != "application/json" or charset.lower() not in ("", "utf-8", "utf8"):
             raise UnsupportedMediaType
+        fault = None
         try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            malformed = True
-        else:
-            malformed = False
-        if malformed:  # raised out here: the decoder's error, which holds the body, stays behind
-            raise InvalidRequest(detail="The body is not JSON.")
+            document = strict_json.read(body)
+        except strict_json.NotStrict as exc:
+            fault = str(exc)
+        if fault:
+            raise InvalidRequest(detail=fault)
         self.check_body(document)
         return document
 

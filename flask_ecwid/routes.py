@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 from flask import Blueprint, Response, current_app, request
@@ -22,7 +23,7 @@ from .budget import WINDOW_S, Budget
 from .cache import Kept
 from .contract import Contract
 from .envelope import Envelope
-from .errors import BodyTooLarge, InvalidRequest, Undecodable
+from .errors import BodyTooLarge, InvalidRequest, Misfit, Undecodable, UnsupportedMediaType
 from .operation import Operation
 from .stores import Store
 
@@ -79,6 +80,7 @@ def make_blueprint(
     blueprint: Blueprint = api.blueprint
     request_log.attach(blueprint)
     _tell_budget(blueprint, contract, store.guard.budget)
+    blueprint.after_request(_keep_private)
     published.attach(blueprint, contract.document, ui=ui)
     problems.attach(blueprint, contract)
     return blueprint
@@ -181,8 +183,7 @@ def _view(
 
     def view(**path: str) -> Response:
         body = _body(max_body_bytes) if _has_body(operation) else b""
-        # The query as it came: connexion would keep the last of repeated parameters.
-        arguments = operation.read_parameters(path, request.args.items(multi=True))
+        arguments = operation.read_parameters(path, _query())
         if operation.body is not None:
             charset = request.mimetype_params.get("charset", "")
             arguments["body"] = operation.read_body(request.mimetype, charset, body)
@@ -231,6 +232,16 @@ def _tell_budget(blueprint: Blueprint, contract: Contract, budget: Budget) -> No
     blueprint.after_request(tell)
 
 
+def _keep_private(response: Response) -> Response:
+    """Answers hold personal data: nobody on the way keeps them, guesses what they are, or learns
+    from where a reader of them came.
+    """
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
 def _json(body: bytes) -> Response:
     return Response(body, content_type="application/json")
 
@@ -245,6 +256,23 @@ def _tagged(response: Response, kept: Kept) -> Response:
     return response
 
 
+def _query() -> list[tuple[str, str]]:
+    """The query as it came: connexion would keep the last of repeated parameters, and werkzeug
+    put another character for what is no UTF-8.
+
+    Raises:
+        InvalidRequest: it is not UTF-8.
+    """
+    raw = request.query_string
+    if not raw:
+        return []
+    try:
+        return parse_qsl(raw.decode("utf-8"), keep_blank_values=True, errors="strict")
+    except ValueError:
+        pass
+    raise InvalidRequest([Misfit("/query", "type")])  # out here: without the text
+
+
 def _has_body(operation: Operation) -> bool:
     """Whether there may be one: reads seldom have any, and then none is looked for."""
     environ = request.environ
@@ -257,9 +285,12 @@ def _body(max_bytes: int) -> bytes:
     """The request's body.
 
     Raises:
+        UnsupportedMediaType: it is encoded: small for us to take may be large to decode.
         BodyTooLarge: it is larger than that, or than the host takes.
         InvalidRequest: it cannot be read.
     """
+    if request.headers.get("Content-Encoding"):
+        raise UnsupportedMediaType
     host_limit = current_app.config["MAX_CONTENT_LENGTH"]
     limit = max_bytes if host_limit is None else min(max_bytes, host_limit)
     # One more than allowed: werkzeug silently cuts a chunked body at its limit.

@@ -297,3 +297,27 @@ def test_head(ecwid: HTTPServer, api: Api) -> None:
     assert response.status_code == 200
     assert response.data == b""
     assert int(response.headers["Content-Length"]) > 100
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/customers", 200),
+        ("/customers?limit=0", 400),
+        ("/customer/7", 502),
+        ("/add_customer", 405),
+        ("/nothing", 404),
+        ("/openapi.json", 200),
+        ("/ui/", 200),
+    ],
+)
+def test_answers_are_kept_private(ecwid: HTTPServer, api: Api, path: str, status: int) -> None:
+    """Nobody on the way keeps an answer, guesses what it is, or learns whence its reader came."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_data("")
+    response = api.get(path)
+    assert response.status_code == status
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert "Access-Control-Allow-Origin" not in response.headers

@@ -44,6 +44,7 @@ LAYOUT = [
     "drift",
     "contract",
     "operation",
+    "strict_json",
     "schema",
     "errors",
     "settings",

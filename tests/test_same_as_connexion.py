@@ -77,6 +77,8 @@ FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=x"
 PART = b'--x\r\nContent-Disposition: form-data; name="email"\r\n\r\na@example.com\r\n--x--\r\n'
 LINE = rb'{"billingPerson": {"countryCode": "US\n"}}'
+TWICE = b'{"email": 5, "email": "a@example.com"}'
+NUL = b'{"lang": "\\u0000"}'
 SURROGATE = rb'{"name": "\ud800"}'
 FILTERS = (
     "keyword=a&name=b&email=a%40example.com&useExactEmailMatch=true&phone=%2B1&city=C&postalCode=1"
@@ -102,7 +104,7 @@ GOOD_QUERIES = """
     minSalesValue=0 minSalesValue=1.5e3 minSalesValue=1E-7 minSalesValue=-0.0 minSalesValue=1e-400
     maxSalesValue=1000000000000 maxSalesValue=0.1234567890123456789
     keyword= keyword keyword=a+b keyword=a%2Bb keyword=+a+ keyword=%C3%BC%E6%97%A5%F0%9F%98%80
-    keyword=%FF%C3 keyword=100%25%zz% keyword=a%26b%3Dc%23d=e keyword=%00%0D%0A%09 keyword=a;limit=5
+    keyword=100%25%zz% keyword=a%26b%3Dc%23d=e keyword=%01%09%7F keyword=a;limit=5
     keyword=null&name=true&city=5&phone=[1] countryCodes=us%2Cmx
     createdFrom=2023-01-15%2019:27:50%20-1130
 """
@@ -130,8 +132,7 @@ ACCEPTED: dict[str, Row] = {
     "delete: nor a form": Row("delete_customer", "1", b"customer_id=2&body=x", FORM),
     "body: blanks around": add(b"\r\n\t " + GOOD + b" \n"),
     "body: UTF-8": add('{"email": "ü@example.com", "name": "日本\U0001f600"}'.encode()),
-    "body: escapes": add(rb'{"em\u0061il": "a@example.com", "name": "\ud83d\ude00\/\n\u0000"}'),
-    "body: a member twice": add(b'{"email": 5, "email": "a@example.com"}'),
+    "body: escapes": add(rb'{"em\u0061il": "a@example.com", "name": "\ud83d\ude00\/\n\u0001"}'),
     "media type: charset": add(GOOD, "application/json; charset=utf-8"),
     "media type: upper case": add(GOOD, "Application/JSON; Charset=UTF-8"),
     "media type: parameter": add(GOOD, "application/json;x=y"),
@@ -176,6 +177,10 @@ STRICTER: dict[str, tuple[int, int, Row, str]] = {
     "JSON as multipart": (400, 415, add(GOOD, MULTIPART), "Flask has read the body away"),
     "byte order mark": (200, 400, add(b"\xef\xbb\xbf" + GOOD), "Python guesses encodings"),
     "UTF-16": (200, 400, add(GOOD.decode().encode("utf-16")), "Python guesses encodings"),
+    "no UTF-8": (200, 400, page("keyword=%FF%C3"), "werkzeug puts another character"),
+    "text: line feed": (200, 400, page("keyword=a%0A"), "Python's $ lets it pass"),
+    "a member twice": (200, 400, add(TWICE), "Python keeps the last"),
+    "NUL": (200, 400, Row("update_customer", "5", NUL), "Python lets it pass"),
     "lone surrogate": (200, 400, Row("update_customer", "5", SURROGATE), "cannot be sent on"),
 }
 
