@@ -23,6 +23,7 @@ worker_class = "gthread"
 threads = 32  # each waits for Ecwid most of its time
 graceful_timeout = 30  # keep it above ECWID_DEADLINE_S: a request under way can end
 keepalive = 5
+forwarder_headers = ""  # nobody moves the app by a header SCRIPT_NAME, not even from this host
 limit_request_line = 8190  # a search may use all of its parameters, each with a long term
 
 
@@ -62,14 +63,27 @@ class Together(logging.Handler):
             self.flush()
 
 
-class NoAccessLog(Logger):
-    """gunicorn's would hold query strings, and flask_ecwid.request has a line for every request."""
+class DiscreetLogger(Logger):
+    """gunicorn's own lines about requests would hold query strings."""
 
     def access(self, *_: Any) -> None:
-        """Nothing."""
+        """Nothing: flask_ecwid.request has a line for every request."""
+
+    def warning(self, msg: object, *args: object, **options: Any) -> None:
+        """Of a request that is no HTTP, not the text."""
+        if str(msg).startswith("Invalid request"):
+            msg, args = "Invalid request", ()
+        super().warning(msg, *args, **options)
+
+    def exception(self, msg: object, *args: object, **options: Any) -> None:
+        """Of a request that failed outside of the app, the error's name alone."""
+        if str(msg).startswith("Error handling"):
+            self.error("Error handling a request: %s", getattr(sys.exc_info()[0], "__name__", ""))
+        else:
+            super().exception(msg, *args, **options)
 
 
-logger_class = NoAccessLog
+logger_class = DiscreetLogger
 
 # One JSON object a line, with the fields that flask_ecwid gives: operation, status, request_id ...
 logconfig_dict: dict[str, Any] = {

@@ -185,3 +185,44 @@ def test_a_chunked_body() -> None:
                 timeout=30,
             )
             assert answer.status_code == status
+
+
+NO_HTTP = [
+    f"GET {PREFIX}/customers?email={CANARY} x HTTP/1.1\r\nHost: x\r\n\r\n",
+    f"GET {PREFIX}/customers?email={CANARY}\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    f"get {PREFIX}/customers?email={CANARY} HTTP/1.1\r\nHost: x\r\n\r\n",
+    f"GET {PREFIX}/customers?email={CANARY}{'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n",
+    f"GET {PREFIX}/customers HTTP/1.1\r\nHost: x\r\n{CANARY}\r\n\r\n",
+    f"POST {PREFIX}/add_customer?email={CANARY} HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    f"POST {PREFIX}/add_customer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {CANARY}\r\n\r\n",
+]
+
+
+def test_what_is_no_http() -> None:
+    """It is refused below the app, and nothing of it is logged."""
+    with gunicorn(ECWID_SANDBOX="on") as server:
+        for text in NO_HTTP:
+            assert raw(server, text.encode("latin-1")).startswith((b"HTTP/1.1 4", b"HTTP/1.1 501"))
+    assert "Invalid request" in server.log
+    assert "canary" not in server.log
+
+
+def test_no_header_moves_the_app() -> None:
+    """A header that is named like a variable of WSGI's is as any other."""
+    with gunicorn(ECWID_SANDBOX="on") as server:
+        for name in ("SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Prefix", "X-Script-Name"):
+            head = f"GET {PREFIX}/openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            answer = raw(server, f"{head}{name}: /canary\r\n\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"canary" not in answer
+
+
+def raw(server: Server, text: bytes) -> bytes:
+    """All that comes back for these bytes."""
+    with socket.create_connection(("127.0.0.1", int(server.root.rpartition(":")[2]))) as caller:
+        caller.settimeout(20)
+        caller.sendall(text)
+        parts = []
+        while part := caller.recv(65536):
+            parts.append(part)
+        return b"".join(parts)
