@@ -123,17 +123,15 @@ class _Counters:
         self._lock = threading.Lock()  # between looking and counting nobody else may count
 
     def take(self) -> None:
-        if clock.now() < self._doubted_until:
-            with self._lock:
-                self._check_share()
-                self._take_everywhere()
-                self._here.hit(self._all, self._name)
-        elif self._take_everywhere():
+        doubted = clock.now() < self._doubted_until
+        if not doubted and self._take_everywhere():
             self._here.hit(self._all, self._name)
-        else:
-            with self._lock:
-                self._check_share()
-                self._here.hit(self._all, self._name)
+            return
+        with self._lock:
+            self._check_share()
+            if doubted:  # else it was asked just now
+                self._take_everywhere()
+            self._here.hit(self._all, self._name)
 
     def take_bulk(self) -> float:
         name = f"{self._name}:bulk"

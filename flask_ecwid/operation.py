@@ -123,13 +123,7 @@ class Operation:
         """
         if media_type != "application/json" or charset.lower() not in ("", "utf-8", "utf8"):
             raise UnsupportedMediaType
-        fault = None
-        try:
-            document = strict_json.read(body)
-        except strict_json.NotStrict as exc:
-            fault = str(exc)
-        if fault:
-            raise InvalidRequest(detail=fault)
+        document = strict_json.read(body)
         self.check_body(document)
         return document
 

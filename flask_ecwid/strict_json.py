@@ -10,59 +10,55 @@ import json
 import math
 from typing import Any
 
+from .errors import InvalidRequest
+
 MAX_DEPTH = 32
 MAX_NAMES = 1000  # in the whole document
 _MAX_INTEGER = 2**53 - 1  # beyond it a double, which is what most readers have, skips integers
-
-
-class NotStrict(ValueError):
-    """The text is no JSON, or not strictly so. Says which rule is broken, never by what."""
 
 
 def read(body: bytes) -> Any:
     """The document in a body.
 
     Raises:
-        NotStrict: there is none that could be read in one way only.
+        InvalidRequest: there is none that could be read in one way only. It says which rule is
+            broken, never by what.
     """
-    fault = ""
-    document: Any = None
     try:
         document = _decoder.decode(body.decode("utf-8"))
-        _check(document)
-    except NotStrict as exc:
-        fault = str(exc)
     except RecursionError:
         fault = "The body is nested too deep."
     except ValueError:  # of the text's encoding, and of JSON
         fault = "The body is not JSON in UTF-8."
-    if fault:  # raised out here: a decoder's error, which holds the body, stays behind
-        raise NotStrict(fault)
-    return document
+    else:
+        _check(document)
+        return document
+    # Raised out here: the decoder's error, which holds the body, stays behind.
+    raise InvalidRequest(detail=fault)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise NotStrict("The body names a member twice.")
+        raise InvalidRequest(detail="The body names a member twice.")
     return found
 
 
 def _integer(text: str) -> int:
     # By its length first: converting takes the square of the digits.
     if len(text) > len(str(-_MAX_INTEGER)) or abs(number := int(text)) > _MAX_INTEGER:
-        raise NotStrict("The body has an integer beyond 2^53 - 1.")
+        raise InvalidRequest(detail="The body has an integer beyond 2^53 - 1.")
     return number
 
 
 def _number(text: str) -> float:
     if math.isinf(number := float(text)):
-        raise NotStrict("The body has a number that is too large.")
+        raise InvalidRequest(detail="The body has a number that is too large.")
     return number
 
 
 def _constant(_: str) -> None:
-    raise NotStrict("The body has a number that is none.")
+    raise InvalidRequest(detail="The body has a number that is none.")
 
 
 _decoder = json.JSONDecoder(
@@ -87,11 +83,13 @@ def _check(document: Any) -> None:
             elif isinstance(value, list):
                 below += value
             elif isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
-                raise NotStrict("The body has a text with a NUL or half a surrogate pair.")
+                raise InvalidRequest(
+                    detail="The body has a text with a NUL or half a surrogate pair."
+                )
         if names > MAX_NAMES:
-            raise NotStrict("The body has too many members.")
+            raise InvalidRequest(detail="The body has too many members.")
         if depth == MAX_DEPTH and any(isinstance(value, (dict, list)) for value in level):
-            raise NotStrict("The body is nested too deep.")
+            raise InvalidRequest(detail="The body is nested too deep.")
         level = below
         depth += 1
 

@@ -227,17 +227,16 @@ def test_one_busy_host(redis: RedisServer) -> None:
         assert budget.left().limit == 200
 
 
-def test_after_redis_was_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_redis_was_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute after Redis is back, its word is enough again."""
-    with RedisServer() as own:
-        budget = budgets_of(own, 1)[0]
-        own.stop()
-        assert spend([budget], 20) == 10
-        own.start_again()
-        now, wall = clock.now(), time.time()
-        monkeypatch.setattr(clock, "now", lambda: now + 70)
-        monkeypatch.setattr(time, "time", lambda: wall + 70)
-        assert spend([budget], 30) == 20
+    budget = budgets_of(own_redis, 1)[0]
+    own_redis.stop()
+    assert spend([budget], 20) == 10
+    own_redis.start_again()
+    now, wall = clock.now(), time.time()
+    monkeypatch.setattr(clock, "now", lambda: now + 70)
+    monkeypatch.setattr(time, "time", lambda: wall + 70)
+    assert spend([budget], 30) == 20
 
 
 def test_bulk(redis: RedisServer) -> None:

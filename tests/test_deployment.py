@@ -53,6 +53,15 @@ def gunicorn(*flags: str, **settings: str) -> Iterator[Server]:
             server.log = log.read()
 
 
+def raw(server: Server, text: bytes) -> bytes:
+    """All that comes back for these bytes."""
+    address = ("127.0.0.1", int(server.root.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(text)
+        connection.shutdown(socket.SHUT_WR)
+        return connection.makefile("rb").read()
+
+
 def everywhere(url: str) -> list[requests.Response]:
     """The same request many times at once, so that every worker answers some."""
     with ThreadPoolExecutor(16) as callers:
@@ -161,11 +170,7 @@ def test_bad_chunks(chunks: bytes) -> None:
     """A body whose chunks are none is a 400 problem."""
     head = f"POST {PREFIX}/add_customer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with gunicorn(ECWID_SANDBOX="on") as server:
-        address = ("127.0.0.1", int(server.root.rpartition(":")[2]))
-        with socket.create_connection(address, timeout=30) as connection:
-            connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
-            connection.shutdown(socket.SHUT_WR)
-            answer = connection.makefile("rb").read()
+        answer = raw(server, head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in answer
     assert "Traceback" not in server.log
@@ -215,14 +220,3 @@ def test_no_header_moves_the_app() -> None:
             answer = raw(server, f"{head}{name}: /canary\r\n\r\n".encode())
             assert answer.startswith(b"HTTP/1.1 200")
             assert b"canary" not in answer
-
-
-def raw(server: Server, text: bytes) -> bytes:
-    """All that comes back for these bytes."""
-    with socket.create_connection(("127.0.0.1", int(server.root.rpartition(":")[2]))) as caller:
-        caller.settimeout(20)
-        caller.sendall(text)
-        parts = []
-        while part := caller.recv(65536):
-            parts.append(part)
-        return b"".join(parts)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,7 +118,7 @@ def test_the_latch(
 def test_what_does_not_close_it(ordered: Shop, fault: Fault) -> None:
     """A refusal of one operation, or one customer, is no reason to hold back the others."""
     api = ordered.api()
-    ordered.orders.order(Fault(**{**fault.written(), "times": 1}))
+    ordered.orders.order(replace(fault, times=1))
     assert OPERATIONS["get_customer"](api).status_code in (404, 502)
     assert OPERATIONS["list_customers"](api).status_code == 200
 
@@ -188,7 +189,7 @@ def test_the_latch_without_its_redis(ordered: Shop, later: Later) -> None:
 def test_apps_in_a_process_share_no_latch(ordered: Shop) -> None:
     """Without Redis each app has its own."""
     one, other = ordered.api(), ordered.api()
-    ordered.orders.order(Fault(**{**DEAD.written(), "times": 1}))
+    ordered.orders.order(replace(DEAD, times=1))
     one.get("/customers")
     assert other.get("/customers").status_code == 200
 
@@ -257,9 +258,9 @@ LET_IN = [
 def test_what_opens_it(ordered: Shop, later: Later, operation: str, fault: Fault) -> None:
     """A call that goes first and is refused for itself alone shows that the token is taken."""
     api = ordered.api()
-    ordered.orders.order(Fault(**{**DEAD.written(), "times": 1}))
+    ordered.orders.order(replace(DEAD, times=1))
     api.get("/customers")
-    ordered.orders.order(Fault(**{**fault.written(), "times": 1}))
+    ordered.orders.order(replace(fault, times=1))
     later(31)
     assert not is_held_back(OPERATIONS[operation](api), 30)
     assert [ask(api).status_code == 503 for ask in OPERATIONS.values()] == [False] * 5
@@ -269,10 +270,10 @@ def test_what_opens_it(ordered: Shop, later: Later, operation: str, fault: Fault
 def test_what_does_not_open_it(ordered: Shop, later: Later) -> None:
     """A call that goes first and has no answer says nothing."""
     api = ordered.api()
-    ordered.orders.order(Fault(**{**DEAD.written(), "times": 1}))
+    ordered.orders.order(replace(DEAD, times=1))
     api.get("/customers")
     for fault in (Fault("status", status=500), Fault("reset"), Fault("status", status=429)):
-        ordered.orders.order(Fault(**{**fault.written(), "times": 1}))
+        ordered.orders.order(replace(fault, times=1))
         later(31)
         assert api.get(f"/customer/{ID}").status_code != 200
         assert is_held_back(api.get("/customers"), 30)
@@ -282,7 +283,7 @@ def test_what_does_not_open_it(ordered: Shop, later: Later) -> None:
 def test_a_call_from_before_does_not_open_it(ordered: Shop) -> None:
     """Only the call that went first opens it, not one that was under way when it was closed."""
     ordered.orders.order(Fault("latency", operation="list_customers", seconds=0.6))
-    ordered.orders.order(Fault(**{**DEAD.written(), "operation": "get_customer"}))
+    ordered.orders.order(replace(DEAD, operation="get_customer"))
     api = ordered.api()
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(lambda: api.get("/customers").status_code)
