@@ -20,9 +20,9 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from . import clock
+from . import clock, names
 
 
 @dataclass
@@ -185,15 +185,19 @@ def _connect_and_note(connection: HTTPConnection) -> None:
 def _first_connected(
     connection: HTTPConnection, connect: Callable[[], socket.socket]
 ) -> socket.socket:
-    """urllib3 gives each address of a name the whole connect timeout: give it what is left."""
+    """urllib3 gives each address of a name the whole connect timeout, and the resolver any time:
+    give them what is left.
+    """
     attempt, name, timeout = _attempt.get(), connection._dns_host, connection.timeout
     if attempt is None or not isinstance(timeout, (int, float)):
         return connect()
+    unknown: socket.gaierror | None = None
     try:
-        found = socket.getaddrinfo(name, connection.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return connect()  # which fails with the right error
-    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        addresses = names.addresses(name, max(min(timeout, attempt.left()), 0.001))
+    except socket.gaierror as exc:
+        unknown = exc
+    if unknown:
+        raise NameResolutionError(name, connection, unknown)
     try:
         for address in addresses[:-1]:
             connection._dns_host = address

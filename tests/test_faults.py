@@ -108,10 +108,15 @@ class _World(threading.local):
     def __init__(self) -> None:
         self.pauses: list[float] = []
         self.on_pause: Callable[[], object] = lambda: None
-        self.names_fail = False
 
 
 WORLD = _World()
+
+
+class NAMES:
+    """Of all threads, since a thread of its own asks for them."""
+
+    fail = False
 
 
 class Pauses:
@@ -160,7 +165,7 @@ def _waits_and_names() -> Iterator[None]:
     resolve = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-        if host == "localhost" and WORLD.names_fail:
+        if host == "localhost" and NAMES.fail:
             raise socket.gaierror(socket.EAI_NONAME, "canary is no name")
         return resolve("127.0.0.1" if host == "localhost" else host, *args, **kwargs)
 
@@ -215,7 +220,7 @@ class Store:
         )
         self.url = self.server.url
         if before == "no name":
-            WORLD.names_fail = True
+            NAMES.fail = True
             self.url = self.url.replace("127.0.0.1", "localhost")
         if before.startswith("TLS"):
             self.url = self.url.replace("http:", "https:")
@@ -225,7 +230,7 @@ class Store:
         """From now on everything is well."""
         self._healed = True
         self.server.script = {}
-        WORLD.names_fail = False
+        NAMES.fail = False
         if self.before in ("refused", "full"):
             self.server.open()
 

@@ -37,6 +37,7 @@ LAYOUT = [
     "redis_link",
     "transport",
     "deadline",
+    "names",
     "calls",
     "faults",
     "response_fields",

@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,47 @@ def test_many_dead_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(tried) == 30
         for filler in fillers:
             filler.close()
+
+
+def test_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is not resolved in time is Unreachable; who asks for it meanwhile waits with the
+    first, in one thread.
+    """
+    gate, asked = threading.Event(), []
+    real = socket.getaddrinfo
+
+    def hangs(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host != "slow.test" or kwargs.get("flags"):
+            return real(host, *args, **kwargs)
+        asked.append(host)
+        gate.wait(20)
+        return real("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = Settings(
+            store_id="1003",
+            token=TOKEN,
+            api_url=f"https://slow.test:{listener.getsockname()[1]}",
+            connect_timeout_s=0.4,
+            deadline_s=1,
+        )
+
+        def ask(_: int) -> type[EcwidError] | None:
+            with pytest.raises(EcwidError) as caught:
+                EcwidClient(settings).get_customer(7)
+            return caught.type
+
+        begun = time.monotonic()
+        with ThreadPoolExecutor(8) as threads:
+            assert set(threads.map(ask, range(8))) == {Unreachable}
+        assert time.monotonic() - begun < SLACK_S
+        assert asked == ["slow.test"]
+        gate.set()
+        until = time.monotonic() + 10
+        while any(thread.name == "resolver" for thread in threading.enumerate()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
 
 
 def test_malformed_headers_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
