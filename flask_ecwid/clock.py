@@ -23,6 +23,20 @@ def pause(seconds: float) -> bool:
     return not _stopping.wait(max(seconds, 0.0))
 
 
+class Rest:
+    """What has failed is left alone for a while: whoever needs it goes on without, at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until = 0.0
+
+    def begin(self) -> None:
+        self._until = now() + self._seconds
+
+    def is_over(self) -> bool:
+        return now() >= self._until
+
+
 def stop_waiting() -> None:
     """The process is about to end: every wait of this process ends now, and none begins.
 

@@ -50,7 +50,7 @@ class RedisLink:
             retry_on_timeout=False,
         )
         weakref.finalize(self, self._redis.close)  # with the app, as in a host's tests
-        self._rests_until = 0.0
+        self._rest = clock.Rest(REST_S)
 
     @contextmanager
     def asked(self) -> Iterator[redis.Redis]:
@@ -59,7 +59,7 @@ class RedisLink:
         Raises:
             RedisGone: it failed inside, or has less than 5 s ago.
         """
-        if clock.now() < self._rests_until:
+        if not self._rest.is_over():
             raise RedisGone
         failed = False
         try:
@@ -68,7 +68,7 @@ class RedisLink:
             failed = True
         if failed:  # out here: the library's error, which may hold a value, stays behind
             log.warning("Redis fails; going on without it for %.0f s", REST_S)
-            self._rests_until = clock.now() + REST_S
+            self._rest.begin()
             raise RedisGone
 
     @property

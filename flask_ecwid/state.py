@@ -7,6 +7,7 @@ processes of one user on this host, and the memory of one process.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import tempfile
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from . import clock
-from .redis_link import RedisGone, RedisLink
+from .redis_link import REST_S, RedisGone, RedisLink
 
 if TYPE_CHECKING:
     import sqlite3
+
+log = logging.getLogger("flask_ecwid")
 
 _BUSY_S = 1.0  # how long to wait for another process that writes
 _SCHEMA = (
@@ -91,6 +94,8 @@ class FileState:
         self._db: sqlite3.Connection | None = None
         self._of_parent: sqlite3.Connection | None = None
         self._process = 0
+        self._file: tuple[int, int] | None = None  # which one is open: device and inode
+        self._rest = clock.Rest(REST_S)
 
     def read(self, name: str) -> bytes | None:
         with self._opened() as db:
@@ -122,20 +127,34 @@ class FileState:
         import sqlite3  # here: most processes never come by
 
         with self._lock:
-            try:
-                if self._db is None or self._process != os.getpid():
-                    self._of_parent = self._db  # kept: to close it is the parent's to do
-                    self._db, self._process = self._connected(), os.getpid()
-                yield self._db
-            except (sqlite3.Error, OSError):
-                if self._db is not None and self._process == os.getpid():
-                    self._db.close()
-                self._db = None  # the file may be gone, or another one
-                failed = True
-            else:
-                failed = False
+            failed = not self._rest.is_over()
+            if not failed:
+                try:
+                    if self._db is None or self._process != os.getpid():
+                        self._of_parent = self._db  # kept: to close it is the parent's to do
+                        self._db, self._process = self._connected(), os.getpid()
+                    elif self._file != _identity(self._path):
+                        self._db = self._moved(self._db)
+                    yield self._db
+                except (sqlite3.Error, OSError):
+                    if self._db is not None and self._process == os.getpid():
+                        self._db.close()
+                    self._db = None
+                    self._rest.begin()
+                    failed = True
         if failed:
             raise StateGone
+
+    def _moved(self, removed: sqlite3.Connection) -> sqlite3.Connection:
+        """Somebody has removed the file under us: put what it held into the one of that path now,
+        for the processes that begin later.
+        """
+        log.warning("the file of shared state was removed; it is made anew")
+        rows = removed.execute("SELECT name, value, ends FROM state").fetchall()
+        removed.close()
+        db = self._connected()
+        db.executemany("INSERT OR IGNORE INTO state VALUES (?, ?, ?)", rows)
+        return db
 
     def _connected(self) -> sqlite3.Connection:
         import sqlite3
@@ -149,6 +168,7 @@ class FileState:
         db.execute("PRAGMA synchronous = NORMAL")
         for statement in _SCHEMA:
             db.execute(statement)
+        self._file = _identity(self._path)
         return db
 
 
@@ -184,8 +204,17 @@ class RedisState:
 
 def host_state() -> FileState:
     """The file that all processes of this user on this host share. Opens nothing yet."""
-    folder = Path(tempfile.gettempdir()) / f"flask-ecwid-{os.getuid()}"
+    by_systemd = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    folder = Path(by_systemd or tempfile.gettempdir()) / f"flask-ecwid-{os.getuid()}"
     return FileState(folder / "state.sqlite3")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _close(db: sqlite3.Connection, process: int) -> None:

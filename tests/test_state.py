@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 import time
@@ -99,6 +100,13 @@ def test_the_hosts_file() -> None:
     host_state().swap("test", b"one", None, 0)
 
 
+def test_the_file_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under systemd it is in the service's own folder, which a restart does not empty."""
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}:/elsewhere")
+    host_state().swap("test", None, b"one", 60)
+    assert [path.name for path in tmp_path.glob("flask-ecwid-*/*.sqlite3")] == ["state.sqlite3"]
+
+
 @pytest.mark.parametrize("trap", ["open to others", "a link", "a file", "no folder at all"])
 def test_a_folder_that_is_not_ours_alone(tmp_path: Path, trap: str) -> None:
     """A folder that somebody else may have laid there is not used."""
@@ -121,7 +129,13 @@ def test_a_folder_that_is_not_ours_alone(tmp_path: Path, trap: str) -> None:
     assert not (tmp_path / "elsewhere" / "state.sqlite3").exists()
 
 
-def test_a_broken_file(tmp_path: Path) -> None:
+def rested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So long after now that what has failed is asked again."""
+    later = clock.now() + redis_link.REST_S + 0.1
+    monkeypatch.setattr(clock, "now", lambda: later)
+
+
+def test_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is none of ours is StateGone, and nothing worse; when it is gone, all goes on."""
     path = tmp_path / "private" / "state.sqlite3"
     path.parent.mkdir(mode=0o700)
@@ -131,22 +145,48 @@ def test_a_broken_file(tmp_path: Path) -> None:
         with pytest.raises(StateGone):
             state.swap("a", None, b"one", 60)
     path.unlink()
+    rested(monkeypatch)
     assert state.swap("a", None, b"one", 60)
 
 
-def test_a_file_that_is_busy(tmp_path: Path) -> None:
-    """A process that holds the file for long stops nobody for ever."""
+def test_a_file_that_is_removed(tmp_path: Path) -> None:
+    """Who still has it open puts what it held into a new one, for the processes that come later."""
+    path = tmp_path / "private" / "state.sqlite3"
+    state, other = FileState(path), FileState(path)
+    assert state.swap("a", None, b"one", 60)
+    assert other.read("a") == b"one"
+    shutil.rmtree(path.parent)
+    assert state.read("a") == b"one"
+    assert FileState(path).read("a") == b"one"
+    assert state.swap("a", b"one", b"two", 60)
+    assert other.read("a") == FileState(path).read("a") == b"two"
+
+
+def test_a_file_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that holds the file for long stops nobody for ever: who needs it waits for a
+    second, all others with it, and then nobody for a while.
+    """
     path = tmp_path / "private" / "state.sqlite3"
     state = FileState(path)
     state.swap("a", None, b"one", 60)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     begun = time.monotonic()
-    with pytest.raises(StateGone):
-        state.swap("a", b"one", b"two", 60)
+
+    def is_gone(_: int) -> bool:
+        try:
+            state.swap("a", b"one", b"two", 60)
+        except StateGone:
+            return True
+        return False
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(is_gone, range(100)))
     assert time.monotonic() - begun < 5
     holder.execute("ROLLBACK")
     holder.close()
+    assert is_gone(0)
+    rested(monkeypatch)
     assert state.swap("a", b"one", b"two", 60)
 
 
@@ -188,8 +228,7 @@ def test_redis_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, fau
     (own_redis.start_again if fault == "stopped" else own_redis.go_on)()
     with pytest.raises(StateGone):
         state.read("a")
-    later = clock.now() + redis_link.REST_S + 0.1
-    monkeypatch.setattr(clock, "now", lambda: later)
+    rested(monkeypatch)
     assert state.read("a") == (None if fault == "stopped" else b"one")
 
 
