@@ -95,7 +95,7 @@ def read_reply(operation: str, reply: Reply) -> dict[str, Any]:
             reply.status,
             code if isinstance(code, str) and _CODE.fullmatch(code) else None,
             reply.headers.get("retry-after"),
-            empty=not reply.body,
+            body="object" if isinstance(value, dict) else "other" if reply.body else "none",
         )
     if not isinstance(value, dict):
         raise NotJson

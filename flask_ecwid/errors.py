@@ -47,6 +47,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 DEFAULT_RETRY_AFTER_S = 10  # where nobody said how long to wait
+DEAD_TOKEN_S = 30.0  # Ecwid blocks a token, or an IP, after 20 bad calls a minute
 
 
 class Again(NamedTuple):
@@ -89,6 +90,7 @@ class EcwidError(Exception):
     holds_s: float = 0.0  # for how long no call is made after it
     probed: bool = False  # whether after that time a single call goes first
     let_in: bool = False  # whether Ecwid took token and store, and refused the rest
+    unexplained: bool = False  # whether it may be the token that Ecwid refuses
 
     def __init__(self, detail: str | None = None) -> None:
         if detail is not None:
@@ -312,7 +314,10 @@ class Refused(EcwidError):
 
 
 class CustomerNotFound(Refused):
-    """The store has no customer with this id."""
+    """The store has no customer with this id.
+
+    `by_ecwid`: Ecwid said so itself, and not a page in HTML of something on the way.
+    """
 
     slug = "customer-not-found"
     title = "No such customer"
@@ -320,6 +325,10 @@ class CustomerNotFound(Refused):
     detail = "The store has no customer with this id."
     executed = "no"
     let_in = True
+
+    def __init__(self, *, by_ecwid: bool = True, ecwid_code: str | None = None) -> None:
+        self.by_ecwid = by_ecwid
+        super().__init__(ecwid_code=ecwid_code)
 
 
 class EmailTaken(Refused):
@@ -407,7 +416,8 @@ class EcwidFailed(Refused):
 class ServiceRefused(Refused):
     """Ecwid refuses this service (its token, scope, plan, store, or how it calls).
 
-    `holds_s`: for how long it would refuse every other call, too.
+    `holds_s`: for how long it would refuse every other call, too. `unexplained`: it may be the
+    token that it refuses, and does not say so.
     """
 
     slug = "service-refused"
@@ -418,10 +428,16 @@ class ServiceRefused(Refused):
     probed = True
 
     def __init__(
-        self, detail: str | None = None, *, ecwid_code: str | None = None, holds_s: float = 0.0
+        self,
+        detail: str | None = None,
+        *,
+        ecwid_code: str | None = None,
+        holds_s: float = 0.0,
+        unexplained: bool = False,
     ) -> None:
         self.holds_s = holds_s
-        self.let_in = not holds_s
+        self.unexplained = unexplained
+        self.let_in = not holds_s and not unexplained
         super().__init__(detail, ecwid_code=ecwid_code)
 
 

@@ -9,11 +9,13 @@ import re
 import ssl
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from typing import Literal
 
 import urllib3.exceptions
 
 from . import clock
 from .errors import (
+    DEAD_TOKEN_S,
     DEFAULT_RETRY_AFTER_S,
     BadReply,
     ConnectionLost,
@@ -34,7 +36,6 @@ from .errors import (
 
 MAX_RETRY_AFTER_S = 3600
 BRIEF_S = 2  # a wait that Ecwid asks for and that is short enough to wait for
-DEAD_TOKEN_S = 30.0  # Ecwid blocks a token, or an IP, after 20 bad calls a minute
 CLOSED_STORE_S = 60.0
 
 _OF_ONE_CUSTOMER = ("get_customer", "update_customer", "delete_customer")
@@ -61,9 +62,18 @@ def of_exchange(exc: Exception, *, sent: bool, received: bool) -> EcwidError:
 
 
 def of_refusal(
-    operation: str, status: int, code: str | None, retry_after: str | None, *, empty: bool
+    operation: str,
+    status: int,
+    code: str | None,
+    retry_after: str | None,
+    *,
+    body: Literal["object", "none", "other"],
 ) -> EcwidError:
-    """A reply whose status is not 2xx; `code` is Ecwid's errorCode, `empty` that it has no body."""
+    """A reply whose status is not 2xx; `code` is Ecwid's errorCode.
+
+    `body`: Ecwid answers with a JSON object, or at times with nothing; a page in HTML is from
+    something on the way.
+    """
     if status < 300:  # 1xx, which announces another reply and is none
         return BadReply()
     if status < 400:
@@ -71,7 +81,7 @@ def of_refusal(
     if status in (400, 413, 422):
         return Rejected(status, ecwid_code=code)
     if status == 404 and operation in _OF_ONE_CUSTOMER and code not in _OF_THE_STORE:
-        return CustomerNotFound(ecwid_code=code)
+        return CustomerNotFound(by_ecwid=body != "other", ecwid_code=code)
     if status == 409 and operation in ("add_customer", "update_customer"):
         return EmailTaken(ecwid_code=code)
     if status == 429:
@@ -89,7 +99,7 @@ def of_refusal(
         return EcwidTimedOut(ecwid_code=code)
     if status >= 500:
         return EcwidFailed(ecwid_code=code)
-    return _service_refused(operation, status, code, empty=empty)
+    return _service_refused(operation, status, code, empty=body == "none")
 
 
 def _service_refused(operation: str, status: int, code: str | None, *, empty: bool) -> EcwidError:
@@ -105,7 +115,8 @@ def _service_refused(operation: str, status: int, code: str | None, *, empty: bo
     if status == 403 and (code == "INVALID_API_TOKEN" or empty):
         detail = "Ecwid does not accept this service's token."
         return ServiceRefused(detail, ecwid_code=code, holds_s=DEAD_TOKEN_S)
-    return ServiceRefused(ecwid_code=code)
+    unexplained = status == 401 or (status == 403 and code is None)
+    return ServiceRefused(ecwid_code=code, unexplained=unexplained)
 
 
 def _seconds(retry_after: str | None) -> int | None:

@@ -25,8 +25,8 @@ from .errors import (
     OutcomeUnknown,
     RateLimited,
 )
-from .guard import Guard
-from .lookup import WAITS_S, find_created, lookup_call
+from .guard import Guard, Held
+from .lookup import WAITS_S, clock_ahead, find_created, lookup_call
 from .transport import Transport
 
 log = logging.getLogger("flask_ecwid")
@@ -56,7 +56,7 @@ class Gateway:
             EcwidError: there is none; `executed` says whether the call may have had an effect.
         """
         if since is not None:
-            looked, found = self._found(call, since, moment)
+            looked, found = self._found(call, since, moment, self._guard.admit)
             if found:
                 return found, read(found)
             if not looked:
@@ -80,13 +80,11 @@ class Gateway:
             else:
                 self._guard.succeeded(held, first=made == 1)
                 return reply, value
+            self._guard.failed(held, error)
             if since is not None and isinstance(error, EmailTaken):
                 error = OutcomeUnknown()  # taken by our own earlier try, most likely: look
                 error.looked_up = True
-            try:
-                known = self._known(call, error, maybe, begun, moment)
-            finally:
-                self._guard.failed(held, error)
+            known = self._known(call, error, maybe, begun, moment)
             if known:
                 return known, read(known)
             log.warning("call failed operation=%s %s", call.operation, _described(error))
@@ -100,14 +98,18 @@ class Gateway:
     ) -> Reply | None:
         """What the reply would have been, where a failure or our own repeat hid it."""
         if call.operation == "add_customer" and error.looked_up:
-            return self._found(call, begun, moment)[1]
-        if call.operation == "delete_customer" and isinstance(error, CustomerNotFound) and maybe:
+            # In spite of a pause that this very failure may have begun: it is one creation's end.
+            return self._found(call, begun, moment, self._guard.admit_lookup)[1]
+        gone = isinstance(error, CustomerNotFound) and error.by_ecwid
+        if call.operation == "delete_customer" and gone and maybe:
             return Reply(200, {}, b'{"deleteCount":1}')  # deleted by our own call before
         return None
 
-    def _found(self, call: Call, since: float, moment: float) -> tuple[bool, Reply | None]:
+    def _found(
+        self, call: Call, since: float, moment: float, admit: Callable[[], Held | None]
+    ) -> tuple[bool, Reply | None]:
         """Whether a creation could be looked up, and the reply that it would have had if it
-        succeeded.
+        succeeded. `admit` lets each lookup through, or does not.
 
         Raises:
             EmailTaken: a customer with the e-mail is older, or another.
@@ -119,33 +121,39 @@ class Gateway:
             if clock.now() + wait_s >= moment or not clock.pause(wait_s):
                 break
             try:
-                page = self._looked_up(str(sent.get("email", "")), moment)
+                held = admit()
             except HeldBack:
                 break
+            try:
+                page, ahead_s = self._looked_up(held, str(sent.get("email", "")), moment)
             except EcwidError:
                 continue
             looked = True
             try:
-                created = find_created(sent, page, since)
+                created = find_created(sent, page, since + ahead_s)
             except EmailTaken as exc:
                 taken = exc  # unless ours shows beside it later: some stores may allow two
                 continue
             if created is not None:
                 return True, Reply(200, {}, b'{"id":%d}' % created)
         if taken:
+            taken.executed = "unknown"  # that one is not ours; but ours may show beside it later
             raise taken
         return looked, None
 
-    def _looked_up(self, email: str, moment: float) -> dict[str, Any]:
-        held = self._guard.admit()
+    def _looked_up(
+        self, held: Held | None, email: str, moment: float
+    ) -> tuple[dict[str, Any], float]:
+        """The customers with the e-mail, and by how much Ecwid's clock is ahead, in seconds."""
         error: EcwidError
         try:
-            page = read_reply("list_customers", self._transport.send(lookup_call(email), moment))
+            reply = self._transport.send(lookup_call(email), moment)
+            page = read_reply("list_customers", reply)
         except EcwidError as exc:
             error = exc
         else:
             self._guard.succeeded(held, first=False)
-            return page
+            return page, clock_ahead(reply, clock.wall())
         self._guard.failed(held, error)
         raise error
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import orjson
 
 from . import clock
 from .budget import Budget
-from .errors import DeadlineExceeded, EcwidError, HeldBack
+from .errors import DEAD_TOKEN_S, DeadlineExceeded, EcwidError, HeldBack
 from .redis_link import RedisLink
 from .settings import Settings
 from .state import MemoryState, RedisState, State, StateGone, host_state
@@ -25,6 +26,7 @@ BREAKER_OPEN_MOST_S = 60.0
 BUCKET_SIZE = 50
 RETRY_COST = 5
 TIMEOUT_COST = 10
+UNEXPLAINED_MOST = 3  # refusals in a row that may be of the token, until it is taken for dead
 LOOK_EVERY_S = 0.1  # at what others have seen: each look is a system call, or more
 _CLOSINGS = 5  # of a latch, at most, while others close it at the same moment
 _LATCH_KEPT_S = 3600.0  # after its time has passed, while it waits for a probe
@@ -38,6 +40,7 @@ class Guard:
         self._latch = latch
         self._breaker = _Breaker()
         self._bucket = _Bucket()
+        self._unexplained = 0  # in a row
 
     def admit(self) -> Held | None:
         """A call is about to be made; to be followed by `succeeded` or `failed`.
@@ -53,9 +56,18 @@ class Guard:
         self._breaker.claim()
         return self._latch.claimed(held) if held else None
 
+    def admit_lookup(self) -> None:
+        """A call is about to be made that ends a creation which has failed: whatever it has closed.
+
+        Raises:
+            BudgetSpent: none is left.
+        """
+        self.budget.take()
+
     def succeeded(self, held: Held | None, *, first: bool) -> None:
         """The call had a good reply; `first`: without being made again."""
         self._breaker.succeeded()
+        self._unexplained = 0
         if held:
             self._latch.open(held)
         if first:
@@ -67,10 +79,16 @@ class Guard:
             self._breaker.failed()
         else:
             self._breaker.succeeded()  # Ecwid is there, whatever it said
+        if error.unexplained:
+            self._unexplained += 1
+            if self._unexplained >= UNEXPLAINED_MOST:
+                error.holds_s = DEAD_TOKEN_S
         if error.holds_s:
             self._latch.close(error)
-        elif held and error.let_in:
-            self._latch.open(held)
+        elif error.let_in:
+            self._unexplained = 0
+            if held:
+                self._latch.open(held)
 
     def may_repeat(self, error: EcwidError) -> bool:
         """Whether there is any left of what this process may spend on repeated calls."""
@@ -113,8 +131,10 @@ class Held:
     def left(self) -> float:
         return self.until - clock.wall()
 
-    def joined(self, other: Held) -> Held:
+    def joined(self, other: Held | None) -> Held:
         """As long as the longer of both, and with a single call first if either asks for it."""
+        if other is None:
+            return self
         longer, shorter = (self, other) if self.until >= other.until else (other, self)
         if shorter.probed and not longer.probed:
             return replace(longer, seconds=shorter.seconds, probed=True)
@@ -122,12 +142,16 @@ class Held:
 
 
 class Latch:
-    """Closed for a time, for all that share its state; each process also keeps what it saw."""
+    """Closed for a time, for all that share its state. Each process goes by what it knows of it,
+    and while the state is gone, by that alone.
+    """
 
     def __init__(self, shared: State | None, name: str) -> None:
-        self._here = MemoryState()
-        self._places: list[State] = [self._here] if shared is None else [shared, self._here]
+        self._shared = shared or MemoryState()
         self._name = name
+        self._lock = threading.Lock()
+        self._known: Held | None = None  # as of the last look
+        self._owed: Held | None = None  # closed here, and not told to the others yet
         self._look_next = 0.0
 
     def check(self) -> Held | None:
@@ -136,16 +160,14 @@ class Latch:
         Raises:
             HeldBack: it is closed.
         """
-        places = self._places
-        if clock.now() < self._look_next:
-            places = [self._here]
-        else:
-            self._look_next = clock.now() + LOOK_EVERY_S
-        found = [held for place in places if (held := self._read(place))]
-        for held in found:
-            if held.left() > 0:
-                raise HeldBack(held.left(), held.detail)
-        return found[0] if found and found[0].probed else None
+        held = self._known
+        if self._is_outdated(held):
+            held = self._look()
+        if held is None:
+            return None
+        if held.left() > 0:
+            raise HeldBack(held.left(), held.detail)
+        return held if held.probed else None
 
     def claimed(self, held: Held) -> Held:
         """The latch, closed again while one call goes first.
@@ -154,49 +176,72 @@ class Latch:
             HeldBack: another one does already.
         """
         renewed = replace(held, until=clock.wall() + held.seconds)
-        # Where there is one now, not wherever this one is left: a newer one may be claimed.
-        place = next((each for each in self._places if self._read(each)), None)
-        if place is None or not self._swap(place, held, renewed):
-            raise HeldBack(held.seconds, held.detail)
-        self._swap(self._here, self._read(self._here), renewed)
-        return renewed
+        with self._lock:
+            try:
+                mine = self._swap(held, renewed)
+            except StateGone:
+                mine = self._known == held
+            if mine:
+                self._known = renewed
+                return renewed
+            self._look_next = 0.0
+        raise HeldBack(held.seconds, held.detail)
 
     def close(self, error: EcwidError) -> None:
         until = clock.wall() + error.holds_s
         closed = Held(until, error.holds_s, error.probed, f"Ecwid, a moment ago: {error.detail}")
-        for place in self._places:
-            for _ in range(_CLOSINGS):
-                held = self._read(place)
-                after = closed.joined(held) if held else closed
-                if after == held or self._swap(place, held, after):
-                    break
+        with self._lock:
+            self._known = closed.joined(self._known)
+            self._owed = closed.joined(self._owed)
+            with suppress(StateGone):
+                self._tell(self._owed)
 
     def open(self, held: Held) -> None:
         """The call that went first was let in."""
-        for place in self._places:
-            if self._read(place) == held:
-                self._swap(place, held, None)
+        with self._lock:
+            if self._known == held:
+                self._known = self._owed = None
+            with suppress(StateGone):
+                self._swap(held, None)
 
-    def _read(self, place: State) -> Held | None:
-        try:
-            value = place.read(self._name)
-        except StateGone:
-            return None  # what this process saw is in the other place
+    def _is_outdated(self, held: Held | None) -> bool:
+        """Others may have closed it since, or, when its time has passed, opened it."""
+        return clock.now() >= self._look_next or (held is not None and held.left() <= 0)
+
+    def _look(self) -> Held | None:
+        """One thread looks, and the others wait for what it finds: else they would pass by."""
+        with self._lock:
+            if self._is_outdated(self._known):
+                with suppress(StateGone):
+                    if self._owed:
+                        self._tell(self._owed)
+                    else:
+                        self._known = self._read()
+                self._look_next = clock.now() + LOOK_EVERY_S
+            return self._known
+
+    def _tell(self, owed: Held) -> None:
+        for _ in range(_CLOSINGS):
+            held = self._read()
+            after = owed.joined(held)
+            if after == held or self._swap(held, after):
+                self._known, self._owed = after, None
+                return
+
+    def _read(self) -> Held | None:
+        value = self._shared.read(self._name)
         return Held.read(value) if value else None
 
-    def _swap(self, place: State, before: Held | None, after: Held | None) -> bool:
+    def _swap(self, before: Held | None, after: Held | None) -> bool:
         ttl_s = 0.0
         if after:
             ttl_s = max(after.left(), 0.001) + (_LATCH_KEPT_S if after.probed else 0.0)
-        try:
-            return place.swap(
-                self._name,
-                before.written() if before else None,
-                after.written() if after else None,
-                ttl_s,
-            )
-        except StateGone:
-            return False
+        return self._shared.swap(
+            self._name,
+            before.written() if before else None,
+            after.written() if after else None,
+            ttl_s,
+        )
 
 
 class _Breaker:

@@ -30,13 +30,13 @@ from .errors import (
     KeysUnavailable,
     Rejected,
 )
+from .redis_link import REST_S
 from .state import State, StateGone
 
 log = logging.getLogger("flask_ecwid")
 
 KEPT_S = 24 * 3600.0
 LEASE_S = 30.0  # at least; longer than a request may take
-STATE_REST_S = 5.0  # when to try again where records cannot be kept
 
 Answer = dict[str, Any]
 
@@ -106,7 +106,7 @@ class Idempotency:
             return self._begin(name, fingerprint)
         except StateGone:
             pass
-        raise KeysUnavailable(STATE_REST_S)
+        raise KeysUnavailable(REST_S)
 
     def _begin(self, name: str, fingerprint: str) -> tuple[_Record | None, _Record]:
         """What is known of the key, and this request's own record, unless all is done."""
@@ -141,10 +141,10 @@ class Idempotency:
 
 def _after(mine: _Record, error: EcwidError, *, tried_before: bool) -> _Record | None:
     """What is kept of a request that failed."""
-    if isinstance(error, (Rejected, EmailTaken)):
-        return replace(mine, state="done", status=error.status, ecwid_code=error.ecwid_code)
     if error.executed == "unknown" or tried_before:
         return replace(mine, state="unknown")
+    if isinstance(error, (Rejected, EmailTaken)):
+        return replace(mine, state="done", status=error.status, ecwid_code=error.ecwid_code)
     return None
 
 

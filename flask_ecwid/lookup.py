@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
-from .calls import Call, build_call
+from .calls import Call, Reply, build_call
 from .errors import EmailTaken
 
 # A lookup at once, and 1 s and 3 s after the first: Ecwid's search lags behind a creation.
 WAITS_S = (0.0, 1.0, 2.0)
-CLOCKS_DIFFER_S = 5.0
+CLOCKS_DIFFER_S = 5.0  # besides what a reply's Date tells
+CLOCKS_DIFFER_MOST_S = 3600.0  # a Date that is further off is no clock's
 _DATE = "%Y-%m-%d %H:%M:%S %z"
 # Ecwid drops the first two, never shows the next, and the e-mail is compared without case.
 _NOT_COMPARED = frozenset({"name", "customerGroupName", "password", "primaryPhone", "email"})
@@ -23,10 +26,21 @@ def lookup_call(email: str) -> Call:
     return build_call("list_customers", query=query)
 
 
+def clock_ahead(reply: Reply, now: float) -> float:
+    """By how many seconds Ecwid's clock is ahead of ours, as far as its reply tells; `now` is when
+    that came, in UNIX seconds. https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
+    """
+    try:
+        ahead = parsedate_to_datetime(reply.headers.get("date", "")).timestamp() - now
+    except (ValueError, OverflowError, TypeError):
+        return 0.0
+    return ahead if abs(ahead) <= CLOCKS_DIFFER_MOST_S else 0.0
+
+
 def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], since: float) -> int | None:
     """The id of the customer on the page that was created of `sent`; None if there is none.
 
-    `since` is when the creation began, in UNIX seconds.
+    `since` is when the creation began, in UNIX seconds of Ecwid's clock.
 
     Raises:
         EmailTaken: those with this e-mail are older, or others.
@@ -79,4 +93,12 @@ def _matches(sent: Any, shown: Any) -> bool:
             and len(sent) == len(shown)
             and all(_matches(*pair) for pair in zip(sent, shown, strict=True))
         )
+    if isinstance(sent, str) and isinstance(shown, str):
+        return _letters(sent) == _letters(shown)
     return sent is None or shown is None or bool(sent == shown)
+
+
+def _letters(text: str) -> str:
+    """What is left of a text however a store tidies it: of a phone number, the digits."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(character for character in folded if character.isalnum())

@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any, NamedTuple
 
 from .raw_server import Answer, Call
@@ -60,6 +61,7 @@ RATE_LIMITED = Problem(429, "rate-limited", "no", SOME_TIME)
 REFUSED = Problem(502, "service-refused", "no")
 NOT_FOUND = Problem(404, "customer-not-found", "no")
 TAKEN = Problem(409, "email-taken", "no")
+OTHER = TAKEN._replace(executed="unknown")
 REJECTED = Problem(400, "rejected-by-ecwid", "no")
 
 
@@ -420,12 +422,24 @@ def limited(*headers: bytes) -> Answer:
 LIMITED = RATE_LIMITED.coded("TOO_MANY_REQUESTS")
 
 
-def found(*customers: dict[str, Any], seconds_ago: float = 0.0, **changes: Any) -> Answer:
-    """What a lookup brings: the customer that was just made, so far as it is not changed."""
+def found(
+    *customers: dict[str, Any],
+    seconds_ago: float = 0.0,
+    clock_behind_s: float | None = None,
+    **changes: Any,
+) -> Answer:
+    """What a lookup brings: the customer that was just made, so far as it is not changed.
+
+    `clock_behind_s`: by how much Ecwid's clock is behind, as the reply's Date tells.
+    """
 
     def answer(connection: socket.socket, call: Call) -> bool:
-        body = written(page(*customers, customer(seconds_ago, **changes)))
-        return reply(200, body)(connection, call)
+        ago = seconds_ago + (clock_behind_s or 0)
+        headers = []
+        if clock_behind_s is not None:
+            headers = [b"Date: " + formatdate(time.time() - clock_behind_s, usegmt=True).encode()]
+        body = written(page(*customers, customer(ago, **changes)))
+        return reply(200, body, *headers)(connection, call)
 
     return answer
 
@@ -777,6 +791,7 @@ def story(name: str, operation: str, gets: Problem | None, calls: int, *answers:
 
 
 SECRETS = {**NEW, "password": "canary password", "primaryPhone": "canary phone"}
+TIDIED = {"phone": "+1 (555) 010-0100", "name": " Canary  Name"}
 TWO_OF_A_NAME = {**NEW, "email": EMAIL.title()}
 
 # fmt: off
@@ -794,12 +809,22 @@ STORIES: list[Story] = [
     create("found after a stall",             None, (1, 1), found(), first=stops()),
     create("found after a 503 with Retry-After", None, (1, 1), found(),
            first=reply(503, HTML, wait(b"30"))),
-    # found, but older or other: 409
-    create("found, an hour old",              TAKEN, (1, 3), found(seconds_ago=3_600)),
-    create("found, a minute old",             TAKEN, (1, 3), found(seconds_ago=60)),
-    create("found, another name",             TAKEN, (1, 3), found(billingPerson={"name": "No"})),
-    create("found, no billing person",        TAKEN, (1, 3), found(billingPerson=None)),
-    create("found, another acceptMarketing",  TAKEN, (1, 3), found(acceptMarketing=False)),
+    create("found, by a clock a minute behind", None, (1, 1), found(clock_behind_s=60)),
+    create("found, by a clock a minute ahead", None, (1, 1), found(clock_behind_s=-60)),
+    create("found, with the phone tidied",    None, (1, 1), found(billingPerson=TIDIED),
+           body={**NEW, "billingPerson": {"name": "canary name", "phone": "+15550100100"}}),
+    # found, but older or other: 409; and ours may still show beside it where a store allows two
+    create("found, an hour old",              OTHER, (1, 3), found(seconds_ago=3_600)),
+    create("found, a minute old",             OTHER, (1, 3), found(seconds_ago=60)),
+    create("found, a minute old by a clock behind", OTHER, (1, 3),
+           found(seconds_ago=60, clock_behind_s=60)),
+    create("found, a minute old by a clock ahead", OTHER, (1, 3),
+           found(seconds_ago=60, clock_behind_s=-60)),
+    create("found, old, by a clock of 1970",  OTHER, (1, 3),
+           found(seconds_ago=60 - time.time(), clock_behind_s=time.time())),
+    create("found, another name",             OTHER, (1, 3), found(billingPerson={"name": "No"})),
+    create("found, no billing person",        OTHER, (1, 3), found(billingPerson=None)),
+    create("found, another acceptMarketing",  OTHER, (1, 3), found(acceptMarketing=False)),
     # not found: 504
     create("never found",                     UNKNOWN_OUTCOME, (3, 3), nobody),
     create("only others found",               UNKNOWN_OUTCOME, (3, 3), only_others),
@@ -815,7 +840,11 @@ STORIES: list[Story] = [
 
     # 404 on our own repeat of a delete is done
     story("reset, then 404", "delete_customer", None, 2, resets, reply(404)),
-    story("closed, then 404", "delete_customer", None, 2, closes, reply(404, HTML)),
+    story("closed, then 404", "delete_customer", None, 2, closes,
+          error(404, "CUSTOMER_NOT_FOUND")),
+    # but not where it is a page of something on the way
+    story("closed, then 404 with HTML", "delete_customer",
+          NOT_FOUND._replace(executed="unknown"), 2, closes, reply(404, HTML)),
     story("500, then 404", "delete_customer", None, 2, reply(500), reply(404)),
     story("no first byte, then 404", "delete_customer", None, 2, stops(), reply(404)),
     story("limited, then 404", "delete_customer", NOT_FOUND, 2, limited(wait(b"1")), reply(404)),

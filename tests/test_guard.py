@@ -236,14 +236,156 @@ def test_one_of_two_hosts_goes_first(later: Later) -> None:
     shared = MemoryState()
     one, other = Latch(shared, "name"), Latch(shared, "name")
     held = guard.Held(clock.wall() + 30, 30, probed=True, detail="dead")
-    for latch in (one, other):
-        for place in latch._places:
-            place.swap("name", None, held.written(), 3600)
+    shared.swap("name", None, held.written(), 3600)
     later(31)
     assert (one.check(), other.check()) == (held, held)
     one.claimed(held)
     with pytest.raises(HeldBack):
         other.claimed(held)
+
+
+def closed_by_others(state: MemoryState) -> None:
+    Latch(state, "name").close(PAUSE)
+
+
+def test_between_two_looks() -> None:
+    """What a look has found holds until the next one finds it gone."""
+    state = MemoryState()
+    latch = Latch(state, "name")
+    closed_by_others(state)
+    for _ in range(100):
+        with pytest.raises(HeldBack):
+            latch.check()
+
+
+def test_nobody_passes_a_look(later: Later) -> None:
+    """Who comes while one looks waits for what it finds."""
+
+    class Slow(MemoryState):
+        def read(self, name: str) -> bytes | None:
+            time.sleep(0.1)
+            return super().read(name)
+
+    state = Slow()
+    latch = Latch(state, "name")
+    closed_by_others(state)
+
+    barrier = threading.Barrier(16)
+
+    def held_back() -> bool:
+        barrier.wait()
+        try:
+            latch.check()
+        except HeldBack:
+            return True
+        return False
+
+    with ThreadPoolExecutor(16) as threads:
+        asked = [threads.submit(held_back) for _ in range(16)]
+        assert all(each.result() for each in asked)
+
+
+class Leaving(MemoryState):
+    """A state that goes and comes back."""
+
+    gone = False
+
+    def read(self, name: str) -> bytes | None:
+        if self.gone:
+            raise StateGone
+        return super().read(name)
+
+    def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+        if self.gone:
+            raise StateGone
+        return super().swap(name, before, after, ttl_s)
+
+
+def test_a_latch_that_is_known_from_others(later: Later) -> None:
+    """What others have closed holds here, too, when the state is gone."""
+    state = Leaving()
+    latch = Latch(state, "name")
+    closed_by_others(state)
+    with pytest.raises(HeldBack):
+        latch.check()
+    state.gone = True
+    later(1)
+    with pytest.raises(HeldBack):
+        latch.check()
+    later(60)
+    assert latch.check() is None
+
+
+def test_closed_while_the_state_was_gone(later: Later) -> None:
+    """The others learn of it when the state is back."""
+    state = Leaving()
+    latch, other = Latch(state, "name"), Latch(state, "name")
+    state.gone = True
+    latch.close(PAUSE)
+    state.gone = False
+    assert other.check() is None
+    later(1)
+    for each in (latch, other):
+        with pytest.raises(HeldBack):
+            each.check()
+
+
+def test_opened_by_another(later: Later) -> None:
+    """When the call that went first was let in, it is open for all at their next look."""
+    state = MemoryState()
+    one, other = Latch(state, "name"), Latch(state, "name")
+    one.close(REFUSAL)
+    later(31)
+    held = one.check()
+    assert held is not None
+    renewed = one.claimed(held)
+    with pytest.raises(HeldBack):
+        other.check()
+    one.open(renewed)
+    later(0.2)
+    assert other.check() is None
+
+
+def test_a_pause_begins_before_the_lookups(ordered: Shop) -> None:
+    """A creation that meets a pause is looked up in spite of it; meanwhile nobody else calls."""
+    pause = Fault("status", operation="add_customer", status=503, retry_after="30", after=True)
+    ordered.orders.order(pause)
+    ordered.orders.switch(search_lag_s=0.7)
+    api = ordered.api()
+    with ThreadPoolExecutor(1) as threads:
+        creation = threads.submit(lambda: api.post("/add_customer", {"email": CANARY}))
+        time.sleep(0.4)
+        assert is_held_back(api.get(f"/customer/{ID}"), 30)
+        assert creation.result().status_code == 200
+    assert ordered.asked() == ["add_customer", "list_customers", "list_customers"]
+    assert is_held_back(api.get(f"/customer/{ID}"), 30)
+
+
+UNEXPLAINED = [
+    Fault("status", status=401),
+    Fault("status", status=401, code="UNAUTHORIZED"),
+    Fault("status", status=403),
+    Fault("html", status=403),
+]
+
+
+@pytest.mark.parametrize("fault", UNEXPLAINED, ids=lambda fault: f"{fault.status} {fault.kind}")
+def test_unexplained_refusals(ordered: Shop, later: Later, fault: Fault) -> None:
+    """A refusal that may be of the token holds the calls back when it comes three times in a row;
+    a good answer ends the row.
+    """
+    api = ordered.api()
+    ordered.orders.order(replace(fault, times=2))
+    assert [api.get(f"/customer/{ID}").status_code for _ in range(3)] == [502, 502, 200]
+    ordered.orders.order(replace(fault, times=4))
+    assert [api.get(f"/customer/{ID}").status_code for _ in range(3)] == [502, 502, 502]
+    assert is_held_back(api.get("/customers"), 30)
+    assert ordered.calls() == 6
+    later(31)
+    assert api.get(f"/customer/{ID}").status_code == 502
+    assert is_held_back(api.get("/customers"), 30)
+    later(31)
+    assert api.get("/customers").status_code == 200
 
 
 LET_IN = [

@@ -172,6 +172,40 @@ def test_a_lost_creation_is_found(ordered: Shop, shared: Config, key: str) -> No
     assert add(ordered.api(**shared), key).headers["Idempotency-Replayed"] == "true"
 
 
+def test_a_refusal_of_the_second_try_is_not_kept(ordered: Shop, shared: Config, key: str) -> None:
+    """A refusal that leaves open what became of an earlier try is no outcome: it is looked up again
+    each time, and no answer says that nothing happened.
+    """
+    ordered.orders.order(*lose_all(after=False))
+    ordered.orders.order(Fault("status", operation="add_customer", status=400, nth=2))
+    assert add(ordered.api(**shared), key).status_code == 504
+    refused = add(ordered.api(**shared), key)
+    assert (refused.status_code, refused.get_json()["executed"]) == (400, "unknown")
+    again = add(ordered.api(**shared), key)
+    assert again.status_code == 200
+    assert "Idempotency-Replayed" not in again.headers
+    assert len(ordered.creations()) == 1
+
+
+def test_a_twin_does_not_hide_ours(ordered: Shop, key: str) -> None:
+    """Where a store allows two customers with one e-mail, an older one hides ours only until the
+    search shows it.
+    """
+    ordered.orders.switch(duplicate_emails=True)
+    twin = {"email": CANARY, "billingPerson": {"name": "Canary Twin"}}
+    assert ordered.api().post("/add_customer", twin).status_code == 200
+    ordered.orders.switch(search_lag_s=1.0)
+    time.sleep(1.1)
+    ordered.orders.order(Fault("reset", operation="add_customer", nth=1, after=True))
+    hidden = add(ordered.api(), key)
+    assert (hidden.status_code, hidden.get_json()["executed"]) == (409, "unknown")
+    time.sleep(1.1)
+    shown = add(ordered.api(), key)
+    assert shown.status_code == 200
+    assert shown.get_json()["data"]["id"] == str(ordered.creations()[1])
+    assert len(ordered.creations()) == 2
+
+
 def test_a_creation_that_never_was(ordered: Shop, shared: Config, key: str) -> None:
     """Where nothing is found, it is created now, once."""
     ordered.orders.order(*lose_all(after=False))

@@ -37,7 +37,7 @@ class Fault:
         truncate    half of the good answer's body
         latency     the good answer after `seconds`
         bomb        a small gzip body that becomes `size` bytes
-        html        a 200 with a page
+        html        a page, with `status` or 200
         shape       a 200 with JSON that no operation answers
         redirect    `status` to `location`
         status      any `status`, with Ecwid's error `code` or no body (`empty`), and `retry_after`
@@ -119,7 +119,9 @@ class Fault:
     def _status_fits(self) -> bool:
         if self.kind == "redirect":
             return self.status in (0, 301, 302, 303, 307, 308)
-        return self.status == 0 or (self.kind == "status" and _is_whole(self.status, 200, 599))
+        return self.status == 0 or (
+            self.kind in ("status", "html") and _is_whole(self.status, 200, 599)
+        )
 
 
 def _is_whole(value: object, least: int, most: int) -> bool:

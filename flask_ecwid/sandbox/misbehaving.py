@@ -34,7 +34,8 @@ def befallen(fault: Fault, operation: str, good: Response | None) -> Response:
         headers = {"Content-Encoding": "gzip"}
         return Response(_bomb(fault.size), 200, headers, content_type="application/json")
     if fault.kind == "html":
-        return Response("<html><h1>Maintenance</h1></html>", 200, content_type="text/html")
+        page = "<html><h1>Maintenance</h1></html>"
+        return Response(page, fault.status or 200, content_type="text/html")
     if fault.kind == "shape":
         return _json(_SHAPES[operation], 200)
     if fault.kind == "redirect":

@@ -325,7 +325,7 @@ def test_no_token_is_kept(client: FlaskClient, path: Path, orders: Orders) -> No
         {"kind": "html", "after": 1},
         {"kind": "stall", "seconds": -1},
         {"kind": "status", "status": 99},
-        {"kind": "html", "status": 500},
+        {"kind": "shape", "status": 500},
         {"kind": "redirect", "status": 304},
         {"kind": "status", "code": 5},
         {"kind": "status", "empty": 1},
