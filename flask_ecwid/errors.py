@@ -97,6 +97,10 @@ class EcwidError(Exception):
             self.detail = detail
         super().__init__(f"{self.slug}: {self.detail}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled as it is, whatever its kind needs to be made."""
+        return _made_again, (type(self), str(self), vars(self))
+
     def problem(self, request_id: str, *, write: bool) -> dict[str, Any]:
         """The problem body; `write` says whether the operation could have changed anything."""
         body: dict[str, Any] = {
@@ -115,6 +119,13 @@ class EcwidError(Exception):
         if write:
             body["executed"] = self.executed
         return body
+
+
+def _made_again(kind: type[EcwidError], text: str, members: dict[str, Any]) -> EcwidError:
+    error = kind.__new__(kind)
+    error.args = (text,)
+    vars(error).update(members)
+    return error
 
 
 class RequestError(EcwidError):

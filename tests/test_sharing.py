@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from flask_ecwid import EcwidClient, Settings
-from flask_ecwid.errors import ConnectionLost, CustomerNotFound, DeadlineExceeded
+from flask_ecwid.errors import (
+    ConnectionLost,
+    CustomerNotFound,
+    DeadlineExceeded,
+    EcwidError,
+    EcwidUnavailable,
+    RateLimited,
+    Rejected,
+    ServiceRefused,
+)
 
 from .conftest import PREFIX, TOKEN, app_of
 from .raw_server import Gate, RawServer, good, resets, sends, stalls
@@ -96,14 +105,32 @@ def test_writes_do_not_share(callers: ThreadPoolExecutor) -> None:
         assert server.connections == CALLERS
 
 
-def test_an_answer_of_ecwids_is_shared_whatever_it_says(callers: ThreadPoolExecutor) -> None:
-    """A refusal is an answer: all who asked have it."""
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("404 Not Found", CustomerNotFound),
+        ("400 Bad", Rejected),
+        ("403 Forbidden", ServiceRefused),
+        ("402 Pay", ServiceRefused),
+        ("429 Slow\r\nRetry-After: 30", RateLimited),
+        ("503 Later\r\nRetry-After: 30", EcwidUnavailable),
+    ],
+)
+def test_an_answer_of_ecwids_is_shared_whatever_it_says(
+    callers: ThreadPoolExecutor, status: str, error: type[EcwidError]
+) -> None:
+    """A refusal is an answer: all who asked have it, and each the same."""
     gate = Gate()
-    refusal = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    refusal = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
     with RawServer(gate.before(sends(refusal))) as server:
         client = client_of(server)
         asked = ask_together(callers, gate, [lambda: client.get_customer(7)] * CALLERS)
-        assert all(isinstance(each.exception(20), CustomerNotFound) for each in asked)
+        problems = []
+        for each in asked:
+            refused = each.exception(20)
+            assert isinstance(refused, error)
+            problems.append((refused.problem("an id", write=True), refused.retry_after_s))
+        assert problems == [problems[0]] * CALLERS
         assert server.connections == 1
 
 
