@@ -203,8 +203,8 @@ MUTANTS = [
     Mutant(
         "no budget",
         "guard",
-        "        self.budget.take()\n",
-        "",
+        "        self.budget.take()\n        self._breaker.claim()",
+        "        self._breaker.claim()",
         "tests/test_budget.py",
     ),
     Mutant(
