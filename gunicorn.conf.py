@@ -107,6 +107,7 @@ logconfig_dict: dict[str, Any] = {
     "loggers": {
         "gunicorn.error": {"level": "INFO", "handlers": ["at once"], "propagate": False},
         "flask_ecwid.request": {"level": "INFO", "handlers": ["together"], "propagate": False},
+        "flask_ecwid.audit.reads": {"level": "INFO", "handlers": ["together"], "propagate": False},
     },
 }
 
@@ -118,7 +119,7 @@ def post_worker_init(worker: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
-    for handler in logging.getLogger("flask_ecwid.request").handlers:
+    for handler in logging.getLogger("flask_ecwid.request").handlers:  # the same for both loggers
         if isinstance(handler, Together):
             handler.start()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):

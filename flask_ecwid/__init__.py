@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from .auth import Caller
 from .client import EcwidClient
 from .contract import spec_path
 from .errors import EcwidError
@@ -15,6 +16,7 @@ from .extension import Ecwid
 from .settings import Settings, SettingsError
 
 __all__ = [
+    "Caller",
     "Ecwid",
     "EcwidClient",
     "EcwidError",

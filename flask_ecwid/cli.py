@@ -1,4 +1,4 @@
-"""flask ecwid check | openapi | sandbox"""
+"""flask ecwid check | key | openapi | sandbox"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from flask.cli import ScriptInfo, pass_script_info
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from . import contract, published
+from . import api_keys, contract, published
 from .errors import EcwidError
 from .extension import URL_PREFIX, Mount
 from .sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
@@ -65,6 +65,35 @@ def check(info: ScriptInfo, store: str) -> None:
     for scope, granted in scopes.items():
         click.echo(f"{scope}: {_SAID[granted]}")
     sys.exit(0 if all(scopes.values()) else 1)
+
+
+@ecwid.command()
+@click.argument("name")
+@click.option(
+    "--scopes",
+    default="read",
+    show_default=True,
+    help=f"What it is good for, joined by +: {', '.join(api_keys.SCOPES)}.",
+)
+def key(name: str, scopes: str) -> None:
+    """Make a key for the caller NAME.
+
+    The key is printed once, for the caller, and kept nowhere. Add the entry to ECWID_API_KEYS and
+    start anew; to replace a key let both entries stand until the caller has the new one.
+
+    \b
+    Example:
+      flask ecwid key warehouse --scopes read+write
+    """
+    try:
+        made, entry = api_keys.make(name, scopes.split("+"))
+    except ValueError:
+        raise click.UsageError(
+            "NAME is letters, digits, '.', '_' and '-'; the scopes are some of "
+            f"{'+'.join(api_keys.SCOPES)}"
+        ) from None
+    click.echo(f"key: {made}")
+    click.echo(f"entry: {entry.entry()}")
 
 
 @ecwid.command()
@@ -135,7 +164,7 @@ def sandbox(
 ) -> None:
     """Serve a simulated Ecwid store on 127.0.0.1.
 
-    Prints the three settings that point a plugin at it; and to the standard error where faults can
+    Prints the settings that point a plugin at it; and to the standard error where faults can
     be ordered and the calls it got be read: GET, POST and DELETE there.
 
     \b
@@ -164,6 +193,7 @@ def sandbox(
         click.echo(f"ECWID_API_URL=http://127.0.0.1:{server.server_port}/api/v3")
         click.echo(f"ECWID_STORE_ID={STORE_ID}")
         click.echo(f"ECWID_TOKEN={TOKEN}")
+        click.echo("ECWID_AUTH=none")
         click.echo(f"orders: http://127.0.0.1:{server.server_port}/admin/faults", err=True)
         sys.stdout.flush()
         server.serve_forever()

@@ -74,6 +74,7 @@ class _Compiler:
         return Operation(
             operation_id=node["operationId"],
             writes=method != "get",
+            scope=_scope(node),
             parameters={
                 (parameter.location, parameter.name): parameter
                 for parameter in parameters
@@ -107,3 +108,11 @@ class _Compiler:
                 step = step[name]
             node = step
         return node
+
+
+def _scope(node: dict[str, Any]) -> str:
+    """What all the alternatives of an operation's `security` ask for: one scope, and none for
+    nothing. OpenAPI 3.0 has scopes for OAuth alone; 3.1 has these names for every scheme.
+    """
+    [[scope]] = {tuple(scopes) for each in node["security"] for scopes in each.values()}
+    return str(scope)

@@ -3,6 +3,9 @@
 EcwidError                                                                       again (r u c)
 ├── RequestError                the request does not fit; nothing has left the house
 │   ├── InvalidRequest          400  the contract says where
+│   ├── Unauthorized            401  nobody knows who is calling
+│   ├── Forbidden               403  who is calling lacks the scope
+│   ├── CrossSite               403  another site's page may have sent it
 │   ├── BodyTooLarge            413
 │   ├── UnsupportedMediaType    415
 │   ├── KeyInUse                409  another request with this Idempotency-Key is under way
@@ -43,11 +46,15 @@ No error holds a value: not in its text, not in `errors`, not in a chained excep
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 DEFAULT_RETRY_AFTER_S = 10  # where nobody said how long to wait
 DEAD_TOKEN_S = 30.0  # Ecwid blocks a token, or an IP, after 20 bad calls a minute
+
+
+_REALM = 'Bearer realm="ecwid"'
 
 
 class Again(NamedTuple):
@@ -82,6 +89,7 @@ class EcwidError(Exception):
     retry_after_s: int | None = None
     ecwid_code: str | None = None
     errors: Sequence[Misfit] = ()
+    challenge: str | None = None  # for the header WWW-Authenticate
     replayed: bool = False
     # What is done about it, in gateway.py and guard.py.
     again: Again = Again()
@@ -121,6 +129,12 @@ class EcwidError(Exception):
         return body
 
 
+def place_of(exc: BaseException) -> str:
+    """Where an error happened, and not its text: that may hold a value."""
+    frames = traceback.extract_tb(exc.__traceback__)[-8:]
+    return " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
+
+
 def _made_again(kind: type[EcwidError], text: str, members: dict[str, Any]) -> EcwidError:
     error = kind.__new__(kind)
     error.args = (text,)
@@ -146,6 +160,41 @@ class InvalidRequest(RequestError):
     def __init__(self, errors: Sequence[Misfit] = (), detail: str | None = None) -> None:
         self.errors = errors
         super().__init__(detail)
+
+
+class Unauthorized(RequestError):
+    """Nobody knows who is calling; `wrong`: there was a credential, but none of ours."""
+
+    slug = "unauthorized"
+    title = "Who is calling is not known"
+    status = 401
+    detail = "Send one key, as Authorization: Bearer or as X-API-Key."
+
+    def __init__(self, *, wrong: bool = False, challenge: str = "") -> None:
+        # https://www.rfc-editor.org/rfc/rfc6750#section-3
+        self.challenge = challenge or _REALM + (', error="invalid_token"' if wrong else "")
+        super().__init__()
+
+
+class Forbidden(RequestError):
+    """Who is calling may not do this: it takes the scope."""
+
+    slug = "forbidden"
+    title = "The caller may not do this"
+    status = 403
+
+    def __init__(self, scope: str) -> None:
+        self.challenge = f'{_REALM}, error="insufficient_scope", scope="{scope}"'
+        super().__init__(f"It takes the scope {scope}.")
+
+
+class CrossSite(RequestError):
+    """A write that another site's page may have made a browser send."""
+
+    slug = "cross-site"
+    title = "The request may come from another site's page"
+    status = 403
+    detail = "Send Content-Type: application/json, or an Origin that is this service's."
 
 
 class BodyTooLarge(RequestError):

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Flask, current_app
 
-from . import contract
+from . import contract, published
+from .auth import Authorize, make_admit
 from .client import EcwidClient
 from .routes import make_blueprint
-from .settings import Settings
+from .settings import Settings, hide_secrets
 from .stores import open_store
 
+log = logging.getLogger("flask_ecwid")
+
 URL_PREFIX = "/api/json/v1/ecwid"
+_OF_THE_HOST = {
+    "type": "apiKey",
+    "in": "header",
+    "name": "Authorization",
+    "description": "The application that this is mounted in says who may call.",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,11 @@ class Ecwid:
     `Ecwid(app)`, or `Ecwid()` and `init_app(app)` in a factory; the same object may serve several
     apps, which share nothing. For a second store in one app give it another `name`, `url_prefix`
     and `config_prefix`: with `config_prefix="OUTLET_"` it reads `OUTLET_ECWID_STORE_ID` and so on.
+
+    Who may call is said by `ECWID_API_KEYS`, or by the host: `authorize(scope)` is called for each
+    request, inside of it, with the scope that the operation takes (`read`, `write` or `delete`).
+    `True` or a `Caller` lets the request in; anything else, an exception too, does not.
+    `security_scheme` is how the served contract then describes it, an OpenAPI Security Scheme.
     """
 
     def __init__(
@@ -39,12 +56,16 @@ class Ecwid:
         name: str = "ecwid",
         url_prefix: str = URL_PREFIX,
         config_prefix: str = "",
+        authorize: Authorize | None = None,
+        security_scheme: Mapping[str, Any] | None = None,
     ) -> None:
         if not url_prefix.startswith("/") or url_prefix.endswith("/"):
             raise ValueError("url_prefix must begin with a slash, and end without one")
         self.name = name
         self.url_prefix = url_prefix
         self.config_prefix = config_prefix
+        self._authorize = authorize
+        self._security_scheme = security_scheme
         if app is not None:
             self.init_app(app)
 
@@ -60,7 +81,12 @@ class Ecwid:
             raise ValueError(f"the app has an Ecwid store named {self.name!r} already")
         if any(mount.url_prefix == self.url_prefix for mount in mounts.values()):
             raise ValueError(f"the app has an Ecwid store at {self.url_prefix!r} already")
-        settings = Settings.from_config(app.config, self.config_prefix)
+        settings = Settings.from_config(
+            app.config, self.config_prefix, authorize=self._authorize is not None
+        )
+        hide_secrets(app.config, self.config_prefix)
+        if settings.auth == "none" and not settings.sandbox:
+            log.warning("ECWID_AUTH is none: whoever reaches this service may change the store")
         loaded = contract.load()
         store = open_store(settings, loaded)
         blueprint = make_blueprint(
@@ -68,11 +94,19 @@ class Ecwid:
             self.url_prefix,
             loaded,
             store,
+            make_admit(settings, self._authorize),
+            published.secured(loaded.document, self._security_schemes(settings)),
             max_body_bytes=settings.max_body_bytes,
             ui=settings.ui,
         )
         app.register_blueprint(blueprint)
         mounts[self.name] = Mount(self.url_prefix, settings, store.client)
+
+    def _security_schemes(self, settings: Settings) -> dict[str, Any] | None:
+        """Those that the served contract shows; None for those that it has of itself."""
+        if self._authorize is not None:
+            return {"host": dict(self._security_scheme or _OF_THE_HOST)}
+        return {} if settings.auth == "none" else None
 
     @property
     def client(self) -> EcwidClient:

@@ -69,9 +69,9 @@ class Idempotency:
         self._lease_s = max(LEASE_S, deadline_s + 10)
 
     def run(
-        self, key: str, body: Any, create: Callable[[float | None], Answer]
+        self, caller: str, key: str, body: Any, create: Callable[[float | None], Answer]
     ) -> tuple[Answer, bool]:
-        """The answer to a request with this key, and whether it was given before.
+        """The answer to a caller's request with this key, and whether it was given before.
 
         `create` is called if it was not. It gets the UNIX seconds of an earlier try of the same
         request whose outcome is not known, or None.
@@ -82,7 +82,8 @@ class Idempotency:
             KeysUnavailable: records cannot be kept; nothing was done.
             EcwidError: what `create` raises, or raised before (`replayed`).
         """
-        name = f"{self._name}:once:{hashlib.sha256(key.encode()).hexdigest()}"
+        whose = hashlib.sha256(f"{caller}\n{key}".encode()).hexdigest()
+        name = f"{self._name}:once:{whose}"
         # Keyed with the key itself, which nobody keeps: the body cannot be guessed from it.
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
         fingerprint = hmac.new(key.encode(), canonical, hashlib.sha256).hexdigest()

@@ -64,6 +64,7 @@ class Operation:
 
     operation_id: str
     writes: bool  # whether it may change the store
+    scope: str  # what a caller must be allowed to
     parameters: Mapping[tuple[str, str], Parameter]
     body: Schema | None
     answers: Mapping[int, Schema]

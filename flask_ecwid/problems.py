@@ -8,7 +8,6 @@ a blueprint: so the mount has a last rule of its own for each.
 from __future__ import annotations
 
 import logging
-import traceback
 from collections import defaultdict
 
 import orjson
@@ -26,6 +25,7 @@ from .errors import (
     Defect,
     EcwidError,
     HttpFailure,
+    place_of,
 )
 from .request_log import notes
 
@@ -61,8 +61,12 @@ def _answer(error: EcwidError, headers: dict[str, str], *, write: bool) -> Respo
         headers["Retry-After"] = str(error.retry_after_s)
     elif error.status in (429, 503):
         headers.setdefault("Retry-After", str(DEFAULT_RETRY_AFTER_S))
+    if error.challenge:
+        headers["WWW-Authenticate"] = error.challenge
     if error.replayed:
         headers["Idempotency-Replayed"] = "true"
+    if write:
+        notes().executed = error.executed
     body = orjson.dumps(error.problem(notes().request_id, write=write))
     return Response(body, error.status, headers, content_type="application/problem+json")
 
@@ -77,10 +81,8 @@ def _error(exc: Exception) -> EcwidError:
         if isinstance(exc, InternalServerError) and isinstance(exc.original_exception, Exception):
             return _error(exc.original_exception)  # Flask wraps what a host's after_request raised
         return BodyTooLarge() if exc.code == 413 else _http_failure(exc.code or 500)
-    # Where it happened, and not its text: that may hold a value.
-    frames = traceback.extract_tb(exc.__traceback__)[-8:]
-    where = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
-    log.error("unexpected %s request_id=%s at %s", type(exc).__name__, notes().request_id, where)
+    name, where = type(exc).__name__, place_of(exc)
+    log.error("unexpected %s request_id=%s at %s", name, notes().request_id, where)
     return Defect()
 
 

@@ -38,6 +38,25 @@ def attach(blueprint: Blueprint, document: dict[str, Any], *, ui: bool) -> None:
         _attach_ui(blueprint)
 
 
+def secured(document: dict[str, Any], schemes: dict[str, Any] | None) -> dict[str, Any]:
+    """The contract with the security that is really on: other schemes, none of them ({}), or its
+    own (None). What scope an operation takes stays.
+    """
+    if schemes is None:
+        return document
+
+    def operation(node: dict[str, Any]) -> dict[str, Any]:
+        scopes = next(iter(node["security"][0].values()))
+        return {**node, "security": [{name: scopes} for name in schemes]}
+
+    paths = {
+        path: {method: operation(node) for method, node in item.items()}
+        for path, item in document["paths"].items()
+    }
+    components = {**document["components"], "securitySchemes": schemes}
+    return {**document, "paths": paths, "components": components}
+
+
 def at_mount(document: dict[str, Any], mount: str) -> dict[str, Any]:
     """The contract as a client of this mount needs it."""
     return {**document, "servers": [{"url": mount}]}

@@ -24,13 +24,16 @@ _UUID4 = re.compile(
 class Notes:
     """What is remembered of one request."""
 
-    __slots__ = ("begun", "handler_has_run", "request_id")
+    __slots__ = ("begun", "caller", "customer_id", "executed", "handler_has_run", "request_id")
 
     def __init__(self) -> None:
         given = request.headers.get("X-Request-ID", "")
         self.request_id = given.lower() if _UUID4.fullmatch(given) else _new_id()
         self.begun: float | None = None  # absent when the host answered before it was our turn
         self.handler_has_run = False  # from then on something may have happened
+        self.caller: str | None = None  # who was let in
+        self.customer_id: object = None  # of the path, or of the customer that was created
+        self.executed: str | None = None  # as a problem tells it
 
 
 def _new_id() -> str:

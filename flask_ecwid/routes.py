@@ -18,7 +18,8 @@ import orjson
 from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
-from . import handlers, problems, published, request_log
+from . import audit, handlers, problems, published, request_log
+from .auth import Admit
 from .budget import WINDOW_S, Budget
 from .cache import Kept
 from .contract import Contract
@@ -56,7 +57,6 @@ def _without_aiohttp() -> Iterator[None]:
 
 with _connexion_as_it_is(), _without_aiohttp():
     from connexion import FlaskApi, Resolver
-    from connexion.lifecycle import ConnexionRequest
 
 View = Callable[..., Response]
 
@@ -66,22 +66,26 @@ def make_blueprint(
     url_prefix: str,
     contract: Contract,
     store: Store,
+    admit: Admit,
+    document: dict[str, Any],
     *,
     max_body_bytes: int,
     ui: bool,
 ) -> Blueprint:
-    """The blueprint of one store, with everything that is below its mount.
+    """The blueprint of one store, with everything that is below its mount. `admit` says who may
+    call; `document` is the contract as it is served.
 
     Raises:
         connexion.exceptions.ResolverError: an operation of the contract has no handler.
     """
     with _connexion_as_it_is():
-        api = _Api(name, url_prefix, contract, store, max_body_bytes)
+        api = _Api(name, url_prefix, contract, store, admit, max_body_bytes)
     blueprint: Blueprint = api.blueprint
     request_log.attach(blueprint)
+    audit.attach(blueprint, contract)
     _tell_budget(blueprint, contract, store.guard.budget)
     blueprint.after_request(_keep_private)
-    published.attach(blueprint, contract.document, ui=ui)
+    published.attach(blueprint, document, ui=ui)
     problems.attach(blueprint, contract)
     return blueprint
 
@@ -95,11 +99,13 @@ class _Api(FlaskApi):
         url_prefix: str,
         contract: Contract,
         store: Store,
+        admit: Admit,
         max_body_bytes: int,
     ) -> None:
         self._name = name
         self._contract = contract
         self._store = store
+        self._admit = admit
         self._max_body_bytes = max_body_bytes
         super().__init__(
             _outline(contract.document),
@@ -118,9 +124,7 @@ class _Api(FlaskApi):
         operation_id = operation.operation_id
         checked = self._contract.operations[operation_id]
         handler = self.resolver.resolve(operation).function
-        view = _view(checked, handler, self._store, self._max_body_bytes)
-        if operation.security:
-            view = _secured(view, operation.security_decorator)
+        view = _view(checked, handler, self._store, self._admit, self._max_body_bytes)
         # Text converters for every path parameter: Flask's own for integers answers `abc` with the
         # host's 404 before anybody could say what is wrong with it.
         self.blueprint.add_url_rule(
@@ -139,74 +143,63 @@ def _outline(document: dict[str, Any]) -> dict[str, Any]:
     nothing: dict[str, Any] = {"responses": {"200": {"description": ""}}}
     paths = {
         path: {
-            method: nothing | _only(node, "operationId", "security")
-            for method, node in item.items()
+            method: {"operationId": node["operationId"], **nothing} for method, node in item.items()
         }
         for path, item in document["paths"].items()
     }
-    schemes = _only(document["components"], "securitySchemes")
-    return _only(document, "openapi", "info", "security") | {"paths": paths, "components": schemes}
-
-
-def _only(node: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: node[name] for name in names if name in node}
-
-
-def _secured(view: View, decorator: Callable[..., Any]) -> View:
-    """The view behind connexion's check of who is calling, which comes before all else."""
-    checked = decorator(lambda req: view(**req.path_params))
-
-    def secured(**path: str) -> Response:
-        response: Response = checked(
-            ConnexionRequest(
-                request.url,
-                request.method,
-                path_params=path,
-                query=request.args,
-                headers=request.headers,
-                context={},
-            )
-        )
-        return response
-
-    return secured
+    return {"openapi": document["openapi"], "info": document["info"], "paths": paths}
 
 
 def _view(
     operation: Operation,
     handler: Callable[..., Envelope],
     store: Store,
+    admit: Admit,
     max_body_bytes: int,
 ) -> View:
     """What happens to a request of the operation, from Flask's route to the answer."""
     cache = None if operation.writes else store.cache
 
     def view(**path: str) -> Response:
+        notes = request_log.notes()
+        notes.caller = admit(operation)
         body = _body(max_body_bytes) if _has_body(operation) else b""
         arguments = operation.read_parameters(path, _query())
+        notes.customer_id = arguments.get("customer_id")
         if operation.body is not None:
             charset = request.mimetype_params.get("charset", "")
             arguments["body"] = operation.read_body(request.mimetype, charset, body)
         if operation.key and (key := request.headers.get(operation.key.name)) is not None:
             return once(operation.read_key(key), arguments)
         if cache is None:
-            return _json(_encoded(ask(arguments)))
+            return _json(_encoded(noted(ask(arguments))))
         kept = cache.get(operation.operation_id, arguments, lambda: keep(arguments))
-        return _tagged(_json(kept.body(request_log.notes().request_id)), kept)
+        return _tagged(_json(kept.body(notes.request_id)), kept)
 
     def ask(arguments: dict[str, Any]) -> Envelope:
         notes = request_log.notes()
         notes.handler_has_run = True
+        if operation.scope == "delete":
+            audit.before(operation)
         return handler(request_id=notes.request_id, **arguments)
 
     def once(key: str, arguments: dict[str, Any]) -> Response:
         document, replayed = store.idempotency.run(
-            key, arguments["body"], lambda since: ask({**arguments, "since": since})
+            request_log.notes().caller or "",
+            key,
+            arguments["body"],
+            lambda since: ask({**arguments, "since": since}),
         )
-        response = _json(_encoded(document))
+        response = _json(_encoded(noted(document)))
         if replayed:
             response.headers["Idempotency-Replayed"] = "true"
         return response
+
+    def noted(document: Envelope) -> Envelope:
+        """A creation's line in the audit log names the customer that it made."""
+        if operation.operation_id == "add_customer":
+            request_log.notes().customer_id = document["data"]["id"]
+        return document
 
     def keep(arguments: dict[str, Any]) -> Kept:
         data = ask(arguments)["data"]
@@ -223,7 +216,7 @@ def _tell_budget(blueprint: Blueprint, contract: Contract, budget: Budget) -> No
     operations = {f"{blueprint.name}.{operation_id}" for operation_id in contract.operations}
 
     def tell(response: Response) -> Response:
-        if request.endpoint in operations:
+        if request.endpoint in operations and response.status_code not in (401, 403):
             left = budget.left()
             response.headers["RateLimit-Policy"] = f'"calls";q={left.limit};w={WINDOW_S}'
             response.headers["RateLimit"] = f'"calls";r={left.remaining};t={left.reset_s}'

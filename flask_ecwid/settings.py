@@ -8,18 +8,20 @@ import math
 import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
+
+from .api_keys import ApiKey, read_all
+from .secret import Secret
 
 API_URL = "https://app.ecwid.com/api/v3"
 SANDBOX_ON = "on"
 MAX_CACHE_TTL_S = 3600
 
-# Part of the public surface, but served by a later version. A setting that looks honoured and is
-# not would be worse than a refusal to start.
-_NOT_YET = ("ECWID_API_KEYS",)
+# What a config holds and must not show.
+_SECRETS = ("token", "proxy_url", "redis_url")
 
 _HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_:]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_.:])?")
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -49,6 +51,7 @@ class Settings:
     sandbox: str = ""  # "" is off, "on" a private file, anything else the path of the SQLite file
     api_url: str = API_URL
     auth: str = "keys"
+    api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)
     connect_timeout_s: float = 3.0
     read_timeout_s: float = 10.0
     deadline_s: float = 20.0
@@ -64,6 +67,8 @@ class Settings:
     def __post_init__(self) -> None:
         if faults := _faults(vars(self)):
             raise SettingsError([f"ECWID_{name.upper()} {fault}" for name, fault in faults.items()])
+        for name in _SECRETS:
+            object.__setattr__(self, name, Secret(getattr(self, name)))
 
     @property
     def store_name(self) -> str:
@@ -76,16 +81,19 @@ class Settings:
         return _digest(self.api_url, self.store_id, self.sandbox, self.token)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], prefix: str = "") -> Settings:
+    def from_config(
+        cls, config: Mapping[str, Any], prefix: str = "", *, authorize: bool = False
+    ) -> Settings:
         """Settings for a store that is to be served, from the keys `<prefix>ECWID_*`.
 
         Values may be strings, as the environment has them, or Python values. Other keys are left
-        alone: a host has settings of its own.
+        alone: a host has settings of its own. `authorize`: the host says itself who may call.
 
         Raises:
             SettingsError: every fault there is, by key name.
         """
         values: dict[str, Any] = {spec.name: spec.default for spec in fields(cls)}
+        values["auth"] = ""
         unreadable: dict[str, str] = {}
         for name, (read, kind) in _READERS.items():
             raw = config.get(f"{prefix}ECWID_{name.upper()}")
@@ -95,15 +103,16 @@ class Settings:
                 values[name] = read(raw)
             except (TypeError, ValueError):
                 unreadable[name] = f"is not {kind}"
-        faults = {**_faults(values), **_serving_faults(values), **unreadable}
-        lines = [f"{prefix}ECWID_{name.upper()} {fault}" for name, fault in faults.items()]
-        lines += [
-            f"{prefix}{key} is not supported by this version"
-            for key in _NOT_YET
-            if config.get(prefix + key) not in (None, "")
-        ]
-        if lines:
-            raise SettingsError(lines)
+        if not values["auth"]:
+            # The sandbox's data is fake: it starts open, unless somebody has closed it.
+            closed = authorize or "api_keys" in unreadable or values["api_keys"]
+            values["auth"] = "none" if values["sandbox"] and not closed else "keys"
+        serving = {} if "api_keys" in unreadable else _serving_faults(values, authorize)
+        faults = {**_faults(values), **serving, **unreadable}
+        if faults:
+            raise SettingsError(
+                [f"{prefix}ECWID_{name.upper()} {fault}" for name, fault in faults.items()]
+            )
         return cls(**values)
 
 
@@ -126,6 +135,8 @@ def _faults(values: Mapping[str, Any]) -> dict[str, str]:
         faults["ca_bundle"] = "names no file of certificates"
     if values["auth"] not in ("keys", "none"):
         faults["auth"] = "is neither keys nor none"
+    if len({key.digest for key in values["api_keys"]}) < len(values["api_keys"]):
+        faults["api_keys"] = "holds one key twice"
     for name in ("connect_timeout_s", "read_timeout_s", "deadline_s"):
         if not (math.isfinite(values[name]) and 0.01 <= values[name] <= 600):
             faults[name] = "is not a number of seconds from 0.01 to 600"
@@ -144,14 +155,32 @@ def _faults(values: Mapping[str, Any]) -> dict[str, str]:
     return faults
 
 
-def _serving_faults(values: Mapping[str, Any]) -> dict[str, str]:
-    """What must not be served: a real store that nobody has said is open to everybody."""
-    if values["sandbox"] or values["auth"] != "keys":
-        return {}
-    return {
-        "auth": "must be none to serve a real store, and then anybody may call it: "
-        "this version knows no API keys yet"
-    }
+def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
+    """What the config holds of ours stays as it is, but no longer shows in its repr."""
+    for name in _SECRETS:
+        key = f"{prefix}ECWID_{name.upper()}"
+        if isinstance(value := config.get(key), str):
+            config[key] = Secret(value)
+
+
+def _serving_faults(values: Mapping[str, Any], authorize: bool) -> dict[str, str]:
+    """What must not be served: a store that is open though nobody has said so; and what looks
+    honoured and is not.
+    """
+    if values["auth"] == "none":
+        if authorize:
+            return {"auth": "is none, and authorize is given: take one of them away"}
+        if values["api_keys"]:
+            return {"api_keys": "has no effect while ECWID_AUTH is none"}
+    if values["auth"] == "keys":
+        if authorize and values["api_keys"]:
+            return {"api_keys": "has no effect where authorize is given"}
+        if not authorize and not values["api_keys"]:
+            return {
+                "auth": "is keys, and ECWID_API_KEYS has none: make one with `flask ecwid key`, "
+                "or give authorize, or say none to serve anybody"
+            }
+    return {}
 
 
 def _digest(*parts: str) -> str:
@@ -235,6 +264,12 @@ def _sandbox(raw: object) -> str:
     return SANDBOX_ON if word.lower() in _TRUE else word
 
 
+def _api_keys(raw: object) -> tuple[ApiKey, ...]:
+    if not isinstance(raw, (str, list, tuple)) or not all(isinstance(each, str) for each in raw):
+        raise TypeError
+    return read_all(raw)
+
+
 def _seconds(raw: object) -> float:
     if isinstance(raw, bool) or not isinstance(raw, (str, int, float)):
         raise TypeError
@@ -255,6 +290,7 @@ _READERS: dict[str, tuple[Callable[[object], Any], str]] = {
     "sandbox": (_sandbox, "on, off or a path"),
     "api_url": (_url, "text"),
     "auth": (_text, "text"),
+    "api_keys": (_api_keys, "a list of NAME:SCOPES:SHA256HEX (scopes: read+write+delete)"),
     "connect_timeout_s": (_seconds, "a number"),
     "read_timeout_s": (_seconds, "a number"),
     "deadline_s": (_seconds, "a number"),

@@ -24,6 +24,7 @@ from requests.structures import CaseInsensitiveDict
 from . import deadline, faults
 from .calls import Call, Reply
 from .errors import BadReply, EcwidError, NoReply, Undecodable
+from .secret import Secret
 from .settings import Settings
 
 log = logging.getLogger("flask_ecwid")
@@ -55,7 +56,7 @@ class Transport:
         self._url = f"{settings.api_url}/{settings.store_id}"
         self._headers = CaseInsensitiveDict(
             {
-                "Authorization": f"Bearer {settings.token}",
+                "Authorization": Secret(f"Bearer {settings.token}"),
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip",
                 "User-Agent": f"flask-ecwid/{version('flask-ecwid')}",

@@ -1,8 +1,10 @@
-"""flask ecwid check | openapi | sandbox"""
+"""flask ecwid check | key | openapi | sandbox"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +71,45 @@ def test_check_of_a_missing_scope(ecwid: HTTPServer, config: Config) -> None:
     assert "update_customers: missing" in result.output
 
 
+def made_key(*args: str) -> tuple[str, str]:
+    result = runner(lambda: flask.Flask("host"))("key", *args)
+    assert result.exit_code == 0
+    [key, entry] = result.output.splitlines()
+    return key.removeprefix("key: "), entry.removeprefix("entry: ")
+
+
+def test_key() -> None:
+    """A key is made once, with the entry that lets it in; it needs no store."""
+    key, entry = made_key("warehouse", "--scopes", "write+read")
+    assert re.fullmatch(r"ecwid_[A-Za-z0-9_-]{43}", key)
+    assert entry == f"warehouse:read+write:{hashlib.sha256(key.encode()).hexdigest()}"
+    app = flask.Flask("host")
+    app.config.update(ECWID_SANDBOX=True, ECWID_API_KEYS=entry)
+    Ecwid(app)
+    headers = {"Authorization": f"Bearer {key}"}
+    url = "/api/json/v1/ecwid/customers"
+    assert app.test_client().get(url, headers=headers).status_code == 200
+    assert app.test_client().get(url).status_code == 401
+
+
+def test_keys_differ() -> None:
+    """No key comes twice; without a word it may read."""
+    keys = [made_key("a") for _ in range(3)]
+    assert len({key for key, _ in keys}) == 3
+    assert all(entry.startswith("a:read:") for _, entry in keys)
+
+
+@pytest.mark.parametrize(
+    "args", [["two words"], [""], *(["a", "--scopes", each] for each in ("admin", "", "+"))]
+)
+def test_a_key_that_cannot_be(args: list[str]) -> None:
+    """A name or a scope that is none is told, with what may be."""
+    result = runner(lambda: flask.Flask("host"))("key", *args)
+    assert result.exit_code == 2
+    assert "read+write+delete" in result.stderr
+    assert "key: " not in result.output
+
+
 def test_check_of_a_false_token(ecwid: HTTPServer, config: Config) -> None:
     """A token that Ecwid does not accept: exit status 1, without the token."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_data("", 403)
@@ -124,11 +165,11 @@ def test_sandbox_on_a_port(tmp_path: Path) -> None:
     )
     try:
         assert process.stdout is not None
-        lines = [process.stdout.readline().strip() for _ in range(3)]
+        lines = [process.stdout.readline().strip() for _ in range(4)]
         settings = dict(line.split("=", 1) for line in lines)
-        assert list(settings) == ["ECWID_API_URL", "ECWID_STORE_ID", "ECWID_TOKEN"]
+        assert list(settings) == ["ECWID_API_URL", "ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_AUTH"]
         app = flask.Flask("host")
-        app.config.update(settings, ECWID_AUTH="none")
+        app.config.update(settings)
         Ecwid(app)
         page = app.test_client().get("/api/json/v1/ecwid/customers?limit=1").json
         assert page is not None

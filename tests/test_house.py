@@ -18,10 +18,12 @@ LAYOUT = [
     "cli",
     "extension",
     "routes",
+    "auth",
     "stores",
     "handlers",
     "published",
     "problems",
+    "audit",
     "request_log",
     "cache",
     "shelves",
@@ -49,6 +51,8 @@ LAYOUT = [
     "schema",
     "errors",
     "settings",
+    "api_keys",
+    "secret",
     "clock",
 ]
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

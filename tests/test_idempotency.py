@@ -279,12 +279,14 @@ def test_who_is_slower_than_his_lease(
         assert since is None
         later = clock.wall() + 60
         monkeypatch.setattr(clock, "wall", lambda: later)
-        again, replayed = Idempotency(state, "store", 20).run(key, NEW, lambda _: {"id": "2"})
+        again, replayed = Idempotency(state, "store", 20).run(
+            "caller", key, NEW, lambda _: {"id": "2"}
+        )
         assert (again, replayed) == ({"id": "2"}, False)
         return {"id": "1"}
 
-    assert keys.run(key, NEW, slow) == ({"id": "1"}, False)
-    assert keys.run(key, NEW, slow) == ({"id": "2"}, True)
+    assert keys.run("caller", key, NEW, slow) == ({"id": "1"}, False)
+    assert keys.run("caller", key, NEW, slow) == ({"id": "2"}, True)
     assert _Record.read(next(iter(state._values.values()))[0]).state == "done"
 
 
@@ -442,8 +444,8 @@ def test_another_token(tmp_path: Path, key: str) -> None:
     }
     [name] = names
     keys = [Idempotency(host_state(), name, 20) for _ in range(2)]
-    assert keys[0].run(key, NEW, lambda _: {"id": "1"}) == ({"id": "1"}, False)
-    assert keys[1].run(key, NEW, lambda _: {"id": "2"}) == ({"id": "1"}, True)
+    assert keys[0].run("caller", key, NEW, lambda _: {"id": "1"}) == ({"id": "1"}, False)
+    assert keys[1].run("caller", key, NEW, lambda _: {"id": "2"}) == ({"id": "1"}, True)
 
 
 @pytest.mark.parametrize("where", ["file", "redis"])

@@ -21,7 +21,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_ecwid import Ecwid, contract
 
-from .conftest import PREFIX, STORE, Api, Config
+from .conftest import PREFIX, STORE, Api, Config, app_of
 
 
 def test_factory(ecwid: HTTPServer, config: Config) -> None:
@@ -131,14 +131,16 @@ def test_two_sandboxes_do_not_mix() -> None:
 @pytest.mark.parametrize(
     "again", [{}, {"url_prefix": "/other"}, {"name": "other"}], ids=["both", "name", "prefix"]
 )
-def test_the_same_mount_twice(app: flask.Flask, again: dict[str, str]) -> None:
+def test_the_same_mount_twice(app: flask.Flask, again: dict[str, Any]) -> None:
     """A second store of the same name or prefix is refused."""
     with pytest.raises(ValueError, match="already"):
         Ecwid(app, **again)
 
 
-def test_served_contract(api: Api) -> None:
+def test_served_contract(config: Config) -> None:
     """The contract is served as JSON and YAML, in the file's order, as it is."""
+    closed = {"ECWID_AUTH": "keys", "ECWID_API_KEYS": f"a:read:{'0' * 64}"}
+    api = Api(app_of({**config, **closed}).test_client())
     served = api.get("/openapi.json")
     assert served.content_type == "application/json"
     document = contract.load().document
@@ -281,11 +283,12 @@ assert logging.getLogger("flask_ecwid").handlers == []
 
 def test_warnings_as_errors(config: Config) -> None:
     """A host whose warnings are errors can import and mount the plugin."""
+    del config["ECWID_AUTH"]  # which would say itself, in the log, that anybody may call
     script = f"""
 import flask, flask_ecwid
 app = flask.Flask("host")
 app.config.update({config!r})
-flask_ecwid.Ecwid(app)
+flask_ecwid.Ecwid(app, authorize=lambda scope: True)
 """
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True

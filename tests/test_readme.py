@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -22,10 +23,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
 URL = "http://127.0.0.1:8000"
 
-RUN, CURLS, INSTALL, SERVE, CHECK, SANDBOX, ONCE, WRONG, TEST = (
+RUN, CURLS, INSTALL, SERVE, CHECK, SANDBOX, MAKE_KEY, ONCE, WRONG, TEST = (
     block for language, block in BLOCKS if language == "sh"
 )
-MOUNT, FACTORY, CLIENT = (block for language, block in BLOCKS if language == "python")
+MOUNT, FACTORY, CLIENT, AUTHORIZE = (block for language, block in BLOCKS if language == "python")
 [PROBLEM] = (block for language, block in BLOCKS if language == "json")
 
 
@@ -114,9 +115,43 @@ def python(snippet: str, then: str) -> str:
 
 
 def test_mount() -> None:
-    """The snippet mounts the plugin."""
-    then = 'print(app.test_client().get("/api/json/v1/ecwid/openapi.json").status_code)'
-    assert python(MOUNT, then) == "200\n"
+    """The snippet mounts the plugin, which nobody may call without the key."""
+    then = """
+client, url = app.test_client(), "/api/json/v1/ecwid/"
+print([client.get(url + path).status_code for path in ("openapi.json", "customers")])
+"""
+    assert python(MOUNT, then) == "[200, 401]\n"
+
+
+def test_authorize() -> None:
+    """The snippet lets in whom the session knows, but for deletions."""
+    then = """
+app.secret_key = "x"
+client = app.test_client()
+with client.session_transaction() as anna:
+    anna["staff"] = "anna"
+url = "/api/json/v1/ecwid/"
+print(client.get(url + "customers").status_code)
+print(client.post(url + "delete_customer/5", content_type="application/json").status_code)
+print(app.test_client().get(url + "customers").status_code)
+"""
+    assert python(AUTHORIZE, then) == "200\n403\n403\n"
+
+
+def test_make_key() -> None:
+    """The command prints a key and its entry."""
+    done = subprocess.run(
+        MAKE_KEY,
+        shell=True,
+        cwd=ROOT,
+        env=environment(ECWID_SANDBOX="on"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    key, entry = (line.partition(": ")[2] for line in done.stdout.splitlines())
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    assert entry == f"warehouse:read+write:{digest}"
 
 
 def test_factory() -> None:
@@ -183,8 +218,8 @@ def test_sandbox() -> None:
     )
     try:
         assert process.stdout is not None
-        keys = [process.stdout.readline().partition("=")[0] for _ in range(3)]
-        assert keys == ["ECWID_API_URL", "ECWID_STORE_ID", "ECWID_TOKEN"]
+        keys = [process.stdout.readline().partition("=")[0] for _ in range(4)]
+        assert keys == ["ECWID_API_URL", "ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_AUTH"]
     finally:
         stop(process)
 
@@ -223,7 +258,7 @@ def test_every_setting_is_told() -> None:
 @pytest.mark.parametrize(("keys", "told"), ROWS)
 def test_defaults_are_told_as_they_are(keys: str, told: str) -> None:
     """The table's defaults are the ones that hold."""
-    words = {"": "none", True: "on", False: "off"}
+    words = {"": "none", (): "none", True: "on", False: "off"}
     for name, default in zip(re.findall(r"ECWID_(\w+)", keys), told.split(", ") * 3, strict=False):
         value = Settings.__dataclass_fields__[name.lower()].default
         if isinstance(value, (float, int)) and not isinstance(value, bool):  # 0 is not off

@@ -12,10 +12,9 @@ import flask
 import pytest
 from pytest_httpserver import HTTPServer
 
-from flask_ecwid import Settings, contract, handlers
+from flask_ecwid import contract, handlers, published
 from flask_ecwid.moving_list import PAGE_SIZE
-from flask_ecwid.routes import _connexion_as_it_is, make_blueprint
-from flask_ecwid.stores import open_store
+from flask_ecwid.routes import _connexion_as_it_is
 
 from .conftest import PREFIX, REQUEST_ID, app_of, config_of
 from .corpus import CORPUS, envelope
@@ -252,7 +251,7 @@ def stock_app(document: dict[str, Any], seen: list[dict[str, Any]]) -> flask.Fla
 @pytest.fixture(scope="module")
 def theirs() -> Ask:
     seen: list[dict[str, Any]] = []
-    return asking(stock_app(DOCUMENT, seen), seen)
+    return asking(stock_app(published.secured(DOCUMENT, {}), seen), seen)
 
 
 def exact(operation: str, arguments: dict[str, Any] | None) -> str:
@@ -305,59 +304,3 @@ def test_the_rows_are_whole(ours: Ask) -> None:
     _, arguments = ours(ACCEPTED["all filters"])
     assert arguments is not None
     assert {("query", name) for name in arguments} == set(filters)
-
-
-def key_info(key: str, required_scopes: list[str] | None = None) -> dict[str, str] | None:
-    """Who calls with this key, as connexion asks it of a contract's `x-apikeyInfoFunc`."""
-    return {"sub": "a caller"} if key == "good" else None
-
-
-SECURE: dict[str, Any] = {
-    **DOCUMENT,
-    "security": [{"key": []}],
-    "components": {
-        **DOCUMENT["components"],
-        "securitySchemes": {
-            "key": {
-                "type": "apiKey",
-                "in": "header",
-                "name": "X-API-Key",
-                "x-apikeyInfoFunc": f"{__name__}.key_info",
-            }
-        },
-    },
-}
-
-
-@pytest.mark.parametrize("operation", PATHS)
-@pytest.mark.parametrize(
-    ("key", "status"), [("good", 200), (None, 401), ("", 401), ("wrong", 401), ("good, good", 401)]
-)
-def test_security(
-    operation: str, key: str | None, status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A contract that asks for a key is closed without it, whatever else the request holds."""
-    seen: list[dict[str, Any]] = []
-    answer = ANSWERS[operation]
-    monkeypatch.setattr(handlers, operation, recording(operation, seen, answer))
-    settings = Settings(store_id="1003", token="secret_x")
-    secure = contract.Contract(SECURE)
-    blueprint = make_blueprint(
-        "ecwid", PREFIX, secure, open_store(settings, secure), max_body_bytes=1000, ui=False
-    )
-    ours = flask.Flask("secured")
-    ours.register_blueprint(blueprint)
-    theirs = stock_app(SECURE, seen)
-    method, path = PATHS[operation]
-    path = PREFIX + path.replace("{customer_id}", "5")
-    headers = {} if key is None else {"X-API-Key": key}
-    good = {"email": "a@example.com"} if operation == "add_customer" else {"lang": "en"}
-    bodies: list[Any] = [good] if method == "post" else [None]
-    if status == 401 and method == "post":
-        bodies.append({"unknown": 1})  # who is nobody is not told what is wrong with a body
-    for body in bodies:
-        for app in (ours, theirs):
-            with _connexion_as_it_is():
-                given = app.test_client().open(path, method=method, json=body, headers=headers)
-            assert given.status_code == status
-    assert len(seen) == (2 if status == 200 else 0)

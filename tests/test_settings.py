@@ -213,12 +213,3 @@ def test_direct_faults() -> None:
     """Settings made without a config are checked too."""
     with pytest.raises(SettingsError, match="ECWID_STORE_ID"):
         Settings(token="secret_x")
-
-
-def test_a_real_store_does_not_start_open() -> None:
-    """A real store without keys does not start, and the message says what to do."""
-    app = flask.Flask("host")
-    app.config.update({**GOOD, "ECWID_AUTH": None})
-    with pytest.raises(SettingsError, match="ECWID_AUTH must be none"):
-        Ecwid(app)
-    assert app.blueprints == {}

@@ -1,0 +1,112 @@
+"""Who may call: by the API keys of the settings, or by the host's own word."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from flask import request
+from werkzeug.exceptions import HTTPException
+
+from . import api_keys
+from .api_keys import ApiKey
+from .errors import CrossSite, Forbidden, Unauthorized, place_of
+from .operation import Operation
+from .settings import Settings
+
+log = logging.getLogger("flask_ecwid")
+
+ANYBODY = "anybody"
+
+_BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
+_NAME = re.compile(r"[ -~]{1,64}")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A grant of the host's `authorize`, with the name that the audit log has for who it is."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ValueError("a caller's name is printable ASCII, 64 characters at most")
+
+
+Authorize = Callable[[str], "bool | Caller"]
+Admit = Callable[[Operation], str]
+
+
+def make_admit(settings: Settings, authorize: Authorize | None) -> Admit:
+    """What says for each request of an operation who it is from.
+
+    It raises where the request is not let in: Unauthorized, Forbidden, CrossSite.
+    """
+    if authorize is not None:
+        return lambda operation: _admit_by_host(authorize, operation)
+    if settings.auth == "none":
+        return lambda operation: ANYBODY
+    return lambda operation: _admit_by_key(settings.api_keys, operation.scope)
+
+
+def _admit_by_key(keys: Sequence[ApiKey], scope: str) -> str:
+    authorization, alone = request.headers.get("Authorization"), request.headers.get("X-API-Key")
+    if authorization is None and alone is None:
+        raise Unauthorized
+    bearer = _BEARER.fullmatch(authorization or "")
+    if authorization is None:
+        given = alone
+    elif alone is None and bearer:
+        given = bearer[1]
+    else:  # two of them, or of another kind
+        given = None
+    found = api_keys.find(keys, given or "")
+    if not given or not found:
+        raise Unauthorized(wrong=True)
+    if scope not in found.scopes:
+        raise Forbidden(scope)
+    return found.name
+
+
+def _admit_by_host(authorize: Authorize, operation: Operation) -> str:
+    if operation.writes and _may_be_cross_site():
+        raise CrossSite
+    refused: Unauthorized | Forbidden = Forbidden(operation.scope)
+    try:
+        granted = authorize(operation.scope)
+    except HTTPException as exc:
+        if exc.code == 401:
+            challenges = [value for name, value in exc.get_headers() if name == "WWW-Authenticate"]
+            refused = Unauthorized(challenge=", ".join(challenges))
+    except Exception as exc:
+        log.error("authorize raised %s at %s", type(exc).__name__, place_of(exc))
+    else:
+        if granted is True:
+            return "host"
+        if isinstance(granted, Caller):
+            return granted.name
+    raise refused  # out here: without what authorize raised
+
+
+def _may_be_cross_site() -> bool:
+    """Whether another site's page could have made a browser send this, with the cookies of its
+    user. It cannot send JSON without asking first (CORS), and says where it comes from.
+    """
+    headers = request.headers
+    if request.mimetype == "application/json":
+        return False
+    if site := headers.get("Sec-Fetch-Site"):
+        return site not in ("same-origin", "none")
+    if origin := headers.get("Origin"):
+        return not _is_own(origin)
+    # No browser of today; one of old is told by what it sends of its own accord.
+    scheme = headers.get("Authorization", "").partition(" ")[0].lower()
+    return "Cookie" in headers or scheme in ("basic", "digest", "negotiate", "ntlm")
+
+
+def _is_own(origin: str) -> bool:
+    own = urlsplit(request.host_url)
+    return origin.lower() == f"{own.scheme}://{own.netloc}".lower()
