@@ -298,6 +298,85 @@ MUTANTS = [
         "    pass",
         "tests/test_guard.py",
     ),
+    Mutant(
+        "nobody asked who is calling",
+        "routes",
+        "notes.caller = admit(operation)",
+        "notes.caller = admit and None",
+        "tests/test_auth.py",
+    ),
+    Mutant(
+        "asked after the request was read",
+        "routes",
+        "        notes.caller = admit(operation)\n"
+        '        body = _body(max_body_bytes) if _has_body(operation) else b""\n',
+        '        body = _body(max_body_bytes) if _has_body(operation) else b""\n'
+        "        notes.caller = admit(operation)\n",
+        "tests/test_auth.py",
+    ),
+    Mutant(
+        "any scope will do",
+        "auth",
+        "    if scope not in found.scopes:\n",
+        "    if False:\n",
+        "tests/test_auth.py",
+    ),
+    Mutant(
+        "the second of two keys",
+        "auth",
+        "    if authorization is None:\n        given = alone\n",
+        "    if alone is not None:\n        given = alone\n",
+        "tests/test_auth.py",
+    ),
+    Mutant(
+        "whatever looks true lets in",
+        "auth",
+        "        if granted is True:\n",
+        "        if granted:\n",
+        "tests/test_auth.py",
+    ),
+    Mutant(
+        "another site's page let in",
+        "auth",
+        "    if operation.writes and _may_be_cross_site():\n",
+        "    if False:\n",
+        "tests/test_auth.py",
+    ),
+    Mutant(
+        "an open store without a word",
+        "settings",
+        '        if not authorize and not values["api_keys"]:\n',
+        "        if False:\n",
+        "tests/test_auth.py",
+    ),
+    Mutant(
+        "one Idempotency-Key for all callers",
+        "idempotency",
+        'f"{caller}\\n{key}"',
+        'f"{key}"',
+        "tests/test_auth.py",
+    ),
+    Mutant(
+        "no line before a deletion",
+        "routes",
+        '        if operation.scope == "delete":\n',
+        "        if False:\n",
+        "tests/test_audit.py",
+    ),
+    Mutant(
+        "secrets that show",
+        "secret",
+        "return \"'***'\"",
+        "return str.__repr__(self)",
+        "tests/test_secret.py",
+    ),
+    Mutant(
+        "secrets that are pickled",
+        "secret",
+        'raise TypeError("a secret is not pickled")',
+        "return super().__reduce_ex__(protocol)",
+        "tests/test_secret.py",
+    ),
 ]
 
 
