@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -14,16 +16,25 @@ import time
 import uuid
 from collections import deque
 from contextlib import suppress
+from ssl import SSLError
 from typing import Any
 
 from gunicorn.glogging import Logger
+from gunicorn.http.errors import ParseException
+from gunicorn.util import http_date, write_nonblock
+from gunicorn.workers.gthread import ThreadWorker
+from werkzeug.http import HTTP_STATUS_CODES
 
 bind = "127.0.0.1:8000"
-worker_class = "gthread"
 threads = 32  # each waits for Ecwid most of its time
 graceful_timeout = 30  # keep it above ECWID_DEADLINE_S: a request under way can end
 keepalive = 5
 forwarder_headers = ""  # nobody moves the app by a header SCRIPT_NAME, not even from this host
+# Nor says that a request came by https: that is wsgi.py's to believe, by ECWID_TRUSTED_PROXIES.
+# Both, for whoever comes over a UNIX socket is on every list of gunicorn's.
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
+control_socket_disable = True  # since 25.1 there is one in the user's home, to command the server
 limit_request_line = 8190  # a search may use all of its parameters, each with a long term
 
 
@@ -70,8 +81,8 @@ class DiscreetLogger(Logger):
         """Nothing: flask_ecwid.request has a line for every request."""
 
     def warning(self, msg: object, *args: object, **options: Any) -> None:
-        """Of a request that is no HTTP, not the text."""
-        if str(msg).startswith("Invalid request"):
+        """Of a request that is no HTTP, not the text: as other workers than ours log it."""
+        if str(msg).startswith("Invalid request from"):
             msg, args = "Invalid request", ()
         super().warning(msg, *args, **options)
 
@@ -84,6 +95,54 @@ class DiscreetLogger(Logger):
 
 
 logger_class = DiscreetLogger
+
+
+class ProblemWorker(ThreadWorker):
+    """gunicorn's own answers would be HTML, with pieces of the request in it."""
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """What is no HTTP, or failed outside of the app, gets a problem that repeats nothing."""
+        from flask_ecwid.errors import Defect, HttpFailure  # here, so that a reload finds new code
+
+        kind, request_id = type(exc).__name__, str(uuid.uuid4())
+        status = _STATUSES.get(kind, 400 if isinstance(exc, (ParseException, SSLError)) else 500)
+        phrase = HTTP_STATUS_CODES[status]
+        if status == 500:
+            self.log.error("Error handling a request: %s request_id=%s", kind, request_id)
+            problem = Defect().problem(request_id, write=False)
+        else:
+            self.log.warning("Invalid request: %s request_id=%s", kind, request_id)
+            problem = HttpFailure(status, phrase).problem(request_id, write=False)
+            problem["detail"] = "What came is no HTTP request that this server takes."
+        body = json.dumps(problem).encode()
+        head = (
+            f"HTTP/1.1 {status} {phrase}",
+            f"Date: {http_date()}",
+            "Connection: close",
+            "Content-Type: application/problem+json",
+            f"Content-Length: {len(body)}",
+            f"X-Request-ID: {request_id}",
+            "Cache-Control: no-store",
+            "X-Content-Type-Options: nosniff",
+            "Referrer-Policy: no-referrer",
+        )
+        with suppress(OSError):  # the caller has hung up
+            write_nonblock(client, "\r\n".join((*head, "", "")).encode() + body)
+
+
+worker_class = ProblemWorker
+
+# By name, since older versions of gunicorn do not have all. Any other that is no HTTP is a 400.
+_STATUSES = {
+    "LimitRequestLine": 414,
+    "LimitRequestHeaders": 431,
+    "ExpectationFailed": 417,
+    "UnsupportedTransferCoding": 501,
+    "ForbiddenProxyRequest": 403,
+    "ConfigurationProblem": 500,
+    "InvalidResponseHeader": 500,  # these two are the app's fault
+    "InvalidResponseHeaderName": 500,
+}
 
 # One JSON object a line, with the fields that flask_ecwid gives: operation, status, request_id ...
 logconfig_dict: dict[str, Any] = {

@@ -17,6 +17,8 @@ import pytest
 import requests
 from pytest_httpserver import HTTPServer
 
+from flask_ecwid import contract
+
 from .conftest import PREFIX, REQUEST_ID, ROOT, STORE, TOKEN, environment, free_port, wait_for
 
 CANARY = "canary@example.com"
@@ -60,6 +62,25 @@ def raw(server: Server, text: bytes) -> bytes:
         connection.sendall(text)
         connection.shutdown(socket.SHUT_WR)
         return connection.makefile("rb").read()
+
+
+def raw_problem(answer: bytes, status: int) -> dict[str, str]:
+    """The headers of an answer that has to be a problem with this status, as all are."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *fields = head.decode("ascii").split("\r\n")
+    headers = dict(field.split(": ", 1) for field in fields)
+    problem = json.loads(body)
+    assert first.startswith(f"HTTP/1.1 {status} ")
+    contract.load().operations["add_customer"].check_answer(502, problem)
+    assert problem["status"] == status
+    assert problem["type"].startswith("urn:flask-ecwid:problem:")
+    assert problem["instance"] == f"urn:uuid:{problem['request_id']}"
+    assert headers["X-Request-ID"] == problem["request_id"]
+    assert headers["Content-Type"] == "application/problem+json"
+    assert headers["Content-Length"] == str(len(body))
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    return headers
 
 
 def everywhere(url: str) -> list[requests.Response]:
@@ -192,24 +213,66 @@ def test_a_chunked_body() -> None:
             assert answer.status_code == status
 
 
+MANY_FIELDS = "canary: x\r\n" * 101
 NO_HTTP = [
-    f"GET {PREFIX}/customers?email={CANARY} x HTTP/1.1\r\nHost: x\r\n\r\n",
-    f"GET {PREFIX}/customers?email={CANARY}\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-    f"get {PREFIX}/customers?email={CANARY} HTTP/1.1\r\nHost: x\r\n\r\n",
-    f"GET {PREFIX}/customers?email={CANARY}{'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n",
-    f"GET {PREFIX}/customers HTTP/1.1\r\nHost: x\r\n{CANARY}\r\n\r\n",
-    f"POST {PREFIX}/add_customer?email={CANARY} HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    f"POST {PREFIX}/add_customer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {CANARY}\r\n\r\n",
+    (400, f"GET {PREFIX}/customers?email={CANARY} x HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (400, f"GET {PREFIX}/customers?email={CANARY}\xff HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (400, f"GET {PREFIX}/customers HTTP/1.1{CANARY}\r\nHost: x\r\n\r\n"),
+    (400, f"get {PREFIX}/customers?email={CANARY} HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (400, f"<{CANARY}> / HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (400, f"GET {PREFIX}/customers HTTP/1.1\r\nHost: x\r\n{CANARY}\r\n\r\n"),
+    (400, f"GET {PREFIX}/customers HTTP/1.1\r\nHost: x\r\nA: b\r\n {CANARY}\r\n\r\n"),
+    (400, f"POST {PREFIX}/customers?{CANARY} HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"),
+    (414, f"GET {PREFIX}/customers?email={CANARY}{'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (417, f"GET {PREFIX}/customers HTTP/1.1\r\nHost: x\r\nExpect: {CANARY}\r\n\r\n"),
+    (431, f"GET {PREFIX}/customers HTTP/1.1\r\nHost: x\r\n{MANY_FIELDS}\r\n"),
+    (501, f"POST {PREFIX}/customers HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {CANARY}\r\n\r\n"),
 ]
 
 
-def test_what_is_no_http() -> None:
-    """It is refused below the app, and nothing of it is logged."""
-    with gunicorn(ECWID_SANDBOX="on") as server:
-        for text in NO_HTTP:
-            assert raw(server, text.encode("latin-1")).startswith((b"HTTP/1.1 4", b"HTTP/1.1 501"))
-    assert "Invalid request" in server.log
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A gunicorn on the sandbox, for tests that leave it as it is."""
+    with gunicorn(ECWID_SANDBOX="on") as running:
+        yield running
+
+
+@pytest.mark.parametrize(("status", "text"), NO_HTTP)
+def test_what_is_no_http(server: Server, status: int, text: str) -> None:
+    """It is refused below the app with a problem that repeats nothing of it."""
+    answer = raw(server, text.encode("latin-1"))
+    assert raw_problem(answer, status)["Connection"] == "close"
+    assert b"canary" not in answer
+
+
+@pytest.mark.parametrize("flags", [(), ("--worker-class", "gthread")], ids=["ours", "gunicorns"])
+def test_nothing_of_it_is_logged(flags: tuple[str, ...]) -> None:
+    """The log says that something was no HTTP, and nothing of it; with gunicorn's worker, too."""
+    with gunicorn(*flags, ECWID_SANDBOX="on") as server:
+        for _, text in NO_HTTP:
+            assert raw(server, text.encode("latin-1"))
+    assert server.log.count("Invalid request") == len(NO_HTTP)
     assert "canary" not in server.log
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        f'raise RuntimeError("{CANARY}")',
+        f'start_response("200 OK", [("Canary", "{CANARY}\\n")])',
+    ],
+)
+def test_an_app_that_fails_outside_of_flask(tmp_path: Path, failure: str) -> None:
+    """It gets a 500 problem; answer and log hold nothing of what failed."""
+    app = f"def app(environ, start_response):\n    {failure}\n    return []\n"
+    (tmp_path / "wsgi.py").write_text(app, encoding="utf-8")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
+    with gunicorn(*flags) as server:
+        answer = raw(server, f"GET /?{CANARY} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    headers = raw_problem(answer, 500)
+    assert b"canary" not in answer.lower()
+    assert headers["X-Request-ID"] in server.log
+    assert "canary" not in server.log.lower()
 
 
 def test_no_header_moves_the_app() -> None:
@@ -220,3 +283,19 @@ def test_no_header_moves_the_app() -> None:
             answer = raw(server, f"{head}{name}: /canary\r\n\r\n".encode())
             assert answer.startswith(b"HTTP/1.1 200")
             assert b"canary" not in answer
+
+
+def test_no_answer_names_a_version(server: Server) -> None:
+    """The Server header is gunicorn's name, and nothing more."""
+    for path in ("/healthz", f"{PREFIX}/customers", "/nowhere"):
+        answer = requests.get(server.root + path, timeout=30)
+        assert answer.headers["Server"] == "gunicorn"
+        assert "X-Powered-By" not in answer.headers
+
+
+def test_nothing_commands_the_server(tmp_path: Path) -> None:
+    """gunicorn opens no control socket, neither at home nor in the user's runtime folder."""
+    folders = {"HOME": str(tmp_path / "home"), "XDG_RUNTIME_DIR": str(tmp_path)}
+    with gunicorn(ECWID_SANDBOX="on", **folders) as server:
+        assert requests.get(f"{server.url}/customers", timeout=30).status_code == 200
+        assert list(tmp_path.iterdir()) == []
