@@ -30,9 +30,8 @@ threads = 32  # each waits for Ecwid most of its time
 graceful_timeout = 30  # keep it above ECWID_DEADLINE_S: a request under way can end
 keepalive = 5
 forwarder_headers = ""  # nobody moves the app by a header SCRIPT_NAME, not even from this host
-# Nor says that a request came by https: that is wsgi.py's to believe, by ECWID_TRUSTED_PROXIES.
-# Both, for whoever comes over a UNIX socket is on every list of gunicorn's.
-forwarded_allow_ips = ""
+# Nor says that a request came by https, whatever forwarded_allow_ips is (a UNIX socket is always on
+# it): that is wsgi.py's to believe, by ECWID_TRUSTED_PROXIES.
 secure_scheme_headers: dict[str, str] = {}
 control_socket_disable = True  # since 25.1 there is one in the user's home, to command the server
 limit_request_line = 8190  # a search may use all of its parameters, each with a long term

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_ecwid import Ecwid
+from flask_ecwid import Ecwid, SettingsError
+
+TRUSTED_PROXIES = "ECWID_TRUSTED_PROXIES"
 
 
 def create_app() -> Flask:
     app = Flask(__name__)
     app.config.update({key: value for key, value in os.environ.items() if key.startswith("ECWID_")})
-    Ecwid(app)
+    faults = []
+    try:
+        Ecwid(app)
+    except SettingsError as error:
+        faults = error.faults
+    proxies = app.config.get(TRUSTED_PROXIES, "").strip() or "0"
+    if not re.fullmatch("[0-9]", proxies):
+        faults.append(f"{TRUSTED_PROXIES} is not a number of proxies from 0 to 9")
+    if faults:
+        raise SettingsError(faults)
+    if n := int(proxies):  # with none in front, X-Forwarded-* are the caller's own words
+        fixed = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)
+        app.wsgi_app = fixed  # type: ignore[method-assign]
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:

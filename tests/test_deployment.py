@@ -176,6 +176,23 @@ def test_a_real_store_does_not_start_open() -> None:
     assert TOKEN not in done.stderr
 
 
+def test_all_faults_at_once() -> None:
+    """A number of proxies that is none is told with the other faults, by its key, not its value."""
+    for value in ("canary", "-1", "1.0", "10", "\u0663", "on"):
+        done = subprocess.run(
+            [sys.executable, "-c", "import wsgi"],
+            cwd=ROOT,
+            env=environment(ECWID_TRUSTED_PROXIES=value, ECWID_STORE_ID="x"),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode != 0
+        told = done.stderr.splitlines()[-1]
+        assert "ECWID_STORE_ID is missing, or not decimal digits" in told
+        assert told.endswith("ECWID_TRUSTED_PROXIES is not a number of proxies from 0 to 9")
+        assert "canary" not in done.stderr
+
+
 def test_settings_of_the_environment(ecwid: HTTPServer) -> None:
     """wsgi.py takes its settings from the environment."""
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
@@ -283,6 +300,58 @@ def test_no_header_moves_the_app() -> None:
             answer = raw(server, f"{head}{name}: /canary\r\n\r\n".encode())
             assert answer.startswith(b"HTTP/1.1 200")
             assert b"canary" not in answer
+
+
+MIRROR = f"""
+import runpy
+from flask import request
+app = runpy.run_path({str(ROOT / "wsgi.py")!r})["app"]
+@app.get("/mirror")
+def mirror():
+    return [request.remote_addr, request.url]
+"""
+FORWARDED = (
+    "X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n"
+    "X-Forwarded-Proto: http, https\r\n"
+    "X-Forwarded-Host: one.example, two.example\r\n"
+    "X-Forwarded-Prefix: /one, /two\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "seen"),
+    [
+        ({}, ["127.0.0.1", "http://x/mirror"]),
+        ({"ECWID_TRUSTED_PROXIES": ""}, ["127.0.0.1", "http://x/mirror"]),
+        ({"ECWID_TRUSTED_PROXIES": "1"}, ["192.0.2.2", "https://two.example/two/mirror"]),
+        ({"ECWID_TRUSTED_PROXIES": "2"}, ["192.0.2.1", "http://one.example/one/mirror"]),
+        ({"ECWID_TRUSTED_PROXIES": "3"}, ["127.0.0.1", "http://x/mirror"]),
+    ],
+)
+def test_trusted_proxies(tmp_path: Path, trusted: dict[str, str], seen: list[str]) -> None:
+    """X-Forwarded-* are believed of as many proxies as are said to be there, by default of none."""
+    (tmp_path / "wsgi.py").write_text(MIRROR, encoding="utf-8")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
+    with gunicorn(*flags, ECWID_SANDBOX="on", FORWARDED_ALLOW_IPS="*", **trusted) as server:
+        text = f"GET /mirror HTTP/1.1\r\nHost: x\r\n{FORWARDED}\r\n"
+        assert json.loads(raw(server, text.encode()).partition(b"\r\n\r\n")[2]) == seen
+
+
+@pytest.mark.parametrize("header", ["Proto: https", "Protocol: ssl", "Ssl: on"])
+def test_gunicorn_believes_nobody(tmp_path: Path, header: str) -> None:
+    """No header makes a request one by https, over a UNIX socket either."""
+    (tmp_path / "wsgi.py").write_text(MIRROR, encoding="utf-8")
+    path = str(tmp_path / "socket")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
+    with (
+        gunicorn(*flags, "--bind", f"unix:{path}", ECWID_SANDBOX="on"),
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        connection.connect(path)
+        text = f"GET /mirror HTTP/1.1\r\nHost: x\r\nX-Forwarded-{header}\r\n\r\n"
+        connection.sendall(text.encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert b"http://x/mirror" in connection.makefile("rb").read()
 
 
 def test_no_answer_names_a_version(server: Server) -> None:
