@@ -8,7 +8,13 @@ PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test bench soak mutants clean
+.PHONY: run test bench soak mutants clean has-nginx has-wrk
+
+# For a program: the Debian package that has it.
+has = @PATH="$$PATH:/usr/sbin" command -v $(1) > /dev/null \
+  || { echo "$(1) is missing: install Debian's $(2)" >&2; exit 1; }
+has-nginx: ; $(call has,nginx,nginx-light)
+has-wrk: ; $(call has,wrk,wrk)
 
 run: .venv/.installed
 	@printf '%s\n' \
@@ -22,7 +28,7 @@ run: .venv/.installed
 	  ''
 	ECWID_SANDBOX=on $(BIN)/gunicorn --bind 127.0.0.1:$(PORT) wsgi:app
 
-test: .venv/.installed
+test: has-nginx .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,14 +43,10 @@ mutants: .venv/.installed
 ENVIRONMENTS := benchmarks/.environments
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-bench: $(ENVIRONMENTS)/.installed
+bench: has-nginx has-wrk $(ENVIRONMENTS)/.installed
 	$(ENVIRONMENTS)/rivals/bin/python benchmarks/run.py $(BENCH)
 
 $(ENVIRONMENTS)/.installed: setup.cfg openapi/customers.yaml $(wildcard benchmarks/requirements*.txt)
-	@for each in nginx:nginx-light wrk:wrk; do \
-	  PATH="$$PATH:/usr/sbin" command -v "$${each%:*}" > /dev/null \
-	    || { echo "$${each%:*} is missing: install Debian's $${each#*:}" >&2; exit 1; }; \
-	done
 	$(PYTHON) -m venv $(ENVIRONMENTS)/rivals
 	$(ENVIRONMENTS)/rivals/bin/python $(PIP_INSTALL) --editable '.[server]' -r benchmarks/requirements.txt
 	$(PYTHON) -m venv $(ENVIRONMENTS)/connexion3
