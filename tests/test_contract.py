@@ -240,6 +240,24 @@ def test_envelopes_are_closed_and_ecwids_objects_are_open() -> None:
     }
 
 
+def test_no_nul_in_a_request() -> None:
+    """Every text of a body, but those of an enum, has a rule against NUL, which is refused."""
+    waiting: list[Any] = [schema_of(name, "body") for name in ("add_customer", "update_customer")]
+    texts = []
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting += node
+        elif isinstance(node, dict):
+            node = resolved(node)
+            waiting += node.values()
+            if node.get("type") == "string" and "enum" not in node:
+                texts.append(node)
+    assert texts
+    for node in texts:
+        assert not OAS30WriteValidator({**node, "minLength": 0}).is_valid("a\0"), node
+
+
 def test_limit() -> None:
     """limit is 1 to 100, and 100 when the caller does not say."""
     limit = resolved(DOCUMENT["components"]["parameters"]["limit"])["schema"]
