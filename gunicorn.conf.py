@@ -20,6 +20,7 @@ from ssl import SSLError
 from typing import Any
 
 from gunicorn.glogging import Logger
+from gunicorn.http import message
 from gunicorn.http.errors import ParseException
 from gunicorn.util import http_date, write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
@@ -34,7 +35,10 @@ forwarder_headers = ""  # nobody moves the app by a header SCRIPT_NAME, not even
 # it): that is wsgi.py's to believe, by ECWID_TRUSTED_PROXIES.
 secure_scheme_headers: dict[str, str] = {}
 control_socket_disable = True  # since 25.1 there is one in the user's home, to command the server
-limit_request_line = 8190  # a search may use all of its parameters, each with a long term
+# A search may use all of its parameters, each with its longest term of any letters: 51 kB, encoded.
+# gunicorn by itself has no limit between 8 kB and none at all.
+limit_request_line = 65_536
+message.MAX_REQUEST_LINE = limit_request_line  # type: ignore[misc]  # final, to its types
 
 
 class Together(logging.Handler):

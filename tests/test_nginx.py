@@ -175,7 +175,7 @@ REFUSED = [
     (400, f"{ADD}Transfer-Encoding: chunked\r\n\r\n{CANARY}"),
     (405, f"TRACE {PREFIX}/customers?email={CANARY} HTTP/1.1\r\nHost: x\r\n\r\n"),
     (413, f"{ADD}Content-Length: 262145\r\n\r\n{CANARY}"),
-    (414, f"GET {PREFIX}/customers?email={CANARY}{'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (414, f"GET {PREFIX}/customers?email={CANARY}{'x' * 66_000} HTTP/1.1\r\nHost: x\r\n\r\n"),
     (431, f"{GET}X-Long: {CANARY}{'x' * 9000}\r\n\r\n"),
     (431, f"{GET}{'X-Many: canary$'.replace('$', chr(13) + chr(10)) * 101}\r\n"),  # gunicorn
     (501, f"{ADD}Transfer-Encoding: {CANARY}\r\n\r\n"),
