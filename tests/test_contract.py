@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Any
 
 import pytest
@@ -256,6 +257,25 @@ def test_no_nul_in_a_request() -> None:
     assert texts
     for node in texts:
         assert not OAS30WriteValidator({**node, "minLength": 0}).is_valid("a\0"), node
+
+
+def is_a_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("year", [1000, 1200, 1500, 1900, 1904, 2000, 2023, 2024, 2100, 2400, 2999])
+def test_dates(year: int) -> None:
+    """A date in a query is one of the calendar's."""
+    moment = CONTRACT.operations["list_customers"].parameters["query", "createdFrom"]
+    for month in range(14):
+        for day in range(33):
+            text = f"{year}-{month:02}-{day:02}"
+            for written in (text, f"{text} 23:59:59", f"{text} 00:00:00 -0930"):
+                assert (moment.read(written)[1] == []) is is_a_date(text), written
 
 
 def test_limit() -> None:
