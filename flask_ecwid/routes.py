@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 from flask import Blueprint, Response, current_app, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from . import audit, handlers, problems, published, request_log
 from .auth import Admit
@@ -290,12 +290,15 @@ def _body(max_bytes: int) -> bytes:
     request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)
-    except HTTPException:
-        raise
-    except Exception:  # each server has errors of its own for a body that is cut or mangled
+    except Exception as exc:  # each server has errors of its own for a body that is cut or mangled
+        if isinstance(exc, HTTPException) and not isinstance(exc, ClientDisconnected):
+            raise
         raise InvalidRequest(detail="The body could not be read.") from None
     if len(body) > limit:
         raise BodyTooLarge
+    # gunicorn hands on what came of a body that was cut, and that may be JSON all the same.
+    if len(body) < (request.content_length or 0):
+        raise InvalidRequest(detail="The body could not be read.")
     return body
 
 

@@ -404,8 +404,23 @@ BAD_REQUESTS: list[Row] = [
     write("a length of 0, and a body behind", request("POST", "/add_customer", JSON,
           "Content-Length: 0", body=f"{NEW}\r\n\r\n"), NOT_JSON, by_gunicorn(400)),
 
+    write("a length that is more than the body", request("POST", "/add_customer", JSON,
+          "Content-Length: 500", body=NEW), NOT_READ),
+    write("a length, and no body", request("POST", "/add_customer", JSON, "Content-Length: 500"),
+          NOT_READ),
+    write("update: a length that is more than the body", request("POST", f"/update_customer/{ID}",
+          JSON, "Content-Length: 3", body="{}"), NOT_READ),
+    write("delete: a length, and no body", request("POST", f"/delete_customer/{ID}",
+          "Content-Length: 5"), NOT_READ),
+    row("get: a length, and no body", request("GET", f"/customer/{ID}", "Content-Length: 5"),
+        NOT_READ),
+
     # chunks that are none
     *(write(f"chunk {name}", stream(sent), NOT_READ) for name, sent in (
+        ("that never comes",                ""),
+        ("that is cut",                     "9999\r\n{canary"),
+        ("without one that is the last",    "2\r\n{}\r\n"),
+        ("that is the last, and cut",       "2\r\n{}\r\n0\r\n"),
         ("with a size that is no number",   "canary\r\n{}\r\n0\r\n\r\n"),
         ("with a size below zero",          "-1\r\n{}\r\n0\r\n\r\n"),
         ("with a plus in its size",         "+2\r\n{}\r\n0\r\n\r\n"),
