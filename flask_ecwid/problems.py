@@ -123,13 +123,18 @@ def _add_last_rules(state: BlueprintSetupState) -> None:
     def not_found(**_: str) -> Response:
         return _answer(_http_failure(404), {}, write=False)
 
+    def no_socket(**_: str) -> Response:
+        return _answer(_http_failure(400), {}, write=False)
+
     app.view_functions[f"{name}.other_method"] = other_method
     app.view_functions[f"{name}.not_found"] = not_found
     for path in allow:
         app.url_map.add(app.url_rule_class(path, endpoint=f"{name}.other_method", methods=None))
+    app.view_functions[f"{name}.no_socket"] = no_socket
     for path in ("", "/", "/<anything:rest>"):
         path = f"{state.url_prefix}{path}"
         app.url_map.add(_LastRule(path, endpoint=f"{name}.not_found", methods=None))
+        app.url_map.add(_LastRule(path, endpoint=f"{name}.no_socket", websocket=True))
 
 
 class _Anything(BaseConverter):

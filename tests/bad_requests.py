@@ -67,6 +67,7 @@ NOT_FOUND = Gets(
 NOT_ALLOWED = Gets(
     405, "method-not-allowed", "Method Not Allowed", "Allow names the methods of this path."
 )
+BAD_REQUEST = Gets(400, "bad-request", "Bad Request", "The answer's status is 400.")
 NO_CUSTOMER = Gets(
     404, "customer-not-found", "No such customer", "The store has no customer with this id."
 )
@@ -731,6 +732,17 @@ BAD_REQUESTS: list[Row] = [
           "Idempotency-Key: canary-ä"), misfit("/header/Idempotency-Key pattern")),
     write("an Idempotency-Key with a tab", post("/add_customer", NEW,
           "Idempotency-Key: canary\tcanary"), misfit("/header/Idempotency-Key pattern")),
+
+    # no WebSockets
+    *(row(f"a WebSocket, {name}", request(*first, "Upgrade: websocket", "Connection: Upgrade",
+          "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: Y2FuYXJ5"), BAD_REQUEST)
+      for name, *first in (
+        ("list",                            "GET", "/customers?name=canary"),
+        ("get",                             "GET", f"/customer/{ID}"),
+        ("delete",                          "POST", f"/delete_customer/{ID}"),
+        ("no path",                         "GET", "/canary"),
+        ("nothing behind the mount",        "GET", ""),
+    )),
 
     # method-override header or parameter: ignored
     *(row(f"GET with {name}", get("/add_customer", f"{name}: POST"),
