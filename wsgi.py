@@ -15,6 +15,7 @@ TRUSTED_PROXIES = "ECWID_TRUSTED_PROXIES"
 
 def create_app() -> Flask:
     app = Flask(__name__)
+    app.url_map.merge_slashes = False  # by a redirect, which would repeat the query
     app.config.update({key: value for key, value in os.environ.items() if key.startswith("ECWID_")})
     faults = []
     try:
