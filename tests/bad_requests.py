@@ -2,13 +2,15 @@
 
 A row says what is sent, then what comes back: all of a problem but its id. Whatever is sent holds
 the word `canary`, if only in its headers, and nothing that comes back or is logged may hold it.
-Where gunicorn answers by itself, for what is no HTTP, the row says its status alone.
+Where gunicorn answers by itself, for what is no HTTP, it is by its status.
 """
 
 from __future__ import annotations
 
 import json
 from typing import NamedTuple
+
+from werkzeug.http import HTTP_STATUS_CODES
 
 from .conftest import PREFIX, REQUEST_ID
 
@@ -30,6 +32,7 @@ class Gets(NamedTuple):
     allow: str = ""
     body: bool = True
     by: str = PLUGIN
+    origin: str = "request"
 
 
 class Row(NamedTuple):
@@ -67,10 +70,11 @@ NOT_FOUND = Gets(
 NOT_ALLOWED = Gets(
     405, "method-not-allowed", "Method Not Allowed", "Allow names the methods of this path."
 )
+NOT_TAKEN = "What came is no HTTP request that this server takes."
 BAD_REQUEST = Gets(400, "bad-request", "Bad Request", "The answer's status is 400.")
 NO_CUSTOMER = Gets(
     404, "customer-not-found", "No such customer", "The store has no customer with this id."
-)
+)._replace(origin="ecwid")
 
 
 def invalid(detail: str) -> Gets:
@@ -84,7 +88,10 @@ def misfit(*errors: str) -> Gets:
 
 
 def by_gunicorn(status: int) -> Gets:
-    return Gets(status, by=GUNICORN)
+    phrase = HTTP_STATUS_CODES[status]
+    slug = phrase.lower().replace(" ", "-")
+    origin = "request" if status < 500 else "service"
+    return Gets(status, slug, phrase, NOT_TAKEN, by=GUNICORN, origin=origin)
 
 
 NOT_JSON = invalid("The body is not JSON in UTF-8.")
@@ -186,7 +193,7 @@ def row(name: str, sent: bytes, *gets: Gets, calls: tuple[str, ...] = ()) -> Row
 
 def write(name: str, sent: bytes, *gets: Gets, calls: tuple[str, ...] = ()) -> Row:
     """A request to one of the three writes."""
-    told = (each._replace(write=bool(each.slug)) for each in gets)
+    told = (each._replace(write=each.by == PLUGIN and bool(each.slug)) for each in gets)
     return Row(name, sent, tuple(told), calls)
 
 
