@@ -832,7 +832,7 @@ NO_HTTP: list[Row] = [
     first_line("a NUL in the path",         f"GET {PREFIX}/customers\0 HTTP/1.1"),
     first_line("a tab in the line",         f"GET\t{PREFIX}/customers\tHTTP/1.1"),
     first_line("a carriage return in it",   f"GET {PREFIX}/customers?canary\rHTTP/1.1"),
-    first_line("a line of 8,191 bytes",     f"GET {PREFIX}?".ljust(8_182, "x") + " HTTP/1.1", 414),
+    first_line("a line of 65,537 bytes",    f"GET {PREFIX}?".ljust(65_528, "x") + " HTTP/1.1", 414),
     first_line("a line of 100 kB",          f"GET {PREFIX}?{'canary' * 17_000} HTTP/1.1", 414),
     first_line("a PROXY line",              "PROXY TCP4 192.0.2.1 192.0.2.2 1 2"),
     row("a preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",

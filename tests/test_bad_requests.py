@@ -59,6 +59,10 @@ LOGGED = {
     *("asctime", "levelname", "process", "name", "message"),
     *("store", "operation", "status", "duration_ms", "request_id"),
 }
+AUDITED = {
+    *("asctime", "levelname", "process", "name", "message", "phase", "store", "caller"),
+    *("operation", "customer_id", "result", "executed", "request_id"),
+}
 WARNING = re.compile(
     r"Invalid request(: \w+ request_id=[0-9a-f-]+)?|call failed operation=\w+ [a-z-]+"
 )
@@ -381,5 +385,9 @@ def test_the_log(service: Service) -> None:
         if line["name"] == "flask_ecwid.request":
             assert set(line) == LOGGED
             assert UUID4.fullmatch(line["request_id"])
+        elif line["name"].startswith("flask_ecwid.audit"):
+            assert set(line) == AUDITED
+        elif line["message"].startswith("ECWID_AUTH is none"):
+            continue
         elif line["levelname"] == "WARNING":
             assert WARNING.fullmatch(line["message"])

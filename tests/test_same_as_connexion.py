@@ -77,7 +77,6 @@ MULTIPART = "multipart/form-data; boundary=x"
 PART = b'--x\r\nContent-Disposition: form-data; name="email"\r\n\r\na@example.com\r\n--x--\r\n'
 LINE = rb'{"billingPerson": {"countryCode": "US\n"}}'
 TWICE = b'{"email": 5, "email": "a@example.com"}'
-NUL = b'{"lang": "\\u0000"}'
 SURROGATE = rb'{"name": "\ud800"}'
 FILTERS = (
     "keyword=a&name=b&email=a%40example.com&useExactEmailMatch=true&phone=%2B1&city=C&postalCode=1"
@@ -179,7 +178,6 @@ STRICTER: dict[str, tuple[int, int, Row, str]] = {
     "no UTF-8": (200, 400, page("keyword=%FF%C3"), "werkzeug puts another character"),
     "text: line feed": (200, 400, page("keyword=a%0A"), "Python's $ lets it pass"),
     "a member twice": (200, 400, add(TWICE), "Python keeps the last"),
-    "NUL": (200, 400, Row("update_customer", "5", NUL), "Python lets it pass"),
     "lone surrogate": (200, 400, Row("update_customer", "5", SURROGATE), "cannot be sent on"),
 }
 
