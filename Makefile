@@ -1,5 +1,6 @@
 # make run: the plugin on its sandbox at http://127.0.0.1:8000      make test: the whole suite
 # make bench: what it costs, beside others (benchmarks/README.md)
+# make fuzz: what no one would think of, much of it (15 minutes on two cores)
 # make soak: the long runs of docs/reliability.md (45 minutes)     make mutants: who guards the guards
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test bench soak mutants clean has-nginx has-wrk
+.PHONY: run test fuzz fuzz-requests fuzz-documents bench soak mutants clean has-nginx has-wrk
 
 # For a program: the Debian package that has it.
 has = @PATH="$$PATH:/usr/sbin" command -v $(1) > /dev/null \
@@ -33,6 +34,15 @@ test: has-nginx .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+fuzz: .venv/.installed
+	$(MAKE) --no-print-directory --jobs=2 --output-sync fuzz-requests fuzz-documents
+
+fuzz-requests: .venv/.installed
+	FUZZ=much $(BIN)/python -m pytest -rP tests/test_fuzz_requests.py
+
+fuzz-documents: .venv/.installed
+	FUZZ=much $(BIN)/python -m pytest -rP tests/test_fuzz_json.py tests/test_fuzz_replies.py
 
 soak: .venv/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak $(SOAK)
@@ -66,4 +76,4 @@ $(ENVIRONMENTS)/.installed: setup.cfg openapi/customers.yaml $(wildcard benchmar
 	@touch $@
 
 clean:
-	rm -rf .venv $(ENVIRONMENTS) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(ENVIRONMENTS) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
