@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -87,7 +86,8 @@ def test_old_success_member(ecwid: HTTPServer, api: Api, operation: str) -> None
 
 
 @pytest.mark.parametrize(
-    "given", [None, "", "42", "not-a-uuid", str(uuid.uuid1()), "{" + REQUEST_ID]
+    "given",
+    [None, "", "42", "not-a-uuid", REQUEST_ID.replace("-4901-", "-1901-"), "{" + REQUEST_ID],
 )
 def test_new_request_id(ecwid: HTTPServer, api: Api, given: str | None) -> None:
     """A request without a UUID v4 of its own gets a new one, in header and envelope alike."""
