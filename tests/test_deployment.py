@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import socket
@@ -385,3 +386,48 @@ def test_nothing_commands_the_server(tmp_path: Path) -> None:
     with gunicorn(ECWID_SANDBOX="on", **folders) as server:
         assert requests.get(f"{server.url}/customers", timeout=30).status_code == 200
         assert list(tmp_path.iterdir()) == []
+
+
+GOOD_KEY = "canary-key"
+WHO = {
+    "Authorization: Bearer canary-key": 200,
+    "X-API-Key: canary-key": 200,
+    "x-api-key:   canary-key  ": 200,
+    "Authorization: bearer canary-key": 200,
+    "X-Nothing: canary": 401,
+    "X-API-Key: canary-wrong": 401,
+    "X-API-Key:": 401,
+    "X-API-Key: canary-key\r\nX-API-Key: canary-key": 401,
+    "X_API_Key: canary-key": 401,
+    "X-API-Key: canary-key,canary-key": 401,
+    "X-API-Key: \xc3\xa9canary": 401,
+    "Authorization: Bearer canary-key\r\nAuthorization: Bearer canary-key": 401,
+    "Authorization: Bearer canary-key\r\nX-API-Key: canary-key": 401,
+    "Authorization: Basic Y2FuYXJ5OmNhbmFyeS1rZXk=": 401,
+    "Authorization: canary-key": 401,
+    "Cookie: Authorization=canary-key": 401,
+    "X-Original-Authorization: Bearer canary-key": 401,
+    "X-Forwarded-User: canary-key": 401,
+}
+
+
+@pytest.fixture(scope="module")
+def closed() -> Iterator[Server]:
+    digest = hashlib.sha256(GOOD_KEY.encode()).hexdigest()
+    with gunicorn(ECWID_SANDBOX="on", ECWID_API_KEYS=f"canary:read:{digest}") as server:
+        yield server
+    assert "canary-" not in server.log
+    assert "ECWID_AUTH" not in server.log
+
+
+@pytest.mark.parametrize(("headers", "status"), WHO.items())
+def test_who_is_let_in(closed: Server, headers: str, status: int) -> None:
+    """As bytes on the wire: one key, in one header, is a key; anything else is nobody's."""
+    for path in ("/customers", "/customer/172890169"):
+        text = f"GET {PREFIX}{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n\r\n"
+        answer = raw(closed, text.encode("latin-1"))
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        if status == 401:
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert b"\r\nwww-authenticate: bearer " in head.lower()
+            assert b"canary" not in body
