@@ -33,7 +33,7 @@ test: has-nginx .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term
 
 fuzz: .venv/.installed
 	$(MAKE) --no-print-directory --jobs=2 --output-sync fuzz-requests fuzz-documents

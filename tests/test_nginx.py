@@ -69,8 +69,12 @@ class Front:
         return [json.loads(line) for line in text.splitlines()]
 
     def log_of(self, request_id: str) -> dict[str, object]:
-        """The one line in the access log about this request."""
-        [line] = [line for line in self.log() if line["request_id"] == request_id]
+        """The one line in the access log about this request, which follows its answer."""
+        until = time.monotonic() + 20
+        while not (lines := [each for each in self.log() if each["request_id"] == request_id]):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        [line] = lines
         return line
 
 
