@@ -270,10 +270,10 @@ def test_mounting_opens_nothing(config: Config, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_import_does_nothing() -> None:
-    """Importing the package starts no thread and configures no logging."""
+    """Importing all of it starts no thread and configures no logging."""
     script = """
 import logging, threading
-import flask_ecwid
+from flask_ecwid import *
 assert threading.active_count() == 1
 assert logging.getLogger().handlers == []
 assert logging.getLogger("flask_ecwid").handlers == []
