@@ -35,6 +35,8 @@ PAYLOADS = Path(__file__).parent / "payloads"
 
 Config = dict[str, Any]
 
+pytest_plugins = ["flask_ecwid.testing"]
+
 
 def payload(name: str) -> Any:
     """One of Ecwid's documented payloads."""

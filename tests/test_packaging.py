@@ -28,6 +28,13 @@ print(client.get("/api/json/v1/ecwid/openapi.yaml").status_code)
 print(client.get("/api/json/v1/ecwid/ui/swagger-ui.css", buffered=True).status_code)
 """
 
+TEST = """
+def test_host(ecwid_sandbox, ecwid_app):
+    ecwid_sandbox.seed()
+    page = ecwid_app.test_client().get("/api/json/v1/ecwid/customers")
+    assert page.json["data"]["attributes"]["total"] == 4
+"""
+
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,9 +54,12 @@ def test_wheel(dist: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         contract = archive.read("flask_ecwid/openapi/customers.yaml")
+        [listed] = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
+        entry_points = archive.read(listed).decode()
     assert contract == (ROOT / "openapi" / "customers.yaml").read_bytes()
     assert {"flask_ecwid/py.typed", "flask_ecwid/sandbox/app.py"} <= names
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"flask_ecwid"}
+    assert "[pytest11]\necwid = flask_ecwid.testing\n" in entry_points
     assert any(name.endswith("licenses/LICENSE") or name.endswith("/LICENSE") for name in names)
 
 
@@ -82,6 +92,12 @@ def test_wheel_in_an_empty_environment(dist: Path, tmp_path: Path) -> None:
         [python, "-c", TRY], cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["200", "4", "200", "200"]
+    # pytest rewrites the asserts of a package whose entry point it loads: of all its modules.
+    subprocess.run([python, "-m", "pip", "install", *quiet, "pytest"], check=True)
+    (tmp_path / "test_host.py").write_text(TEST, encoding="utf-8")
+    pytest_run = [python, "-W", "error", "-m", "pytest", "-q", "test_host.py"]
+    done = subprocess.run(pytest_run, cwd=tmp_path, env=clean, capture_output=True, text=True)
+    assert "1 passed" in done.stdout, done.stdout
     flask = [python, "-m", "flask", "ecwid", "openapi"]
     printed = subprocess.run(flask, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert printed.stdout.startswith("openapi: 3.0.3")

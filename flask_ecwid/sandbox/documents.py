@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .errors import WrongParameter
+from .search import moment
 
 Document = dict[str, Any]
 
@@ -181,6 +182,23 @@ def new_customer(given: Document, now: float) -> Document:
     )
 
 
+def known_customer(given: Document, now: float) -> Document:
+    """What a store shows of a customer that it has already: beside what a body may set, `given` may
+    hold what Ecwid sets, `id`, `registered` or `stats` for example.
+
+    Raises:
+        WrongParameter: a member is unknown, of a wrong type, no date, or missing.
+    """
+    kinds = {"id": _READ_ONLY, **_CUSTOMER, **_WRITE_ONLY}
+    if unknown := sorted(set(given) - set(kinds)):
+        raise WrongParameter(f"A customer has no {', '.join(unknown)}")
+    for name in ("registered", "updated"):
+        if name in given and moment(str(given[name])) is None:
+            raise WrongParameter(f"Field Customer.{name} is no date")
+    set_by_ecwid = {name: value for name, value in given.items() if kinds[name] is _READ_ONLY}
+    return {**new_customer(writable(given), now), **set_by_ecwid}
+
+
 def changed_customer(customer: Document, changes: Document, now: float) -> Document:
     """`customer` after an update: billingPerson is merged (F), lists are replaced whole (D26).
 
@@ -200,9 +218,9 @@ def changed_customer(customer: Document, changes: Document, now: float) -> Docum
     return _derived(changed)
 
 
-def stamp(moment: float) -> str:
+def stamp(seconds: float) -> str:
     """UNIX seconds as Ecwid writes them in a body: `2021-12-21 06:05:58 +0000`."""
-    return time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(moment))
+    return time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(seconds))
 
 
 def _addresses(given: list[Document], known: list[Document], now: float) -> list[Document]:

@@ -117,6 +117,28 @@ class Store:
                     db.execute(f"PRAGMA user_version = {_VERSION}")
                 db.execute("COMMIT")
 
+    def put(self, customers: Iterable[tuple[Document, list[int]]]) -> list[int]:
+        """Add customers as they are, with what they bought, all or none; gives their ids.
+
+        Raises:
+            ValueError: one's id or e-mail is there already.
+        """
+        with self.transaction("BEGIN IMMEDIATE") as db:
+            try:
+                ids = []
+                for document, purchased in customers:
+                    _refuse_taken(db, document["email"], None)
+                    ids.append(_insert(db, document, purchased))
+            except (EmailTaken, sqlite3.IntegrityError):
+                raise ValueError("a customer with this id or e-mail is there already") from None
+        return ids
+
+    def customers(self) -> list[Document]:
+        """All of them, by their ids, each as on a page."""
+        with self.transaction("BEGIN") as db:
+            rows = db.execute("SELECT id, document FROM customers ORDER BY id").fetchall()
+        return [_document(*row) for row in rows]
+
     def list_customers(self, search: Search) -> Document:
         """Ecwid's page of the customers that match."""
         with self.transaction("BEGIN") as db:
