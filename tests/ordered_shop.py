@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flask_ecwid.sandbox import Orders, create_sandbox
+from flask_ecwid.testing import EcwidSandbox
 
 from .conftest import Api, app_of
 
@@ -14,9 +14,9 @@ class Shop:
     """A store, its orders, and what it was asked."""
 
     def __init__(self, path: Path) -> None:
-        create_sandbox(path)
         self.path = path
-        self.orders = Orders(path)
+        self.orders = EcwidSandbox(path)
+        self.orders.seed()
 
     def api(self, **settings: Any) -> Api:
         """A caller of a new app in front of it: another worker, or host."""
