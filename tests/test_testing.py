@@ -150,24 +150,23 @@ def test_a_customer_who_is_there(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "customer",
+    ("customer", "said"),
     [
-        {},
-        {"email": ""},
-        {**ADA, "acceptsMarketing": True},
-        {**ADA, "acceptMarketing": "yes"},
-        {**ADA, "registered": "yesterday"},
-        {"email": "BOB@example.com"},
-        {**ADA, "id": 7},
+        ({}, "email is absent"),
+        ({"email": ""}, "email is empty"),
+        ({**ADA, "acceptsMarketing": True}, "has no acceptsMarketing"),
+        ({**ADA, "acceptMarketing": "yes"}, "acceptMarketing is of a wrong type"),
+        ({**ADA, "registered": "yesterday"}, "registered is no date"),
+        ({"email": "BOB@example.com"}, "there already"),
+        ({**ADA, "id": 7}, "there already"),
     ],
-    ids=lambda customer: ",".join(customer) or "nothing",
 )
 def test_a_customer_who_cannot_be_there(
-    ecwid_sandbox: EcwidSandbox, customer: dict[str, Any]
+    ecwid_sandbox: EcwidSandbox, customer: dict[str, Any], said: str
 ) -> None:
     """A customer that no store could have, or that is there already, is told to the test."""
     ecwid_sandbox.add_customer({"email": "bob@example.com", "id": 7})
-    with pytest.raises(ValueError, match=r"[Cc]ustomer"):
+    with pytest.raises(ValueError, match=said):
         ecwid_sandbox.add_customer(customer)
     assert len(ecwid_sandbox.customers()) == 1
 
