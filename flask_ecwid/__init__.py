@@ -26,11 +26,12 @@ _MODULES = {
     **{"Settings": "settings", "SettingsError": "settings", "spec_path": "contract"},
 }
 
+if not TYPE_CHECKING:  # or a name that is not there would be one to a type checker
 
-def __getattr__(name: str) -> object:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import flask
 import pytest
 
-from flask_ecwid import Ecwid
+from flask_ecwid import Ecwid, EcwidClient
 from flask_ecwid.sandbox import Entry, Fault, Switches
 from flask_ecwid.sandbox.faults import KINDS
 from flask_ecwid.testing import EcwidSandbox
@@ -115,6 +115,12 @@ def test_a_new_store(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
     """A new store is empty, and has been asked nothing."""
     assert (ecwid_sandbox.customers(), ecwid_sandbox.ledger()) == ([], [])
     assert api.get("/customers").get_json()["data"]["attributes"]["total"] == 0
+
+
+def test_the_client(ecwid_sandbox: EcwidSandbox, ecwid_client: EcwidClient) -> None:
+    """The client asks the same store."""
+    customer_id = ecwid_client.add_customer(ADA)["id"]
+    assert [each["id"] for each in ecwid_sandbox.customers()] == [customer_id]
 
 
 def test_two_stores(ecwid_sandbox: EcwidSandbox, tmp_path: Path) -> None:
