@@ -6,7 +6,9 @@ caller as ECWID_API_KEYS or `authorize` has it, and the customer by its id: noth
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 
 from flask import Blueprint, Response, request
 
@@ -50,5 +52,11 @@ def _write(operation: Operation, phase: str, status: int | None) -> None:
         "executed": executed or "-",
         "request_id": noted.request_id,
     }
-    line = " ".join(f"{name}={value}" for name, value in facts.items())
+    line = " ".join(f"{name}={_shown(value)}" for name, value in facts.items())
     (log if operation.writes else log_of_reads).info(line, extra=facts)
+
+
+def _shown(value: object) -> object:
+    """A name that the host gave may hold blanks, and then looks like more than one member."""
+    plain = not isinstance(value, str) or re.fullmatch(r"[!-<>-~]+", value)
+    return value if plain else json.dumps(value)

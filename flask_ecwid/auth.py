@@ -15,6 +15,7 @@ from . import api_keys
 from .api_keys import ApiKey
 from .errors import CrossSite, Forbidden, Unauthorized, place_of
 from .operation import Operation
+from .secret import Secret
 from .settings import Settings
 
 log = logging.getLogger("flask_ecwid")
@@ -53,22 +54,24 @@ def make_admit(settings: Settings, authorize: Authorize | None) -> Admit:
 
 
 def _admit_by_key(keys: Sequence[ApiKey], scope: str) -> str:
-    authorization, alone = request.headers.get("Authorization"), request.headers.get("X-API-Key")
-    if authorization is None and alone is None:
+    if "Authorization" not in request.headers and "X-API-Key" not in request.headers:
         raise Unauthorized
-    bearer = _BEARER.fullmatch(authorization or "")
-    if authorization is None:
-        given = alone
-    elif alone is None and bearer:
-        given = bearer[1]
-    else:  # two of them, or of another kind
-        given = None
-    found = api_keys.find(keys, given or "")
-    if not given or not found:
+    given = Secret(_given_key())
+    found = api_keys.find(keys, given) if given else None
+    if not found:
         raise Unauthorized(wrong=True)
     if scope not in found.scopes:
         raise Forbidden(scope)
     return found.name
+
+
+def _given_key() -> str:
+    """The request's one key; nothing if there are two, or another kind of credential."""
+    authorization, alone = request.headers.get("Authorization"), request.headers.get("X-API-Key")
+    if authorization is None:
+        return alone or ""
+    bearer = _BEARER.fullmatch(authorization)
+    return bearer[1] if bearer and alone is None else ""
 
 
 def _admit_by_host(authorize: Authorize, operation: Operation) -> str:
@@ -81,7 +84,7 @@ def _admit_by_host(authorize: Authorize, operation: Operation) -> str:
         if exc.code == 401:
             challenges = [value for name, value in exc.get_headers() if name == "WWW-Authenticate"]
             refused = Unauthorized(challenge=", ".join(challenges))
-    except Exception as exc:
+    except BaseException as exc:  # a SystemExit would take the worker with it, or the whole service
         log.error("authorize raised %s at %s", type(exc).__name__, place_of(exc))
     else:
         if granted is True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import clock
@@ -101,7 +102,8 @@ class _Counters:
             def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802
                 if clock.now() >= self._next:
                     self._next = clock.now() + 1
-                    super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]
+                    with suppress(RuntimeError):  # no thread can be had: what is over waits
+                        super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]
 
         self._name = name
         self._all: RateLimitItem = RateLimitItemPerMinute(per_minute, namespace="flask-ecwid")
@@ -166,7 +168,7 @@ class _Counters:
             return False
         self._note(self._all.amount, remaining, reset)
         if not granted:
-            raise BudgetSpent(reset - clock.wall())
+            raise _spent(reset)
         if known >= self._all.amount - remaining:  # Redis was emptied
             self._doubted_until = clock.now() + WINDOW_S
             return False
@@ -182,15 +184,20 @@ class _Counters:
         left = self._share - (self._all.amount - remaining)
         self._note(self._share, left - 1, reset)
         if left <= 0:
-            raise BudgetSpent(reset - clock.wall())
+            raise _spent(reset)
 
     def _note(self, limit: int, remaining: int, reset: float) -> None:
-        reset_s = max(0, math.ceil(reset - clock.wall()))
+        reset_s = min(max(0, math.ceil(reset - clock.wall())), WINDOW_S)
         self._left = Left(limit, max(0, remaining), reset_s)
+
+
+def _spent(reset: float) -> BudgetSpent:
+    """Until `reset`, in UNIX seconds; never longer than a window, though a clock was set back."""
+    return BudgetSpent(min(reset - clock.wall(), WINDOW_S))
 
 
 def _wait(limiter: MovingWindowRateLimiter, item: RateLimitItem, name: str) -> float:
     if limiter.hit(item, name):
         return 0.0
     reset, _ = limiter.get_window_stats(item, name)
-    return max(0.05, reset - clock.wall())
+    return min(max(0.05, reset - clock.wall()), WINDOW_S)

@@ -179,6 +179,8 @@ def _connect_and_note(connection: HTTPConnection) -> None:
     if connection.sock is None:
         connection.connect()
     if attempt := _attempt.get():
+        if attempt.left() <= 0:
+            raise TimeoutError("the deadline has passed")
         attempt.sent = True
 
 

@@ -81,10 +81,10 @@ class Ecwid:
             raise ValueError(f"the app has an Ecwid store named {self.name!r} already")
         if any(mount.url_prefix == self.url_prefix for mount in mounts.values()):
             raise ValueError(f"the app has an Ecwid store at {self.url_prefix!r} already")
+        hide_secrets(app.config, self.config_prefix)
         settings = Settings.from_config(
             app.config, self.config_prefix, authorize=self._authorize is not None
         )
-        hide_secrets(app.config, self.config_prefix)
         if settings.auth == "none" and not settings.sandbox:
             log.warning("ECWID_AUTH is none: whoever reaches this service may change the store")
         loaded = contract.load()

@@ -55,6 +55,8 @@ class Gateway:
         Raises:
             EcwidError: there is none; `executed` says whether the call may have had an effect.
         """
+        # By both clocks: one stands still while the machine does, the other may be set meanwhile.
+        ends = clock.wall() + moment - clock.now()
         if since is not None:
             looked, found = self._found(call, since, moment, self._guard.admit)
             if found:
@@ -67,6 +69,9 @@ class Gateway:
         made = 0
         while True:
             made += 1
+            if call.method != "GET" and (clock.now() >= moment or clock.wall() >= ends):
+                # Who asked has gone, and may have asked elsewhere since.
+                raise _told(call, before or HeldBack(1, "No time was left for the call."), maybe)
             try:
                 held = self._guard.admit()
             except HeldBack as exc:
@@ -146,6 +151,7 @@ class Gateway:
     ) -> tuple[dict[str, Any], float]:
         """The customers with the e-mail, and by how much Ecwid's clock is ahead, in seconds."""
         error: EcwidError
+        asked = clock.wall()
         try:
             reply = self._transport.send(lookup_call(email), moment)
             page = read_reply("list_customers", reply)
@@ -153,7 +159,7 @@ class Gateway:
             error = exc
         else:
             self._guard.succeeded(held, first=False)
-            return page, clock_ahead(reply, clock.wall())
+            return page, clock_ahead(reply, asked, clock.wall())
         self._guard.failed(held, error)
         raise error
 

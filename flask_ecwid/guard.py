@@ -28,6 +28,7 @@ RETRY_COST = 5
 TIMEOUT_COST = 10
 UNEXPLAINED_MOST = 3  # refusals in a row that may be of the token, until it is taken for dead
 LOOK_EVERY_S = 0.1  # at what others have seen: each look is a system call, or more
+_HELD_MOST_S = 3600.0  # as faults.py caps what Ecwid asks for
 _CLOSINGS = 5  # of a latch, at most, while others close it at the same moment
 _LATCH_KEPT_S = 3600.0  # after its time has passed, while it waits for a probe
 
@@ -129,7 +130,9 @@ class Held:
         return orjson.dumps(self)
 
     def left(self) -> float:
-        return self.until - clock.wall()
+        """Seconds; none where they are more than anybody holds it for: a clock was set back."""
+        left = self.until - clock.wall()
+        return left if left <= _HELD_MOST_S else 0.0
 
     def joined(self, other: Held | None) -> Held:
         """As long as the longer of both, and with a single call first if either asks for it."""

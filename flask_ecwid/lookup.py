@@ -14,7 +14,7 @@ from .errors import EmailTaken
 # A lookup at once, and 1 s and 3 s after the first: Ecwid's search lags behind a creation.
 WAITS_S = (0.0, 1.0, 2.0)
 CLOCKS_DIFFER_S = 5.0  # besides what a reply's Date tells
-CLOCKS_DIFFER_MOST_S = 3600.0  # a Date that is further off is no clock's
+CLOCKS_DIFFER_MOST_S = 300.0  # a Date that is further off is no clock's
 _DATE = "%Y-%m-%d %H:%M:%S %z"
 # Ecwid drops the first two, never shows the next, and the e-mail is compared without case.
 _NOT_COMPARED = frozenset({"name", "customerGroupName", "password", "primaryPhone", "email"})
@@ -26,14 +26,19 @@ def lookup_call(email: str) -> Call:
     return build_call("list_customers", query=query)
 
 
-def clock_ahead(reply: Reply, now: float) -> float:
-    """By how many seconds Ecwid's clock is ahead of ours, as far as its reply tells; `now` is when
-    that came, in UNIX seconds. https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
+def clock_ahead(reply: Reply, asked: float, came: float) -> float:
+    """By how many seconds Ecwid's clock is ahead of ours, at least, as far as its reply tells.
+
+    That was asked for and came then, in UNIX seconds: a Date between both says nothing.
+    https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
     """
+    if "age" in reply.headers:  # it was kept on the way, and its Date is not of now
+        return 0.0
     try:
-        ahead = parsedate_to_datetime(reply.headers.get("date", "")).timestamp() - now
+        date = parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
     except (ValueError, OverflowError, TypeError):
         return 0.0
+    ahead = min(0.0, date - asked) if date < came else date - came
     return ahead if abs(ahead) <= CLOCKS_DIFFER_MOST_S else 0.0
 
 
@@ -76,7 +81,7 @@ def _is_id(value: object) -> bool:
 def _moment(text: object) -> float | None:
     """Ecwid's date, `2021-12-21 06:05:58 +0000`, in UNIX seconds."""
     try:
-        return datetime.strptime(str(text), _DATE).timestamp()
+        return datetime.strptime(text, _DATE).timestamp() if isinstance(text, str) else None
     except ValueError:
         return None
 

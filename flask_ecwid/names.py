@@ -26,7 +26,10 @@ def addresses(host: str, within_s: float) -> list[str]:
     mine: Future[list[str]] = Future()
     asked = _under_way.setdefault((os.getpid(), host), mine)
     if asked is mine:
-        threading.Thread(target=_ask, args=(host, mine), name="resolver", daemon=True).start()
+        try:
+            threading.Thread(target=_ask, args=(host, mine), name="resolver", daemon=True).start()
+        except RuntimeError as exc:  # no thread can be had; for the next one, perhaps
+            _answer(host, mine, exc)
     try:
         return asked.result(within_s)
     except socket.gaierror:
@@ -37,11 +40,18 @@ def addresses(host: str, within_s: float) -> list[str]:
 
 def _ask(host: str, answer: Future[list[str]]) -> None:
     try:
-        answer.set_result(_resolved(host))
+        found: list[str] | Exception = _resolved(host)
     except Exception as exc:
-        answer.set_exception(exc)
-    finally:
-        del _under_way[os.getpid(), host]
+        found = exc
+    _answer(host, answer, found)
+
+
+def _answer(host: str, answer: Future[list[str]], found: list[str] | Exception) -> None:
+    del _under_way[os.getpid(), host]
+    if isinstance(found, Exception):
+        answer.set_exception(found)
+    else:
+        answer.set_result(found)
 
 
 def _resolved(host: str, flags: int = 0) -> list[str]:

@@ -91,8 +91,13 @@ def _attach_ui(blueprint: Blueprint) -> None:
         return Response(page(), content_type="text/html; charset=utf-8")
 
     def ui_static(filename: str) -> Response:
-        return send_from_directory(str(swagger_ui_path), filename)
+        return send_from_directory(str(swagger_ui_path), filename, conditional=False)
 
+    def to_ui() -> Response:
+        # Here, or werkzeug would do it, with the query and whatever host was asked for.
+        return Response(status=308, headers={"Location": "ui/"})
+
+    _add(blueprint, "/ui", to_ui)
     _add(blueprint, "/ui/", ui)
     _add(blueprint, "/ui/<path:filename>", ui_static)
 

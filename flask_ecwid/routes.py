@@ -216,7 +216,7 @@ def _tell_budget(blueprint: Blueprint, contract: Contract, budget: Budget) -> No
     operations = {f"{blueprint.name}.{operation_id}" for operation_id in contract.operations}
 
     def tell(response: Response) -> Response:
-        if request.endpoint in operations and response.status_code not in (401, 403):
+        if request.endpoint in operations and request_log.notes().caller:
             left = budget.left()
             response.headers["RateLimit-Policy"] = f'"calls";q={left.limit};w={WINDOW_S}'
             response.headers["RateLimit"] = f'"calls";r={left.remaining};t={left.reset_s}'
@@ -241,11 +241,13 @@ def _json(body: bytes) -> Response:
 
 def _tagged(response: Response, kept: Kept) -> Response:
     """The answer, or a 304 if the caller has it already."""
+    if request.if_none_match.contains_weak(kept.etag):
+        response = Response(status=304)
+        del response.headers["Content-Type"]
     response.set_etag(kept.etag, weak=True)  # weak: a page's own id is another in each answer
     response.headers["Age"] = str(kept.age_s)
     # Whatever is kept on the way must ask us each time: we could not empty it.
     response.headers["Cache-Control"] = "private, no-cache"
-    response.make_conditional(request)
     return response
 
 

@@ -16,6 +16,7 @@ from .errors import Misfit
 Direction = Literal["request", "answer"]
 
 MAX_MISFITS = 20  # enough to mend a document by; thousands of bad items need not all be told
+MAX_VALUES = 2000  # of a document in which all misfits are looked for
 
 
 class Schema:
@@ -35,10 +36,12 @@ class Schema:
             return False
 
     def misfits(self, document: object) -> list[Misfit]:
-        """The places that do not fit, the first 20 of them. None holds a value."""
+        """The places that do not fit, the first 20 of them; of a large document the first one.
+        None holds a value.
+        """
         misfits: list[Misfit] = []
         try:
-            errors = list(islice(self._validator.iter_errors(document), MAX_MISFITS))
+            errors = self._errors(document)
         except ValueError:
             return [Misfit("", "nesting")]
         for error in errors:
@@ -47,6 +50,29 @@ class Schema:
                 path.append(error.kind.property)  # what is missing: a name of the contract's
             misfits.append(Misfit(_pointer(path), error.kind.name))
         return misfits
+
+    def _errors(self, document: object) -> list[jsonschema_rs.ValidationError]:
+        if _is_small(document):
+            return list(islice(self._validator.iter_errors(document), MAX_MISFITS))
+        # It finds all of them before it gives the first: gigabytes for a page of nonsense.
+        try:
+            self._validator.validate(document)
+        except jsonschema_rs.ValidationError as error:
+            return [error]
+        return []
+
+
+def _is_small(document: object) -> bool:
+    """Whether it has so few values that it takes no time to find all that is wrong with them."""
+    values = [document]
+    for value in values:  # which grows meanwhile
+        if isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
+        if len(values) > MAX_VALUES:
+            return False
+    return True
 
 
 def json_schema(schema: Any, direction: Direction) -> Any:

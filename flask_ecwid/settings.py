@@ -238,6 +238,10 @@ def _text(raw: object) -> str:
     return raw.strip()
 
 
+def _secret(raw: object) -> Secret:
+    return Secret(_text(raw))
+
+
 def _digits(raw: object) -> str:
     if isinstance(raw, int) and not isinstance(raw, bool):
         return str(raw)
@@ -286,7 +290,7 @@ def _whole(raw: object) -> int:
 
 _READERS: dict[str, tuple[Callable[[object], Any], str]] = {
     "store_id": (_digits, "text"),
-    "token": (_text, "text"),
+    "token": (_secret, "text"),
     "sandbox": (_sandbox, "on, off or a path"),
     "api_url": (_url, "text"),
     "auth": (_text, "text"),
@@ -295,11 +299,11 @@ _READERS: dict[str, tuple[Callable[[object], Any], str]] = {
     "read_timeout_s": (_seconds, "a number"),
     "deadline_s": (_seconds, "a number"),
     "max_body_bytes": (_whole, "a whole number"),
-    "proxy_url": (_text, "text"),
+    "proxy_url": (_secret, "text"),
     "ca_bundle": (_text, "text"),
     "ui": (_switch, "on or off"),
     "cache_ttl_s": (_seconds, "a number"),
-    "redis_url": (_text, "text"),
+    "redis_url": (_secret, "text"),
     "calls_per_minute": (_whole, "a whole number"),
     "processes": (_whole, "a whole number"),
 }

@@ -136,7 +136,8 @@ class FileState:
                     elif self._file != _identity(self._path):
                         self._db = self._moved(self._db)
                     yield self._db
-                except (sqlite3.Error, OSError):
+                except (sqlite3.Error, OSError) as exc:
+                    log.warning("shared state fails: %s", type(exc).__name__)
                     if self._db is not None and self._process == os.getpid():
                         self._db.close()
                     self._db = None

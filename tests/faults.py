@@ -426,11 +426,13 @@ def found(
     *customers: dict[str, Any],
     seconds_ago: float = 0.0,
     clock_behind_s: float | None = None,
+    kept: bool = False,
     **changes: Any,
 ) -> Answer:
     """What a lookup brings: the customer that was just made, so far as it is not changed.
 
-    `clock_behind_s`: by how much Ecwid's clock is behind, as the reply's Date tells.
+    `clock_behind_s`: by how much Ecwid's clock is behind, as the reply's Date tells; `kept`: by
+    something on the way.
     """
 
     def answer(connection: socket.socket, call: Call) -> bool:
@@ -438,10 +440,35 @@ def found(
         headers = []
         if clock_behind_s is not None:
             headers = [b"Date: " + formatdate(time.time() - clock_behind_s, usegmt=True).encode()]
+        if kept:
+            headers.append(b"Age: 60")
         body = written(page(*customers, customer(ago, **changes)))
         return reply(200, body, *headers)(connection, call)
 
     return answer
+
+
+def slowly(answer: Answer) -> Answer:
+    """The same, whose body comes 1.5 s after its headers."""
+
+    def later(connection: socket.socket, call: Call) -> bool:
+        class Slow:
+            def sendall(self, text: bytes) -> None:
+                head, _, body = text.partition(b"\r\n\r\n")
+                connection.sendall(head + b"\r\n\r\n")
+                time.sleep(1.5)
+                connection.sendall(body)
+
+        return answer(Slow(), call)  # type: ignore[arg-type]
+
+    return later
+
+
+def nested(levels: int) -> object:
+    value: object = "canary"
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 def among_others(answer: Callable[..., Answer] = found) -> Answer:
@@ -816,6 +843,12 @@ STORIES: list[Story] = [
     # found, but older or other: 409; and ours may still show beside it where a store allows two
     create("found, an hour old",              OTHER, (1, 3), found(seconds_ago=3_600)),
     create("found, a minute old",             OTHER, (1, 3), found(seconds_ago=60)),
+    create("found, 6 s old, in a reply that takes a while", OTHER, (1, 3),
+           slowly(found(seconds_ago=6, clock_behind_s=0))),
+    create("found, a minute old, kept on the way", OTHER, (1, 3),
+           found(clock_behind_s=60, kept=True)),
+    create("found, registered nobody knows when", UNKNOWN_OUTCOME, (1, 3),
+           found(registered=nested(900))),
     create("found, a minute old by a clock behind", OTHER, (1, 3),
            found(seconds_ago=60, clock_behind_s=60)),
     create("found, a minute old by a clock ahead", OTHER, (1, 3),

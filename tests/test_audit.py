@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import flask
 import pytest
 
+from flask_ecwid import Caller, Ecwid
 from flask_ecwid.sandbox import Fault
 
 from .conftest import REQUEST_ID, Api
@@ -135,6 +137,16 @@ def test_an_open_store(ordered: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """Where anybody may call, it was anybody."""
     call(ordered.api(), "get_customer")
     assert [each["caller"] for each in lines(caplog)] == ["anybody"]
+
+
+def test_a_name_that_looks_like_more(ordered: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """A caller's name with blanks stands in quotes: it adds no member to the line."""
+    app = flask.Flask("host")
+    app.config["ECWID_SANDBOX"] = str(ordered.path)
+    Ecwid(app, authorize=lambda scope: Caller('bob executed=no "x"'))
+    call(Api(app.test_client()), "update_customer", HEADERS)
+    [record] = [r for r in caplog.records if r.name == "flask_ecwid.audit"]
+    assert ' caller="bob executed=no \\"x\\"" operation=' in record.getMessage()
 
 
 def test_reads_can_be_kept_apart(api: Api, caplog: pytest.LogCaptureFixture) -> None:

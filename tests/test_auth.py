@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -158,6 +159,22 @@ def test_a_key_that_was_taken_away(ordered: Shop, operation: str) -> None:
     api = ordered.api(ECWID_API_KEYS=[ENTRIES[0], ENTRIES[2]])
     check_refused(call(api, operation, bearer(OLD_KEY)), operation, 401, "unauthorized")
     assert call(api, operation, bearer(KEY)).status_code == 200
+
+
+def test_nobody_learns_how_many_calls_are_left(ordered: Shop) -> None:
+    """Not even where something else is wrong before it is asked who calls."""
+    api = ordered.api(ECWID_API_KEYS=ENTRIES)
+    hidden = {"RAW_URI": f"{PREFIX}%2Fcustomers"}
+    response = api.get("/customers", environ_overrides=hidden)
+    assert response.status_code == 404
+    assert "RateLimit" not in response.headers
+
+
+def test_the_digest_of_nothing(ordered: Shop) -> None:
+    """An entry of an empty key lets nobody in."""
+    api = ordered.api(ECWID_API_KEYS=entry("nobody", "read", ""))
+    for headers in ([], alone(""), [("Authorization", "Bearer ")], [("Authorization", "")]):
+        assert call(api, "list_customers", headers).status_code == 401
 
 
 def test_who_is_nobody_is_not_told_what_is_wrong(ordered: Shop) -> None:
@@ -335,6 +352,13 @@ def aborting(scope: str) -> bool:
     abort(404)
 
 
+def ending(error: BaseException) -> Callable[[str], bool]:
+    def authorize(scope: str) -> bool:
+        raise error
+
+    return authorize
+
+
 class Truthy:
     def __bool__(self) -> bool:
         return True
@@ -356,6 +380,10 @@ REFUSING: dict[str, Callable[[str], Any]] = {
     "a response": lambda scope: flask.Response("canary"),
     "raising": raising,
     "aborting": aborting,
+    "exiting": ending(SystemExit(3)),
+    "interrupted": ending(KeyboardInterrupt()),
+    "cancelled": ending(CancelledError()),
+    "ended": ending(GeneratorExit()),
     "no argument": lambda: True,  # type: ignore[misc, dict-item]
 }
 

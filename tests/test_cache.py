@@ -116,6 +116,8 @@ def test_not_modified(shop_of_one: Shop, cached: Config) -> None:
     assert (kept.status_code, kept.data, kept.headers["ETag"]) == (304, b"", tag)
     assert kept.headers["X-Request-ID"] == REQUEST_ID
     assert api.get("/customers", headers={"If-None-Match": 'W/"another"'}).status_code == 200
+    for name in ("If-Match", "If-Unmodified-Since", "If-Range"):
+        assert api.get("/customers", headers={name: '"another"'}).status_code == 200
     shop_of_one.languages = 1
     api.post("/delete_customer/7")
     assert lang(api.get("/customers", headers=given)) == "x2"

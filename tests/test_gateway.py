@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -93,6 +94,45 @@ def test_a_creation_that_cannot_be_looked_up_any_more(no_waiting: list[float]) -
         with pytest.raises(OutcomeUnknown):
             client_of(server).add_customer({"email": CANARY}, since=clock.wall())
         assert server.connections == 3  # each a lookup
+
+
+def test_no_creation_after_the_deadline() -> None:
+    """Where the lookups of an earlier try have taken all the time, nothing is created after it."""
+    listing = sends(FOUND_NOBODY)
+    with RawServer(listing, stalls(for_s=5)) as server:
+        with pytest.raises(EcwidError) as caught:
+            client_of(server, deadline_s=1.6, read_timeout_s=9).add_customer(
+                {"email": CANARY}, since=clock.wall()
+            )
+        time.sleep(0.3)
+        assert server.connections == 2  # each a lookup
+    assert caught.value.executed == "unknown"
+
+
+WRITES: dict[str, Callable[[EcwidClient], object]] = {
+    "add": lambda client: client.add_customer({"email": CANARY}),
+    "update": lambda client: client.update_customer(7, {"lang": "en"}),
+    "delete": lambda client: client.delete_customer(7),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_clock_that_is_set_forward(monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    """A write whose time is over by either clock is not sent again: who asked may have asked
+    elsewhere since, and have been believed dead.
+    """
+    wall = clock.wall
+
+    def pause(seconds: float) -> bool:
+        monkeypatch.setattr(clock, "wall", lambda: wall() + 31)
+        return True
+
+    monkeypatch.setattr(clock, "pause", pause)
+    with RawServer(limited(2)) as server:
+        client = client_of(server)
+        with pytest.raises(RateLimited):
+            WRITES[write](client)
+        assert server.connections == 1
 
 
 def test_what_is_known_of_the_first_call_counts(no_waiting: list[float]) -> None:

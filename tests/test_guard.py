@@ -244,6 +244,16 @@ def test_one_of_two_hosts_goes_first(later: Later) -> None:
         other.claimed(held)
 
 
+def test_a_clock_that_is_set_back(later: Later) -> None:
+    """Nobody is held back for longer than anybody may be."""
+    latch = Latch(None, "name")
+    latch.close(REFUSAL)
+    later(-30 * 24 * 3600)
+    held = latch.check()
+    assert held is not None
+    assert latch.claimed(held).left() <= 30
+
+
 def closed_by_others(state: MemoryState) -> None:
     Latch(state, "name").close(PAUSE)
 

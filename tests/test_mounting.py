@@ -172,7 +172,10 @@ def test_swagger_ui(api: Api) -> None:
     for asset in ("swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"):
         assert f"./{asset}" in page.text
         assert api.get(f"/ui/{asset}", buffered=True).status_code == 200
-    assert api.get("/ui").headers["Location"].endswith(f"{PREFIX}/ui/")
+    redirect = api.get("/ui?email=canary", headers={"Host": "evil.example"})
+    assert (redirect.status_code, redirect.headers["Location"]) == (308, "ui/")
+    assert redirect.headers["Cache-Control"] == "no-store"
+    assert redirect.get_data() == b""
     assert api.get("/ui/..%2f__init__.py").status_code == 404
 
 

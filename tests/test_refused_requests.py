@@ -311,3 +311,14 @@ def test_large_body(ecwid: HTTPServer, api: Api) -> None:
     )
     assert body["executed"] == "no"
     assert ecwid.log == []
+
+
+@pytest.mark.parametrize("count", [3, 19, 80_000])
+def test_many_misfits(ecwid: HTTPServer, api: Api, count: int) -> None:
+    """Of a large body the first misfit is told, so that looking for all takes no memory; of a
+    small one up to 20.
+    """
+    response = api.post("/update_customer/5", {"extrafields": [1] * count})
+    places = [each["pointer"] for each in problem(response, 400)["errors"]]
+    assert places == [f"/extrafields/{n}" for n in range(count if count < 20 else 1)]
+    assert ecwid.log == []

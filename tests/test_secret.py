@@ -14,7 +14,8 @@ import flask
 import pytest
 from pytest_httpserver import HTTPServer
 
-from flask_ecwid import Ecwid, EcwidClient, Settings, errors
+from flask_ecwid import Ecwid, EcwidClient, Settings, SettingsError, contract, errors
+from flask_ecwid.auth import make_admit
 from flask_ecwid.secret import Secret
 
 from .conftest import Config, app_of
@@ -68,6 +69,35 @@ def test_no_object_of_ours_shows_one() -> None:
             assert CANARY not in repr(members), type(each)
             waiting += members.values()
     assert len(seen) > 5
+
+
+def test_faulty_settings() -> None:
+    """Nor does a traceback with its variables show any where settings are at fault."""
+    app = flask.Flask("host")
+    app.config.update(SETTINGS, ECWID_UI="maybe")
+    with pytest.raises(SettingsError) as caught:
+        Ecwid(app)
+    report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    # Not this test's own frame, which has them in SETTINGS.
+    text = "".join(report.format()).partition("extension.py")[2]
+    assert "settings.py" in text
+    assert CANARY not in text
+    assert CANARY not in repr(app.config)
+
+
+def test_a_key_that_is_refused() -> None:
+    """The key of a caller who is not let in shows in no traceback with its variables."""
+    app = flask.Flask("host")
+    app.config.update(SETTINGS, ECWID_AUTH="keys", ECWID_API_KEYS=f"a:read:{'0' * 64}")
+    Ecwid(app)
+    operation = contract.load().operations["list_customers"]
+    admit = make_admit(app.extensions["ecwid"]["ecwid"].settings, None)
+    for headers in ({"X-API-Key": CANARY}, {"Authorization": f"Bearer {CANARY}"}):
+        context = app.test_request_context(headers=headers)
+        with context, pytest.raises(errors.Unauthorized) as caught:
+            admit(operation)
+        report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+        assert CANARY not in "".join(report.format()).partition("auth.py")[2]
 
 
 def test_settings_are_not_pickled() -> None:

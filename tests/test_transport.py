@@ -303,6 +303,23 @@ def test_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(0.01)
 
 
+def test_no_thread_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be had the name is not known; the next call asks again."""
+    with RawServer(sends(GOOD)) as server:
+        client = client_of(server.url.replace("127.0.0.1", "localhost"))
+        client.get_customer(7)
+        with monkeypatch.context() as patch:
+
+            def start(_: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            patch.setattr(threading.Thread, "start", start)
+            patch.setattr(clock, "pause", lambda seconds: True)
+            with pytest.raises(Unreachable):
+                client.get_customer(7)
+        assert client.get_customer(7) == {"id": 7}
+
+
 def test_malformed_headers_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """A reply whose headers urllib3 cannot read is not repeated in its log, nor is our query."""
     caplog.set_level(logging.DEBUG)
