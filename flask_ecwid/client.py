@@ -8,25 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from . import clock
 from .calls import Call, Reply, build_call, read_reply
 from .errors import (
-    BudgetSpent,
     CustomerNotFound,
+    EcwidUnavailable,
     HeldBack,
+    KeysUnavailable,
     RateLimited,
     Rejected,
     ServiceRefused,
 )
 from .gateway import Gateway
 from .guard import Guard, open_guard
+from .lookup import date_ahead
 from .moving_list import PAGE_SIZE, Customers
 from .redis_link import open_link
 from .settings import Settings
 from .sharing import SharedReads
 from .transport import Transport
+
+T = TypeVar("T")
+
+
+class Look(NamedTuple):
+    """How long Ecwid took to answer, and by how many seconds its clock is ahead of ours; None
+    where its answer has no date.
+    """
+
+    seconds: float
+    clock_ahead_s: float | None
 
 
 class EcwidClient:
@@ -137,8 +150,54 @@ class EcwidClient:
             EcwidError: from `next`, which then goes on in the same place.
         """
         return Customers(
-            self._bulk_page, filters, cursor=cursor, before_page=self._wait_for_bulk_share
+            lambda **query: self.patiently(partial(self.list_customers, **query)),
+            filters,
+            cursor=cursor,
+            before_page=self.take_turn,
         )
+
+    def take_turn(self) -> None:
+        """Wait until the next call of some bulk work may be made: all of it has half of the budget.
+
+        Raises:
+            HeldBack: the process is about to end.
+        """
+        while wait_s := self._guard.budget.take_bulk():
+            if not clock.pause(wait_s):
+                raise HeldBack(wait_s, "The process is about to end.")
+
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives, for whoever has time: it waits where others would be refused.
+
+        Raises:
+            EcwidError: what waiting does not help; anything, when the process is about to end.
+        """
+        while True:
+            try:
+                return ask()
+            except KeysUnavailable:
+                raise
+            except (HeldBack, RateLimited, EcwidUnavailable) as exc:
+                if not clock.pause(float(exc.retry_after_s or 0)):
+                    raise
+
+    def look(self) -> Look:
+        """One small call, to see whether Ecwid answers.
+
+        Raises:
+            EcwidError: it does not, or refuses the token.
+        """
+        call = build_call("list_customers", query={"limit": 1})
+        begun, asked = clock.now(), clock.wall()
+        ahead_s: float | None = None
+
+        def read(reply: Reply) -> dict[str, Any]:
+            nonlocal ahead_s
+            ahead_s = date_ahead(reply, asked, clock.wall())
+            return read_reply(call.operation, reply)
+
+        self._permitted(call, read)  # else it answers all the same
+        return Look(clock.now() - begun, ahead_s)
 
     def granted_scopes(self) -> dict[str, bool | None]:
         """Which of the customers' scopes the token has; changes nothing in the store.
@@ -156,15 +215,16 @@ class EcwidClient:
             "update_customers": Call("update_customer", "PUT", "/customers/0", body=b"{"),
         }
         scopes: dict[str, bool | None] = {
-            scope: self._permitted(call) for scope, call in probes.items()
+            scope: self._permitted(call, partial(read_reply, call.operation))
+            for scope, call in probes.items()
         }
         if not scopes["read_customers"] and not scopes["update_customers"]:
             scopes["update_customers"] = None
         return scopes
 
-    def _permitted(self, call: Call) -> bool:
+    def _permitted(self, call: Call, read: Callable[[Reply], dict[str, Any]]) -> bool:
         try:
-            self._calls.send(call, partial(read_reply, call.operation))
+            self._calls.send(call, read)
         except ServiceRefused as exc:
             if exc.ecwid_code == "INSUFFICIENT_APP_SCOPE":
                 return False
@@ -172,20 +232,6 @@ class EcwidClient:
         except (Rejected, CustomerNotFound):
             pass  # it was let in
         return True
-
-    def _bulk_page(self, **query: Any) -> dict[str, Any]:
-        """A page for whoever has time: it waits where others would be refused."""
-        while True:
-            try:
-                return self.list_customers(**query)
-            except (BudgetSpent, RateLimited) as exc:
-                if not clock.pause(float(exc.retry_after_s or 0)):
-                    raise
-
-    def _wait_for_bulk_share(self) -> None:
-        while wait_s := self._guard.budget.take_bulk():
-            if not clock.pause(wait_s):
-                raise HeldBack(wait_s, "The process is about to end.")
 
     def _answered(
         self,

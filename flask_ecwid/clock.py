@@ -18,6 +18,11 @@ def wall() -> float:
     return time.time()
 
 
+def is_stopping() -> bool:
+    """Whether the process is about to end: see `stop_waiting`."""
+    return _stopping.is_set()
+
+
 def pause(seconds: float) -> bool:
     """Wait; False, and at once, when the process is about to end."""
     return not _stopping.wait(max(seconds, 0.0))
@@ -40,6 +45,6 @@ class Rest:
 def stop_waiting() -> None:
     """The process is about to end: every wait of this process ends now, and none begins.
 
-    gunicorn.conf.py calls it when a worker is told to go.
+    gunicorn.conf.py calls it when a worker is told to go, and an import when it is.
     """
     _stopping.set()

@@ -14,7 +14,7 @@ from .auth import Authorize, make_admit
 from .client import EcwidClient
 from .routes import make_blueprint
 from .settings import Settings, hide_secrets
-from .stores import open_store
+from .stores import Store, open_store
 
 log = logging.getLogger("flask_ecwid")
 
@@ -34,6 +34,7 @@ class Mount:
     url_prefix: str
     settings: Settings
     client: EcwidClient
+    store: Store
 
 
 class Ecwid:
@@ -100,7 +101,7 @@ class Ecwid:
             ui=settings.ui,
         )
         app.register_blueprint(blueprint)
-        mounts[self.name] = Mount(self.url_prefix, settings, store.client)
+        mounts[self.name] = Mount(self.url_prefix, settings, store.client, store)
 
     def _security_schemes(self, settings: Settings) -> dict[str, Any] | None:
         """Those that the served contract shows; None for those that it has of itself."""

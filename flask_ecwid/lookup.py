@@ -26,20 +26,25 @@ def lookup_call(email: str) -> Call:
     return build_call("list_customers", query=query)
 
 
-def clock_ahead(reply: Reply, asked: float, came: float) -> float:
+def date_ahead(reply: Reply, asked: float, came: float) -> float | None:
     """By how many seconds Ecwid's clock is ahead of ours, at least, as far as its reply tells.
 
-    That was asked for and came then, in UNIX seconds: a Date between both says nothing.
-    https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
+    That was asked for and came then, in UNIX seconds: a Date between both says nothing. None if it
+    has none. https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
     """
     if "age" in reply.headers:  # it was kept on the way, and its Date is not of now
-        return 0.0
+        return None
     try:
         date = parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
     except (ValueError, OverflowError, TypeError):
-        return 0.0
-    ahead = min(0.0, date - asked) if date < came else date - came
-    return ahead if abs(ahead) <= CLOCKS_DIFFER_MOST_S else 0.0
+        return None
+    return min(0.0, date - asked) if date < came else date - came
+
+
+def clock_ahead(reply: Reply, asked: float, came: float) -> float:
+    """The same, where it can be a clock's; else 0."""
+    ahead = date_ahead(reply, asked, came)
+    return ahead if ahead is not None and abs(ahead) <= CLOCKS_DIFFER_MOST_S else 0.0
 
 
 def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], since: float) -> int | None:
@@ -54,7 +59,7 @@ def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], since: float)
     found = [
         item
         for item in (items if isinstance(items, list) else [])
-        if isinstance(item, dict) and _same_email(sent, item) and _is_id(item.get("id"))
+        if isinstance(item, dict) and same_email(sent, item) and _is_id(item.get("id"))
     ]
     for item in found:
         registered = _moment(item.get("registered"))
@@ -68,7 +73,8 @@ def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], since: float)
     return None
 
 
-def _same_email(sent: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+def same_email(sent: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
+    """Whether both have the same e-mail, as Ecwid compares them."""
     emails = sent.get("email"), item.get("email")
     mine, theirs = (e.strip().casefold() if isinstance(e, str) else None for e in emails)
     return mine is not None and mine == theirs

@@ -83,9 +83,7 @@ class Customers(Iterator[Customer]):
         self._filters = _checked(filters)
         self._list_page = list_page
         self._before_page = before_page
-        self._digest = hashlib.blake2b(
-            repr(sorted(self._filters.items())).encode(), digest_size=8
-        ).hexdigest()
+        self._digest = _digest(self._filters)
         self._bounds = tuple(_bound(self._filters, each.filter) for each in _PASSES)
         self._begun = int(clock.wall())
         self._seen: set[int] = set()
@@ -97,6 +95,18 @@ class Customers(Iterator[Customer]):
         self._before: tuple[_Position, list[int]] | None = None
         self._same_pages = 0
         self.difference: int | None = None  # at the end: how many fewer came than `total` says
+
+    @staticmethod
+    def digest_of(filters: Mapping[str, Any]) -> str:
+        """The same for equal filters.
+
+        Raises:
+            ValueError, InvalidRequest: these cannot be, as above.
+        """
+        checked = _checked(filters)
+        for each in _PASSES:
+            _bound(checked, each.filter)
+        return _digest(checked)
 
     def __iter__(self) -> Customers:
         return self
@@ -120,6 +130,11 @@ class Customers(Iterator[Customer]):
         at = self._at or _Position(len(_PASSES))
         parts = (self._digest, self._begun, at.number, at.since or "", _packed(self._seen))
         return ".".join(map(str, parts))
+
+    @property
+    def page_is_over(self) -> bool:
+        """Whether the customer that came last was the last of its page: a call comes next."""
+        return not any(customer["id"] not in self._seen for customer in self._page)
 
     def _turn(self, at: _Position) -> None:
         """Read the page there, and find where the next one begins."""
@@ -189,6 +204,10 @@ def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidRequest([Misfit("/query/responseFields", "pattern")]) from None
         given["responseFields"] = fields
     return {"limit": PAGE_SIZE, **given}
+
+
+def _digest(filters: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(repr(sorted(filters.items())).encode(), digest_size=8).hexdigest()
 
 
 def _bound(filters: Mapping[str, Any], name: str) -> int | None:

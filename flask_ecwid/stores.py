@@ -15,7 +15,7 @@ from .contract import Contract
 from .guard import Guard, open_guard
 from .handlers import check_by
 from .idempotency import Idempotency
-from .redis_link import open_link
+from .redis_link import RedisLink, open_link
 from .settings import SANDBOX_ON, Settings, SettingsError
 from .state import RedisState, host_state
 from .transport import Transport
@@ -29,6 +29,8 @@ class Store:
     guard: Guard
     idempotency: Idempotency
     cache: Cache | None
+    redis: RedisLink | None
+    name: str  # the same in every process
 
 
 def open_store(settings: Settings, contract: Contract) -> Store:
@@ -54,7 +56,7 @@ def open_store(settings: Settings, contract: Contract) -> Store:
     )
     state = RedisState(link) if link else host_state()
     idempotency = Idempotency(state, settings.store_name, settings.deadline_s)
-    return Store(client, guard, idempotency, cache)
+    return Store(client, guard, idempotency, cache, link, settings.store_name)
 
 
 def _sandboxed(settings: Settings) -> tuple[Settings, Transport]:
