@@ -1,25 +1,34 @@
-"""flask ecwid check | key | openapi | sandbox"""
+"""flask ecwid check | export | import | key | openapi | sandbox"""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import click
 from flask.cli import ScriptInfo, pass_script_info
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from . import api_keys, contract, published
-from .errors import EcwidError
+from . import api_keys, checking, contract, exporting, importing, published, terminal
+from .columns import Columns
+from .creatable import Creatable
+from .errors import EcwidError, InvalidRequest
 from .extension import URL_PREFIX, Mount
+from .moving_list import Customers
+from .rows import ENDINGS, Form, NotACustomerFile, Writer, read
 from .sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
 from .settings import SettingsError
 from .stores import private_file
+from .unfinished import CannotWrite, Unfinished
 
-_SAID = {True: "granted", False: "missing", None: "not known without read_customers"}
+_REFUSALS_TOLD = 10  # where there is no report
+_NO_LOG = logging.NullHandler()
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -32,21 +41,266 @@ class _QuietHandler(WSGIRequestHandler):
 @click.group()
 def ecwid() -> None:
     """An Ecwid store's customers."""
+    # A command says itself what went wrong. Where the host has set up logs, they get their lines.
+    logging.getLogger("flask_ecwid").addHandler(_NO_LOG)
+
+
+_store_option = click.option(
+    "--store", default="ecwid", show_default=True, help="The name of the store's mount."
+)
+_format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", "csv"]),
+    help="jsonl or csv. Default: by PATH's ending, .jsonl, .ndjson or .csv; of - it is jsonl.",
+)
 
 
 @ecwid.command()
-@click.option("--store", default="ecwid", show_default=True, help="The name of the store's mount.")
+@_store_option
 @pass_script_info
 def check(info: ScriptInfo, store: str) -> None:
     """Say whether the configured store answers, and what the token may do.
 
-    Changes nothing in the store. Exit status: 0 when all five operations can work, 1 when one
-    cannot, 2 when the settings are at fault.
+    Also how long it takes, whether Ecwid's clock and this host's agree, how much is left of the
+    budget, and whether Redis answers where one is configured. Changes nothing in the store.
+
+    Exit status: 0 when all five operations can work, 1 when one cannot, 2 when the settings are
+    at fault.
 
     \b
     Example:
       flask ecwid check && systemctl start shop
     """
+    mount = _mounted(info, store)
+    good = True
+    for finding in checking.findings(mount.store):
+        click.echo(f"{finding.about}: {finding.told}")
+        good = good and finding.good
+    sys.exit(0 if good else 1)
+
+
+@ecwid.command()
+@click.argument("path")
+@_format_option
+@click.option(
+    "--where",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only customers that match: any parameter of list_customers but sortBy and offset. "
+    "Several may be given; all must match.",
+)
+@click.option("--resume", is_flag=True, help="Go on with an export that was stopped.")
+@_store_option
+@pass_script_info
+def export(
+    info: ScriptInfo, path: str, form: Form | None, pairs: tuple[str, ...], resume: bool, store: str
+) -> None:
+    """Write all customers to PATH, each once; - is the standard output.
+
+    PATH appears when it is whole. Until then PATH.part grows, and PATH.resume says how to go on:
+    an export may be stopped at any moment, with kill -9 too, and the same command with --resume
+    goes on. It takes half of the calls that ECWID_CALLS_PER_MINUTE allows, and waits for them.
+
+    The files hold personal data and can be read by this user alone.
+
+    Exit status: 0 when all customers are there; 1 when not, 128 and the signal's number when it
+    was stopped, then --resume goes on; 2 when the command or the settings are at fault.
+
+    \b
+    Examples:
+      flask ecwid export customers.jsonl
+      flask ecwid export customers.csv --where acceptMarketing=true --where createdFrom=2026-01-01
+      flask ecwid export customers.jsonl --resume
+      flask ecwid export - | wc -l
+    """
+    form = form or _form(path)
+    if path == "-" and resume:
+        raise click.UsageError("what went to the standard output cannot be resumed")
+    mount = _mounted(info, store)
+    filters = _filters(pairs)
+    writer = Writer(form, Columns(contract.load()))
+    try:
+        with terminal.stopped_at_once():
+            if path == "-":
+                customers = _export_into_pipe(mount, filters, writer)
+            else:
+                job = f"{mount.store.name} {form} {Customers.digest_of(filters)}"
+                with Unfinished(Path(path), job, resume=resume) as file:
+                    if resume and not file.resumed:
+                        terminal.tell("nothing to resume: begun anew", good=True)
+                    customers = _export_into_file(mount, filters, writer, file)
+                terminal.tell(f"{file.kept.customers} customers in {path}", good=True)
+    except CannotWrite as exc:
+        raise click.UsageError(str(exc)) from None
+    except BrokenPipeError:
+        raise  # who reads has enough: click ends it quietly
+    except OSError as exc:
+        raise click.ClickException(f"{path}: {exc.strerror}") from None
+    except terminal.Stopped as exc:
+        terminal.tell(f"stopped{_resumable(path)}")
+        sys.exit(exc.status)
+    except EcwidError as exc:
+        terminal.tell(f"failed: {_described(exc)}{_resumable(path)}")
+        sys.exit(1)
+    if customers.difference:
+        terminal.tell(
+            f"Ecwid counts {abs(customers.difference)} customers"
+            f" {'more' if customers.difference > 0 else 'fewer'}: they changed meanwhile",
+            good=customers.difference < 0,  # those were deleted after they were read
+        )
+    sys.exit(1 if (customers.difference or 0) > 0 else 0)
+
+
+def _export_into_pipe(mount: Mount, filters: dict[str, Any], writer: Writer) -> Customers:
+    client = mount.client
+    customers = client.iter_customers(**filters)
+    with terminal.progress("export", lambda: exporting.expected(client, filters)) as advance:
+        for count in exporting.into_pipe(customers, writer, sys.stdout.buffer):
+            advance(count)
+    return customers
+
+
+def _export_into_file(
+    mount: Mount, filters: dict[str, Any], writer: Writer, file: Unfinished
+) -> Customers:
+    client = mount.client
+    before = file.kept.customers
+    customers = client.iter_customers(cursor=file.kept.cursor, **filters)
+    about = f"export, after {before}" if before else "export"
+    with terminal.progress(about, lambda: exporting.expected(client, filters) - before) as advance:
+        for count in exporting.into_file(customers, writer, file):
+            advance(count)
+    return customers
+
+
+@ecwid.command("import")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@_format_option
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Gets the rows that are not in the store, as JSON Lines: line, type, pointer, keyword.",
+)
+@click.option("--dry-run", is_flag=True, help="Check the rows only; no call is made.")
+@_store_option
+@pass_script_info
+def import_(
+    info: ScriptInfo,
+    path: str,
+    form: Form | None,
+    report: Path | None,
+    dry_run: bool,
+    store: str,
+) -> None:
+    """Create a customer for each row of PATH; - is the standard input.
+
+    PATH is JSON Lines or CSV, and may be an export: what only Ecwid sets (id, registered, stats
+    and others) is left out. Every row is checked before the first call; those that fit are
+    created, the others refused. An e-mail that comes twice is refused the second time.
+
+    Importing the same rows again makes no doubles: a row that is in the store already counts as
+    done. So an import may be stopped at any moment, and be run again. It takes half of the calls
+    that ECWID_CALLS_PER_MINUTE allows, and waits for them.
+
+    Exit status: 0 when all rows are in the store; 1 when not; 128 and the signal's number when it
+    was stopped; 2 when the command, the file as a whole or the settings are at fault.
+
+    \b
+    Examples:
+      flask ecwid import customers.csv --dry-run --report refused.jsonl
+      flask ecwid import customers.csv --report refused.jsonl
+      flask ecwid export - | flask --app other.py ecwid import -
+    """
+    form = form or _form(path)
+    if report and report.exists() and path != "-" and os.path.samefile(path, report):
+        raise click.UsageError("--report would overwrite PATH")
+    mount = _mounted(info, store)
+    loaded = contract.load()
+    try:
+        with click.open_file(path, "rb") as file:
+            rows = read(cast(BinaryIO, file), form, Columns(loaded))
+            creations, refusals = importing.checked(rows, Creatable(loaded))
+    except NotACustomerFile as exc:
+        raise click.UsageError(f"{path}: {exc}") from None
+    with _Report(report) as told:
+        for refusal in refusals:
+            told.add(refusal)
+        if dry_run:
+            terminal.tell(f"{len(creations)} rows fit, {told.rows} do not", good=not told.rows)
+            sys.exit(1 if told.rows else 0)
+        sys.exit(_import(mount, creations, told))
+
+
+def _import(mount: Mount, creations: list[importing.Creation], report: _Report) -> int:
+    """Create them; gives the exit status."""
+    importer = importing.Importer(mount.client, mount.store.idempotency)
+    counts: Counter[str] = Counter()
+    failure = ""
+    with (
+        terminal.stopped_softly() as stopped,
+        terminal.progress("import", lambda: len(creations)) as advance,
+    ):
+        try:
+            for outcome in importer.create(creations):
+                counts[outcome.kind] += 1
+                if outcome.refusal:
+                    report.add(outcome.refusal)
+                advance(1)
+        except EcwidError as exc:
+            failure = _described(exc)
+        status = stopped()
+    left = len(creations) - sum(counts.values())
+    good = not (left or report.rows)
+    if left:
+        failure = "stopped" if status else f"failed: {failure}"
+        terminal.tell(f"{failure}; {left} rows are left: the same command again goes on")
+    terminal.tell(
+        f"{counts['created']} created, {counts['there']} there already,"
+        f" {report.rows - counts['unknown']} refused, {counts['unknown']} not known"
+        + (": the same command again settles it" if counts["unknown"] else ""),
+        good=good,
+    )
+    return status if left and status else 0 if good else 1
+
+
+class _Report:
+    """Where refusals go: into a file, or a few of them to the standard error."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._lines: set[int] = set()
+        self._file: BinaryIO | None = None
+        if path:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            try:
+                self._file = os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0)
+            except OSError as exc:
+                raise click.FileError(str(path), exc.strerror) from None
+
+    @property
+    def rows(self) -> int:
+        return len(self._lines)
+
+    def add(self, refusal: importing.Refusal) -> None:
+        self._lines.add(refusal.line)
+        if self._file:
+            self._file.write(refusal.written())
+        elif self.rows <= _REFUSALS_TOLD:
+            place = refusal.pointer or "the row"
+            terminal.tell(f"line {refusal.line}: {place}: {refusal.keyword}")
+        elif self.rows == _REFUSALS_TOLD + 1:
+            terminal.tell("and others: --report PATH gets all of them")
+
+    def __enter__(self) -> _Report:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
+
+
+def _mounted(info: ScriptInfo, store: str) -> Mount:
     try:
         app = info.load_app()
     except SettingsError as exc:
@@ -56,15 +310,48 @@ def check(info: ScriptInfo, store: str) -> None:
     mounts: dict[str, Mount] = app.extensions.get("ecwid", {})
     if store not in mounts:
         raise click.UsageError(f"the app has no Ecwid store named {store!r}")
+    return mounts[store]
+
+
+def _form(path: str) -> Form:
+    if path == "-":
+        return "jsonl"
+    found = ENDINGS.get(Path(path).suffix.lower())
+    if found is None:
+        raise click.UsageError(f"PATH ends with none of {', '.join(ENDINGS)}: say --format")
+    return found
+
+
+def _filters(pairs: tuple[str, ...]) -> dict[str, Any]:
+    operation = contract.load().operations["list_customers"]
+    if not all("=" in pair for pair in pairs):
+        raise click.UsageError("--where is NAME=VALUE")
     try:
-        scopes = mounts[store].client.granted_scopes()
-    except EcwidError as exc:
-        click.echo(f"store: no good answer ({exc})")
-        sys.exit(1)
-    click.echo("store: answers")
-    for scope, granted in scopes.items():
-        click.echo(f"{scope}: {_SAID[granted]}")
-    sys.exit(0 if all(scopes.values()) else 1)
+        filters = operation.read_parameters({}, [_parted(pair) for pair in pairs])
+        Customers.digest_of(filters)
+    except InvalidRequest as exc:
+        places = ", ".join(f"{each.pointer}: {each.keyword}" for each in exc.errors)
+        known = ", ".join(
+            sorted(name for _, name in operation.parameters if name not in ("offset", "sortBy"))
+        )
+        raise click.UsageError(f"--where does not fit ({places}); there are {known}") from None
+    except ValueError as exc:
+        raise click.UsageError(f"--where: {exc}") from None
+    return filters
+
+
+def _parted(pair: str) -> tuple[str, str]:
+    name, _, value = pair.partition("=")
+    return name, value
+
+
+def _described(error: EcwidError) -> str:
+    places = ", ".join(f"{misfit.pointer}: {misfit.keyword}" for misfit in error.errors)
+    return f"{error} ({places})" if places else str(error)
+
+
+def _resumable(path: str) -> str:
+    return "" if path == "-" else "; the same command with --resume goes on"
 
 
 @ecwid.command()

@@ -1,4 +1,4 @@
-"""flask ecwid check | key | openapi | sandbox"""
+"""flask ecwid check | key | openapi | sandbox, and all help texts"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from flask.cli import FlaskGroup
 from openapi_spec_validator import validate
 from pytest_httpserver import HTTPServer
 
-from flask_ecwid import Ecwid, contract
+from flask_ecwid import Ecwid, clock, contract
 
-from .conftest import STORE, Config
+from .conftest import ROOT, STORE, TOKEN, Config, environment, free_port
+from .redis_server import RedisServer
 
 Run = Callable[..., Result]
 
@@ -51,12 +53,66 @@ def test_check_of_the_sandbox() -> None:
     """A store that answers a token with all scopes: exit status 0."""
     result = of_config({"ECWID_SANDBOX": "on"})("check")
     assert result.exit_code == 0
-    assert result.output.splitlines() == [
-        "store: answers",
+    store, *others = result.output.splitlines()
+    assert re.fullmatch(r"store: answers in [0-9]+ ms", store)
+    assert others == [
+        "token: accepted",
         "read_customers: granted",
         "create_customers: granted",
         "update_customers: granted",
+        "clock: not known, for Ecwid's answer has no date",
+        "budget: 536 of 540 calls a minute are left",
     ]
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "told"),
+    [
+        (0, "clock: as Ecwid's"),
+        (3, "clock: [34] s behind Ecwid's"),
+        (60, "clock: warning: 6[01] s behind Ecwid's.*"),
+        (-7200, "clock: warning: 7(199|200) s ahead of Ecwid's.*"),
+    ],
+)
+def test_check_of_the_clock(
+    ecwid: HTTPServer, config: Config, monkeypatch: pytest.MonkeyPatch, ahead_s: float, told: str
+) -> None:
+    """A clock that is not Ecwid's is told; that is a warning, and no failure."""
+    monkeypatch.setattr(clock, "wall", lambda: int(time.time()) - ahead_s)
+    ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json({"items": []})
+    ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json({}, 400)
+    ecwid.expect_request(f"{STORE}/customers/0").respond_with_json({}, 404)
+    result = of_config(config)("check")
+    assert result.exit_code == 0
+    [line] = [line for line in result.output.splitlines() if line.startswith("clock")]
+    assert re.fullmatch(told, line)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_check_of_redis(redis: RedisServer, answers: bool) -> None:
+    """Where Redis is configured and does not answer: exit status 1."""
+    url = redis.url if answers else f"redis://127.0.0.1:{free_port()}/0"
+    result = of_config({"ECWID_SANDBOX": "on", "ECWID_REDIS_URL": url})("check")
+    assert result.exit_code == (0 if answers else 1)
+    assert result.output.splitlines()[-1] == f"redis: {'answers' if answers else 'does not answer'}"
+
+
+def test_check_without_a_network(tmp_path: Path) -> None:
+    """Where nothing can be reached the result is all that is said: no log line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), "ecwid", "check"],
+        cwd=tmp_path,
+        env=environment(
+            ECWID_STORE_ID="1003",
+            ECWID_TOKEN=TOKEN,
+            ECWID_AUTH="none",
+            ECWID_API_URL=f"http://127.0.0.1:{free_port()}/api/v3",
+        ),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("store: no good answer (upstream-unreachable: ")
 
 
 def test_check_of_a_missing_scope(ecwid: HTTPServer, config: Config) -> None:
@@ -248,7 +304,9 @@ def test_sandbox_options_out_of_range(wrong: tuple[str, str]) -> None:
     assert of_config({})("sandbox", *wrong).exit_code == 2
 
 
-@pytest.mark.parametrize("command", [[], ["check"], ["openapi"], ["sandbox"]])
+@pytest.mark.parametrize(
+    "command", [[], ["check"], ["export"], ["import"], ["key"], ["openapi"], ["sandbox"]]
+)
 def test_help(command: list[str]) -> None:
     """Every command explains itself, with an example."""
     result = of_config({})(*command, "--help")
