@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
@@ -23,7 +24,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S)
 URL = "http://127.0.0.1:8000"
 
-RUN, CURLS, INSTALL, SERVE, CHECK, SANDBOX, MAKE_KEY, ONCE, WRONG, TEST = (
+RUN, CURLS, INSTALL, SERVE, CHECK, SANDBOX, MAKE_KEY, FILES, ONCE, WRONG, TEST = (
     block for language, block in BLOCKS if language == "sh"
 )
 MOUNT, FACTORY, CLIENT, AUTHORIZE = (block for language, block in BLOCKS if language == "python")
@@ -152,6 +153,18 @@ def test_make_key() -> None:
     key, entry = (line.partition(": ")[2] for line in done.stdout.splitlines())
     digest = hashlib.sha256(key.encode()).hexdigest()
     assert entry == f"warehouse:read+write:{digest}"
+
+
+def test_files(tmp_path: Path) -> None:
+    """The lines of export and import are run one after the other, and all go through."""
+    settings = {"ECWID_SANDBOX": str(tmp_path / "store"), "FLASK_APP": str(ROOT / "wsgi.py")}
+    for line in FILES.splitlines():
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, env=environment(**settings), capture_output=True
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (tmp_path / "customers.csv").read_bytes().count(b"@example.com") == 4
+    assert (tmp_path / "refused.jsonl").read_bytes() == b""
 
 
 def test_factory() -> None:
