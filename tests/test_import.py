@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from flask_ecwid import contract
+from flask_ecwid.creatable import Creatable
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.state import host_state
 
@@ -124,6 +126,32 @@ def settable(customer: dict[str, Any]) -> dict[str, Any]:
             for each in kept.get(name, [])
         ]
     return kept
+
+
+def test_what_a_creation_may_set() -> None:
+    """What only Ecwid sets and nulls are left out, at any depth; what nobody knows stays."""
+    shown = {
+        "id": 5,
+        "email": "a@example.com",
+        "registered": "2026-01-01 00:00:00 +0000",
+        "lang": None,
+        "emial": None,
+        "billingPerson": {"name": "A B", "firstName": "A", "city": None, "floor": 3},
+        "shippingAddresses": [{"id": 7, "city": "Ulm", "createdDate": "x"}],
+        "contacts": [{"id": 8, "contact": "x", "type": "URL", "timestamp": "x"}],
+        "extrafields": [{"key": "k", "orderBy": 1}],
+    }
+    creatable = Creatable(contract.load())
+    body = creatable.body(shown)
+    assert body == {
+        "email": "a@example.com",
+        "emial": None,
+        "billingPerson": {"name": "A B", "floor": 3},
+        "shippingAddresses": [{"city": "Ulm"}],
+        "contacts": [{"contact": "x", "type": "URL"}],
+        "extrafields": [{"key": "k"}],
+    }
+    assert {each.keyword for each in creatable.misfits(body)} == {"additionalProperties"}
 
 
 def forget(command: Command) -> None:
