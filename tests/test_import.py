@@ -136,7 +136,7 @@ def test_what_a_creation_may_set() -> None:
         "registered": "2026-01-01 00:00:00 +0000",
         "lang": None,
         "emial": None,
-        "billingPerson": {"name": "A B", "firstName": "A", "city": None, "floor": 3},
+        "billingPerson": {"name": "A B", "stateOrProvinceName": "A", "city": None, "floor": 3},
         "shippingAddresses": [{"id": 7, "city": "Ulm", "createdDate": "x"}],
         "contacts": [{"id": 8, "contact": "x", "type": "URL", "timestamp": "x"}],
         "extrafields": [{"key": "k", "orderBy": 1}],
@@ -152,6 +152,20 @@ def test_what_a_creation_may_set() -> None:
         "extrafields": [{"key": "k"}],
     }
     assert {each.keyword for each in creatable.misfits(body)} == {"additionalProperties"}
+
+
+def test_contacts_that_ecwid_adds_to(tmp_path: Path) -> None:
+    """A customer is known again though Ecwid has added his e-mail to his contacts."""
+    command = Command(tmp_path)
+    command.orders.order(Fault("reset", operation="add_customer", nth=1, after=True))
+    phones = [{"type": "PHONE", "contact": str(number)} for number in (1, 2)]
+    write(command, "new.jsonl", *({**row, "contacts": phones} for row in GOOD))
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    forget(command)
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    write(command, "new.jsonl", {**GOOD[0], "contacts": phones[::-1]})
+    forget(command)
+    assert command.run("import", "new.jsonl")[0] == 1
 
 
 def forget(command: Command) -> None:
