@@ -319,7 +319,7 @@ def on_a_terminal(command: Command, *args: str) -> tuple[int, str]:
 def test_on_a_terminal(tmp_path: Path) -> None:
     """A terminal shows how many of how many, how many a second, and the time left."""
     command = Command(tmp_path, 300)
-    slow(command, 0.3)
+    slow(command, 0.7)
     status, shown = on_a_terminal(command, "export", "all.jsonl")
     assert status == 0
     assert "304/304" in shown
