@@ -14,7 +14,7 @@ from flask import Blueprint, Response, request
 
 from .contract import Contract
 from .operation import Operation
-from .request_log import notes
+from .request_log import Notes, notes
 
 log = logging.getLogger("flask_ecwid.audit")
 log_of_reads = log.getChild("reads")
@@ -37,11 +37,15 @@ def before(operation: Operation) -> None:
     _write(operation, "before", None)
 
 
+def executed(operation: Operation, noted: Notes, status: int | None) -> str | None:
+    """Whether a write happened: as the problem tells it, or else by the answer's status."""
+    if operation.writes and noted.executed is None and status == 200:
+        return "yes"
+    return noted.executed
+
+
 def _write(operation: Operation, phase: str, status: int | None) -> None:
     noted = notes()
-    executed = noted.executed
-    if operation.writes and executed is None and status == 200:
-        executed = "yes"
     facts = {
         "phase": phase,
         "store": request.blueprint,
@@ -49,7 +53,7 @@ def _write(operation: Operation, phase: str, status: int | None) -> None:
         "operation": operation.operation_id,
         "customer_id": noted.customer_id or "-",
         "result": status or "-",
-        "executed": executed or "-",
+        "executed": executed(operation, noted, status) or "-",
         "request_id": noted.request_id,
     }
     line = " ".join(f"{name}={_shown(value)}" for name, value in facts.items())

@@ -28,6 +28,7 @@ from .moving_list import PAGE_SIZE, Customers
 from .redis_link import open_link
 from .settings import Settings
 from .sharing import SharedReads
+from .signals import CallSignals
 from .transport import Transport
 
 T = TypeVar("T")
@@ -59,17 +60,20 @@ class EcwidClient:
         transport: Transport | None = None,
         *,
         guard: Guard | None = None,
+        name: str = "ecwid",
         check: Callable[[str, dict[str, Any]], None] = lambda operation, value: None,
         after_write: Callable[[], None] = lambda: None,
     ) -> None:
         """`check` raises where what Ecwid answered to an operation is not as it must be;
-        `after_write` is called when a write has ended, however it ended.
+        `after_write` is called when a write has ended, however it ended. `name` is the store's in
+        the signals.
         """
         if settings.sandbox and transport is None:
             raise ValueError("the sandbox is opened by mounting: use the client of Ecwid(app)")
         self._check = check
         self._guard = guard or open_guard(settings, open_link(settings.redis_url))
-        gateway = Gateway(transport or Transport(settings), self._guard)
+        told = CallSignals(self, name)
+        gateway = Gateway(transport or Transport(settings), self._guard, told)
         self._calls = SharedReads(gateway, settings.deadline_s, after_write)
 
     def list_customers(self, **filters: Any) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class Ecwid:
         if settings.auth == "none" and not settings.sandbox:
             log.warning("ECWID_AUTH is none: whoever reaches this service may change the store")
         loaded = contract.load()
-        store = open_store(settings, loaded)
+        store = open_store(settings, loaded, self.name)
         blueprint = make_blueprint(
             self.name,
             self.url_prefix,

@@ -27,6 +27,7 @@ from .errors import (
 )
 from .guard import Guard, Held
 from .lookup import WAITS_S, clock_ahead, find_created, lookup_call
+from .signals import CallSignals, CallTold
 from .transport import Transport
 
 log = logging.getLogger("flask_ecwid")
@@ -40,9 +41,10 @@ Read = Callable[[Reply], dict[str, Any]]
 class Gateway:
     """Makes the calls of one store. Safe to share between threads."""
 
-    def __init__(self, transport: Transport, guard: Guard) -> None:
+    def __init__(self, transport: Transport, guard: Guard, signals: CallSignals) -> None:
         self._transport = transport
         self._guard = guard
+        self._signals = signals
 
     def send(
         self, call: Call, read: Read, moment: float, *, since: float | None = None
@@ -55,10 +57,18 @@ class Gateway:
         Raises:
             EcwidError: there is none; `executed` says whether the call may have had an effect.
         """
+        with self._signals.of(call) as told:
+            reply, value = self._sent(call, read, moment, since, told)
+            told.status = reply.status
+            return reply, value
+
+    def _sent(
+        self, call: Call, read: Read, moment: float, since: float | None, told: CallTold
+    ) -> tuple[Reply, dict[str, Any]]:
         # By both clocks: one stands still while the machine does, the other may be set meanwhile.
         ends = clock.wall() + moment - clock.now()
         if since is not None:
-            looked, found = self._found(call, since, moment, self._guard.admit)
+            looked, found = self._found(call, since, moment, self._guard.admit, told)
             if found:
                 return found, read(found)
             if not looked:
@@ -75,11 +85,14 @@ class Gateway:
             try:
                 held = self._guard.admit()
             except HeldBack as exc:
+                told.held_back(exc)
                 raise _told(call, before or exc, maybe) from None  # of the calls that were made
             error: EcwidError
             try:
-                reply = self._transport.send(call, moment)
-                value = read(reply)
+                with told.attempt() as attempt:
+                    reply = self._transport.send(call, moment)
+                    attempt.status = reply.status
+                    value = read(reply)
             except EcwidError as exc:
                 error = exc
             else:
@@ -89,7 +102,7 @@ class Gateway:
             if since is not None and isinstance(error, EmailTaken):
                 error = OutcomeUnknown()  # taken by our own earlier try, most likely: look
                 error.looked_up = True
-            known = self._known(call, error, maybe, begun, moment)
+            known = self._known(call, error, maybe, begun, moment, told)
             if known:
                 return known, read(known)
             log.warning("call failed operation=%s %s", call.operation, _described(error))
@@ -99,19 +112,30 @@ class Gateway:
             maybe = maybe or error.executed == "unknown"
 
     def _known(
-        self, call: Call, error: EcwidError, maybe: bool, begun: float, moment: float
+        self,
+        call: Call,
+        error: EcwidError,
+        maybe: bool,
+        begun: float,
+        moment: float,
+        told: CallTold,
     ) -> Reply | None:
         """What the reply would have been, where a failure or our own repeat hid it."""
         if call.operation == "add_customer" and error.looked_up:
             # In spite of a pause that this very failure may have begun: it is one creation's end.
-            return self._found(call, begun, moment, self._guard.admit_lookup)[1]
+            return self._found(call, begun, moment, self._guard.admit_lookup, told)[1]
         gone = isinstance(error, CustomerNotFound) and error.by_ecwid
         if call.operation == "delete_customer" and gone and maybe:
             return Reply(200, {}, b'{"deleteCount":1}')  # deleted by our own call before
         return None
 
     def _found(
-        self, call: Call, since: float, moment: float, admit: Callable[[], Held | None]
+        self,
+        call: Call,
+        since: float,
+        moment: float,
+        admit: Callable[[], Held | None],
+        told: CallTold,
     ) -> tuple[bool, Reply | None]:
         """Whether a creation could be looked up, and the reply that it would have had if it
         succeeded. `admit` lets each lookup through, or does not.
@@ -127,10 +151,11 @@ class Gateway:
                 break
             try:
                 held = admit()
-            except HeldBack:
+            except HeldBack as exc:
+                told.held_back(exc, lookup=True)
                 break
             try:
-                page, ahead_s = self._looked_up(held, str(sent.get("email", "")), moment)
+                page, ahead_s = self._looked_up(held, str(sent.get("email", "")), moment, told)
             except EcwidError:
                 continue
             looked = True
@@ -147,14 +172,16 @@ class Gateway:
         return looked, None
 
     def _looked_up(
-        self, held: Held | None, email: str, moment: float
+        self, held: Held | None, email: str, moment: float, told: CallTold
     ) -> tuple[dict[str, Any], float]:
         """The customers with the e-mail, and by how much Ecwid's clock is ahead, in seconds."""
         error: EcwidError
         asked = clock.wall()
         try:
-            reply = self._transport.send(lookup_call(email), moment)
-            page = read_reply("list_customers", reply)
+            with told.attempt(lookup=True) as attempt:
+                reply = self._transport.send(lookup_call(email), moment)
+                attempt.status = reply.status
+                page = read_reply("list_customers", reply)
         except EcwidError as exc:
             error = exc
         else:

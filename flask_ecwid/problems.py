@@ -66,9 +66,11 @@ def _answer(error: EcwidError, headers: dict[str, str], *, write: bool) -> Respo
         headers["WWW-Authenticate"] = error.challenge
     if error.replayed:
         headers["Idempotency-Replayed"] = "true"
+    noted = notes()
+    noted.problem = error.slug
     if write:
-        notes().executed = error.executed
-    body = orjson.dumps(error.problem(notes().request_id, write=write))
+        noted.executed = error.executed
+    body = orjson.dumps(error.problem(noted.request_id, write=write))
     return Response(body, error.status, headers, content_type="application/problem+json")
 
 

@@ -14,6 +14,8 @@ import uuid
 
 from flask import Blueprint, Response, request
 
+from .signals import Count
+
 log = logging.getLogger("flask_ecwid.request")
 
 _UUID4 = re.compile(
@@ -24,7 +26,17 @@ _UUID4 = re.compile(
 class Notes:
     """What is remembered of one request."""
 
-    __slots__ = ("begun", "caller", "customer_id", "executed", "handler_has_run", "request_id")
+    __slots__ = (
+        "begun",
+        "caller",
+        "calls",
+        "customer_id",
+        "executed",
+        "handler_has_run",
+        "problem",
+        "request_id",
+        "status",
+    )
 
     def __init__(self) -> None:
         given = request.headers.get("X-Request-ID", "")
@@ -34,6 +46,9 @@ class Notes:
         self.caller: str | None = None  # who was let in
         self.customer_id: object = None  # of the path, or of the customer that was created
         self.executed: str | None = None  # as a problem tells it
+        self.problem: str | None = None  # its slug
+        self.status: int | None = None  # of the answer, when there is one
+        self.calls = Count()  # that were made to Ecwid
 
 
 def _new_id() -> str:
@@ -66,6 +81,7 @@ def _begin() -> None:
 
 def _end(response: Response) -> Response:
     noted = notes()
+    noted.status = response.status_code
     response.headers["X-Request-ID"] = noted.request_id
     if log.isEnabledFor(logging.INFO):
         begun, now = noted.begun, time.perf_counter()

@@ -18,7 +18,7 @@ import orjson
 from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
-from . import audit, handlers, problems, published, request_log
+from . import audit, handlers, problems, published, request_log, request_signals, signals
 from .auth import Admit
 from .budget import WINDOW_S, Budget
 from .cache import Kept
@@ -83,6 +83,7 @@ def make_blueprint(
     blueprint: Blueprint = api.blueprint
     request_log.attach(blueprint)
     audit.attach(blueprint, contract)
+    request_signals.attach(blueprint, contract)
     _tell_budget(blueprint, contract, store.guard.budget)
     blueprint.after_request(_keep_private)
     published.attach(blueprint, document, ui=ui)
@@ -181,7 +182,8 @@ def _view(
         notes.handler_has_run = True
         if operation.scope == "delete":
             audit.before(operation)
-        return handler(request_id=notes.request_id, **arguments)
+        with signals.counted(notes.calls):
+            return handler(request_id=notes.request_id, **arguments)
 
     def once(key: str, arguments: dict[str, Any]) -> Response:
         document, replayed = store.idempotency.run(

@@ -33,9 +33,9 @@ class Store:
     name: str  # the same in every process
 
 
-def open_store(settings: Settings, contract: Contract) -> Store:
-    """The store that the settings name; what it answers is checked by the contract. Opens no
-    connection.
+def open_store(settings: Settings, contract: Contract, name: str) -> Store:
+    """The store that the settings mean, by the name of its mount; what it answers is checked by the
+    contract. Opens no connection.
 
     Raises:
         SettingsError: the sandbox's file cannot be opened, or is none; redis-py is not installed.
@@ -51,6 +51,7 @@ def open_store(settings: Settings, contract: Contract) -> Store:
         settings,
         transport,
         guard=guard,
+        name=name,
         check=check_by(contract),
         after_write=cache.forget if cache else lambda: None,
     )

@@ -26,6 +26,7 @@ LAYOUT = [
     "handlers",
     "published",
     "problems",
+    "request_signals",
     "audit",
     "request_log",
     "cache",
@@ -41,6 +42,7 @@ LAYOUT = [
     "moving_list",
     "sharing",
     "gateway",
+    "signals",
     "lookup",
     "guard",
     "budget",
@@ -106,6 +108,7 @@ def test_import_direction(module: str) -> None:
         ("redis", {"redis_link"}),
         ("limits", {"budget"}),
         ("cachetools", {"shelves"}),
+        ("blinker", {"signals"}),
     ],
 )
 def test_a_library_is_known_in_its_room_alone(library: str, rooms: set[str]) -> None:
