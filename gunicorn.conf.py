@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -210,14 +211,47 @@ def pre_fork(server: Any, worker: Any) -> None:
     os.environ["FLASK_ECWID_PROCESSES"] = str(server.num_workers)
 
 
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on")
+
+
 # Without a path every worker would open a sandbox of its own: here, before they start, give one to
 # all. gunicorn hands the environment on to its workers, and to this file when it is read again.
 _FOLDER = "FLASK_ECWID_SANDBOX_FOLDER"
-if os.environ.get("ECWID_SANDBOX", "").strip().lower() in ("1", "true", "yes", "on"):
+if _is_on("ECWID_SANDBOX"):
     os.environ[_FOLDER] = tempfile.mkdtemp(prefix="flask-ecwid-sandbox-")
     os.environ["ECWID_SANDBOX"] = os.path.join(os.environ[_FOLDER], "store.sqlite3")
 
 
+# Where prometheus_client's workers count together; it looks for this when it is imported.
+_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
+_OUR_COUNTS = "FLASK_ECWID_METRICS_FOLDER"
+if _is_on("ECWID_METRICS") and not os.environ.get(_COUNTS):
+    os.environ[_OUR_COUNTS] = os.environ[_COUNTS] = tempfile.mkdtemp(prefix="flask-ecwid-metrics-")
+
+
+def on_starting(server: Any) -> None:
+    """Not at a reload, nor in a new master beside the old one: there others are counting."""
+    folder = os.environ.get(_COUNTS)
+    if folder and not server.master_pid:
+        os.makedirs(folder, exist_ok=True)
+        for name in os.listdir(folder):
+            if re.fullmatch(r"(counter|histogram|summary|gauge_[a-z]+)_[0-9]+\.db", name):
+                os.unlink(os.path.join(folder, name))
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """A worker that is gone has nothing under way; what it has counted stays."""
+    if os.environ.get(_COUNTS):
+        with suppress(ImportError):  # then nobody counts
+            from prometheus_client.multiprocess import mark_process_dead
+
+            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
 def on_exit(server: Any) -> None:
-    if _FOLDER in os.environ and not server.reexec_pid:  # else a new master goes on with the file
-        shutil.rmtree(os.environ[_FOLDER], ignore_errors=True)
+    if server.reexec_pid:  # a new master goes on with the files
+        return
+    for folder in (_FOLDER, _OUR_COUNTS):
+        if folder in os.environ:
+            shutil.rmtree(os.environ[folder], ignore_errors=True)

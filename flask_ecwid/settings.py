@@ -252,7 +252,12 @@ def _url(raw: object) -> str:
     return _text(raw).rstrip("/")
 
 
-def _switch(raw: object) -> bool:
+def switch(raw: object) -> bool:
+    """On or off, in any of the usual words.
+
+    Raises:
+        ValueError: it is neither.
+    """
     word = str(raw).strip().lower()
     if word not in _TRUE | _FALSE:
         raise ValueError
@@ -301,7 +306,7 @@ _READERS: dict[str, tuple[Callable[[object], Any], str]] = {
     "max_body_bytes": (_whole, "a whole number"),
     "proxy_url": (_secret, "text"),
     "ca_bundle": (_text, "text"),
-    "ui": (_switch, "on or off"),
+    "ui": (switch, "on or off"),
     "cache_ttl_s": (_seconds, "a number"),
     "redis_url": (_secret, "text"),
     "calls_per_minute": (_whole, "a whole number"),

@@ -18,6 +18,7 @@ LAYOUT = [
     "testing",
     "cli",
     "terminal",
+    "metrics",
     "extension",
     "routes",
     "auth",
@@ -109,6 +110,7 @@ def test_import_direction(module: str) -> None:
         ("limits", {"budget"}),
         ("cachetools", {"shelves"}),
         ("blinker", {"signals"}),
+        ("prometheus_client", {"metrics"}),
     ],
 )
 def test_a_library_is_known_in_its_room_alone(library: str, rooms: set[str]) -> None:

@@ -262,7 +262,7 @@ def test_links() -> None:
 
 # Besides the plugin's own, what wsgi.py reads.
 DEFAULTS = {name: field.default for name, field in Settings.__dataclass_fields__.items()}
-DEFAULTS |= {"trusted_proxies": 0}
+DEFAULTS |= {"trusted_proxies": 0, "metrics": False}
 ROWS = re.findall(r"^\| (`ECWID_.*?) \| (.*?) \| .* \|$", README, re.M)
 
 

@@ -25,9 +25,11 @@ def run(program: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["aiohttp", "sqlite3", "flask_ecwid.sandbox", "redis"])
+@pytest.mark.parametrize(
+    "module", ["aiohttp", "sqlite3", "flask_ecwid.sandbox", "redis", "prometheus_client"]
+)
 def test_what_is_not_used_is_not_imported(module: str) -> None:
-    """A real store without a cache imports no aiohttp, no sandbox and no Redis."""
+    """A real store without a cache imports no aiohttp, no sandbox, no Redis and no Prometheus."""
     assert run(f"import sys, wsgi; print({module!r} in sys.modules)") == "False\n"
 
 
