@@ -249,9 +249,16 @@ def child_exit(server: Any, worker: Any) -> None:
             mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
+def pre_exec(server: Any) -> None:
+    """A new master beside this one (SIGUSR2) would get the environment of before this file."""
+    for name in (_FOLDER, "ECWID_SANDBOX", _OUR_COUNTS, _COUNTS):
+        if name in os.environ:
+            server.cfg.env_orig[name] = os.environ[name]
+
+
 def on_exit(server: Any) -> None:
-    if server.reexec_pid:  # a new master goes on with the files
-        return
+    if server.reexec_pid or os.getppid() == server.master_pid:
+        return  # another master goes on with the files
     for folder in (_FOLDER, _OUR_COUNTS):
         if folder in os.environ:
             shutil.rmtree(os.environ[folder], ignore_errors=True)

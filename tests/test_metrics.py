@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from pytest_httpserver import HTTPServer
 
-from .conftest import ROOT, STORE, TOKEN, environment
+from .conftest import ROOT, STORE, TOKEN, environment, free_port, wait_for
 from .test_deployment import Server, gunicorn
 
 CANARY = "canary@example.com"
@@ -148,23 +149,64 @@ def test_the_folder_of_the_counts(tmp_path: Path) -> None:
     assert (folder / "shop.db").exists()
 
 
-def test_a_new_master_beside_the_old_one(tmp_path: Path) -> None:
-    """A master that takes over (SIGUSR2) does not empty the folder in which the old one counts."""
-    settings = {"ECWID_SANDBOX": "on", "ECWID_METRICS": "on"}
-    pidfile = tmp_path / "pid"
-    flags = ("--workers", "3", "--pid", str(pidfile))
-    with gunicorn(*flags, PROMETHEUS_MULTIPROC_DIR=str(tmp_path), **settings) as server:
+@pytest.mark.parametrize("own", [True, False], ids=["own", "given"])
+def test_a_new_master(tmp_path: Path, own: bool) -> None:
+    """A master that takes over (SIGUSR2) goes on with the counts and the sandbox of the old one,
+    which keeps them when the new one goes away again; the last one leaves nothing of its own.
+    """
+    port, pidfile, temporary = free_port(), tmp_path / "pid", tmp_path / "temporary"
+    temporary.mkdir()
+    settings = {"ECWID_SANDBOX": "on", "ECWID_METRICS": "on", "TMPDIR": str(temporary)}
+    if not own:
+        settings["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "counts")
+    command = [  # not `python -m gunicorn`, whose new master finds gunicorn's http for Python's
+        *(str(Path(sys.executable).with_name("gunicorn")), "--bind", f"127.0.0.1:{port}"),
+        *("--workers", "3", "--pid", str(pidfile), "wsgi:app"),
+    ]
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(**settings), stderr=stderr)
+    server, beside, asked = Server(process, port), Path(f"{pidfile}.2"), 0
+    masters = [process.pid]
+
+    def asked_and_counted() -> None:
+        nonlocal asked
         ask(server, 30)
-        server.process.send_signal(signal.SIGUSR2)
-        beside = Path(f"{pidfile}.2")
+        asked += 30
+        assert total(scraped(server), "requests_total") == asked
+        assert requests.get(f"{server.url}/customer/{customer_id}", timeout=30).status_code == 200
+        asked += 1
+
+    def begin_another() -> int:
+        process.send_signal(signal.SIGUSR2)
         until(beside.exists)
-        new = int(beside.read_text())
-        children = Path(f"/proc/{new}/task/{new}/children")
-        until(lambda: len(children.read_text().split()) == 3)
-        ask(server, 30)
-        assert total(scraped(server), "requests_total") == 60
-        os.kill(new, signal.SIGTERM)
+        masters.append(int(beside.read_text()))
+        until(lambda: log.read_text().count("Booting worker") == 3 * len(masters))
+        return masters[-1]
+
+    try:
+        wait_for(f"{server.root}/healthz", process)
+        new = {"email": CANARY}
+        added = requests.post(f"{server.url}/add_customer", json=new, timeout=30)
+        customer_id, asked = added.json()["data"]["id"], 1
+        asked_and_counted()
+        other = begin_another()
+        os.kill(other, signal.SIGTERM)
         until(lambda: not beside.exists())
+        asked_and_counted()
+        other = begin_another()
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        asked_and_counted()
+        os.kill(other, signal.SIGTERM)
+        until(lambda: not pidfile.exists())
+        until(lambda: not list(temporary.glob("flask-ecwid-[sm]*")))
+    finally:
+        for pid in masters:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        process.wait(60)
+    assert "Traceback" not in log.read_text()
 
 
 def test_off_unless_it_is_said() -> None:
