@@ -90,7 +90,7 @@ HEADERS = [
     *(f"Location: https://elsewhere.example/{CANARY}", f"Location: //[{CANARY}", "Location: "),
     *(f"Set-Cookie: {CANARY}={CANARY}", f"{CANARY} without a colon", f" folded {CANARY}"),
     *("Content-Length: 0", "Content-Length: 3", "Content-Length: 99999999999", "Content-Length: x"),
-    *(f"X-Long: {CANARY * 12_000}", "Connection: keep-alive", "X-\xff: \xff", "Trailer: x"),
+    *(f"X-Long: {CANARY * 12_000}", "X-\xff: \xff", "Trailer: x"),
 ]
 LENGTH = "Content-Length: "
 LINES = ["HTTP/1.1 {} OK", "HTTP/1.0 {}", "HTTP/1.1 {} canary", "HTTP/2 {} ok", "canary", "", "{}"]
@@ -104,7 +104,8 @@ def replies(draw: st.DrawFn, kind: str) -> bytes:
         GOOD[kind] if draw(st.integers(0, 9)) < 9 else GOOD[draw(st.sampled_from(list(GOOD)))]
     )
     body = draw(nearly(originals if 200 <= status < 300 else [*ERRORS, *originals]))
-    headers = ["Content-Type: application/json", LENGTH]
+    # Closed by both: a call on a kept connection that is just being closed would be lost.
+    headers = ["Content-Type: application/json", LENGTH, "Connection: close"]
     line = LINES[0]
     if draw(st.integers(0, 3)) == 3:
         if draw(st.integers(0, 3)) == 3:
@@ -236,7 +237,8 @@ def test_any_reply(_round: int) -> None:
             with logged() as lines:
                 answer = api.open(method, path, json=body)
             check(case.operation, answer, lines)
-            assert ecwid.count()[case.operation]  # it was asked: the reply has been read
+            # It was asked: the reply has been read.
+            assert ecwid.count()[case.operation], (answer.text, lines, ecwid.heard)
             seen[case.operation][answer.status_code] += 1
             if answer.status_code == 200 and len(ecwid.heard) == 1:
                 fresh.append(api)
