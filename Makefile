@@ -39,10 +39,10 @@ fuzz: .venv/.installed
 	$(MAKE) --no-print-directory --jobs=2 --output-sync fuzz-requests fuzz-documents
 
 fuzz-requests: .venv/.installed
-	FUZZ=much $(BIN)/python -m pytest -rP tests/test_fuzz_requests.py
+	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/test_fuzz_requests.py
 
 fuzz-documents: .venv/.installed
-	FUZZ=much $(BIN)/python -m pytest -rP tests/test_fuzz_json.py tests/test_fuzz_replies.py
+	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/test_fuzz_json.py tests/test_fuzz_replies.py
 
 soak: .venv/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak $(SOAK)
