@@ -227,7 +227,7 @@ def test_any_reply(_round: int) -> None:
     ecwid = Ecwid()
     with ecwid:
 
-        @tries(300, 5_000)
+        @tries(200, 5_000)
         @given(CASES)
         def holds(case: Case) -> None:
             ecwid.case = case
