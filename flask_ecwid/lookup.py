@@ -29,8 +29,8 @@ def lookup_call(email: str) -> Call:
 def date_ahead(reply: Reply, asked: float, came: float) -> float | None:
     """By how many seconds Ecwid's clock is ahead of ours, at least, as far as its reply tells.
 
-    That was asked for and came then, in UNIX seconds: a Date between both says nothing. None if it
-    has none. https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
+    That was asked for and came then, in UNIX seconds: a Date between both says nothing, and it is
+    of whole seconds. None if it has none. https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
     """
     if "age" in reply.headers:  # it was kept on the way, and its Date is not of now
         return None
@@ -38,7 +38,7 @@ def date_ahead(reply: Reply, asked: float, came: float) -> float | None:
         date = parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
     except (ValueError, OverflowError, TypeError):
         return None
-    return min(0.0, date - asked) if date < came else date - came
+    return min(0.0, date + 1 - asked) if date < came else date - came
 
 
 def clock_ahead(reply: Reply, asked: float, came: float) -> float:

@@ -448,22 +448,6 @@ def found(
     return answer
 
 
-def slowly(answer: Answer) -> Answer:
-    """The same, whose body comes 1.5 s after its headers."""
-
-    def later(connection: socket.socket, call: Call) -> bool:
-        class Slow:
-            def sendall(self, text: bytes) -> None:
-                head, _, body = text.partition(b"\r\n\r\n")
-                connection.sendall(head + b"\r\n\r\n")
-                time.sleep(1.5)
-                connection.sendall(body)
-
-        return answer(Slow(), call)  # type: ignore[arg-type]
-
-    return later
-
-
 def nested(levels: int) -> object:
     value: object = "canary"
     for _ in range(levels):
@@ -843,8 +827,6 @@ STORIES: list[Story] = [
     # found, but older or other: 409; and ours may still show beside it where a store allows two
     create("found, an hour old",              OTHER, (1, 3), found(seconds_ago=3_600)),
     create("found, a minute old",             OTHER, (1, 3), found(seconds_ago=60)),
-    create("found, 6 s old, in a reply that takes a while", OTHER, (1, 3),
-           slowly(found(seconds_ago=6, clock_behind_s=0))),
     create("found, a minute old, kept on the way", OTHER, (1, 3),
            found(clock_behind_s=60, kept=True)),
     create("found, registered nobody knows when", UNKNOWN_OUTCOME, (1, 3),

@@ -1,0 +1,61 @@
+"""Whether two clocks differ, as far as a reply's Date tells."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+
+from flask_ecwid.calls import Reply
+from flask_ecwid.lookup import clock_ahead
+
+ASKED = 1_800_000_000.5
+
+
+def ahead(date: float, took_s: float = 0.0, **headers: str) -> float:
+    told = {"date": formatdate(date, usegmt=True), **headers}
+    return clock_ahead(Reply(200, told), ASKED, ASKED + took_s)
+
+
+@pytest.mark.parametrize(
+    ("took_s", "date"),
+    [
+        (0, ASKED),
+        (0.2, ASKED + 0.1),
+        (9, ASKED),
+        (9, ASKED + 4),
+        (9, ASKED + 9),
+        (0.6, ASKED + 0.5),
+    ],
+)
+def test_the_same_clock(took_s: float, date: float) -> None:
+    """A Date from between asking and having the answer tells of no difference, however long that
+    took.
+    """
+    assert ahead(date, took_s) == 0
+
+
+@pytest.mark.parametrize("seconds", [10, 60, 290])
+def test_another_clock(seconds: float) -> None:
+    """A Date from before or after tells the difference that there is at least, to the second."""
+    assert -seconds <= ahead(ASKED - seconds, 3) <= -seconds + 1
+    assert seconds - 1 <= ahead(ASKED + 3 + seconds, 3) <= seconds
+
+
+@pytest.mark.parametrize("seconds", [302, 3600, ASKED])
+def test_no_clock(seconds: float) -> None:
+    """A Date that is further off than clocks are tells nothing."""
+    assert ahead(ASKED - seconds) == 0
+    assert ahead(ASKED + seconds) == 0
+
+
+def test_kept_on_the_way() -> None:
+    """The Date of an answer that something on the way has kept is not of now."""
+    assert ahead(ASKED - 60, age="60") == 0
+
+
+@pytest.mark.parametrize("text", ["", "soon", "Wed, 99 Oct 2015 07:28:00 GMT", "1", "\u0661"])
+def test_no_date(text: str) -> None:
+    """What is no date tells nothing."""
+    assert clock_ahead(Reply(200, {"date": text}), ASKED, ASKED) == 0
+    assert clock_ahead(Reply(200, {}), ASKED, ASKED) == 0
