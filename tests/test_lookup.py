@@ -18,7 +18,7 @@ def ahead(date: float, took_s: float = 0.0, **headers: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("took_s", "date"),
+    ("took_s", "later"),
     [
         (0, ASKED),
         (0.2, ASKED + 0.1),
@@ -28,11 +28,11 @@ def ahead(date: float, took_s: float = 0.0, **headers: str) -> float:
         (0.6, ASKED + 0.5),
     ],
 )
-def test_the_same_clock(took_s: float, date: float) -> None:
+def test_the_same_clock(took_s: float, later: float) -> None:
     """A Date from between asking and having the answer tells of no difference, however long that
     took.
     """
-    assert ahead(date, took_s) == 0
+    assert ahead(ASKED + later, took_s) == 0
 
 
 @pytest.mark.parametrize("seconds", [10, 60, 290])
