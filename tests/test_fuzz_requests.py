@@ -25,7 +25,7 @@ def schemathesis(folder: Path, url: str, *flags: str) -> str:
     command += ["--config-file", str(ROOT / "schemathesis.toml"), "run", f"{url}/openapi.json"]
     command += ["--phases", ",".join(PHASES).lower(), "--checks", "all", "--no-color", *flags]
     done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=1800
+        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=3600
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
