@@ -234,7 +234,7 @@ def test_envelopes_are_closed_and_ecwids_objects_are_open() -> None:
         "CustomerAttributes",
         "Person",
         "ShippingAddress",
-        "Contact",
+        "CustomerContact",
         "Stats",
         "Favorite",
         "ExtraField",
