@@ -1,4 +1,6 @@
 # make run: the plugin on its sandbox at http://127.0.0.1:8000      make test: the whole suite
+# make clients: clients from the contract, in Python and TypeScript (docs/clients.md)
+# make browser: Swagger UI in a real browser
 # make bench: what it costs, beside others (benchmarks/README.md)
 # make fuzz: what no one would think of, much of it (15 minutes on two cores)
 # make soak: the long runs of docs/reliability.md (45 minutes)     make mutants: who guards the guards
@@ -9,13 +11,19 @@ PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test fuzz fuzz-requests fuzz-documents bench soak mutants clean has-nginx has-wrk
+.PHONY: run test clients browser fuzz fuzz-requests fuzz-documents bench soak mutants clean
+.PHONY: has-nginx has-wrk has-npm has-chromium
 
 # For a program: the Debian package that has it.
 has = @PATH="$$PATH:/usr/sbin" command -v $(1) > /dev/null \
   || { echo "$(1) is missing: install Debian's $(2)" >&2; exit 1; }
 has-nginx: ; $(call has,nginx,nginx-light)
 has-wrk: ; $(call has,wrk,wrk)
+has-npm:
+	$(call has,npm,npm)
+	@node --eval 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' \
+	  || { echo 'Node.js 20 or newer is needed: Debian 13 has it as nodejs' >&2; exit 1; }
+has-chromium: ; $(call has,chromium,chromium)
 
 run: .venv/.installed
 	@printf '%s\n' \
@@ -43,6 +51,12 @@ fuzz-requests: .venv/.installed
 
 fuzz-documents: .venv/.installed
 	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/test_fuzz_json.py tests/test_fuzz_replies.py
+
+clients: has-npm .venv/.clients clients/node_modules/.installed
+	$(BIN)/python -m pytest tests/test_python_client.py clients --ignore clients/test_browser.py
+
+browser: has-chromium .venv/.clients
+	$(BIN)/python -m pytest clients/test_browser.py
 
 soak: .venv/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak $(SOAK)
@@ -72,8 +86,17 @@ $(ENVIRONMENTS)/.installed: setup.cfg openapi/customers.yaml $(wildcard benchmar
 	@$(PYTHON) -c 'import ensurepip' \
 	  || { echo "Python's venv module is missing: install Debian's python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+.venv/.clients: .venv/.installed
+	$(BIN)/python $(PIP_INSTALL) --editable '.[test,clients]'
+	@touch $@
+
+clients/node_modules/.installed: clients/package.json clients/package-lock.json
+	cd clients && npm ci --no-progress
 	@touch $@
 
 clean:
-	rm -rf .venv $(ENVIRONMENTS) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf .venv $(ENVIRONMENTS) clients/build clients/node_modules build dist *.egg-info \
+	  .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis

@@ -1,0 +1,23 @@
+"""The contract under the recommended rules of Spectral and Redocly."""
+
+from __future__ import annotations
+
+from tests.conftest import ROOT
+from tests.fresh_folder import sh
+
+CLIENTS = ROOT / "clients"
+CONTRACT = ROOT / "openapi" / "customers.yaml"
+
+
+def test_spectral() -> None:
+    """Spectral has nothing to say, but for what clients/spectral.yaml waives, with its reason."""
+    command = f"npx spectral lint --ruleset spectral.yaml --fail-severity hint {CONTRACT}"
+    assert sh(command, CLIENTS).strip() == "No results with a severity of 'hint' or higher found!"
+
+
+def test_redocly() -> None:
+    """Redocly has nothing to say; nothing is waived."""
+    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    said = sh(f"npx redocly lint --config redocly.yaml {CONTRACT}", CLIENTS, **quiet)
+    assert "Your API description is valid." in said
+    assert "warning" not in said.lower().replace("deprecation warning", "")  # of Node's version
