@@ -278,6 +278,30 @@ def test_dates(year: int) -> None:
                 assert (moment.read(written)[1] == []) is is_a_date(text), written
 
 
+def test_nothing_is_filled_in() -> None:
+    """No parameter that may be left out has an example: Swagger UI would send it, unasked."""
+    for name, parameter in DOCUMENT["components"]["parameters"].items():
+        if not parameter.get("required"):
+            assert not {"example", "examples"} & {*parameter, *resolved(parameter["schema"])}, name
+
+
+def test_response_fields() -> None:
+    """A selection has names of 32 characters at most and 20 in an inner list, and else no limit but
+    its length: a tool that makes an example of the pattern took 5 seconds, and froze Swagger UI.
+    """
+    fields = CONTRACT.operations["list_customers"].parameters["query", "responseFields"]
+    inner = ",".join(["a"] * 20)
+    many = ",".join(["a"] * 100)
+    for text, fits in (
+        (f"{'a' * 32},b", True),
+        (f"{'a' * 33},b", False),
+        (f"items({many},b({inner}),c({inner})),{many}", True),
+        (f"items(b({inner},a))", False),
+        ("a(b(c(d)))", False),
+    ):
+        assert (fields.read(text)[1] == []) is fits, text
+
+
 def test_limit() -> None:
     """limit is 1 to 100, and 100 when the caller does not say."""
     limit = resolved(DOCUMENT["components"]["parameters"]["limit"])["schema"]
