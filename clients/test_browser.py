@@ -1,0 +1,103 @@
+"""Swagger UI in a real browser, Debian's Chromium, without a network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.conftest import ROOT
+from tests.fresh_folder import shop
+
+PICTURE = ROOT / "clients" / "build" / "swagger-ui.png"  # the one in docs was made so
+PATIENCE = 60_000  # ms
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+class Page:
+    """Swagger UI, and what the browser asked for and complained of while it was open."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", self._hear)
+        page.goto(f"{url}/ui/")
+        expect(page.locator(".opblock")).to_have_count(5, timeout=PATIENCE)
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, str]]:
+    with shop() as variables:
+        yield variables
+
+
+@pytest.fixture
+def opened(server: dict[str, str]) -> Iterator[Page]:
+    """Swagger UI in a new browser, that nobody has told a key."""
+    program = shutil.which("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        page = browser.new_page(viewport={"width": 1000, "height": 1100})
+        yield Page(page, server["SHOP_URL"])
+        browser.close()
+
+
+def test_no_network(opened: Page, server: dict[str, str]) -> None:
+    """The page asks nobody but the server, and nothing of it is missing or complains."""
+    assert len(opened.asked) > 3
+    assert [url for url in opened.asked if not url.startswith((server["SHOP_URL"], "data:"))] == []
+    assert opened.complaints == []
+
+
+def test_five_operations(opened: Page) -> None:
+    """It lists the five operations, each with what it does."""
+    last = opened.page.locator(".opblock").last.bounding_box()
+    height = last["y"] + last["height"] + 20
+    opened.page.screenshot(path=PICTURE, clip={"x": 0, "y": 0, "width": 1000, "height": height})
+    summaries = opened.page.locator(".opblock-summary-description").all_inner_texts()
+    assert summaries == [
+        "List customers",
+        "Get one customer",
+        "Add a customer",
+        "Update a customer",
+        "Delete a customer",
+    ]
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["bearer", "apiKey"])
+def test_try_it_out(opened: Page, server: dict[str, str], scheme: int) -> None:
+    """Without a key list_customers is a 401; with the key, entered through Authorize, it lists."""
+    page = opened.page
+    page.locator("#operations-customers-list_customers .opblock-summary-control").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    answer = page.locator(".live-responses-table .response")
+    expect(answer.locator(".response-col_status").first).to_contain_text("401", timeout=PATIENCE)
+
+    page.get_by_role("button", name="Authorize").first.click()
+    form = page.locator(".auth-container").nth(scheme)
+    form.locator("input").fill(server["SHOP_KEY"])
+    form.get_by_role("button", name="Authorize").click()
+    page.locator(".dialog-ux .close-modal").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(answer.locator(".response-col_status").first).to_contain_text("200", timeout=PATIENCE)
+    for text in ('"total": 4', "customer@example.com"):
+        expect(answer.first).to_contain_text(text)
