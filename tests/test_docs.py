@@ -1,0 +1,326 @@
+"""The pages of docs/: blocks are run, tables compared, links followed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from flask_ecwid import EcwidError, Settings, contract, errors, faults
+
+from .conftest import ROOT, free_port, wait_for
+from .pages import blocks, curl, headings, python, running, sh
+from .redis_server import RedisServer
+
+DOCS = ROOT / "docs"
+PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+API = "/api/json/v1/ecwid"
+
+_taken: set[tuple[str, str]] = set()
+
+
+def taken(page: str, heading: str, language: str = "sh") -> list[str]:
+    """The blocks below a heading, which are run here then."""
+    _taken.add((page, heading))
+    return blocks(DOCS / page, heading, language)
+
+
+# What is not run here, and why.
+NOT_HERE = {
+    ("index.md", "1. Run it"): "the README has it, too: tests/test_readme.py",
+    ("deploy/README.md", "gunicorn, by systemd"): "it writes to /opt and /etc, and needs systemd; "
+    "tests/test_systemd_unit.py reads the unit",
+    ("deploy/README.md", "nginx"): "it changes the machine's nginx; tests/test_nginx.py runs one",
+}
+PAGES_ELSEWHERE = {
+    "clients.md": "test_python_client.py",
+    "observability.md": "test_observability.py",
+    "testing.md": "test_testing.py",
+}
+
+CALLS, [SHOP] = (
+    taken("index.md", "2. Call it"),
+    taken("index.md", "3. Mount it in your app", "python"),
+)
+START, MOUNTED = taken("index.md", "3. Mount it in your app")
+MAKE_KEY, REAL, CALL_WITH_KEY = taken("index.md", "4. Take a real store")
+[SERVE] = taken("index.md", "5. Deploy it")
+[WRONG] = taken("errors.md", "Errors")
+[PROBLEM] = taken("errors.md", "Errors", "json")
+[ONCE] = taken("errors.md", "May I send it again?")
+[SANDBOX] = taken("settings.md", "Another store to try them on")
+[WITH_REDIS] = taken("deployment.md", "Several hosts: Redis")
+
+SNIPPETS = {
+    ("mounting.md", "Mounting"): (
+        f'print(app.test_client().get("{API}/customers").status_code)',
+        "200\n",
+    ),
+    ("mounting.md", "In a factory"): (
+        'print(create_app().test_client().get("/newsletter").json)',
+        "{'readers': 2}\n",
+    ),
+    ("mounting.md", "Two stores"): (
+        """
+served = app.test_client().get("/outlet/openapi.json").json["servers"]
+print(served, app.test_client().get("/outlet/customers").status_code)
+""",
+        f"{API}/customers /outlet/customers\n[{{'url': '/outlet'}}] 200\n",
+    ),
+    ("mounting.md", "Your own authentication"): (
+        f"""
+app.secret_key = "x"
+client = app.test_client()
+with client.session_transaction() as anna:
+    anna["staff"] = "anna"
+print(client.get("{API}/customers").status_code)
+print(client.post("{API}/delete_customer/5", content_type="application/json").status_code)
+print(app.test_client().get("{API}/customers").status_code)
+""",
+        "200\n403\n403\n",
+    ),
+    ("mounting.md", "Behind a proxy, below a prefix"): (
+        f"""
+outer = {{"X-Forwarded-Prefix": "/eu"}}
+print(app.test_client().get("{API}/openapi.json", headers=outer).json["servers"])
+""",
+        f"[{{'url': '/eu{API}'}}]\n",
+    ),
+    ("mounting.md", "Without Flask"): ("print(type(client).__name__)", "EcwidClient\n"),
+    ("security.md", "Other origins"): (
+        f"""
+for origin in ("https://app.example.com", "https://other.example.com"):
+    answer = app.test_client().get("{API}/customers", headers={{"Origin": origin}})
+    print(answer.headers.get("Access-Control-Allow-Origin"))
+""",
+        "https://app.example.com\nNone\n",
+    ),
+}
+
+
+def test_every_block_is_run() -> None:
+    """Every sh and python block is run, here or where it is said, or it is said why not."""
+    found = {(page, where) for page in PAGES for where in headings(DOCS / page)}
+    elsewhere = {(page, where) for page, where in found if page in PAGES_ELSEWHERE}
+    assert found == _taken | set(SNIPPETS) | set(NOT_HERE) | elsewhere
+    for page, test in PAGES_ELSEWHERE.items():
+        assert page in (ROOT / "tests" / test).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("page", "heading"), SNIPPETS)
+def test_snippets(page: str, heading: str) -> None:
+    """Each snippet of Python does what its page says."""
+    [snippet] = blocks(DOCS / page, heading, "python")
+    then, printed = SNIPPETS[page, heading]
+    assert python(snippet, then) == printed
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where somebody has followed the quick start."""
+    path = tmp_path_factory.mktemp("quick start")
+    (path / "shop.py").write_text(SHOP, encoding="utf-8")
+    shutil.copy(ROOT / "gunicorn.conf.py", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def on_sandbox(folder: Path) -> Iterator[str]:
+    """The URL of the app that the quick start mounts the plugin in."""
+    install, start = START.splitlines()
+    assert install == "pip install ."
+    port = free_port()
+    with running(start.replace("8001", str(port)), folder) as process:
+        wait_for(f"http://127.0.0.1:{port}/readers", process)
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("line", [*CALLS[0].splitlines(), *MOUNTED.splitlines()])
+def test_calls_of_the_quick_start(on_sandbox: str, line: str) -> None:
+    """Each call of the quick start is a success."""
+    assert curl(line, on_sandbox)[0] == 200
+
+
+def test_the_view_of_the_quick_start(on_sandbox: str) -> None:
+    """The app's own view counts what the store has."""
+    assert curl(MOUNTED.splitlines()[1], on_sandbox) == (200, '{"readers":2}\n')
+
+
+@pytest.mark.parametrize("line", [CALLS[0].splitlines()[2], ONCE.strip()])
+def test_once(on_sandbox: str, line: str) -> None:
+    """A creation with an Idempotency-Key has the same answer when it is sent again."""
+    first, again = curl(line, on_sandbox), curl(line, on_sandbox)
+    assert first[0] == 200
+    assert again == first
+
+
+def test_the_problem(on_sandbox: str) -> None:
+    """The problem that the page shows is the one that comes, but for its id."""
+    status, body = curl(WRONG, on_sandbox)
+    came, shown = json.loads(body), json.loads(PROBLEM)
+    assert status == 400
+    shown["instance"] = shown["instance"].replace(shown["request_id"], came["request_id"])
+    assert came == {**shown, "request_id": came["request_id"]}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[dict[str, str]]:
+    """A store at another server, as the page on settings starts it, and its settings."""
+    with running(SANDBOX.strip().replace("8100", str(free_port()))) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip().partition("=") for _ in range(4)]
+        assert [key for key, _, _ in lines] == [
+            *("ECWID_API_URL", "ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_AUTH")
+        ]
+        yield {key: value for key, _, value in lines}
+
+
+def of_this_store(commands: str, store: dict[str, str]) -> str:
+    commands = commands.replace("ECWID_STORE_ID=1003", f"ECWID_STORE_ID={store['ECWID_STORE_ID']}")
+    return commands.replace("secret_...", store["ECWID_TOKEN"])
+
+
+def test_a_real_store(folder: Path, store: dict[str, str]) -> None:
+    """The quick start goes from the sandbox to a store with a key, and to gunicorn."""
+    lines = sh(MAKE_KEY, folder).stdout.splitlines()
+    key, entry = (line.partition(": ")[2] for line in lines)
+    real = re.sub(r"(?m)^(export ECWID_API_KEYS=).*$", rf"\g<1>{entry}", of_this_store(REAL, store))
+    *exports, check, run = real.splitlines()
+    url = store["ECWID_API_URL"]
+    checked = sh("\n".join([*exports, check]), folder, ECWID_API_URL=url)
+    assert (checked.returncode, checked.stdout.splitlines()[0]) == (0, "store: answers")
+
+    install, gunicorn = SERVE.splitlines()
+    assert install == "pip install '.[server]'"
+    for command, option in ((run, "--port {}"), (gunicorn, "--bind 127.0.0.1:{}")):
+        port = free_port()
+        started = "\n".join([*exports, f"{command} {option.format(port)}"])
+        with running(started, folder, ECWID_API_URL=url) as process:
+            wait_for(f"http://127.0.0.1:{port}/readers", process)
+            served = f"http://127.0.0.1:{port}"
+            assert curl(CALL_WITH_KEY.replace("KEY", key), served)[0] == 200
+            assert curl(CALL_WITH_KEY, served)[0] == 401
+
+
+def test_with_redis(redis: RedisServer, store: dict[str, str]) -> None:
+    """gunicorn's workers count their calls in the Redis that they are given."""
+    install, serve = of_this_store(WITH_REDIS, store).splitlines()
+    assert install == "pip install '.[server,redis]'"
+    port = free_port()
+    serve = serve.replace("redis://127.0.0.1:6379/0", redis.url) + f" --bind 127.0.0.1:{port}"
+    with running(serve, ECWID_API_URL=store["ECWID_API_URL"]) as process:
+        wait_for(f"http://127.0.0.1:{port}/healthz", process)
+        customers = f"http://127.0.0.1:{port}{API}/customers"
+        answer = requests.get(customers, headers={"X-API-Key": "test"}, timeout=30)
+        assert answer.status_code == 200
+    assert redis.client.keys()
+
+
+# Besides the plugin's own, what wsgi.py reads.
+DEFAULTS = {name: field.default for name, field in Settings.__dataclass_fields__.items()}
+DEFAULTS |= {"trusted_proxies": 0}
+SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| (`ECWID_.*?) \| (.*?) \| .* \|$", SETTINGS, re.M)
+
+
+def test_every_setting_is_told() -> None:
+    """The table of settings has every one of them, and no other."""
+    told = re.findall(r"ECWID_(\w+)", " ".join(keys for keys, _ in ROWS))
+    assert sorted(name.lower() for name in told) == sorted(DEFAULTS)
+
+
+@pytest.mark.parametrize(("keys", "told"), ROWS)
+def test_defaults_are_told_as_they_are(keys: str, told: str) -> None:
+    """The table's defaults are the ones that hold."""
+    words = {"": "none", (): "none", True: "on", False: "off"}
+    for name, default in zip(re.findall(r"ECWID_(\w+)", keys), told.split(", ") * 3, strict=False):
+        value = DEFAULTS[name.lower()]
+        if isinstance(value, (float, int)) and not isinstance(value, bool):  # 0 is not off
+            shown = f"{value:g}"
+        else:
+            shown = "off" if name == "SANDBOX" else str(words.get(value, value))
+        assert default.strip("`") == shown
+
+
+ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
+
+
+def kinds(of: type[EcwidError] = EcwidError) -> Iterator[type[EcwidError]]:
+    """Every kind of error that has a type of its own."""
+    for kind in of.__subclasses__():
+        if hasattr(kind, "slug"):
+            yield kind
+        yield from kinds(kind)
+
+
+def statuses(kind: type[EcwidError]) -> set[int]:
+    if kind is not errors.Rejected:
+        return {kind.status}
+    answered = range(400, 600)
+    named = [faults.of_refusal("add_customer", n, None, None, body="object") for n in answered]
+    return {error.status for error in named if isinstance(error, errors.Rejected)}
+
+
+def test_every_problem_is_told() -> None:
+    """The page on errors has each type of problem as errors.py has it, and no other."""
+    ours: dict[str, list[type[EcwidError]]] = defaultdict(list)
+    for kind in kinds():
+        ours[kind.slug].append(kind)
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| ([\d, ]+) \| (\w+) \| (\w+) \| (.*?) \| .+ \|$", ERRORS, re.M
+    )
+    told = {
+        slug: ({int(n) for n in status.split(", ")}, origin, executed, re.findall(r"\w+", classes))
+        for slug, status, origin, executed, classes in rows
+    }
+    assert len(told) == len(rows)
+    assert told == {
+        slug: (statuses(first), first.origin, first.executed, [kind.__name__ for kind in of])
+        for slug, of in ours.items()
+        for first in of[:1]
+    }
+
+
+def test_kinds_of_one_type_are_alike() -> None:
+    """What shares a type shares its status, its origin and what it says of a change."""
+    for kind in kinds():
+        for parent in kind.__mro__[1:]:
+            if getattr(parent, "slug", None) == kind.slug:
+                for name in ("status", "origin", "executed"):
+                    assert getattr(kind, name, None) == getattr(parent, name, None)
+
+
+def test_every_member_of_a_problem_is_told() -> None:
+    """The page on errors tells every member that the contract gives a problem."""
+    members = contract.load().document["components"]["schemas"]["Problem"]["properties"]
+    table = ERRORS.partition("| member |")[2].partition("\n\n")[0]
+    told = [
+        name for first in re.findall(r"^\| (`.*?) \|", table, re.M) for name in first.split(", ")
+    ]
+    assert sorted(name.strip("`") for name in told) == sorted(members)
+
+
+def anchors(page: Path) -> set[str]:
+    """Those that GitHub gives the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+LINKING = ["README.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md"]
+
+
+@pytest.mark.parametrize("name", [*LINKING, *(f"docs/{page}" for page in PAGES)])
+def test_links(name: str) -> None:
+    """Every link of a page leads to a file of the repository, and to a heading that is there."""
+    page = ROOT / name
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!\w+:)([^)\s#]*)(?:#([^)\s]*))?\)", text):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
