@@ -1,6 +1,7 @@
 # make run: the plugin on its sandbox at http://127.0.0.1:8000      make test: the whole suite
 # make clients: clients from the contract, in Python and TypeScript (docs/clients.md)
 # make browser: Swagger UI in a real browser
+# make docs: the pages of docs/ as a site in build/site, with their links checked
 # make bench: what it costs, beside others (benchmarks/README.md)
 # make fuzz: what no one would think of, much of it (15 minutes on two cores)
 # make soak: the long runs of docs/reliability.md (45 minutes)     make mutants: who guards the guards
@@ -11,7 +12,7 @@ PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test clients browser fuzz fuzz-requests fuzz-documents bench soak mutants clean
+.PHONY: run test clients browser docs fuzz fuzz-requests fuzz-documents bench soak mutants clean
 .PHONY: has-nginx has-wrk has-npm has-chromium
 
 # For a program: the Debian package that has it.
@@ -42,6 +43,9 @@ test: has-nginx .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term
+
+docs: .venv/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 fuzz: .venv/.installed
 	$(MAKE) --no-print-directory --jobs=2 --output-sync fuzz-requests fuzz-documents

@@ -1,10 +1,11 @@
-"""The pages of docs/: blocks are run, tables compared, links followed."""
+"""The pages of docs/: blocks are run, tables compared, links followed, and the site is built."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -324,3 +325,61 @@ def test_links(name: str) -> None:
         file = page.parent / target if target else page
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def build(folder: Path, into: Path) -> subprocess.CompletedProcess[str]:
+    return sh(f"mkdocs build --strict --site-dir '{into}'", folder, NO_MKDOCS_2_WARNING="1")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make docs` builds."""
+    into = tmp_path_factory.mktemp("site")
+    done = build(ROOT, into)
+    assert done.returncode == 0, done.stderr
+    return into
+
+
+def test_every_page_is_on_the_site(site: Path) -> None:
+    """The site builds without a warning, and has every page."""
+    for page in PAGES:
+        built = re.sub(
+            r"README\.md$|\.md$", lambda end: {".": ".html"}.get(end[0][0], "index.html"), page
+        )
+        assert (site / built).is_file(), page
+
+
+def test_nothing_of_the_site_is_elsewhere(site: Path) -> None:
+    """A page of the site loads nothing from another server."""
+    loaded = r'<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]+)|<link\b[^>]*\bhref="([^"]+)'
+    for page in site.rglob("*.html"):
+        found = [a or b for a, b in re.findall(loaded, page.read_text(encoding="utf-8"))]
+        assert found
+        assert [each for each in found if re.match(r"(\w+:)?//", each)] == []
+    for style in site.rglob("*.css"):
+        assert not re.search(
+            r"(url\(|@import )[\"']?(https?:)?//", style.read_text(encoding="utf-8")
+        )
+
+
+def test_lists_are_lists(site: Path) -> None:
+    """What is a list or a table in the repository is one on the site: a line is free before it."""
+    for page in site.rglob("*.html"):
+        for paragraph in re.findall(r"<p>(.*?)</p>", page.read_text(encoding="utf-8"), re.S):
+            assert not re.search(r"^(- |\d+\. |\| )", paragraph, re.M), (page.name, paragraph[:200])
+
+
+def test_what_is_wrong_is_no_site(tmp_path: Path) -> None:
+    """A page that has no place, a link and an anchor that lead nowhere each end `make docs`."""
+    for name in ("docs", "openapi", "benchmarks/results"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("mkdocs.yml", "mkdocs_hooks.py", "CHANGELOG.md", "benchmarks/README.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "docs" / "lost.md").write_text(
+        "[a](nowhere.md) [b](errors.md#nowhere) [c](../nowhere.py) [d](/errors.md)",
+        encoding="utf-8",
+    )
+    told = build(tmp_path, tmp_path / "site")
+    assert told.returncode != 0
+    warned = re.findall(r"WARNING -  ((?:.+:\n)?.+)", told.stderr)
+    assert ["lost.md" in each for each in warned] == [True] * 5, told.stderr
