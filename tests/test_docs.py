@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import shutil
@@ -305,6 +306,16 @@ def test_every_member_of_a_problem_is_told() -> None:
         name for first in re.findall(r"^\| (`.*?) \|", table, re.M) for name in first.split(", ")
     ]
     assert sorted(name.strip("`") for name in told) == sorted(members)
+
+
+def test_the_version_is_one() -> None:
+    """The package, the contract and the newest changes have the same version."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert newest is not None
+    told = contract.load().document["info"]["version"]
+    assert setup["metadata"]["version"] == told == newest[1]
 
 
 def anchors(page: Path) -> set[str]:
