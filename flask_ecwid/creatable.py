@@ -16,7 +16,7 @@ _PLACES = {
     "": (("CustomerIdentity", "CustomerAttributes"), "NewCustomer"),
     "billingPerson": (("Person",), "NewPerson"),
     "shippingAddresses": (("ShippingAddress",), "NewShippingAddress"),
-    "contacts": (("Contact",), "NewContact"),
+    "contacts": (("CustomerContact",), "NewContact"),
     "extrafields": (("ExtraField",), "NewExtraField"),
 }
 
