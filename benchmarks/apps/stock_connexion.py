@@ -10,6 +10,7 @@ from typing import Any
 
 import connexion
 import requests
+import yaml
 from connexion.resolver import Resolver
 from requests.adapters import HTTPAdapter
 from upstream import HEADERS, PREFIX, STORE, TIMEOUT, added_envelope, customer_envelope, envelope
@@ -47,9 +48,13 @@ def nothing(**_: Any) -> Any:
 
 
 CONTRACT = Path(__file__).parents[2] / "openapi" / "customers.yaml"
-application = connexion.FlaskApp(__name__, specification_dir=str(CONTRACT.parent))
+document = yaml.safe_load(CONTRACT.read_text(encoding="utf-8"))
+for item in document["paths"].values():
+    for operation in item.values():
+        operation["security"] = []  # anybody may call here, as with all the others
+application = connexion.FlaskApp(__name__)
 application.add_api(
-    CONTRACT.name,
+    document,
     base_path=PREFIX,
     resolver=Resolver(lambda name: getattr(sys.modules[__name__], name, nothing)),
     validate_responses=True,
