@@ -181,7 +181,7 @@ def _export_into_file(
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Gets the rows that are not in the store, as JSON Lines: line, type, pointer, keyword.",
+    help="Gets the rows that were refused, as JSON Lines: line, type, pointer, keyword.",
 )
 @click.option("--dry-run", is_flag=True, help="Check the rows only; no call is made.")
 @_store_option

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from . import clock
 from .calls import Call, Reply, build_call, read_reply
+from .contract import load
 from .errors import (
     CustomerNotFound,
     EcwidUnavailable,
@@ -80,8 +81,12 @@ class EcwidClient:
         """A page: `total`, `count`, `offset`, `limit`, `items`.
 
         The filters are Ecwid's query parameters (https://api-docs.ecwid.com/reference/search-customers);
-        one that is None is left out, a list is joined by commas.
+        one that is None is left out, a list is joined by commas. Their values are not checked here.
+
+        Raises:
+            TypeError: there is no such filter: one that Ecwid overlooked would match everybody.
         """
+        _check_names(filters)
         given = {name: value for name, value in filters.items() if value is not None}
         query = {"offset": 0, "limit": PAGE_SIZE, **given}
 
@@ -150,9 +155,11 @@ class EcwidClient:
         many fewer came than Ecwid's `total` says.
 
         Raises:
+            TypeError: there is no such filter.
             ValueError: `sortBy` or `offset` is given, or the cursor is of other filters.
             EcwidError: from `next`, which then goes on in the same place.
         """
+        _check_names(filters)
         return Customers(
             lambda **query: self.patiently(partial(self.list_customers, **query)),
             filters,
@@ -251,3 +258,10 @@ class EcwidClient:
             return value
 
         return self._calls.send(call, read, since=since)
+
+
+def _check_names(filters: Mapping[str, Any]) -> None:
+    known = {name for _, name in load().operations["list_customers"].parameters}
+    for name in filters:
+        if name not in known:
+            raise TypeError(f"there is no filter {name!r}: they have Ecwid's names")

@@ -407,7 +407,7 @@ class Rejected(Refused):
 
     slug = "rejected-by-ecwid"
     title = "Ecwid does not accept the content of the request"
-    detail = "The request fits the contract, but Ecwid refused its content."
+    detail = "Ecwid refused the content of the request."
     executed = "no"
     let_in = True
 

@@ -88,6 +88,8 @@ class Ecwid:
         )
         if settings.auth == "none" and not settings.sandbox:
             log.warning("ECWID_AUTH is none: whoever reaches this service may change the store")
+        if settings.sandbox and app.config.get(f"{self.config_prefix}ECWID_TOKEN"):
+            log.warning("ECWID_SANDBOX is on: the store and the token that are set have no effect")
         loaded = contract.load()
         store = open_store(settings, loaded, self.name)
         blueprint = make_blueprint(

@@ -334,6 +334,12 @@ def test_an_open_store_warns(caplog: pytest.LogCaptureFixture) -> None:
     assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
+def test_a_sandbox_in_place_of_a_store(caplog: pytest.LogCaptureFixture) -> None:
+    """Who has set a store, and gets the sandbox all the same, is told so."""
+    started(**REAL, ECWID_SANDBOX=True)
+    assert "ECWID_SANDBOX is on: the store and the token that are set have no effect" in caplog.text
+
+
 # The host's own authorize
 
 

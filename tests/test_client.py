@@ -102,6 +102,16 @@ def test_filters_on_every_page(ecwid: HTTPServer, client: EcwidClient) -> None:
     assert {query["limit"] for query in shop.queries[:-1]} == {"2"}
 
 
+@pytest.mark.parametrize("name", ["accept_marketing", "acceptmarketing", "colour", "customer_id"])
+def test_a_filter_that_is_none(ecwid: HTTPServer, client: EcwidClient, name: str) -> None:
+    """A misspelt filter, which Ecwid would overlook and give everybody, is told before any call."""
+    filters: dict[str, Any] = {name: True}
+    for ask in (client.list_customers, client.iter_customers):
+        with pytest.raises(TypeError, match=name):
+            ask(**filters)
+    assert ecwid.log == []
+
+
 @pytest.mark.parametrize("items", [None, {}, [None], [{"email": "x"}], ["x"]])
 def test_a_page_without_customers(ecwid: HTTPServer, client: EcwidClient, items: Any) -> None:
     """A page that holds no customers is a BadReply, and not a KeyError."""
