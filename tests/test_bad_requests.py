@@ -51,7 +51,7 @@ from .conftest import REQUEST_ID
 from .test_deployment import Server, gunicorn
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment  # since Python 3.11
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 STORE_PATH = f"/api/v3/{STORE_ID}"
 INVALID_ID = misfit("/path/customer_id minimum")

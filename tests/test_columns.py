@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import random
+import sys
 from typing import Any
 
 import pytest
@@ -129,6 +130,9 @@ def test_as_spreadsheets_save_it(separator: str, bom: bytes, end: str) -> None:
     ]
 
 
+NUL = "json" if sys.version_info >= (3, 11) else "csv"  # before, csv itself takes none
+
+
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
@@ -137,7 +141,7 @@ def test_as_spreadsheets_save_it(separator: str, bom: bytes, end: str) -> None:
         (b"email\na@example.com,x\nc@example.com\n", {2: "maxItems"}),
         (b"email,lang\n\xff@example.com,de\nc@example.com,de\n", {2: "json"}),
         (b'email,contacts\na@example.com,"[{\xff}]"\n', {2: "json"}),
-        (b'email,lang\n"a\nb",de\na@example.com\0,de\n', {4: "json"}),
+        (b'email,lang\n"a\nb",de\na@example.com\0,de\n', {4: NUL}),
     ],
 )
 def test_rows_that_cannot_be_read(text: bytes, lines: dict[int, str]) -> None:
