@@ -133,8 +133,8 @@ MUTANTS = [
     Mutant(
         "a pause after the lookups",
         "gateway",
-        "return self._found(call, begun, moment, self._guard.admit_lookup)[1]",
-        "return self._found(call, begun, moment, self._guard.admit)[1]",
+        "return self._found(call, begun, moment, self._guard.admit_lookup, told)[1]",
+        "return self._found(call, begun, moment, self._guard.admit, told)[1]",
         "tests/test_guard.py",
     ),
     Mutant(
@@ -147,9 +147,9 @@ MUTANTS = [
     Mutant(
         "any clock believed",
         "lookup",
-        "return ahead if abs(ahead) <= CLOCKS_DIFFER_MOST_S else 0.0",
-        "return ahead",
-        "tests/test_faults.py -k found",
+        "return ahead if ahead is not None and abs(ahead) <= CLOCKS_DIFFER_MOST_S else 0.0",
+        "return ahead or 0.0",
+        "tests/test_lookup.py",
     ),
     Mutant(
         "a twin proves that nothing happened",
@@ -324,8 +324,8 @@ MUTANTS = [
     Mutant(
         "the second of two keys",
         "auth",
-        "    if authorization is None:\n        given = alone\n",
-        "    if alone is not None:\n        given = alone\n",
+        'return bearer[1] if bearer and alone is None else ""',
+        'return bearer[1] if bearer else ""',
         "tests/test_auth.py",
     ),
     Mutant(
@@ -376,6 +376,34 @@ MUTANTS = [
         'raise TypeError("a secret is not pickled")',
         "return super().__reduce_ex__(protocol)",
         "tests/test_secret.py",
+    ),
+    Mutant(
+        "a write after its time by another clock",
+        "gateway",
+        'if call.method != "GET" and (clock.now() >= moment or clock.wall() >= ends):',
+        "if False:",
+        "tests/test_gateway.py",
+    ),
+    Mutant(
+        "all misfits of any document",
+        "schema",
+        "        if _is_small(document):\n",
+        "        if True:\n",
+        "tests/test_refused_requests.py -k misfits",
+    ),
+    Mutant(
+        "an authorize that ends the service",
+        "auth",
+        "    except BaseException as exc:",
+        "    except Exception as exc:",
+        "tests/test_auth.py -k refuses",
+    ),
+    Mutant(
+        "a clock set back",
+        "guard",
+        "return left if left <= _HELD_MOST_S else 0.0",
+        "return left",
+        "tests/test_guard.py",
     ),
 ]
 
