@@ -261,7 +261,7 @@ class EcwidClient:
 
 
 def _check_names(filters: Mapping[str, Any]) -> None:
-    known = {name for _, name in load().operations["list_customers"].parameters}
+    known = load().operations["list_customers"].parameters
     for name in filters:
-        if name not in known:
+        if ("query", name) not in known:
             raise TypeError(f"there is no filter {name!r}: they have Ecwid's names")

@@ -109,10 +109,15 @@ class EcwidError(Exception):
         """Copied and pickled as it is, whatever its kind needs to be made."""
         return _made_again, (type(self), str(self), vars(self))
 
+    @property
+    def urn(self) -> str:
+        """What a problem has as its `type`."""
+        return f"urn:flask-ecwid:problem:{self.slug}"
+
     def problem(self, request_id: str, *, write: bool) -> dict[str, Any]:
         """The problem body; `write` says whether the operation could have changed anything."""
         body: dict[str, Any] = {
-            "type": f"urn:flask-ecwid:problem:{self.slug}",
+            "type": self.urn,
             "title": self.title,
             "status": self.status,
             "detail": self.detail,

@@ -33,7 +33,7 @@ from .idempotency import Idempotency
 from .lookup import find_created, same_email
 from .rows import Row
 
-CALLER = "flask ecwid import"  # no caller of the endpoints has blanks in its name
+CALLER = "flask ecwid import"  # no name of ECWID_API_KEYS has blanks
 
 Body = dict[str, Any]
 
@@ -169,5 +169,4 @@ class Importer:
 
 
 def _refusal(line: int, error: EcwidError, misfit: Misfit) -> Refusal:
-    type = f"urn:flask-ecwid:problem:{error.slug}"
-    return Refusal(line, type, misfit.pointer, misfit.keyword, error.ecwid_code)
+    return Refusal(line, error.urn, misfit.pointer, misfit.keyword, error.ecwid_code)

@@ -134,14 +134,20 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
     assert sorted(ids(command, "all.jsonl")) == sorted(command.customers())
 
 
-def test_what_was_written_last(tmp_path: Path) -> None:
-    """What stands behind the good part of an unfinished file is cut off."""
-    command = Command(tmp_path, 300)
+def killed(folder: Path) -> Command:
+    """An export was killed here when it had kept a part."""
+    command = Command(folder, 300)
     slow(command, 0.3)
     process = command.begin("export", "all.jsonl")
     until_kept(command, "all.jsonl", process)
     process.kill()
     process.communicate()
+    return command
+
+
+def test_what_was_written_last(tmp_path: Path) -> None:
+    """What stands behind the good part of an unfinished file is cut off."""
+    command = killed(tmp_path)
     with (tmp_path / "all.jsonl.part").open("ab") as file:
         file.write(b'{"id": 1, "half')
     command.orders.clear()
@@ -210,12 +216,7 @@ def test_two_at_once(tmp_path: Path) -> None:
 
 def test_a_part_that_was_changed(tmp_path: Path) -> None:
     """Where the part is not what it was, it is not gone on with."""
-    command = Command(tmp_path, 300)
-    slow(command, 0.3)
-    process = command.begin("export", "all.jsonl")
-    until_kept(command, "all.jsonl", process)
-    process.kill()
-    process.communicate()
+    command = killed(tmp_path)
     (tmp_path / "all.jsonl.part").write_text("x")
     status, _, err = command.run("export", "all.jsonl", "--resume")
     assert status == 2
@@ -343,12 +344,7 @@ def test_within_the_budget(tmp_path: Path) -> None:
 
 def test_another_store(tmp_path: Path) -> None:
     """What was begun of one store is not gone on with from another."""
-    command = Command(tmp_path, 300)
-    slow(command, 0.3)
-    process = command.begin("export", "all.jsonl")
-    until_kept(command, "all.jsonl", process)
-    process.kill()
-    process.communicate()
+    command = killed(tmp_path)
     command.settings["ECWID_SANDBOX"] = str(tmp_path / "other.sqlite3")
     status, _, err = command.run("export", "all.jsonl", "--resume")
     assert status == 2
