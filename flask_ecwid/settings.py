@@ -184,8 +184,12 @@ def _serving_faults(values: Mapping[str, Any], authorize: bool) -> dict[str, str
 
 
 def _digest(*parts: str) -> str:
-    """Nothing can be read out of it."""
-    return "flask-ecwid:" + hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+    """Return a name that tells these values apart and from which none of them can be read."""
+    # Each value with its length, because the repr of a Secret is the same for all secrets, and
+    # values that are only joined could be cut elsewhere.
+    values = [part.encode("utf-8", "surrogatepass") for part in parts]
+    told_apart = b"".join(b"%d:%b" % (len(value), value) for value in values)
+    return "flask-ecwid:" + hashlib.blake2b(told_apart, digest_size=16).hexdigest()
 
 
 def _is_ca_bundle(path: str) -> bool:

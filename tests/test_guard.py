@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
 from werkzeug.test import TestResponse
 
 from flask_ecwid import clock, guard
@@ -22,7 +25,16 @@ from flask_ecwid.guard import Latch
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.state import MemoryState, StateGone
 
-from .conftest import PREFIX, ROOT, Api, environment, free_port, wait_for
+from .conftest import (
+    PREFIX,
+    ROOT,
+    Api,
+    app_of,
+    config_of,
+    environment,
+    free_port,
+    wait_for,
+)
 from .ordered_shop import Shop
 from .redis_server import RedisServer
 
@@ -169,6 +181,27 @@ def test_one_goes_first_over_the_fleet(ordered: Shop, later: Later, redis: Redis
     later(31)
     statuses = [api.get(f"/customer/{ID}").status_code for api in apis for _ in range(2)]
     assert statuses == [200] * 8
+
+
+def test_a_refused_token_is_its_own(ecwid: HTTPServer, redis: RedisServer) -> None:
+    """A refused token stops its own calls, through Redis too, and none with another token."""
+    refuse = json.dumps({"errorCode": "INVALID_API_TOKEN"})
+    for token, reply in (("refused", Response(refuse, 403)), ("good", Response('{"id": 5}'))):
+        ecwid.expect_request(
+            "/api/v3/1003/customers/5", headers={"Authorization": f"Bearer secret_{token}"}
+        ).respond_with_response(reply)
+    shared = {**config_of(ecwid), "ECWID_REDIS_URL": redis.url}
+    refused, good, restarted = (
+        Api(app_of({**shared, "ECWID_TOKEN": f"secret_{token}"}).test_client())
+        for token in ("refused", "good", "good")
+    )
+    assert refused.get("/customer/5").status_code == 502
+    assert is_held_back(refused.get("/customer/5"), 30)
+    for api in (good, restarted):
+        response = api.get("/customer/5")
+        assert response.status_code == 200
+        remaining = response.headers["RateLimit"].split(";")[1]
+    assert remaining == "r=99998", "the refused token's calls are counted for another one"
 
 
 def test_the_latch_without_its_redis(ordered: Shop, later: Later) -> None:

@@ -213,3 +213,20 @@ def test_direct_faults() -> None:
     """Settings made without a config are checked too."""
     with pytest.raises(SettingsError, match="ECWID_STORE_ID"):
         Settings(token="secret_x")
+
+
+def test_names_of_stores_and_tokens() -> None:
+    """Two stores or two tokens have two names, equal ones have one, and no name shows a value."""
+    stores = [
+        ("1003", "secret_a"),
+        ("1003", "secret_b"),
+        ("1004", "secret_a"),
+        ("100", "3secret_a"),
+    ]
+    all_settings = [Settings(store_id=store, token=token) for store, token in stores]
+    assert len({settings.token_name for settings in all_settings}) == len(stores)
+    assert len({settings.store_name for settings in all_settings}) == 3
+    for settings in all_settings:
+        again = Settings(store_id=settings.store_id, token=str(settings.token))
+        assert (again.store_name, again.token_name) == (settings.store_name, settings.token_name)
+        assert settings.token not in settings.token_name
