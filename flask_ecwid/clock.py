@@ -1,11 +1,14 @@
-"""The one clock, and the one place where a thread waits of its own accord."""
+"""The clock, and everything that a thread can wait for."""
 
 from __future__ import annotations
 
 import threading
 import time
 
-_stopping = threading.Event()
+Lock = threading.Lock
+Event = threading.Event
+
+_stopping = Event()
 
 
 def now() -> float:
