@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from .conftest import ROOT
 from .contract_changes import refused
 
 DOCUMENT = contract.load().document
-RELEASED = {path.stem: path for path in (ROOT / "openapi" / "released").glob("*.yaml")}
+RELEASED = ROOT / "openapi" / "released"
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -240,12 +241,33 @@ def test_every_release_is_kept() -> None:
     """Each version that the changelog calls released has its contract in openapi/released."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     versions = re.findall(r"^## (\S+)(?! \(unreleased\))(?: .*)?$", changelog, re.M)
-    assert sorted(RELEASED) == sorted(versions)
+    assert sorted(path.stem for path in RELEASED.glob("*.yaml")) == sorted(versions)
 
 
 def test_the_last_release() -> None:
-    """The contract breaks nobody who uses the last released one, unless its version says so."""
-    for version in sorted(RELEASED, key=lambda each: [int(part) for part in each.split(".")])[-1:]:
-        document = yaml.safe_load(RELEASED[version].read_text(encoding="utf-8"))
-        assert document["info"]["version"] == version
-        assert refused(document, DOCUMENT) == []
+    """The contract breaks no caller who uses the last released contract, if there is one."""
+    assert refused_since_last_release(RELEASED) == []
+
+
+def test_a_folder_of_releases(tmp_path: Path) -> None:
+    """Of several released contracts the greatest version counts, and no release allows anything."""
+    assert refused_since_last_release(tmp_path) == []
+    gone = changed(drops("paths", "/add_customer"))
+    grown = changed(puts("paths", "/new", DOCUMENT["paths"]["/add_customer"]))
+    grown["paths"]["/new"]["post"]["operationId"] = "new"
+    for version, document in (("1.9.0", gone), ("1.10.0", grown), ("1.2.0", gone)):
+        document["info"]["version"] = version
+        (tmp_path / f"{version}.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert refused_since_last_release(tmp_path) == ["new: gone"]
+
+
+def refused_since_last_release(folder: Path) -> list[str]:
+    """Return how today's contract breaks callers of the last contract that was released."""
+    released = sorted(
+        folder.glob("*.yaml"), key=lambda path: [int(part) for part in path.stem.split(".")]
+    )
+    if not released:
+        return []
+    document = yaml.safe_load(released[-1].read_text(encoding="utf-8"))
+    assert document["info"]["version"] == released[-1].stem
+    return refused(document, DOCUMENT)
