@@ -13,7 +13,7 @@ import re
 from flask import Blueprint, Response, request
 
 from .contract import Contract
-from .operation import Operation
+from .contract.operation import Operation
 from .request_log import Notes, notes
 
 log = logging.getLogger("flask_ecwid.audit")

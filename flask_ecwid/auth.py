@@ -13,8 +13,8 @@ from werkzeug.exceptions import HTTPException
 
 from . import api_keys
 from .api_keys import ApiKey
+from .contract.operation import Operation
 from .errors import CrossSite, Forbidden, Unauthorized, place_of
-from .operation import Operation
 from .secret import Secret
 from .settings import Settings
 

@@ -18,8 +18,7 @@ from typing import Any
 
 import orjson
 
-from . import strict_json
-from .contract import Contract
+from .contract import Contract, strict_json
 from .errors import InvalidRequest
 
 OTHER = "(other)"  # no member's name: none has parentheses

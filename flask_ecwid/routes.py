@@ -23,9 +23,9 @@ from .auth import Admit
 from .budget import WINDOW_S, Budget
 from .cache import Kept
 from .contract import Contract
+from .contract.operation import Operation
 from .envelope import Envelope
 from .errors import BodyTooLarge, InvalidRequest, Misfit, Undecodable, UnsupportedMediaType
-from .operation import Operation
 from .stores import Store
 
 

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, Literal, TextIO
 
 import orjson
 
-from . import strict_json
 from .columns import Column, Columns
+from .contract import strict_json
 from .errors import InvalidRequest, Misfit
 
 Form = Literal["jsonl", "csv"]

@@ -11,8 +11,8 @@ from openapi_schema_validator import OAS30ReadValidator, OAS30WriteValidator
 from openapi_spec_validator import validate
 
 from flask_ecwid import contract, spec_path
+from flask_ecwid.contract.schema import Schema, json_schema
 from flask_ecwid.errors import EcwidError
-from flask_ecwid.schema import Schema, json_schema
 
 from .corpus import CORPUS, Row
 

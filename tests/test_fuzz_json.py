@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_ecwid import Ecwid, strict_json
+from flask_ecwid import Ecwid
+from flask_ecwid.contract import strict_json
 from flask_ecwid.errors import InvalidRequest
 
 from .conftest import Api, payload

@@ -58,50 +58,59 @@ LAYOUT = [
     "envelope",
     "drift",
     "contract",
-    "operation",
-    "strict_json",
-    "schema",
     "errors",
     "settings",
     "api_keys",
     "secret",
     "clock",
 ]
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path != PACKAGE / "__init__.py"
+}
+OWN = {name: path for name, path in MODULES.items() if not name.startswith("sandbox.")}
 
 
 def imports(path: Path) -> set[str]:
-    """Full names of the modules, and of what is imported from them."""
+    """Return the full names of the modules, and of the names that are imported from them."""
+    package = ("flask_ecwid", *path.relative_to(PACKAGE).parent.parts)
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = "." * node.level + (node.module or "")
-            joint = "" if base.endswith(".") else "."
-            found |= {base} | {f"{base}{joint}{alias.name}" for alias in node.names}
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join((*above, *(node.module or "").split("."))).strip(".")
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
     return found
 
 
+def unit(module: str) -> str:
+    """Return the package that a module belongs to, or the name of a single module."""
+    return module.partition(".")[0]
+
+
 def test_the_layout_is_whole() -> None:
-    """Every module has its place in the layout."""
-    assert sorted(LAYOUT) == MODULES
+    """Every package and every single module has its place in the layout."""
+    assert sorted(LAYOUT) == sorted({unit(module) for module in OWN})
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", OWN)
 def test_import_direction(module: str) -> None:
-    """A module imports only what stands below it."""
-    below = LAYOUT[LAYOUT.index(module) + 1 :]
-    ours = {name.split(".")[1] for name in imports(PACKAGE / f"{module}.py") if name[0] == "."}
-    assert ours - {"", "sandbox"} <= set(below)
-    assert "sandbox" not in ours or module in ("testing", "cli", "stores")
+    """A module imports only its own package and the ones below it."""
+    names = imports(OWN[module])
+    ours = {name.split(".")[1] for name in names if name.startswith("flask_ecwid.")}
+    allowed = {unit(module), *LAYOUT[LAYOUT.index(unit(module)) + 1 :]}
+    assert ours - {"sandbox"} <= allowed
+    assert "sandbox" not in ours or unit(module) in ("testing", "cli", "stores")
 
 
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
         ("connexion", {"routes"}),
-        ("jsonschema_rs", {"schema"}),
+        ("jsonschema_rs", {"contract.schema"}),
         ("requests", {"transport", "deadline"}),
         ("urllib3", {"transport", "deadline", "faults"}),
         ("click", {"cli", "terminal"}),
@@ -117,17 +126,19 @@ def test_a_library_is_known_in_its_room_alone(library: str, rooms: set[str]) -> 
     """Each library that could be changed one day is imported in its own rooms alone."""
     users = {
         module
-        for module in MODULES
-        if any(name.split(".")[0] == library for name in imports(PACKAGE / f"{module}.py"))
+        for module, path in OWN.items()
+        if any(name.split(".")[0] == library for name in imports(path))
     }
     assert users == rooms
 
 
-@pytest.mark.parametrize("module", LAYOUT[LAYOUT.index("client") :])
+BELOW = LAYOUT[LAYOUT.index("client") :]
+
+
+@pytest.mark.parametrize("module", [module for module in OWN if unit(module) in BELOW])
 def test_flask_is_not_known_below(module: str) -> None:
-    """The client and what is below it know nothing of Flask."""
-    names = {name.split(".")[0] for name in imports(PACKAGE / f"{module}.py")}
-    assert "flask" not in names
+    """The client and the packages below it know nothing of Flask."""
+    assert "flask" not in {name.split(".")[0] for name in imports(OWN[module])}
 
 
 def test_public_names() -> None:
@@ -149,7 +160,7 @@ def test_the_title_page_is_short() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_says_what_it_is(module: str) -> None:
     """Every module begins with what it is about."""
-    assert ast.get_docstring(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8")))
+    assert ast.get_docstring(ast.parse(MODULES[module].read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("test", sorted(Path(__file__).parent.rglob("test_*.py")), ids=str)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import ContractBroken, Defect, InvalidRequest, Misfit, UnsupportedMediaType
 from . import strict_json
-from .errors import ContractBroken, Defect, InvalidRequest, Misfit, UnsupportedMediaType
 from .schema import MAX_MISFITS, Schema
 
 IDEMPOTENCY_KEY = "Idempotency-Key"

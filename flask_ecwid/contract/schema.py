@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import jsonschema_rs
 
-from .errors import Misfit
+from ..errors import Misfit
 
 Direction = Literal["request", "answer"]
 

@@ -17,7 +17,7 @@ _METHODS = ("get", "put", "post", "delete", "patch")
 
 def spec_path() -> Path:
     """Where customers.yaml is: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     inside = package / "openapi" / "customers.yaml"
     return inside if inside.exists() else package.parent / "openapi" / "customers.yaml"
 

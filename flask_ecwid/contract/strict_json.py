@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any
 
-from .errors import InvalidRequest
+from ..errors import InvalidRequest
 
 MAX_DEPTH = 32
 MAX_NAMES = 1000  # in the whole document
