@@ -13,9 +13,8 @@ from typing import Any
 
 import orjson
 
-from .redis_link import RedisLink
-from .settings import Settings
-from .shelves import Shelf, open_shelf
+from .sharing import SharedReads
+from .shelves import Shelf
 
 
 @dataclass(frozen=True)
@@ -44,14 +43,16 @@ class Kept:
 class Cache:
     """The answers of one store's reads."""
 
-    def __init__(self, shelf: Shelf, secret: str) -> None:
+    def __init__(self, shelf: Shelf, reads: SharedReads, secret: str) -> None:
         self._shelf = shelf
+        self._reads = reads
         self._secret = hashlib.blake2b(secret.encode()).digest()
 
     def get(self, operation: str, arguments: Mapping[str, Any], ask: Callable[[], Kept]) -> Kept:
         """What is kept for an operation with these arguments, or else what `ask` brings."""
         key = self._key(operation, arguments)
         generation, value, age_s = self._shelf.find(key)
+        self._reads.join_only_in(generation)
         if value is not None:
             etag, customer_id, attributes = value.split(b" ", 2)
             return Kept(etag.decode(), attributes, int(customer_id) or None, int(age_s))
@@ -60,19 +61,7 @@ class Cache:
         self._shelf.keep(key, generation, head + kept.attributes)
         return kept
 
-    def forget(self) -> None:
-        """A write has ended: keep nothing of what was read before."""
-        self._shelf.begin_generation()
-
     def _key(self, operation: str, arguments: Mapping[str, Any]) -> str:
         """Nothing can be read out of it: filters hold e-mails and names."""
         question = orjson.dumps([operation, arguments], option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(question, key=self._secret, digest_size=32).hexdigest()
-
-
-def open_cache(settings: Settings, link: RedisLink | None) -> Cache | None:
-    """The cache that the settings ask for. Opens no connection."""
-    if not settings.cache_ttl_s:
-        return None
-    shelf = open_shelf(settings.cache_ttl_s, link, settings.store_name)
-    return Cache(shelf, settings.token)

@@ -29,6 +29,7 @@ from .moving_list import PAGE_SIZE, Customers
 from .redis_link import open_link
 from .settings import Settings
 from .sharing import SharedReads
+from .shelves import Shelf
 from .signals import CallSignals
 from .transport import Transport
 
@@ -63,11 +64,10 @@ class EcwidClient:
         guard: Guard | None = None,
         name: str = "ecwid",
         check: Callable[[str, dict[str, Any]], None] = lambda operation, value: None,
-        after_write: Callable[[], None] = lambda: None,
+        shelf: Shelf | None = None,
     ) -> None:
-        """`check` raises where what Ecwid answered to an operation is not as it must be;
-        `after_write` is called when a write has ended, however it ended. `name` is the store's in
-        the signals.
+        """`check` raises where what Ecwid answered to an operation is not as it must be; each write
+        begins a new generation of the `shelf`. `name` is the store's in the signals.
         """
         if settings.sandbox and transport is None:
             raise ValueError("the sandbox is opened by mounting: use the client of Ecwid(app)")
@@ -75,7 +75,7 @@ class EcwidClient:
         self._guard = guard or open_guard(settings, open_link(settings.redis_url))
         told = CallSignals(self, name)
         gateway = Gateway(transport or Transport(settings), self._guard, told)
-        self._calls = SharedReads(gateway, settings.deadline_s, after_write)
+        self.calls = SharedReads(gateway, settings.deadline_s, shelf)
 
     def list_customers(self, **filters: Any) -> dict[str, Any]:
         """A page: `total`, `count`, `offset`, `limit`, `items`.
@@ -235,7 +235,7 @@ class EcwidClient:
 
     def _permitted(self, call: Call, read: Callable[[Reply], dict[str, Any]]) -> bool:
         try:
-            self._calls.send(call, read)
+            self.calls.send(call, read)
         except ServiceRefused as exc:
             if exc.ecwid_code == "INSUFFICIENT_APP_SCOPE":
                 return False
@@ -257,7 +257,7 @@ class EcwidClient:
             self._check(call.operation, value)
             return value
 
-        return self._calls.send(call, read, since=since)
+        return self.calls.send(call, read, since=since)
 
 
 def _check_names(filters: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ their own. Nor does anybody wait for another for more than half of his own time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -16,6 +15,7 @@ from . import clock
 from .calls import Call, Reply
 from .errors import Refused
 from .gateway import Gateway, Read
+from .shelves import Shelf
 
 _Question = tuple[str, tuple[tuple[str, str], ...]]  # a path and a query in any order
 
@@ -32,16 +32,15 @@ class _UnderWay:
 class SharedReads:
     """Sends calls through the gateway, equal reads at the same time as one.
 
-    `after_write` is called when a write has ended, however it ended, and before its reply is known
-    to whoever made it: reads from then on must see it.
+    When a write has ended, however it ended, the shelf begins a new generation before the caller
+    knows the reply, because reads from then on must see the write.
     """
 
-    def __init__(
-        self, gateway: Gateway, deadline_s: float, after_write: Callable[[], None]
-    ) -> None:
+    def __init__(self, gateway: Gateway, deadline_s: float, shelf: Shelf | None) -> None:
         self._gateway = gateway
         self._deadline_s = deadline_s
-        self._after_write = after_write
+        self._shelf = shelf
+        self._generation: str | None = None  # the last one that a read of this process found
         self._under_way: dict[_Question, _UnderWay] = {}  # each step on it is atomic: no lock
 
     def send(self, call: Call, read: Read, *, since: float | None = None) -> dict[str, Any]:
@@ -80,7 +79,19 @@ class SharedReads:
                 self._under_way.pop(question, None)
             mine.done.set()
 
+    def join_only_in(self, generation: str) -> None:
+        """Let no read from here on join a call that began before this generation was found.
+
+        Another process may have begun the generation with a write. Without this, a read that begins
+        after the write would get a reply from before it, and keep that reply under the generation.
+        """
+        if generation != self._generation:
+            # Cleared before it is noted, because a thread that finds it noted joins at once.
+            self._under_way.clear()
+            self._generation = generation
+
     def _forget(self) -> None:
-        """From here on nobody joins a read that began before this write had ended."""
+        """Let no read from here on join a call that began before this write had ended."""
         self._under_way.clear()
-        self._after_write()
+        if self._shelf is not None:
+            self._shelf.begin_generation()

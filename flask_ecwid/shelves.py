@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from typing import Protocol
+from typing import Any, Protocol
 
 from cachetools import TTLCache
 
@@ -30,8 +30,13 @@ class Shelf(Protocol):
         """Nothing that was kept so far is found from now on."""
 
 
-def open_shelf(ttl_s: float, link: RedisLink | None, name: str) -> Shelf:
-    """The shelf for one store's answers, in Redis if there is a way to it. Opens no connection."""
+def open_shelf(ttl_s: float, link: RedisLink | None, name: str) -> Shelf | None:
+    """Return the shelf for one store's answers, in Redis if there is a way to it.
+
+    Without a time to live nothing is kept and there is no shelf. Opens no connection.
+    """
+    if not ttl_s:
+        return None
     return _Memory(ttl_s) if link is None else _Redis(link, name, ttl_s)
 
 
@@ -82,15 +87,25 @@ class _Redis:
                 pipeline.pttl(name)
                 generation, entry, left_ms = pipeline.execute()
                 if not generation:
-                    # At random, not counted: a number could come again after Redis was emptied.
-                    redis.set(f"{self._name}:generation", uuid.uuid4().hex, nx=True)
-                    generation = bytes(redis.get(f"{self._name}:generation") or b"")  # type: ignore[arg-type]
+                    generation = self._first_generation(redis)
         except RedisGone:
             return "", None, 0
         of, _, value = (entry or b" ").partition(b" ")
         if of != generation:
             return generation.decode(), None, 0
         return generation.decode(), value, max(0.0, self._ttl_s - left_ms / 1000)
+
+    def _first_generation(self, redis: Any) -> bytes:
+        """Begin a generation unless another process just has, and return the one that counts.
+
+        Both commands are one transaction, because Redis may be emptied between two.
+        """
+        # At random, not counted, because a number could come again after Redis was emptied.
+        pipeline = redis.pipeline(transaction=True)
+        pipeline.set(f"{self._name}:generation", uuid.uuid4().hex, nx=True)
+        pipeline.get(f"{self._name}:generation")
+        generation: bytes = pipeline.execute()[1]
+        return generation
 
     def keep(self, key: str, generation: str, value: bytes) -> None:
         if not generation:

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .cache import Cache, open_cache
+from .cache import Cache
 from .client import EcwidClient
 from .contract import Contract
 from .guard import Guard, open_guard
@@ -17,6 +17,7 @@ from .handlers import check_by
 from .idempotency import Idempotency
 from .redis_link import RedisLink, open_link
 from .settings import SANDBOX_ON, Settings, SettingsError
+from .shelves import open_shelf
 from .state import RedisState, host_state
 from .transport import Transport
 
@@ -46,15 +47,16 @@ def open_store(settings: Settings, contract: Contract, name: str) -> Store:
         transport = Transport(settings)
     link = open_link(settings.redis_url)
     guard = open_guard(settings, link)
-    cache = open_cache(settings, link)
+    shelf = open_shelf(settings.cache_ttl_s, link, settings.store_name)
     client = EcwidClient(
         settings,
         transport,
         guard=guard,
         name=name,
         check=check_by(contract),
-        after_write=cache.forget if cache else lambda: None,
+        shelf=shelf,
     )
+    cache = None if shelf is None else Cache(shelf, client.calls, settings.token)
     state = RedisState(link) if link else host_state()
     idempotency = Idempotency(state, settings.store_name, settings.deadline_s)
     return Store(client, guard, idempotency, cache, link, settings.store_name)

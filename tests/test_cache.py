@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -198,6 +200,29 @@ def test_a_read_from_before_a_write_is_not_kept(cached: Config) -> None:
         assert lang(Api(app.test_client()).get("/customer/7")) == "new"
 
 
+def test_a_read_joins_no_call_from_before_a_write(in_redis: Config) -> None:
+    """A read that begins after another worker's write joins no call from before the write."""
+    gate = Gate()
+    old, new = good(b'{"id":7,"lang":"old"}'), good(b'{"id":7,"lang":"new"}')
+    written = good(b'{"updateCount":1}')
+    with RawServer(gate.before(sends(old)), sends(written), sends(new)) as server:
+        config = {**in_redis, "ECWID_API_URL": server.url}
+        workers = [app_of(config), app_of(config)]
+        read = threading.Thread(target=lambda: Api(workers[0].test_client()).get("/customer/7"))
+        read.start()
+        assert gate.asked.wait(20)
+        update = Api(workers[1].test_client()).post("/update_customer/7", {"lang": "new"})
+        assert update.status_code == 200
+        with ThreadPoolExecutor(1) as pool:
+            after = pool.submit(lambda: lang(Api(workers[0].test_client()).get("/customer/7")))
+            wait([after], 1)  # a read that joins waits for the gate
+            gate.open()
+            assert after.result(20) == "new"
+        read.join(20)
+        for worker in workers:
+            assert lang(Api(worker.test_client()).get("/customer/7")) == "new"
+
+
 def test_deep_answers_are_not_kept(ecwid: HTTPServer, cached: Config) -> None:
     """What cannot be written again is a bad answer with the cache as without it."""
     body = '{"id": 7, "x": ' + "[" * 300 + "]" * 300 + "}"
@@ -226,6 +251,39 @@ def test_memory_has_a_limit(
 
 
 # Redis
+
+
+class EmptyingRelay:
+    """A way to Redis on which every reply is followed by an emptying, before it arrives."""
+
+    def __init__(self, redis: RedisServer) -> None:
+        self.emptied = 0
+        self._redis = redis
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+
+    def __enter__(self) -> EmptyingRelay:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # the listener is closed
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._relay, args=(connection,), daemon=True).start()
+
+    def _relay(self, connection: socket.socket) -> None:
+        port = int(self._redis.url.rpartition(":")[2].partition("/")[0])
+        with connection, socket.create_connection(("127.0.0.1", port)) as server:
+            while command := connection.recv(65_536):
+                server.sendall(command)
+                reply = server.recv(65_536)
+                self._redis.client.flushall()
+                self.emptied += 1
+                connection.sendall(reply)
 
 
 @pytest.fixture
@@ -284,6 +342,17 @@ def test_redis_emptied(shop_of_one: Shop, in_redis: Config, redis: RedisServer) 
     for _ in range(2):
         assert api.get("/customer/7").status_code == 200
     assert shop_of_one.reads == 2
+
+
+def test_redis_is_emptied_all_the_time(
+    shop_of_one: Shop, in_redis: Config, redis: RedisServer
+) -> None:
+    """A Redis that is emptied after each of its replies keeps nothing and breaks no read."""
+    with EmptyingRelay(redis) as relay:
+        api = Api(app_of({**in_redis, "ECWID_REDIS_URL": relay.url}).test_client())
+        assert [api.get("/customer/7").status_code for _ in range(3)] == [200] * 3
+        assert relay.emptied >= 3
+    assert shop_of_one.reads == 3
 
 
 def test_only_the_generation_lost(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
