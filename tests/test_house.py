@@ -56,7 +56,6 @@ LAYOUT = [
     "faults",
     "response_fields",
     "envelope",
-    "drift",
     "contract",
     "errors",
     "settings",
