@@ -13,16 +13,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .auth import Caller
     from .client import EcwidClient
     from .contract import spec_path
     from .errors import EcwidError
     from .extension import Ecwid
     from .settings import Settings, SettingsError
+    from .web.authentication import Caller
 
 __all__ = ["Caller", "Ecwid", "EcwidClient", "EcwidError", "Settings", "SettingsError", "spec_path"]
 _MODULES = {
-    **{"Caller": "auth", "Ecwid": "extension", "EcwidClient": "client", "EcwidError": "errors"},
+    **{
+        "Caller": "web.authentication",
+        "Ecwid": "extension",
+        "EcwidClient": "client",
+        "EcwidError": "errors",
+    },
     **{"Settings": "settings", "SettingsError": "settings", "spec_path": "contract"},
 }
 

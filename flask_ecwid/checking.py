@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .client import Look
 from .errors import EcwidError, ServiceRefused
 from .redis_link import RedisGone, RedisLink
-from .stores import Store
+from .web.mount import Store
 
 CLOCKS_DIFFER_S = 5.0  # from here on it is worth a word
 _SCOPES = {True: "granted", False: "missing", None: "not known without read_customers"}

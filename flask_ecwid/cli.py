@@ -15,7 +15,7 @@ import click
 from flask.cli import ScriptInfo, pass_script_info
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from . import api_keys, checking, contract, exporting, importing, published, terminal
+from . import api_keys, checking, contract, exporting, importing, terminal
 from .columns import Columns
 from .creatable import Creatable
 from .errors import EcwidError, InvalidRequest
@@ -24,8 +24,9 @@ from .moving_list import Customers
 from .rows import ENDINGS, Form, NotACustomerFile, Writer, read
 from .sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
 from .settings import SettingsError
-from .stores import private_file
 from .unfinished import CannotWrite, Unfinished
+from .web import openapi as published
+from .web.mount import private_file
 
 _REFUSALS_TOLD = 10  # where there is no report
 _NO_LOG = logging.NullHandler()

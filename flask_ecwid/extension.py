@@ -9,12 +9,13 @@ from typing import Any
 
 from flask import Flask, current_app
 
-from . import contract, published
-from .auth import Authorize, make_admit
+from . import contract
 from .client import EcwidClient
-from .routes import make_blueprint
 from .settings import Settings, hide_secrets
-from .stores import Store, open_store
+from .web import openapi
+from .web.authentication import Authorize, make_admit
+from .web.connexion_api import make_blueprint
+from .web.mount import Store, open_store
 
 log = logging.getLogger("flask_ecwid")
 
@@ -98,7 +99,7 @@ class Ecwid:
             loaded,
             store,
             make_admit(settings, self._authorize),
-            published.secured(loaded.document, self._security_schemes(settings)),
+            openapi.secured(loaded.document, self._security_schemes(settings)),
             max_body_bytes=settings.max_body_bytes,
             ui=settings.ui,
         )

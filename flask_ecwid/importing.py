@@ -29,9 +29,9 @@ from .errors import (
     OutcomeUnknown,
     Rejected,
 )
-from .idempotency import Idempotency
 from .lookup import find_created, same_email
 from .rows import Row
+from .web.idempotency import Idempotency
 
 CALLER = "flask ecwid import"  # no name of ECWID_API_KEYS has blanks
 

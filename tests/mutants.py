@@ -188,7 +188,7 @@ MUTANTS = [
     ),
     Mutant(
         "a refusal kept that leaves open what happened",
-        "idempotency",
+        "web.idempotency",
         'if error.executed == "unknown" or tried_before:',
         "if tried_before and not isinstance(error, Rejected):",
         "tests/test_idempotency.py",
@@ -223,28 +223,28 @@ MUTANTS = [
     ),
     Mutant(
         "no lease",
-        "idempotency",
+        "web.idempotency",
         'if found.state == "running" and now < found.lease:',
         "if False:",
         "tests/test_idempotency.py",
     ),
     Mutant(
         "a lease for ever",
-        "idempotency",
+        "web.idempotency",
         'if found.state == "running" and now < found.lease:',
         'if found.state == "running":',
         "tests/test_idempotency.py",
     ),
     Mutant(
         "no look before a second creation",
-        "idempotency",
+        "web.idempotency",
         "since = found.since if found else None",
         "since = None",
         "tests/test_idempotency.py",
     ),
     Mutant(
         "a key for any body",
-        "idempotency",
+        "web.idempotency",
         "if found.body != fingerprint:",
         "if False:",
         "tests/test_idempotency.py",
@@ -265,7 +265,7 @@ MUTANTS = [
     ),
     Mutant(
         "no check by the contract",
-        "handlers",
+        "web.handlers",
         "contract.operations[operation].check_answer(200, document)",
         "pass",
         "tests/test_ecwid_replies.py",
@@ -300,14 +300,14 @@ MUTANTS = [
     ),
     Mutant(
         "nobody asked who is calling",
-        "routes",
+        "web.connexion_api",
         "notes.caller = admit(operation)",
         "notes.caller = admit and None",
         "tests/test_auth.py",
     ),
     Mutant(
         "asked after the request was read",
-        "routes",
+        "web.connexion_api",
         "        notes.caller = admit(operation)\n"
         '        body = _body(max_body_bytes) if _has_body(operation) else b""\n',
         '        body = _body(max_body_bytes) if _has_body(operation) else b""\n'
@@ -316,28 +316,28 @@ MUTANTS = [
     ),
     Mutant(
         "any scope will do",
-        "auth",
+        "web.authentication",
         "    if scope not in found.scopes:\n",
         "    if False:\n",
         "tests/test_auth.py",
     ),
     Mutant(
         "the second of two keys",
-        "auth",
+        "web.authentication",
         'return bearer[1] if bearer and alone is None else ""',
         'return bearer[1] if bearer else ""',
         "tests/test_auth.py",
     ),
     Mutant(
         "whatever looks true lets in",
-        "auth",
+        "web.authentication",
         "        if granted is True:\n",
         "        if granted:\n",
         "tests/test_auth.py",
     ),
     Mutant(
         "another site's page let in",
-        "auth",
+        "web.authentication",
         "    if operation.writes and _may_be_cross_site():\n",
         "    if False:\n",
         "tests/test_auth.py",
@@ -351,14 +351,14 @@ MUTANTS = [
     ),
     Mutant(
         "one Idempotency-Key for all callers",
-        "idempotency",
+        "web.idempotency",
         'f"{caller}\\n{key}"',
         'f"{key}"',
         "tests/test_auth.py",
     ),
     Mutant(
         "no line before a deletion",
-        "routes",
+        "web.connexion_api",
         '        if operation.scope == "delete":\n',
         "        if False:\n",
         "tests/test_audit.py",
@@ -386,14 +386,14 @@ MUTANTS = [
     ),
     Mutant(
         "all misfits of any document",
-        "schema",
+        "contract.schema",
         "        if _is_small(document):\n",
         "        if True:\n",
         "tests/test_refused_requests.py -k misfits",
     ),
     Mutant(
         "an authorize that ends the service",
-        "auth",
+        "web.authentication",
         "    except BaseException as exc:",
         "    except Exception as exc:",
         "tests/test_auth.py -k refuses",
@@ -433,7 +433,7 @@ def _passes(tests: str, mutant: Mutant | None = None) -> bool:
             else:
                 shutil.copy(ROOT / name, copy / name)
         if mutant:
-            module = copy / "flask_ecwid" / f"{mutant.module}.py"
+            module = copy / "flask_ecwid" / f"{mutant.module.replace('.', '/')}.py"
             text = module.read_text(encoding="utf-8")
             assert text.count(mutant.old) == 1, f"{mutant.name}: the text is not there once"
             module.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import flask_ecwid
-from flask_ecwid import contract, handlers
+from flask_ecwid import contract
+from flask_ecwid.web import handlers
 
 PACKAGE = Path(flask_ecwid.__file__).parent
 
@@ -20,19 +21,9 @@ LAYOUT = [
     "terminal",
     "metrics",
     "extension",
-    "routes",
-    "auth",
     "checking",
-    "stores",
-    "handlers",
-    "published",
-    "problems",
-    "request_signals",
-    "audit",
-    "request_log",
-    "cache",
     "importing",
-    "idempotency",
+    "web",
     "exporting",
     "client",
     "unfinished",
@@ -55,7 +46,6 @@ LAYOUT = [
     "calls",
     "faults",
     "response_fields",
-    "envelope",
     "contract",
     "errors",
     "settings",
@@ -102,13 +92,13 @@ def test_import_direction(module: str) -> None:
     ours = {name.split(".")[1] for name in names if name.startswith("flask_ecwid.")}
     allowed = {unit(module), *LAYOUT[LAYOUT.index(unit(module)) + 1 :]}
     assert ours - {"sandbox"} <= allowed
-    assert "sandbox" not in ours or unit(module) in ("testing", "cli", "stores")
+    assert "sandbox" not in ours or unit(module) in ("testing", "cli", "web")
 
 
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [
-        ("connexion", {"routes"}),
+        ("connexion", {"web.connexion_api"}),
         ("jsonschema_rs", {"contract.schema"}),
         ("requests", {"transport", "deadline"}),
         ("urllib3", {"transport", "deadline", "faults"}),

@@ -253,7 +253,7 @@ def test_a_worker_that_was_killed(
     ordered.orders.order(Fault("latency", seconds=0, after=True))
     with monkeypatch.context() as patch:
         # Dies between the creation and its record: as a kill -9 there.
-        patch.setattr("flask_ecwid.idempotency.Idempotency._settle", killed)
+        patch.setattr("flask_ecwid.web.idempotency.Idempotency._settle", killed)
         with pytest.raises(Killed):
             add(api, key)
     assert len(ordered.creations()) == 1
@@ -269,8 +269,8 @@ def test_who_is_slower_than_his_lease(
     ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outcome that comes after another request has taken over does not undo its record."""
-    from flask_ecwid.idempotency import Idempotency, _Record
     from flask_ecwid.state import MemoryState
+    from flask_ecwid.web.idempotency import Idempotency, _Record
 
     state = MemoryState()
     keys = Idempotency(state, "store", 20)
@@ -405,7 +405,7 @@ def test_redis_lost_after_the_creation(
 ) -> None:
     """An outcome that cannot be kept is told all the same."""
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
-    from flask_ecwid.idempotency import Idempotency
+    from flask_ecwid.web.idempotency import Idempotency
 
     settle: Callable[..., None] = Idempotency._settle
 
@@ -434,8 +434,8 @@ def test_another_token(tmp_path: Path, key: str) -> None:
     """A new token of the same store is no other caller: its key still has its outcome."""
     sandbox = create_sandbox(tmp_path / "s.sqlite3", tokens={"secret_a": {"create_customers"}})
     from flask_ecwid import Settings
-    from flask_ecwid.idempotency import Idempotency
     from flask_ecwid.state import host_state
+    from flask_ecwid.web.idempotency import Idempotency
 
     assert sandbox is not None
     names = {

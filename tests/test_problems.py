@@ -11,8 +11,9 @@ import requests
 from pytest_httpserver import HTTPServer
 from werkzeug.exceptions import HTTPException, NotFound
 
-from flask_ecwid import EcwidClient, contract, handlers
+from flask_ecwid import EcwidClient, contract
 from flask_ecwid.errors import EcwidError
+from flask_ecwid.web import handlers
 
 from .conftest import REQUEST_ID, STORE, Api, Config, app_of
 
@@ -117,7 +118,7 @@ def test_unexpected_exception(
     def boom(customer: dict[str, Any], request_id: str) -> None:
         raise KeyError(CANARY)
 
-    monkeypatch.setattr("flask_ecwid.envelope.customer", boom)
+    monkeypatch.setattr("flask_ecwid.web.envelope.customer", boom)
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7, "email": CANARY})
     response = api.get("/customer/7", headers={"X-Request-ID": REQUEST_ID})
     body = check_problem(response, 500)
@@ -135,7 +136,7 @@ def test_unexpected_exception_while_developing(
 ) -> None:
     """Flask's settings for developers do not change what a caller gets."""
     app.config[setting] = True
-    monkeypatch.setattr("flask_ecwid.envelope.customer", lambda *_: 1 / 0)
+    monkeypatch.setattr("flask_ecwid.web.envelope.customer", lambda *_: 1 / 0)
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
     check_problem(Api(app.test_client()).get("/customer/7"), 500)
 

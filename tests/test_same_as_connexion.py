@@ -12,9 +12,10 @@ import flask
 import pytest
 from pytest_httpserver import HTTPServer
 
-from flask_ecwid import contract, handlers, published
+from flask_ecwid import contract
 from flask_ecwid.moving_list import PAGE_SIZE
-from flask_ecwid.routes import _connexion_as_it_is
+from flask_ecwid.web import handlers, openapi
+from flask_ecwid.web.connexion_api import _connexion_as_it_is
 
 from .conftest import PREFIX, REQUEST_ID, app_of, config_of
 from .corpus import CORPUS, envelope
@@ -249,7 +250,7 @@ def stock_app(document: dict[str, Any], seen: list[dict[str, Any]]) -> flask.Fla
 @pytest.fixture(scope="module")
 def theirs() -> Ask:
     seen: list[dict[str, Any]] = []
-    return asking(stock_app(published.secured(DOCUMENT, {}), seen), seen)
+    return asking(stock_app(openapi.secured(DOCUMENT, {}), seen), seen)
 
 
 def exact(operation: str, arguments: dict[str, Any] | None) -> str:

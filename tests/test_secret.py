@@ -15,8 +15,8 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import Ecwid, EcwidClient, Settings, SettingsError, contract, errors
-from flask_ecwid.auth import make_admit
 from flask_ecwid.secret import Secret
+from flask_ecwid.web.authentication import make_admit
 
 from .conftest import Config, app_of
 

@@ -18,15 +18,16 @@ import orjson
 from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
-from . import audit, handlers, problems, published, request_log, request_signals, signals
-from .auth import Admit
-from .budget import WINDOW_S, Budget
+from .. import signals
+from ..budget import WINDOW_S, Budget
+from ..contract import Contract
+from ..contract.operation import Operation
+from ..errors import BodyTooLarge, InvalidRequest, Misfit, Undecodable, UnsupportedMediaType
+from . import audit, context, handlers, openapi, problems, request_signals
+from .authentication import Admit
 from .cache import Kept
-from .contract import Contract
-from .contract.operation import Operation
 from .envelope import Envelope
-from .errors import BodyTooLarge, InvalidRequest, Misfit, Undecodable, UnsupportedMediaType
-from .stores import Store
+from .mount import Store
 
 
 @contextmanager
@@ -81,12 +82,12 @@ def make_blueprint(
     with _connexion_as_it_is():
         api = _Api(name, url_prefix, contract, store, admit, max_body_bytes)
     blueprint: Blueprint = api.blueprint
-    request_log.attach(blueprint)
+    context.attach(blueprint)
     audit.attach(blueprint, contract)
     request_signals.attach(blueprint, contract)
     _tell_budget(blueprint, contract, store.guard.budget)
     blueprint.after_request(_keep_private)
-    published.attach(blueprint, document, ui=ui)
+    openapi.attach(blueprint, document, ui=ui)
     problems.attach(blueprint, contract)
     return blueprint
 
@@ -162,7 +163,7 @@ def _view(
     cache = None if operation.writes else store.cache
 
     def view(**path: str) -> Response:
-        notes = request_log.notes()
+        notes = context.notes()
         notes.caller = admit(operation)
         body = _body(max_body_bytes) if _has_body(operation) else b""
         arguments = operation.read_parameters(path, _query())
@@ -178,7 +179,7 @@ def _view(
         return _tagged(_json(kept.body(notes.request_id)), kept)
 
     def ask(arguments: dict[str, Any]) -> Envelope:
-        notes = request_log.notes()
+        notes = context.notes()
         notes.handler_has_run = True
         if operation.scope == "delete":
             audit.before(operation)
@@ -187,7 +188,7 @@ def _view(
 
     def once(key: str, arguments: dict[str, Any]) -> Response:
         document, replayed = store.idempotency.run(
-            request_log.notes().caller or "",
+            context.notes().caller or "",
             key,
             arguments["body"],
             lambda since: ask({**arguments, "since": since}),
@@ -200,7 +201,7 @@ def _view(
     def noted(document: Envelope) -> Envelope:
         """A creation's line in the audit log names the customer that it made."""
         if operation.operation_id == "add_customer":
-            request_log.notes().customer_id = document["data"]["id"]
+            context.notes().customer_id = document["data"]["id"]
         return document
 
     def keep(arguments: dict[str, Any]) -> Kept:
@@ -218,7 +219,7 @@ def _tell_budget(blueprint: Blueprint, contract: Contract, budget: Budget) -> No
     operations = {f"{blueprint.name}.{operation_id}" for operation_id in contract.operations}
 
     def tell(response: Response) -> Response:
-        if request.endpoint in operations and request_log.notes().caller:
+        if request.endpoint in operations and context.notes().caller:
             left = budget.left()
             response.headers["RateLimit-Policy"] = f'"calls";q={left.limit};w={WINDOW_S}'
             response.headers["RateLimit"] = f'"calls";r={left.remaining};t={left.reset_s}'

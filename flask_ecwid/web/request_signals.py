@@ -6,10 +6,10 @@ import time
 
 from flask import Blueprint, current_app, request
 
+from ..contract import Contract
+from ..signals import operation_finished, operation_started, tell
 from . import audit
-from .contract import Contract
-from .request_log import notes
-from .signals import operation_finished, operation_started, tell
+from .context import notes
 
 
 def attach(blueprint: Blueprint, contract: Contract) -> None:

@@ -9,17 +9,17 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..client import EcwidClient
+from ..contract import Contract
+from ..guard import Guard, open_guard
+from ..redis_link import RedisLink, open_link
+from ..settings import SANDBOX_ON, Settings, SettingsError
+from ..shelves import open_shelf
+from ..state import RedisState, host_state
+from ..transport import Transport
 from .cache import Cache
-from .client import EcwidClient
-from .contract import Contract
-from .guard import Guard, open_guard
 from .handlers import check_by
 from .idempotency import Idempotency
-from .redis_link import RedisLink, open_link
-from .settings import SANDBOX_ON, Settings, SettingsError
-from .shelves import open_shelf
-from .state import RedisState, host_state
-from .transport import Transport
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def open_store(settings: Settings, contract: Contract, name: str) -> Store:
 def _sandboxed(settings: Settings) -> tuple[Settings, Transport]:
     import sqlite3  # here, so that a real store does not wait for them
 
-    from .sandbox import STORE_ID, TOKEN, InProcessAdapter, create_sandbox
+    from ..sandbox import STORE_ID, TOKEN, InProcessAdapter, create_sandbox
 
     path = private_file() if settings.sandbox == SANDBOX_ON else Path(settings.sandbox)
     try:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..client import EcwidClient
+from ..contract import Contract
 from . import envelope
-from .client import EcwidClient
-from .contract import Contract
 from .envelope import Envelope
 
 _ENVELOPES: dict[str, Callable[[dict[str, Any], str], Envelope]] = {

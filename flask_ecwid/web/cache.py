@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from .sharing import SharedReads
-from .shelves import Shelf
+from ..sharing import SharedReads
+from ..shelves import Shelf
 
 
 @dataclass(frozen=True)

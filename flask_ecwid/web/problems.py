@@ -17,8 +17,8 @@ from werkzeug.exceptions import HTTPException, InternalServerError, NotFound, de
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import BaseConverter, Rule
 
-from .contract import Contract
-from .errors import (
+from ..contract import Contract
+from ..errors import (
     DEFAULT_RETRY_AFTER_S,
     BodyTooLarge,
     ContractBroken,
@@ -27,7 +27,7 @@ from .errors import (
     HttpFailure,
     place_of,
 )
-from .request_log import notes
+from .context import notes
 
 log = logging.getLogger("flask_ecwid")
 

@@ -14,7 +14,7 @@ import uuid
 
 from flask import Blueprint, Response, request
 
-from .signals import Count
+from ..signals import Count
 
 log = logging.getLogger("flask_ecwid.request")
 

@@ -21,17 +21,10 @@ from typing import Any
 
 import orjson
 
-from . import clock
-from .errors import (
-    EcwidError,
-    EmailTaken,
-    KeyInUse,
-    KeyReused,
-    KeysUnavailable,
-    Rejected,
-)
-from .redis_link import REST_S
-from .state import State, StateGone
+from .. import clock
+from ..errors import EcwidError, EmailTaken, KeyInUse, KeyReused, KeysUnavailable, Rejected
+from ..redis_link import REST_S
+from ..state import State, StateGone
 
 log = logging.getLogger("flask_ecwid")
 

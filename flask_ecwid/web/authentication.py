@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 from flask import request
 from werkzeug.exceptions import HTTPException
 
-from . import api_keys
-from .api_keys import ApiKey
-from .contract.operation import Operation
-from .errors import CrossSite, Forbidden, Unauthorized, place_of
-from .secret import Secret
-from .settings import Settings
+from .. import api_keys
+from ..api_keys import ApiKey
+from ..contract.operation import Operation
+from ..errors import CrossSite, Forbidden, Unauthorized, place_of
+from ..secret import Secret
+from ..settings import Settings
 
 log = logging.getLogger("flask_ecwid")
 

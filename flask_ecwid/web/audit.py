@@ -12,9 +12,9 @@ import re
 
 from flask import Blueprint, Response, request
 
-from .contract import Contract
-from .contract.operation import Operation
-from .request_log import Notes, notes
+from ..contract import Contract
+from ..contract.operation import Operation
+from .context import Notes, notes
 
 log = logging.getLogger("flask_ecwid.audit")
 log_of_reads = log.getChild("reads")

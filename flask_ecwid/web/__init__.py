@@ -1,0 +1,1 @@
+"""The endpoints: Flask and connexion in front of the client."""
