@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import clock
 from .errors import BudgetSpent
-from .redis_link import RedisGone, RedisLink
+from .storage.redis_connection import RedisGone, RedisLink
 
 if TYPE_CHECKING:
     from limits import RateLimitItem

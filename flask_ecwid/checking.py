@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .client import Look
 from .errors import EcwidError, ServiceRefused
-from .redis_link import RedisGone, RedisLink
+from .storage.redis_connection import RedisGone, RedisLink
 from .web.mount import Store
 
 CLOCKS_DIFFER_S = 5.0  # from here on it is worth a word

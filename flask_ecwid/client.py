@@ -26,11 +26,11 @@ from .gateway import Gateway
 from .guard import Guard, open_guard
 from .lookup import date_ahead
 from .moving_list import PAGE_SIZE, Customers
-from .redis_link import open_link
 from .settings import Settings
 from .sharing import SharedReads
-from .shelves import Shelf
 from .signals import CallSignals
+from .storage.cache_backend import Shelf
+from .storage.redis_connection import open_link
 from .transport import Transport
 
 T = TypeVar("T")

@@ -16,9 +16,9 @@ import orjson
 from . import clock
 from .budget import Budget
 from .errors import DEAD_TOKEN_S, DeadlineExceeded, EcwidError, HeldBack
-from .redis_link import RedisLink
 from .settings import Settings
-from .state import MemoryState, RedisState, State, StateGone, host_state
+from .storage.redis_connection import RedisLink
+from .storage.state import MemoryState, RedisState, State, StateGone, host_state
 
 BREAKER_FAILURES = 5  # in a row
 BREAKER_OPEN_S = 10.0  # doubled with each probe that fails

@@ -15,7 +15,7 @@ from . import clock
 from .calls import Call, Reply
 from .errors import Refused
 from .gateway import Gateway, Read
-from .shelves import Shelf
+from .storage.cache_backend import Shelf
 
 _Question = tuple[str, tuple[tuple[str, str], ...]]  # a path and a query in any order
 

@@ -174,14 +174,14 @@ MUTANTS = [
     ),
     Mutant(
         "a removed file of keys",
-        "state",
+        "storage.state",
         "elif self._file != _identity(self._path):",
         "elif False:",
         "tests/test_state.py",
     ),
     Mutant(
         "a busy file of keys gets no rest",
-        "state",
+        "storage.state",
         "                    self._rest.begin()\n",
         "",
         "tests/test_state.py",

@@ -14,8 +14,8 @@ from werkzeug.test import TestResponse
 from flask_ecwid import clock
 from flask_ecwid.budget import Budget, Left
 from flask_ecwid.errors import BudgetSpent
-from flask_ecwid.redis_link import RedisLink
 from flask_ecwid.sandbox import Fault
+from flask_ecwid.storage.redis_connection import RedisLink
 
 from .ordered_shop import Shop
 from .redis_server import RedisServer

@@ -13,7 +13,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 from werkzeug.test import TestResponse
 
-from flask_ecwid import EcwidError, SettingsError, redis_link, shelves
+from flask_ecwid import EcwidError, SettingsError
+from flask_ecwid.storage import cache_backend, redis_connection
 
 from .conftest import REQUEST_ID, STORE, Api, Config, app_of
 from .raw_server import Gate, RawServer, good, sends
@@ -244,7 +245,7 @@ def test_memory_has_a_limit(
     shop_of_one: Shop, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What does not fit into memory is not kept, and is answered all the same."""
-    monkeypatch.setattr(shelves, "MAX_BYTES", 10)
+    monkeypatch.setattr(cache_backend, "MAX_BYTES", 10)
     api = Api(app_of({**config, "ECWID_CACHE_TTL_S": TTL_S}).test_client())
     assert [api.get("/customer/7").status_code for _ in range(2)] == [200, 200]
     assert shop_of_one.reads == 2
@@ -398,7 +399,7 @@ def test_a_write_that_redis_does_not_learn_of(
     shop_of_one: Shop, in_redis: Config, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who could not empty Redis after a write does not read from it until all of that is over."""
-    monkeypatch.setattr(redis_link, "REST_S", 0.0)
+    monkeypatch.setattr(redis_connection, "REST_S", 0.0)
     api = Api(app_of(in_redis).test_client())
     api.get("/customer/7")
     redis.client.config_set("min-replicas-to-write", 1)  # it answers, and refuses to be changed
@@ -411,7 +412,7 @@ def test_redis_comes_back(
     shop_of_one: Shop, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When Redis answers again, answers are kept again."""
-    monkeypatch.setattr(redis_link, "REST_S", 0.2)
+    monkeypatch.setattr(redis_connection, "REST_S", 0.2)
     with RedisServer() as redis:
         api = Api(
             app_of(

@@ -23,7 +23,7 @@ from flask_ecwid import clock, guard
 from flask_ecwid.errors import EcwidError, EcwidFailed, HeldBack, RateLimited, ServiceRefused
 from flask_ecwid.guard import Latch
 from flask_ecwid.sandbox import Fault
-from flask_ecwid.state import MemoryState, StateGone
+from flask_ecwid.storage.state import MemoryState, StateGone
 
 from .conftest import (
     PREFIX,

@@ -269,7 +269,7 @@ def test_who_is_slower_than_his_lease(
     ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outcome that comes after another request has taken over does not undo its record."""
-    from flask_ecwid.state import MemoryState
+    from flask_ecwid.storage.state import MemoryState
     from flask_ecwid.web.idempotency import Idempotency, _Record
 
     state = MemoryState()
@@ -434,7 +434,7 @@ def test_another_token(tmp_path: Path, key: str) -> None:
     """A new token of the same store is no other caller: its key still has its outcome."""
     sandbox = create_sandbox(tmp_path / "s.sqlite3", tokens={"secret_a": {"create_customers"}})
     from flask_ecwid import Settings
-    from flask_ecwid.state import host_state
+    from flask_ecwid.storage.state import host_state
     from flask_ecwid.web.idempotency import Idempotency
 
     assert sandbox is not None

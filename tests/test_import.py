@@ -15,7 +15,7 @@ import pytest
 from flask_ecwid import contract
 from flask_ecwid.creatable import Creatable
 from flask_ecwid.sandbox import Fault
-from flask_ecwid.state import host_state
+from flask_ecwid.storage.state import host_state
 
 from .command import Command
 

@@ -13,9 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from flask_ecwid import clock, redis_link
-from flask_ecwid.redis_link import RedisLink
-from flask_ecwid.state import FileState, MemoryState, RedisState, State, StateGone, host_state
+from flask_ecwid import clock
+from flask_ecwid.storage import redis_connection
+from flask_ecwid.storage.redis_connection import RedisLink
+from flask_ecwid.storage.state import (
+    FileState,
+    MemoryState,
+    RedisState,
+    State,
+    StateGone,
+    host_state,
+)
 
 from .redis_server import RedisServer
 
@@ -131,7 +139,7 @@ def test_a_folder_that_is_not_ours_alone(tmp_path: Path, trap: str) -> None:
 
 def rested(monkeypatch: pytest.MonkeyPatch) -> None:
     """So long after now that what has failed is asked again."""
-    later = clock.now() + redis_link.REST_S + 0.1
+    later = clock.now() + redis_connection.REST_S + 0.1
     monkeypatch.setattr(clock, "now", lambda: later)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from ..sharing import SharedReads
-from ..shelves import Shelf
+from ..storage.cache_backend import Shelf
 
 
 @dataclass(frozen=True)

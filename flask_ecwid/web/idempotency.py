@@ -23,8 +23,8 @@ import orjson
 
 from .. import clock
 from ..errors import EcwidError, EmailTaken, KeyInUse, KeyReused, KeysUnavailable, Rejected
-from ..redis_link import REST_S
-from ..state import State, StateGone
+from ..storage.redis_connection import REST_S
+from ..storage.state import State, StateGone
 
 log = logging.getLogger("flask_ecwid")
 

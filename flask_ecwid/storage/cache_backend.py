@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from cachetools import TTLCache
 
-from . import clock
-from .redis_link import REST_S, RedisGone, RedisLink
+from .. import clock
+from .redis_connection import REST_S, RedisGone, RedisLink
 
 MAX_BYTES = 32 * 1024 * 1024  # of one store's answers in memory
 

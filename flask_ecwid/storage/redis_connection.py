@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from . import clock
-from .settings import SettingsError
+from .. import clock
+from ..settings import SettingsError
 
 if TYPE_CHECKING:
     import redis

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from . import clock
-from .redis_link import REST_S, RedisGone, RedisLink
+from .. import clock
+from .redis_connection import REST_S, RedisGone, RedisLink
 
 if TYPE_CHECKING:
     import sqlite3

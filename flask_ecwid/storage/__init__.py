@@ -1,0 +1,1 @@
+"""State that processes share: in memory, in a SQLite file or in Redis."""
