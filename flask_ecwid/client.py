@@ -23,7 +23,6 @@ from .errors import (
     ServiceRefused,
 )
 from .gateway import Gateway
-from .guard import Guard, open_guard
 from .lookup import date_ahead
 from .moving_list import PAGE_SIZE, Customers
 from .settings import Settings
@@ -31,6 +30,7 @@ from .sharing import SharedReads
 from .signals import CallSignals
 from .storage.cache_backend import Shelf
 from .storage.redis_connection import open_link
+from .throttling.guard import Guard, open_guard
 from .transport import Transport
 
 T = TypeVar("T")

@@ -25,9 +25,9 @@ from .errors import (
     OutcomeUnknown,
     RateLimited,
 )
-from .guard import Guard, Held
 from .lookup import WAITS_S, clock_ahead, find_created, lookup_call
 from .signals import CallSignals, CallTold
+from .throttling.guard import Guard, Held
 from .transport import Transport
 
 log = logging.getLogger("flask_ecwid")

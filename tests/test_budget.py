@@ -12,10 +12,10 @@ import pytest
 from werkzeug.test import TestResponse
 
 from flask_ecwid import clock
-from flask_ecwid.budget import Budget, Left
 from flask_ecwid.errors import BudgetSpent
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.redis_connection import RedisLink
+from flask_ecwid.throttling.rate_limit import Budget, Left
 
 from .ordered_shop import Shop
 from .redis_server import RedisServer

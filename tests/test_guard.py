@@ -19,11 +19,12 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Response
 from werkzeug.test import TestResponse
 
-from flask_ecwid import clock, guard
+from flask_ecwid import clock
 from flask_ecwid.errors import EcwidError, EcwidFailed, HeldBack, RateLimited, ServiceRefused
-from flask_ecwid.guard import Latch
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.state import MemoryState, StateGone
+from flask_ecwid.throttling import guard
+from flask_ecwid.throttling.guard import Latch
 
 from .conftest import (
     PREFIX,

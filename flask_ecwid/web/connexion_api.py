@@ -19,10 +19,10 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
 from .. import signals
-from ..budget import WINDOW_S, Budget
 from ..contract import Contract
 from ..contract.operation import Operation
 from ..errors import BodyTooLarge, InvalidRequest, Misfit, Undecodable, UnsupportedMediaType
+from ..throttling.rate_limit import WINDOW_S, Budget
 from . import audit, context, handlers, openapi, problems, request_signals
 from .authentication import Admit
 from .cache import Kept

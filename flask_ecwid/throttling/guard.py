@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 
 import orjson
 
-from . import clock
-from .budget import Budget
-from .errors import DEAD_TOKEN_S, DeadlineExceeded, EcwidError, HeldBack
-from .settings import Settings
-from .storage.redis_connection import RedisLink
-from .storage.state import MemoryState, RedisState, State, StateGone, host_state
+from .. import clock
+from ..errors import DEAD_TOKEN_S, DeadlineExceeded, EcwidError, HeldBack
+from ..settings import Settings
+from ..storage.redis_connection import RedisLink
+from ..storage.state import MemoryState, RedisState, State, StateGone, host_state
+from .rate_limit import Budget
 
 BREAKER_FAILURES = 5  # in a row
 BREAKER_OPEN_S = 10.0  # doubled with each probe that fails

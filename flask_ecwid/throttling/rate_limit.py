@@ -12,9 +12,9 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import clock
-from .errors import BudgetSpent
-from .storage.redis_connection import RedisGone, RedisLink
+from .. import clock
+from ..errors import BudgetSpent
+from ..storage.redis_connection import RedisGone, RedisLink
 
 if TYPE_CHECKING:
     from limits import RateLimitItem

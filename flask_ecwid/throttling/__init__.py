@@ -1,0 +1,1 @@
+"""May a call to Ecwid be made now?"""
