@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .client import Look
+from .client.client import Look
 from .errors import EcwidError, ServiceRefused
 from .storage.redis_connection import RedisGone, RedisLink
 from .web.mount import Store

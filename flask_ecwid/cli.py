@@ -16,11 +16,11 @@ from flask.cli import ScriptInfo, pass_script_info
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from . import api_keys, checking, contract, exporting, importing, terminal
+from .client.pagination import Customers
 from .columns import Columns
 from .creatable import Creatable
 from .errors import EcwidError, InvalidRequest
 from .extension import URL_PREFIX, Mount
-from .moving_list import Customers
 from .rows import ENDINGS, Form, NotACustomerFile, Writer, read
 from .sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
 from .settings import SettingsError

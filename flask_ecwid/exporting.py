@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from .client import EcwidClient
-from .moving_list import Customers
+from .client.pagination import Customers
 from .rows import Writer
 from .unfinished import Unfinished
 

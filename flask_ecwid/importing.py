@@ -18,6 +18,7 @@ import orjson
 
 from . import clock
 from .client import EcwidClient
+from .client.reconcile import find_created, same_email
 from .creatable import Creatable
 from .errors import (
     CustomerNotFound,
@@ -29,7 +30,6 @@ from .errors import (
     OutcomeUnknown,
     Rejected,
 )
-from .lookup import find_created, same_email
 from .rows import Row
 from .web.idempotency import Idempotency
 

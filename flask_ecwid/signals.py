@@ -22,7 +22,6 @@ from types import TracebackType
 from blinker import NamedSignal, Namespace
 
 from . import clock
-from .calls import Call
 from .errors import Defect, EcwidError, HeldBack, place_of
 
 log = logging.getLogger("flask_ecwid")
@@ -102,11 +101,11 @@ class CallSignals:
         self._client = weakref.ref(client)  # which has us: it must go when nobody else has it
         self._store = store
 
-    def of(self, call: Call) -> CallTold:
+    def of(self, operation: str, *, reads: bool) -> CallTold:
         """For a `with` around the call."""
         if _request.get() is None and not any(signal.receivers for signal in _OF_CALLS):
             return _NOBODY
-        return CallTold(self._client(), self._store, call)
+        return CallTold(self._client(), self._store, operation, reads=reads)
 
 
 class Told:
@@ -128,12 +127,13 @@ class Told:
 class CallTold(Told):
     """A call that is told of while it is made."""
 
-    __slots__ = ("_begun", "_call", "_client", "_count", "_outer", "_store")
+    __slots__ = ("_begun", "_client", "_count", "_operation", "_outer", "_reads", "_store")
 
-    def __init__(self, client: object, store: str, call: Call) -> None:
+    def __init__(self, client: object, store: str, operation: str, *, reads: bool) -> None:
         self._client = client
         self._store = store
-        self._call = call
+        self._operation = operation
+        self._reads = reads
         self._count = Count()
         self._outer = _request.get()
         self._begun = clock.now()
@@ -154,12 +154,12 @@ class CallTold(Told):
                 lookups=self._count.lookups,
                 status=self.status,
                 problem=_problem(exc),
-                executed=_executed(exc) if self._call.method != "GET" else None,
+                executed=None if self._reads else _executed(exc),
                 duration_s=clock.now() - self._begun,
             )
 
     def tell(self, signal: NamedSignal, **facts: object) -> None:
-        tell(signal, self._client, operation=self._call.operation, store=self._store, **facts)
+        tell(signal, self._client, operation=self._operation, store=self._store, **facts)
 
     def held_back(self, error: HeldBack, *, lookup: bool = False) -> None:
         """An attempt, or a lookup, is not made."""
@@ -177,7 +177,7 @@ class CallTold(Told):
         self._count.add(lookup=lookup)
         if self._outer is not None:
             self._outer.add(lookup=lookup)
-        reads = lookup or self._call.method == "GET"
+        reads = lookup or self._reads
         return _AttemptTold(self, self._count, lookup=lookup, reads=reads)
 
 

@@ -12,7 +12,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from flask_ecwid import EcwidClient, EcwidError, Settings
-from flask_ecwid.calls import Call, Reply, build_call, read_reply
+from flask_ecwid.client.calls import Call, Reply, build_call, read_reply
 from flask_ecwid.errors import BadReply, CustomerNotFound, EmailTaken, InvalidRequest, RateLimited
 
 from .conftest import STORE, TOKEN

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from flask_ecwid import EcwidError, Settings, contract, errors, faults
+from flask_ecwid import EcwidError, Settings, contract, errors
+from flask_ecwid.client import replies
 
 from .conftest import ROOT, free_port, wait_for
 from .pages import blocks, curl, headings, python, running, sh
@@ -266,7 +267,7 @@ def statuses(kind: type[EcwidError]) -> set[int]:
     if kind is not errors.Rejected:
         return {kind.status}
     answered = range(400, 600)
-    named = [faults.of_refusal("add_customer", n, None, None, body="object") for n in answered]
+    named = [replies.of_refusal("add_customer", n, None, None, body="object") for n in answered]
     return {error.status for error in named if isinstance(error, errors.Rejected)}
 
 

@@ -30,20 +30,10 @@ LAYOUT = [
     "rows",
     "columns",
     "creatable",
-    "moving_list",
-    "sharing",
-    "gateway",
-    "signals",
-    "lookup",
     "throttling",
     "storage",
-    "transport",
-    "deadline",
-    "names",
-    "calls",
-    "faults",
-    "response_fields",
     "contract",
+    "signals",
     "errors",
     "settings",
     "api_keys",
@@ -97,8 +87,8 @@ def test_import_direction(module: str) -> None:
     [
         ("connexion", {"web.connexion_api"}),
         ("jsonschema_rs", {"contract.schema"}),
-        ("requests", {"transport", "deadline"}),
-        ("urllib3", {"transport", "deadline", "faults"}),
+        ("requests", {"client.transport", "client.deadline"}),
+        ("urllib3", {"client.transport", "client.deadline", "client.replies"}),
         ("click", {"cli", "terminal"}),
         ("pytest", {"testing"}),
         ("redis", {"storage.redis_connection"}),
@@ -139,8 +129,8 @@ def test_public_names() -> None:
 
 
 def test_the_title_page_is_short() -> None:
-    """__init__ is a title page: under 40 lines."""
-    assert len((PACKAGE / "__init__.py").read_text(encoding="utf-8").splitlines()) < 40
+    """__init__ is a title page of fewer than 50 lines."""
+    assert len((PACKAGE / "__init__.py").read_text(encoding="utf-8").splitlines()) < 50
 
 
 @pytest.mark.parametrize("module", MODULES)

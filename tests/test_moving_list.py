@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from flask_ecwid import EcwidClient, Settings, clock
+from flask_ecwid.client.pagination import LAG_S, PAGE_SIZE, Customers
+from flask_ecwid.client.transport import Transport
 from flask_ecwid.errors import BadReply, BudgetSpent, ConnectionLost, EcwidError, InvalidRequest
-from flask_ecwid.moving_list import LAG_S, PAGE_SIZE, Customers
 from flask_ecwid.sandbox import STORE_ID, TOKEN, InProcessAdapter, Orders, create_sandbox
-from flask_ecwid.transport import Transport
 
 NOW = 1_790_000_000  # when each reading begins
 DAY = 86_400

@@ -13,7 +13,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import contract
-from flask_ecwid.moving_list import PAGE_SIZE
+from flask_ecwid.client.pagination import PAGE_SIZE
 from flask_ecwid.web import handlers, openapi
 from flask_ecwid.web.connexion_api import _connexion_as_it_is
 

@@ -18,7 +18,8 @@ import requests
 import trustme
 
 from flask_ecwid import Ecwid, EcwidClient, Settings, clock
-from flask_ecwid.calls import build_call, read_reply
+from flask_ecwid.client.calls import build_call, read_reply
+from flask_ecwid.client.transport import Transport
 from flask_ecwid.errors import (
     BadReply,
     ConnectionLost,
@@ -29,7 +30,6 @@ from flask_ecwid.errors import (
     TlsFailed,
     Unreachable,
 )
-from flask_ecwid.transport import Transport
 
 from .conftest import PREFIX, TOKEN, free_port
 from .raw_server import RawServer, Script, receive_request, resets, sends, stalls

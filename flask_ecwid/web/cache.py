@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from ..sharing import SharedReads
+from ..client.shared_reads import SharedReads
 from ..storage.cache_backend import Shelf
 
 

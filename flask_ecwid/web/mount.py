@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..client import EcwidClient
+from ..client.transport import Transport
 from ..contract import Contract
 from ..settings import SANDBOX_ON, Settings, SettingsError
 from ..storage.cache_backend import open_shelf
 from ..storage.redis_connection import RedisLink, open_link
 from ..storage.state import RedisState, host_state
 from ..throttling.guard import Guard, open_guard
-from ..transport import Transport
 from .cache import Cache
 from .handlers import check_by
 from .idempotency import Idempotency

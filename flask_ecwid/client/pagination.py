@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from . import clock, response_fields
-from .errors import BadReply, InvalidRequest, Misfit
+from .. import clock
+from ..errors import BadReply, InvalidRequest, Misfit
+from . import fields
 
 log = logging.getLogger("flask_ecwid")
 
@@ -199,10 +200,10 @@ def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("the order and the offset are what makes the reading safe: leave them out")
     if "responseFields" in given:
         try:
-            fields = response_fields.complete(str(given["responseFields"]), _NEEDED_FIELDS)
+            selection = fields.complete(str(given["responseFields"]), _NEEDED_FIELDS)
         except (ValueError, RecursionError):
             raise InvalidRequest([Misfit("/query/responseFields", "pattern")]) from None
-        given["responseFields"] = fields
+        given["responseFields"] = selection
     return {"limit": PAGE_SIZE, **given}
 
 

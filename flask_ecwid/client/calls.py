@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from . import faults, response_fields
-from .errors import InvalidRequest, Misfit, NotJson
+from ..errors import InvalidRequest, Misfit, NotJson
+from . import fields, replies
 
 _METHODS = {
     "list_customers": "GET",
@@ -69,8 +69,8 @@ def build_call(
         path = f"/customers/{customer_id}"
     given = {name: value for name, value in query.items() if value is not None}
     if "responseFields" in given:
-        fields = _completed(str(given["responseFields"]), _REQUIRED_FIELDS[operation])
-        given["responseFields"] = fields
+        selection = _completed(str(given["responseFields"]), _REQUIRED_FIELDS[operation])
+        given["responseFields"] = selection
     return Call(
         operation=operation,
         method=_METHODS[operation],
@@ -90,7 +90,7 @@ def read_reply(operation: str, reply: Reply) -> dict[str, Any]:
     value = _parsed(reply.body)
     if not 200 <= reply.status < 300:
         code = value.get("errorCode") if isinstance(value, dict) else None
-        raise faults.of_refusal(
+        raise replies.of_refusal(
             operation,
             reply.status,
             code if isinstance(code, str) and _CODE.fullmatch(code) else None,
@@ -102,9 +102,9 @@ def read_reply(operation: str, reply: Reply) -> dict[str, Any]:
     return value
 
 
-def _completed(fields: str, required: str) -> str:
+def _completed(selection: str, required: str) -> str:
     try:
-        return response_fields.complete(fields, required)
+        return fields.complete(selection, required)
     except (ValueError, RecursionError):
         raise InvalidRequest([Misfit("/query/responseFields", "pattern")]) from None
 

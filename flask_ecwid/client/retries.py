@@ -14,9 +14,8 @@ from typing import Any
 
 import orjson
 
-from . import clock
-from .calls import Call, Reply, read_reply
-from .errors import (
+from .. import clock
+from ..errors import (
     CustomerNotFound,
     EcwidError,
     EcwidUnavailable,
@@ -25,9 +24,10 @@ from .errors import (
     OutcomeUnknown,
     RateLimited,
 )
-from .lookup import WAITS_S, clock_ahead, find_created, lookup_call
-from .signals import CallSignals, CallTold
-from .throttling.guard import Guard, Held
+from ..signals import CallSignals, CallTold
+from ..throttling.guard import Guard, Held
+from .calls import Call, Reply, read_reply
+from .reconcile import WAITS_S, clock_ahead, find_created, lookup_call
 from .transport import Transport
 
 log = logging.getLogger("flask_ecwid")
@@ -57,7 +57,7 @@ class Gateway:
         Raises:
             EcwidError: there is none; `executed` says whether the call may have had an effect.
         """
-        with self._signals.of(call) as told:
+        with self._signals.of(call.operation, reads=call.method == "GET") as told:
             reply, value = self._sent(call, read, moment, since, told)
             told.status = reply.status
             return reply, value

@@ -11,11 +11,11 @@ import threading
 from copy import copy
 from typing import Any
 
-from . import clock
+from .. import clock
+from ..errors import Refused
+from ..storage.cache_backend import Shelf
 from .calls import Call, Reply
-from .errors import Refused
-from .gateway import Gateway, Read
-from .storage.cache_backend import Shelf
+from .retries import Gateway, Read
 
 _Question = tuple[str, tuple[tuple[str, str], ...]]  # a path and a query in any order
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from . import clock
-from .calls import Call, Reply, build_call, read_reply
-from .contract import load
-from .errors import (
+from .. import clock
+from ..contract import load
+from ..errors import (
     CustomerNotFound,
     EcwidUnavailable,
     HeldBack,
@@ -22,15 +21,16 @@ from .errors import (
     Rejected,
     ServiceRefused,
 )
-from .gateway import Gateway
-from .lookup import date_ahead
-from .moving_list import PAGE_SIZE, Customers
-from .settings import Settings
-from .sharing import SharedReads
-from .signals import CallSignals
-from .storage.cache_backend import Shelf
-from .storage.redis_connection import open_link
-from .throttling.guard import Guard, open_guard
+from ..settings import Settings
+from ..signals import CallSignals
+from ..storage.cache_backend import Shelf
+from ..storage.redis_connection import open_link
+from ..throttling.guard import Guard, open_guard
+from .calls import Call, Reply, build_call, read_reply
+from .pagination import PAGE_SIZE, Customers
+from .reconcile import date_ahead
+from .retries import Gateway
+from .shared_reads import SharedReads
 from .transport import Transport
 
 T = TypeVar("T")

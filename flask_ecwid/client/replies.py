@@ -13,8 +13,8 @@ from typing import Literal
 
 import urllib3.exceptions
 
-from . import clock
-from .errors import (
+from .. import clock
+from ..errors import (
     DEAD_TOKEN_S,
     DEFAULT_RETRY_AFTER_S,
     BadReply,

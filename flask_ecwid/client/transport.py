@@ -21,11 +21,11 @@ import urllib3
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
-from . import deadline, faults
+from ..errors import BadReply, EcwidError, NoReply, Undecodable
+from ..secret import Secret
+from ..settings import Settings
+from . import deadline, replies
 from .calls import Call, Reply
-from .errors import BadReply, EcwidError, NoReply, Undecodable
-from .secret import Secret
-from .settings import Settings
 
 log = logging.getLogger("flask_ecwid")
 
@@ -78,7 +78,7 @@ class Transport:
             except NoReply as exc:
                 failure = exc
             except Exception as exc:  # a negative chunk size is a ValueError: name it by its phase
-                failure = faults.of_exchange(exc, sent=attempt.sent, received=attempt.received)
+                failure = replies.of_exchange(exc, sent=attempt.sent, received=attempt.received)
         # Raised out here, so that it does not carry the library's error along as its context: that
         # one holds the URL with its query.
         raise failure
