@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .client.client import Look
 from .errors import EcwidError, ServiceRefused
 from .storage.redis_connection import RedisGone, RedisLink
-from .web.mount import Store
+from .web.mount import StoreRuntime
 
 CLOCKS_DIFFER_S = 5.0  # from here on it is worth a word
 _SCOPES = {True: "granted", False: "missing", None: "not known without read_customers"}
@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     good: bool = True
 
 
-def findings(store: Store) -> Iterator[Finding]:
+def findings(store: StoreRuntime) -> Iterator[Finding]:
     """One by one; what cannot be known without the one before is left out."""
     try:
         look = store.client.look()
@@ -37,10 +37,11 @@ def findings(store: Store) -> Iterator[Finding]:
         for scope, granted in scopes.items():
             yield Finding(scope, _SCOPES[granted], good=bool(granted))
         yield _clock(look)
-        left = store.guard.budget.left()
+        left = store.client.remaining_calls()
         yield Finding("budget", f"{left.remaining} of {left.limit} calls a minute are left")
-    if store.redis is not None:
-        yield _redis(store.redis)
+    redis = store.client.store.storage.redis
+    if redis is not None:
+        yield _redis(redis)
 
 
 def _clock(look: Look) -> Finding:

@@ -16,17 +16,18 @@ from flask.cli import ScriptInfo, pass_script_info
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from . import api_keys, checking, contract, exporting, importing, terminal
+from .client.opening import private_file
 from .client.pagination import Customers
 from .columns import Columns
 from .creatable import Creatable
 from .errors import EcwidError, InvalidRequest
-from .extension import URL_PREFIX, Mount
+from .extension import URL_PREFIX
 from .rows import ENDINGS, Form, NotACustomerFile, Writer, read
 from .sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
 from .settings import SettingsError
 from .unfinished import CannotWrite, Unfinished
 from .web import openapi as published
-from .web.mount import private_file
+from .web.mount import Mount
 
 _REFUSALS_TOLD = 10  # where there is no report
 _NO_LOG = logging.NullHandler()
@@ -127,7 +128,7 @@ def export(
             if path == "-":
                 customers = _export_into_pipe(mount, filters, writer)
             else:
-                job = f"{mount.store.name} {form} {Customers.digest_of(filters)}"
+                job = f"{mount.client.store.digest} {form} {Customers.digest_of(filters)}"
                 with Unfinished(Path(path), job, resume=resume) as file:
                     if resume and not file.resumed:
                         terminal.tell("nothing to resume: begun anew", good=True)

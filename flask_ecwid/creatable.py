@@ -47,7 +47,7 @@ class Creatable:
     def misfits(self, body: Any) -> list[Misfit]:
         """The places where a body does not fit."""
         try:
-            self._operation.check_body(body)
+            self._operation.validate_body(body)
         except InvalidRequest as exc:
             return list(exc.errors)
         return []

@@ -48,7 +48,11 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from copy import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 DEFAULT_RETRY_AFTER_S = 10  # where nobody said how long to wait
 DEAD_TOKEN_S = 30.0  # Ecwid blocks a token, or an IP, after 20 bad calls a minute
@@ -108,6 +112,13 @@ class EcwidError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         """Copied and pickled as it is, whatever its kind needs to be made."""
         return _made_again, (type(self), str(self), vars(self))
+
+    def changed(self, **members: object) -> Self:
+        """Return a copy in which these members differ. An error that was raised stays as it is."""
+        error = copy(self)
+        for name, value in members.items():
+            setattr(error, name, value)
+        return error
 
     @property
     def urn(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, current_app
@@ -13,9 +12,9 @@ from . import contract
 from .client import EcwidClient
 from .settings import Settings, hide_secrets
 from .web import openapi
-from .web.authentication import Authorize, make_admit
-from .web.connexion_api import make_blueprint
-from .web.mount import Store, open_store
+from .web.authentication import Authenticator, Authorize
+from .web.blueprint import make_blueprint
+from .web.mount import Mount, open_runtime
 
 log = logging.getLogger("flask_ecwid")
 
@@ -26,16 +25,6 @@ _OF_THE_HOST = {
     "name": "Authorization",
     "description": "The application that this is mounted in says who may call.",
 }
-
-
-@dataclass(frozen=True)
-class Mount:
-    """One store in one app: `app.extensions["ecwid"][name]`."""
-
-    url_prefix: str
-    settings: Settings
-    client: EcwidClient
-    store: Store
 
 
 class Ecwid:
@@ -92,19 +81,17 @@ class Ecwid:
         if settings.sandbox and app.config.get(f"{self.config_prefix}ECWID_TOKEN"):
             log.warning("ECWID_SANDBOX is on: the store and the token that are set have no effect")
         loaded = contract.load()
-        store = open_store(settings, loaded, self.name)
-        blueprint = make_blueprint(
-            self.name,
-            self.url_prefix,
-            loaded,
-            store,
-            make_admit(settings, self._authorize),
-            openapi.secured(loaded.document, self._security_schemes(settings)),
-            max_body_bytes=settings.max_body_bytes,
-            ui=settings.ui,
+        mount = Mount(
+            name=self.name,
+            url_prefix=self.url_prefix,
+            settings=settings,
+            contract=loaded,
+            document=openapi.secured(loaded.document, self._security_schemes(settings)),
+            authenticator=Authenticator(settings, self._authorize),
+            store=open_runtime(settings, self.name),
         )
-        app.register_blueprint(blueprint)
-        mounts[self.name] = Mount(self.url_prefix, settings, store.client, store)
+        app.register_blueprint(make_blueprint(mount))
+        mounts[self.name] = mount
 
     def _security_schemes(self, settings: Settings) -> dict[str, Any] | None:
         """Those that the served contract shows; None for those that it has of itself."""

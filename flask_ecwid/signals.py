@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
 
@@ -47,10 +45,9 @@ attempt_started = _ours.signal(
     "`attempts` and `lookups` count it already.",
 )
 attempt_finished = _ours.signal("attempt-finished", "It has a reply, or has none.")
-_OF_CALLS = (call_started, call_finished, call_held_back, attempt_started, attempt_finished)
 
 
-def tell(signal: NamedSignal, sender: object, **facts: object) -> None:
+def send(signal: NamedSignal, sender: object, **facts: object) -> None:
     """Send a signal to each receiver; what one raises is logged, by its name and place."""
     if signal.is_muted:
         return
@@ -62,7 +59,7 @@ def tell(signal: NamedSignal, sender: object, **facts: object) -> None:
             log.error("a receiver of %s raised %s at %s", signal.name, name, where)
 
 
-class Count:
+class CallCount:
     """How many calls to Ecwid were made, and how many of them looked for a lost creation."""
 
     __slots__ = ("attempts", "lookups")
@@ -78,93 +75,60 @@ class Count:
             self.attempts += 1
 
 
-_request: ContextVar[Count | None] = ContextVar("flask_ecwid_count", default=None)
+_request: ContextVar[CallCount | None] = ContextVar("flask_ecwid_count", default=None)
 
 
-@contextmanager
-def counted(count: Count) -> Iterator[None]:
-    """Let everything that is sent inside be counted there, too, if anybody wants to know."""
-    if not operation_finished.receivers:
-        yield
-        return
-    token = _request.set(count)
-    try:
-        yield
-    finally:
-        _request.reset(token)
+def count_calls_in(count: CallCount | None) -> None:
+    """Let every call from here on in this context be counted there, too."""
+    _request.set(count)
 
 
 class CallSignals:
     """The signals of one client's calls."""
 
     def __init__(self, client: object, store: str) -> None:
-        self._client = weakref.ref(client)  # which has us: it must go when nobody else has it
+        self._client = weakref.ref(client)  # a plain reference would keep a dropped client alive
         self._store = store
 
-    def of(self, operation: str, *, reads: bool) -> CallTold:
-        """For a `with` around the call."""
-        if _request.get() is None and not any(signal.receivers for signal in _OF_CALLS):
-            return _NOBODY
-        return CallTold(self._client(), self._store, operation, reads=reads)
+    def span(self, operation: str, *, reads: bool) -> CallSpan:
+        """Return a span for a `with` around the call."""
+        return CallSpan(self._client(), self._store, operation, reads=reads)
 
 
-class Told:
-    """For a `with` around what is told of. `status` is to be set when there is a reply."""
-
-    __slots__ = ("status",)
-
-    status: int | None
-
-    def __enter__(self) -> Told:
-        return self
-
-    def __exit__(
-        self, kind: object, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
-
-
-class CallTold(Told):
-    """A call that is told of while it is made."""
-
-    __slots__ = ("_begun", "_client", "_count", "_operation", "_outer", "_reads", "_store")
+class CallSpan:
+    """A call while it is made. `status` is to be set when there is a reply."""
 
     def __init__(self, client: object, store: str, operation: str, *, reads: bool) -> None:
-        self._client = client
-        self._store = store
-        self._operation = operation
-        self._reads = reads
-        self._count = Count()
-        self._outer = _request.get()
-        self._begun = clock.now()
         self.status: int | None = None
+        self._client = client
+        self._facts = {"operation": operation, "store": store}
+        self._reads = reads
+        self._count = CallCount()
+        self._started_at = clock.now()
 
-    def __enter__(self) -> CallTold:
+    def __enter__(self) -> CallSpan:
         if call_started.receivers:
-            self.tell(call_started)
+            self._send(call_started)
         return self
 
     def __exit__(
         self, kind: object, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         if call_finished.receivers:
-            self.tell(
+            self._send(
                 call_finished,
                 attempts=self._count.attempts,
                 lookups=self._count.lookups,
                 status=self.status,
                 problem=_problem(exc),
                 executed=None if self._reads else _executed(exc),
-                duration_s=clock.now() - self._begun,
+                duration_s=clock.now() - self._started_at,
             )
 
-    def tell(self, signal: NamedSignal, **facts: object) -> None:
-        tell(signal, self._client, operation=self._operation, store=self._store, **facts)
-
     def held_back(self, error: HeldBack, *, lookup: bool = False) -> None:
-        """An attempt, or a lookup, is not made."""
+        """Send `call_held_back` for an attempt, or a lookup, that is not made."""
         if call_held_back.receivers:
-            self.tell(
+            self._send(
                 call_held_back,
                 lookup=lookup,
                 attempts=self._count.attempts,
@@ -172,31 +136,29 @@ class CallTold(Told):
                 problem=error.slug,
             )
 
-    def attempt(self, *, lookup: bool = False) -> Told:
-        """For a `with` around one sending of the call, or of a lookup."""
+    def attempt(self, *, lookup: bool = False) -> AttemptSpan:
+        """Return a span for a `with` around one attempt of the call, or around a lookup."""
         self._count.add(lookup=lookup)
-        if self._outer is not None:
-            self._outer.add(lookup=lookup)
-        reads = lookup or self._reads
-        return _AttemptTold(self, self._count, lookup=lookup, reads=reads)
+        if outer := _request.get():
+            outer.add(lookup=lookup)
+        return AttemptSpan(self, lookup, self._count.attempts, self._count.lookups)
+
+    def _send(self, signal: NamedSignal, **facts: object) -> None:
+        send(signal, self._client, **self._facts, **facts)
 
 
-class _AttemptTold(Told):
-    """An attempt that is told of while it is made."""
+class AttemptSpan:
+    """An attempt, or a lookup, while it is made. `status` is to be set when there is a reply."""
 
-    __slots__ = ("_begun", "_call", "_facts", "_reads")
-
-    def __init__(self, call: CallTold, count: Count, *, lookup: bool, reads: bool) -> None:
-        self._call = call
-        self._facts = (lookup, count.attempts, count.lookups)
-        self._reads = reads
-        self._begun = clock.now()
+    def __init__(self, call: CallSpan, lookup: bool, attempts: int, lookups: int) -> None:
         self.status: int | None = None
+        self._call = call
+        self._facts = {"lookup": lookup, "attempts": attempts, "lookups": lookups}
+        self._started_at = clock.now()
 
-    def __enter__(self) -> _AttemptTold:
+    def __enter__(self) -> AttemptSpan:
         if attempt_started.receivers:
-            lookup, attempts, lookups = self._facts
-            self._call.tell(attempt_started, lookup=lookup, attempts=attempts, lookups=lookups)
+            self._call._send(attempt_started, **self._facts)
         return self
 
     def __exit__(
@@ -204,40 +166,15 @@ class _AttemptTold(Told):
     ) -> None:
         self._call.status = self.status
         if attempt_finished.receivers:
-            lookup, attempts, lookups = self._facts
-            self._call.tell(
+            reads = self._facts["lookup"] or self._call._reads
+            self._call._send(
                 attempt_finished,
-                lookup=lookup,
-                attempts=attempts,
-                lookups=lookups,
+                **self._facts,
                 status=self.status,
                 problem=_problem(exc),
-                executed=None if self._reads else _executed(exc),
-                duration_s=clock.now() - self._begun,
+                executed=None if reads else _executed(exc),
+                duration_s=clock.now() - self._started_at,
             )
-
-
-class _Nobody(CallTold):
-    """A call that nobody wants to be told of: one for all."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        pass
-
-    def __enter__(self) -> CallTold:
-        return self
-
-    __exit__ = Told.__exit__
-
-    def held_back(self, error: HeldBack, *, lookup: bool = False) -> None:
-        pass
-
-    def attempt(self, *, lookup: bool = False) -> Told:
-        return self
-
-
-_NOBODY = _Nobody()
 
 
 def _problem(exc: BaseException | None) -> str | None:

@@ -71,7 +71,7 @@ def check_refused(response: TestResponse, operation: str, status: int, slug: str
     assert body.get("executed") == (None if SCOPES[operation] == "read" else "no")
     assert "canary" not in response.get_data(as_text=True) + str(response.headers)
     assert "RateLimit" not in response.headers
-    contract.load().operations[operation].check_answer(status, body)
+    contract.load().operations[operation].validate_response(status, body)
 
 
 NOBODY: dict[str, Headers] = {

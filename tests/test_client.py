@@ -12,7 +12,9 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from flask_ecwid import EcwidClient, EcwidError, Settings
-from flask_ecwid.client.calls import Call, Reply, build_call, read_reply
+from flask_ecwid.client.calls import Call, build_call
+from flask_ecwid.client.operations import OPERATIONS
+from flask_ecwid.client.replies import Reply, read_reply
 from flask_ecwid.errors import BadReply, CustomerNotFound, EmailTaken, InvalidRequest, RateLimited
 
 from .conftest import STORE, TOKEN
@@ -124,9 +126,9 @@ def test_build_call() -> None:
     """A call is made of its arguments alone."""
     assert build_call(
         "list_customers", query={"taxExempt": True, "name": None, "limit": 5}
-    ) == Call("list_customers", "GET", "/customers", (("taxExempt", "true"), ("limit", "5")))
+    ) == Call(OPERATIONS["list_customers"], "/customers", (("taxExempt", "true"), ("limit", "5")))
     assert build_call("update_customer", 7, body={"lang": "ü"}) == Call(
-        "update_customer", "PUT", "/customers/7", (), '{"lang":"ü"}'.encode()
+        OPERATIONS["update_customer"], "/customers/7", (), '{"lang":"ü"}'.encode()
     )
 
 
@@ -149,20 +151,20 @@ def test_values_of_a_query(value: object, sent: str) -> None:
 
 def test_a_limit_of_none(ecwid: HTTPServer, client: EcwidClient) -> None:
     """A filter that is None is left out; limit and offset then have their defaults."""
-    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"items": []})
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"total": 0, "items": []})
     client.list_customers(limit=None, offset=None, email=None)
     assert dict(ecwid.log[0][0].args) == {"limit": "100", "offset": "0"}
 
 
-def test_the_sandbox_is_not_opened_by_a_client() -> None:
-    """A client of settings that mean the sandbox is refused, and does not call the real Ecwid."""
-    with pytest.raises(ValueError, match="sandbox"):
-        EcwidClient(Settings(sandbox="on"))
+def test_the_sandbox() -> None:
+    """A client of settings that name the sandbox calls the sandbox, and not the real Ecwid."""
+    client = EcwidClient(Settings(sandbox="on"))
+    assert client.list_customers()["total"] == 4
 
 
 def test_the_same_page_again(ecwid: HTTPServer, client: EcwidClient) -> None:
     """A store that ignores the offset is told, and not read for ever."""
-    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"items": [{"id": 1}]})
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"total": 1, "items": [{"id": 1}]})
     with pytest.raises(BadReply):
         list(client.iter_customers())
     assert len(ecwid.log) == 6
@@ -187,13 +189,14 @@ def test_fields_that_are_none(fields: str) -> None:
 
 def test_read_reply() -> None:
     """A reply is a value or an error, by its status and body alone."""
-    assert read_reply("add_customer", Reply(200, {}, b'{"id":7}')) == {"id": 7}
+    add, get = build_call("add_customer", body={}), build_call("get_customer", 7)
+    assert read_reply(add, Reply(200, {}, b'{"id":7}')) == {"id": 7}
     with pytest.raises(CustomerNotFound):
-        read_reply("get_customer", Reply(404))
+        read_reply(get, Reply(404))
     with pytest.raises(EmailTaken):
-        read_reply("add_customer", Reply(409))
+        read_reply(add, Reply(409))
     with pytest.raises(RateLimited) as caught:
-        read_reply("get_customer", Reply(429, {"retry-after": "5"}))
+        read_reply(get, Reply(429, {"retry-after": "5"}))
     assert caught.value.retry_after_s == 5
 
 
@@ -210,7 +213,9 @@ def test_reprs_hold_nothing() -> None:
 def test_granted_scopes(ecwid: HTTPServer, client: EcwidClient) -> None:
     """What the token may do is found out without a call that could change anything."""
     lacking = {"errorCode": "INSUFFICIENT_APP_SCOPE"}
-    ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json({"items": []})
+    ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(
+        {"total": 0, "items": []}
+    )
     ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json(lacking, 403)
     ecwid.expect_request(f"{STORE}/customers/0", method="PUT").respond_with_json({}, 400)
     assert client.granted_scopes() == {

@@ -52,9 +52,9 @@ def ours_judges(operation: str, side: str, document: object) -> bool:
     compiled = CONTRACT.operations[operation]
     try:
         if side == "body":
-            compiled.check_body(document)
+            compiled.validate_body(document)
         else:
-            compiled.check_answer(200, document)
+            compiled.validate_response(200, document)
     except EcwidError:
         return False
     return True
@@ -81,7 +81,7 @@ def test_same_verdict(row: Row) -> None:
 
 
 @pytest.mark.parametrize(
-    ("direction", "reference"), [("request", OAS30WriteValidator), ("answer", OAS30ReadValidator)]
+    ("direction", "reference"), [("request", OAS30WriteValidator), ("response", OAS30ReadValidator)]
 )
 @pytest.mark.parametrize(
     "document",
@@ -104,15 +104,15 @@ def test_openapi_keywords(direction: Any, reference: Any, document: object) -> N
 def test_nullable_enum() -> None:
     """A nullable enum that names null takes it."""
     schema = {"type": "string", "nullable": True, "enum": ["a", None]}
-    assert json_schema(schema, "answer")["type"] == ["string", "null"]
-    assert Schema(schema, {}, "answer").fits(None)
-    assert not Schema(schema, {}, "answer").fits("b")
+    assert json_schema(schema, "response")["type"] == ["string", "null"]
+    assert Schema(schema, {}, "response").fits(None)
+    assert not Schema(schema, {}, "response").fits("b")
 
 
 def examples() -> list[Any]:
     found = []
     for operation, node in OPERATIONS.items():
-        holders = [("answer", status, resolved(r)) for status, r in node["responses"].items()]
+        holders = [("response", status, resolved(r)) for status, r in node["responses"].items()]
         if "requestBody" in node:
             holders.append(("body", "", resolved(node["requestBody"])))
         found += [
@@ -129,9 +129,9 @@ def test_examples(operation: str, side: str, status: str, example: object) -> No
     """Every example of the contract fits it."""
     compiled = CONTRACT.operations[operation]
     if side == "body":
-        compiled.check_body(example)
+        compiled.validate_body(example)
     else:
-        compiled.check_answer(int(status), example)
+        compiled.validate_response(int(status), example)
 
 
 def test_examples_of_all_five_answers() -> None:

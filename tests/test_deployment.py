@@ -72,7 +72,7 @@ def raw_problem(answer: bytes, status: int) -> dict[str, str]:
     headers = dict(field.split(": ", 1) for field in fields)
     problem = json.loads(body)
     assert first.startswith(f"HTTP/1.1 {status} ")
-    contract.load().operations["add_customer"].check_answer(502, problem)
+    contract.load().operations["add_customer"].validate_response(502, problem)
     assert problem["status"] == status
     assert problem["type"].startswith("urn:flask-ecwid:problem:")
     assert problem["instance"] == f"urn:uuid:{problem['request_id']}"

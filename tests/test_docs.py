@@ -16,6 +16,7 @@ import requests
 
 from flask_ecwid import EcwidError, Settings, contract, errors
 from flask_ecwid.client import replies
+from flask_ecwid.client.operations import OPERATIONS
 
 from .conftest import ROOT, free_port, wait_for
 from .pages import blocks, curl, headings, python, running, sh
@@ -267,7 +268,10 @@ def statuses(kind: type[EcwidError]) -> set[int]:
     if kind is not errors.Rejected:
         return {kind.status}
     answered = range(400, 600)
-    named = [replies.of_refusal("add_customer", n, None, None, body="object") for n in answered]
+    named = [
+        replies.error_from_status(OPERATIONS["add_customer"], n, None, None, body="object")
+        for n in answered
+    ]
     return {error.status for error in named if isinstance(error, errors.Rejected)}
 
 

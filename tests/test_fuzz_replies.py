@@ -205,7 +205,7 @@ def check(operation: str, answer: TestResponse, lines: list[str]) -> None:
         assert ENVELOPES[operation].is_valid(document)
     else:
         assert answer.status_code != 500
-        assert answer.status_code in contract.load().operations[operation].answers
+        assert answer.status_code in contract.load().operations[operation].responses
         assert answer.content_type == "application/problem+json"
         assert PROBLEM.is_valid(document)
         assert document["status"] == answer.status_code

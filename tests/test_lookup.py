@@ -6,8 +6,8 @@ from email.utils import formatdate
 
 import pytest
 
-from flask_ecwid.client.calls import Reply
 from flask_ecwid.client.reconcile import clock_ahead
+from flask_ecwid.client.replies import Reply
 
 ASKED = 1_800_000_000.5
 

@@ -380,9 +380,8 @@ def client_of(path: Path, **options: Any) -> EcwidClient:
     url = "https://sandbox.invalid/api/v3"
     given = {"calls_per_minute": 100_000, **options}
     settings = Settings(store_id=STORE_ID, token=TOKEN, api_url=url, **given)
-    return EcwidClient(
-        settings, Transport(settings, lambda: InProcessAdapter(create_sandbox(path)))
-    )
+    transport = Transport(settings, lambda: InProcessAdapter(create_sandbox(path)))
+    return EcwidClient(settings, transport=transport)
 
 
 def test_over_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +428,7 @@ def test_half_of_the_budget(tmp_path: Path, no_waiting: list[float]) -> None:
     while len(orders.ledger()) < 5:
         next(reading)
     assert no_waiting == []
-    assert client._guard.budget.take_bulk() > 0
+    assert client.store.guard.budget.take_bulk() > 0
     for _ in range(5):
         client.get_customer(172890169)
     with pytest.raises(BudgetSpent):

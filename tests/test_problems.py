@@ -25,7 +25,7 @@ def check_problem(response: Any, status: int) -> dict[str, Any]:
     assert response.content_type == "application/problem+json"
     body: dict[str, Any] = response.json
     # Any operation's problem schema will do: they are one.
-    contract.load().operations["add_customer"].check_answer(502, body)
+    contract.load().operations["add_customer"].validate_response(502, body)
     assert body["status"] == status
     assert body["type"].startswith("urn:flask-ecwid:problem:")
     assert body["instance"] == f"urn:uuid:{body['request_id']}"
@@ -167,7 +167,7 @@ def test_undeclared_answer() -> None:
     """An answer whose status the contract does not declare does not pass."""
     operation = contract.load().operations["get_customer"]
     with pytest.raises(EcwidError, match="status 201"):
-        operation.check_answer(201, {"data": {"id": 7, "type": "ecwid", "attributes": {}}})
+        operation.validate_response(201, {"data": {"id": 7, "type": "ecwid", "attributes": {}}})
 
 
 @pytest.mark.parametrize("status", [401, 403, 418, 429, 451, 503])

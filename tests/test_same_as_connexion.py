@@ -15,13 +15,13 @@ from pytest_httpserver import HTTPServer
 from flask_ecwid import contract
 from flask_ecwid.client.pagination import PAGE_SIZE
 from flask_ecwid.web import handlers, openapi
-from flask_ecwid.web.connexion_api import _connexion_as_it_is
+from flask_ecwid.web.connexion_api import _deprecations_of_connexion
 
 from .conftest import PREFIX, REQUEST_ID, app_of, config_of
 from .corpus import CORPUS, envelope
 from .corpus import page as page_of
 
-with _connexion_as_it_is():
+with _deprecations_of_connexion():
     from connexion import FlaskApi, FlaskApp, ProblemException, Resolver
 
 DOCUMENT = contract.load().document
@@ -193,7 +193,7 @@ def recording(operation: str, seen: list[dict[str, Any]], answer: object) -> Cal
     """A handler with the signature of ours that keeps its arguments and gives the answer."""
 
     @wraps(getattr(handlers, operation))
-    def handler(client: object, request_id: str, **arguments: Any) -> object:
+    def handler(**arguments: Any) -> object:
         seen.append(arguments)
         return answer
 
@@ -205,7 +205,7 @@ def asking(app: flask.Flask, seen: list[dict[str, Any]]) -> Ask:
         seen.clear()
         method, path = PATHS[row.operation]
         url = PREFIX + path.partition("{")[0] + row.rest
-        with _connexion_as_it_is():
+        with _deprecations_of_connexion():
             response = app.test_client().open(
                 url, method=method, data=row.body, content_type=row.content_type
             )
@@ -230,9 +230,9 @@ def stock_app(document: dict[str, Any], seen: list[dict[str, Any]]) -> flask.Fla
 
     def handler(operation: str) -> Callable[..., object]:
         answer = (ANSWERS[operation], 200, headers)
-        return partial(recording(operation, seen, answer), None, REQUEST_ID)
+        return recording(operation, seen, answer)
 
-    with _connexion_as_it_is():
+    with _deprecations_of_connexion():
         api = FlaskApi(
             copy.deepcopy(document),
             base_path=PREFIX,

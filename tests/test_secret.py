@@ -16,7 +16,7 @@ from pytest_httpserver import HTTPServer
 
 from flask_ecwid import Ecwid, EcwidClient, Settings, SettingsError, contract, errors
 from flask_ecwid.secret import Secret
-from flask_ecwid.web.authentication import make_admit
+from flask_ecwid.web.authentication import Authenticator
 
 from .conftest import Config, app_of
 
@@ -91,13 +91,13 @@ def test_a_key_that_is_refused() -> None:
     app.config.update(SETTINGS, ECWID_AUTH="keys", ECWID_API_KEYS=f"a:read:{'0' * 64}")
     Ecwid(app)
     operation = contract.load().operations["list_customers"]
-    admit = make_admit(app.extensions["ecwid"]["ecwid"].settings, None)
+    admit = Authenticator(app.extensions["ecwid"]["ecwid"].settings, None).authenticate
     for headers in ({"X-API-Key": CANARY}, {"Authorization": f"Bearer {CANARY}"}):
         context = app.test_request_context(headers=headers)
         with context, pytest.raises(errors.Unauthorized) as caught:
             admit(operation)
         report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-        assert CANARY not in "".join(report.format()).partition("auth.py")[2]
+        assert CANARY not in "".join(report.format()).partition("authentication.py")[2]
 
 
 def test_settings_are_not_pickled() -> None:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import flask
 import pytest
@@ -19,6 +19,8 @@ from flask.signals import _signals as flasks
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import Ecwid, EcwidClient, EcwidError, Settings, errors, signals
+from flask_ecwid.client.calls import Call
+from flask_ecwid.client.transport import Transport
 from flask_ecwid.contract import load
 from flask_ecwid.sandbox import Fault
 
@@ -288,11 +290,12 @@ def test_the_count_ends_with_the_request(heard: Heard, ordered: Shop) -> None:
 
 def test_the_count_is_the_requests_own(heard: Heard) -> None:
     """What its thread asks for after a request is not counted in it."""
-    count = signals.Count()
+    count = signals.CallCount()
     with RawServer(sends(good(b'{"id":7}'))) as server:
         client = client_of(server)
-        with signals.counted(count):
-            client.get_customer(7)
+        signals.count_calls_in(count)
+        client.get_customer(7)
+        signals.count_calls_in(None)
         client.get_customer(7)
     assert (count.attempts, len(heard.of("call-finished"))) == (1, 2)
 
@@ -300,13 +303,13 @@ def test_the_count_is_the_requests_own(heard: Heard) -> None:
 def test_a_defect(heard: Heard) -> None:
     """A call that fails for a reason that nobody foresaw is told of, too."""
 
-    def fail(*_: object) -> None:
-        raise RuntimeError
+    class Broken(Transport):
+        def send(self, call: Call, moment: float) -> NoReturn:
+            raise RuntimeError
 
-    with RawServer(sends(good(b'{"id":7}'))) as server:
-        settings = Settings(store_id="1003", token=TOKEN, api_url=server.url)
-        with pytest.raises(RuntimeError):
-            EcwidClient(settings, check=fail).delete_customer(7)
+    settings = Settings(store_id="1003", token=TOKEN)
+    with pytest.raises(RuntimeError):
+        EcwidClient(settings, transport=Broken(settings)).delete_customer(7)
     for name in ("attempt-finished", "call-finished"):
         [facts] = heard.of(name)
         assert (facts["problem"], facts["executed"]) == ("internal-error", "unknown")

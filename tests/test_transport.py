@@ -18,7 +18,8 @@ import requests
 import trustme
 
 from flask_ecwid import Ecwid, EcwidClient, Settings, clock
-from flask_ecwid.client.calls import build_call, read_reply
+from flask_ecwid.client.calls import build_call
+from flask_ecwid.client.replies import read_reply
 from flask_ecwid.client.transport import Transport
 from flask_ecwid.errors import (
     BadReply,
@@ -54,7 +55,7 @@ def receive(url: str, **options: Any) -> Any:
     settings = settings_of(url, **options)
     call = build_call("get_customer", 7)
     reply = Transport(settings).send(call, clock.now() + settings.deadline_s)
-    return read_reply("get_customer", reply)
+    return read_reply(build_call("get_customer", 7), reply)
 
 
 def drips(connection: socket.socket) -> None:

@@ -1,8 +1,7 @@
-"""What goes to Ecwid and what comes back, pure: arguments -> call, reply -> value or error."""
+"""Arguments -> call. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -11,95 +10,60 @@ from typing import Any
 
 import orjson
 
-from ..errors import InvalidRequest, Misfit, NotJson
-from . import fields, replies
+from ..errors import InvalidRequest, Misfit
+from . import fields
+from .operations import OPERATIONS, EcwidOperation
 
-_METHODS = {
-    "list_customers": "GET",
-    "get_customer": "GET",
-    "add_customer": "POST",
-    "update_customer": "PUT",
-    "delete_customer": "DELETE",
-}
-# `responseFields` leaves out what it does not name, even what our contract requires.
-_REQUIRED_FIELDS = {
-    "list_customers": "total,count,offset,limit,items(id)",
-    "get_customer": "id",
-}
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 @dataclass(frozen=True)
 class Call:
-    """What is asked of Ecwid; `path` is below the store's URL. A repr shows nothing personal."""
+    """A call of Ecwid's API. Its repr shows nothing personal."""
 
-    operation: str
-    method: str
-    path: str
+    operation: EcwidOperation
+    path: str  # below the URL of the store
     query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What Ecwid answered. The case of a header's name is of no matter, or lower."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes = field(default=b"", repr=False)
-
-
 def build_call(
-    operation: str,
+    name: str,
     customer_id: int | None = None,
     *,
     query: Mapping[str, Any] = _NOTHING,
     body: Mapping[str, Any] | None = None,
 ) -> Call:
-    """The call that an operation makes. Pure.
+    """Return the call that an operation makes.
+
+    Args:
+        name: The operation's name in `OPERATIONS`.
+        customer_id: The customer that the call is about, for an operation about one customer.
+        query: Ecwid's query parameters. A parameter that is None is left out.
+        body: The members of a customer.
 
     Raises:
-        InvalidRequest: the id or the `responseFields` are none.
+        InvalidRequest: The id is not a positive integer, or `responseFields` is not in Ecwid's
+            syntax.
+        TypeError: The body holds a value that JSON does not have.
     """
-    path = "/customers"
-    if customer_id is not None:
+    operation = OPERATIONS[name]
+    path = operation.path
+    if operation.is_about_one_customer:
         if isinstance(customer_id, bool) or not isinstance(customer_id, int) or customer_id < 1:
             raise InvalidRequest([Misfit("/path/customer_id", "type")])
-        path = f"/customers/{customer_id}"
+        path = path.format(customer_id=customer_id)
     given = {name: value for name, value in query.items() if value is not None}
     if "responseFields" in given:
-        selection = _completed(str(given["responseFields"]), _REQUIRED_FIELDS[operation])
-        given["responseFields"] = selection
+        given["responseFields"] = _completed(
+            str(given["responseFields"]), operation.required_fields
+        )
     return Call(
-        operation=operation,
-        method=_METHODS[operation],
-        path=path,
-        query=tuple((name, _written(value)) for name, value in given.items()),
+        operation,
+        path,
+        query=tuple([(name, _query_text(value)) for name, value in given.items()]),
         body=None if body is None else orjson.dumps(dict(body)),
     )
-
-
-def read_reply(operation: str, reply: Reply) -> dict[str, Any]:
-    """The JSON object that Ecwid answered with. Pure.
-
-    Raises:
-        NotJson: a good status, but no JSON object.
-        EcwidError: any other status, as the error it stands for.
-    """
-    value = _parsed(reply.body)
-    if not 200 <= reply.status < 300:
-        code = value.get("errorCode") if isinstance(value, dict) else None
-        raise replies.of_refusal(
-            operation,
-            reply.status,
-            code if isinstance(code, str) and _CODE.fullmatch(code) else None,
-            reply.headers.get("retry-after"),
-            body="object" if isinstance(value, dict) else "other" if reply.body else "none",
-        )
-    if not isinstance(value, dict):
-        raise NotJson
-    return value
 
 
 def _completed(selection: str, required: str) -> str:
@@ -109,19 +73,15 @@ def _completed(selection: str, required: str) -> str:
         raise InvalidRequest([Misfit("/query/responseFields", "pattern")]) from None
 
 
-def _written(value: object) -> str:
-    """A value as Ecwid reads it in a query: lists with commas, numbers without an exponent."""
+def _query_text(value: object) -> str:
+    """Return a value as Ecwid reads it in a query.
+
+    Ecwid takes lists with commas, and numbers without an exponent.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{Decimal(repr(value)).normalize():f}"
     if isinstance(value, (list, tuple)):
-        return ",".join(_written(item) for item in value)
+        return ",".join([_query_text(item) for item in value])
     return str(value)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None

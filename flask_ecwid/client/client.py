@@ -1,18 +1,16 @@
-"""EcwidClient: the five calls on a store's customers, usable without Flask.
-
-The middle is pure (calls.py): `build_call` makes a call of its arguments, `read_reply` makes a
-value or an error of a reply; what is between them is the gateway's.
-"""
+"""EcwidClient: the five calls on a store's customers, and what bulk work needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from .. import clock
 from ..contract import load
 from ..errors import (
+    ContractBroken,
     CustomerNotFound,
     EcwidUnavailable,
     HeldBack,
@@ -23,14 +21,13 @@ from ..errors import (
 )
 from ..settings import Settings
 from ..signals import CallSignals
-from ..storage.cache_backend import Shelf
-from ..storage.redis_connection import open_link
-from ..throttling.guard import Guard, open_guard
-from .calls import Call, Reply, build_call, read_reply
+from ..storage.opening import Storage
+from ..throttling.rate_limit import Left
+from .calls import Call, build_call
+from .opening import open_store
+from .operations import OPERATIONS
 from .pagination import PAGE_SIZE, Customers
 from .reconcile import date_ahead
-from .retries import Gateway
-from .shared_reads import SharedReads
 from .transport import Transport
 
 T = TypeVar("T")
@@ -51,31 +48,34 @@ class EcwidClient:
     Every method raises an `EcwidError` when the call fails; `errors.py` draws the tree. The values
     are Ecwid's own: parsed JSON, as it came.
 
+    A client may be used by several threads. A process that is forked from one with a client opens
+    connections of its own.
+
     Raises:
-        ValueError: the settings mean the sandbox, which is opened by mounting the plugin.
-        SettingsError: `redis_url` cannot be used.
+        SettingsError: The sandbox's file cannot be a store, or `redis_url` cannot be used.
     """
 
     def __init__(
         self,
         settings: Settings,
-        transport: Transport | None = None,
         *,
-        guard: Guard | None = None,
         name: str = "ecwid",
-        check: Callable[[str, dict[str, Any]], None] = lambda operation, value: None,
-        shelf: Shelf | None = None,
+        transport: Transport | None = None,
+        storage: Storage | None = None,
     ) -> None:
-        """`check` raises where what Ecwid answered to an operation is not as it must be; each write
-        begins a new generation of the `shelf`. `name` is the store's in the signals.
-        """
-        if settings.sandbox and transport is None:
-            raise ValueError("the sandbox is opened by mounting: use the client of Ecwid(app)")
-        self._check = check
-        self._guard = guard or open_guard(settings, open_link(settings.redis_url))
-        told = CallSignals(self, name)
-        gateway = Gateway(transport or Transport(settings), self._guard, told)
-        self.calls = SharedReads(gateway, settings.deadline_s, shelf)
+        """Open the store that the settings name. `name` is the store's in the signals."""
+        self._deadline_s = settings.deadline_s
+        self.store = open_store(
+            settings, CallSignals(self, name), transport=transport, storage=storage
+        )
+
+    def close(self) -> None:
+        """Close the connections of this process. A later call opens new ones."""
+        self.store.close()
+
+    def remaining_calls(self) -> Left:
+        """Return how many calls to Ecwid remain, as of the last call."""
+        return self.store.guard.budget.left()
 
     def list_customers(self, **filters: Any) -> dict[str, Any]:
         """A page: `total`, `count`, `offset`, `limit`, `items`.
@@ -90,14 +90,7 @@ class EcwidClient:
         given = {name: value for name, value in filters.items() if value is not None}
         query = {"offset": 0, "limit": PAGE_SIZE, **given}
 
-        def completed(page: dict[str, Any]) -> None:
-            # A store that takes a selection of fields literally leaves these out; we know them.
-            if isinstance(items := page.get("items"), list):
-                page.setdefault("count", len(items))
-            page.setdefault("offset", query["offset"])
-            page.setdefault("limit", query["limit"])
-
-        return self._answered(build_call("list_customers", query=query), completed)
+        return self.store.reads.send(build_call("list_customers", query=query))
 
     def get_customer(
         self,
@@ -111,7 +104,7 @@ class EcwidClient:
             CustomerNotFound: the store has none with this id.
         """
         query = {"responseFields": responseFields}
-        return self._answered(build_call("get_customer", customer_id, query=query))
+        return self.store.reads.send(build_call("get_customer", customer_id, query=query))
 
     def add_customer(
         self, customer: Mapping[str, Any], *, since: float | None = None
@@ -126,7 +119,9 @@ class EcwidClient:
             TypeError: the customer holds what is no JSON; as with the changes of an update.
             EmailTaken: another customer already has this e-mail.
         """
-        return self._answered(build_call("add_customer", body=customer), since=since)
+        return self.store.reads.send(
+            build_call("add_customer", body=customer), first_attempt_at=since
+        )
 
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change what is named: `{"updateCount": int}`.
@@ -136,7 +131,7 @@ class EcwidClient:
             CustomerNotFound: the store has none with this id.
             EmailTaken: another customer already has the new e-mail.
         """
-        return self._answered(build_call("update_customer", customer_id, body=changes))
+        return self.store.reads.send(build_call("update_customer", customer_id, body=changes))
 
     def delete_customer(self, customer_id: int) -> dict[str, Any]:
         """Delete a customer: `{"deleteCount": int}`.
@@ -145,7 +140,7 @@ class EcwidClient:
         Raises:
             CustomerNotFound: the store has none with this id.
         """
-        return self._answered(build_call("delete_customer", customer_id))
+        return self.store.reads.send(build_call("delete_customer", customer_id))
 
     def iter_customers(self, *, cursor: str | None = None, **filters: Any) -> Customers:
         """Every customer that matches, each id once, though the list moves while it is read.
@@ -173,7 +168,7 @@ class EcwidClient:
         Raises:
             HeldBack: the process is about to end.
         """
-        while wait_s := self._guard.budget.take_bulk():
+        while wait_s := self.store.guard.budget.take_bulk():
             if not clock.pause(wait_s):
                 raise HeldBack(wait_s, "The process is about to end.")
 
@@ -193,71 +188,64 @@ class EcwidClient:
                     raise
 
     def look(self) -> Look:
-        """One small call, to see whether Ecwid answers.
+        """Make one small call, to see whether Ecwid replies.
 
         Raises:
-            EcwidError: it does not, or refuses the token.
+            EcwidError: Ecwid does not reply, or refuses the token.
         """
         call = build_call("list_customers", query={"limit": 1})
-        begun, asked = clock.now(), clock.wall()
+        started_at, asked_at = clock.now(), clock.wall()
         ahead_s: float | None = None
-
-        def read(reply: Reply) -> dict[str, Any]:
-            nonlocal ahead_s
-            ahead_s = date_ahead(reply, asked, clock.wall())
-            return read_reply(call.operation, reply)
-
-        self._permitted(call, read)  # else it answers all the same
-        return Look(clock.now() - begun, ahead_s)
+        try:
+            reply, _ = self.store.sender.send(call, started_at + self._deadline_s)
+            ahead_s = date_ahead(reply, asked_at, clock.wall())
+        except ContractBroken:
+            pass  # Ecwid has replied
+        except ServiceRefused as exc:
+            if not _lacks_scope(exc):
+                raise  # a token without the scope is known to Ecwid all the same
+        return Look(clock.now() - started_at, ahead_s)
 
     def granted_scopes(self) -> dict[str, bool | None]:
-        """Which of the customers' scopes the token has; changes nothing in the store.
+        """Return which of the customers' Ecwid scopes the token has, without a change.
 
         Ecwid has no call that tells them. It refuses a call without its scope (403) before it reads
-        the body, so a write whose body is no JSON is told apart, and can do nothing. An update
-        needs the scope to read as well: without that one it is not known (None).
+        the body, so a write whose body is no JSON tells them apart and can do nothing. An update
+        needs the scope to read as well. Without that scope it is not known (None).
 
         Raises:
-            EcwidError: the store does not answer, or refuses the token as such.
+            EcwidError: The store does not reply, or refuses the token as such.
         """
-        probes = {
-            "read_customers": build_call("list_customers", query={"limit": 1}),
-            "create_customers": Call("add_customer", "POST", "/customers", body=b"{"),
-            "update_customers": Call("update_customer", "PUT", "/customers/0", body=b"{"),
+        broken = {
+            name: replace(OPERATIONS[name], kind="change")
+            for name in ("add_customer", "update_customer")
         }
+        probes = (
+            build_call("list_customers", query={"limit": 1}),
+            Call(broken["add_customer"], "/customers", body=b"{"),
+            Call(broken["update_customer"], "/customers/0", body=b"{"),
+        )
         scopes: dict[str, bool | None] = {
-            scope: self._permitted(call, partial(read_reply, call.operation))
-            for scope, call in probes.items()
+            call.operation.ecwid_scope: self._is_permitted(call) for call in probes
         }
         if not scopes["read_customers"] and not scopes["update_customers"]:
             scopes["update_customers"] = None
         return scopes
 
-    def _permitted(self, call: Call, read: Callable[[Reply], dict[str, Any]]) -> bool:
+    def _is_permitted(self, call: Call) -> bool:
         try:
-            self.calls.send(call, read)
+            self.store.sender.send(call, clock.now() + self._deadline_s)
         except ServiceRefused as exc:
-            if exc.ecwid_code == "INSUFFICIENT_APP_SCOPE":
+            if _lacks_scope(exc):
                 return False
             raise
-        except (Rejected, CustomerNotFound):
-            pass  # it was let in
+        except (Rejected, CustomerNotFound, ContractBroken):
+            pass  # Ecwid had let the call in
         return True
 
-    def _answered(
-        self,
-        call: Call,
-        complete: Callable[[dict[str, Any]], None] = lambda value: None,
-        *,
-        since: float | None = None,
-    ) -> dict[str, Any]:
-        def read(reply: Reply) -> dict[str, Any]:
-            value = read_reply(call.operation, reply)
-            complete(value)
-            self._check(call.operation, value)
-            return value
 
-        return self.calls.send(call, read, since=since)
+def _lacks_scope(error: ServiceRefused) -> bool:
+    return error.ecwid_code == "INSUFFICIENT_APP_SCOPE"
 
 
 def _check_names(filters: Mapping[str, Any]) -> None:

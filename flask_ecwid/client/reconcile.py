@@ -9,7 +9,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ..errors import EmailTaken
-from .calls import Call, Reply, build_call
+from .calls import Call, build_call
+from .replies import Reply
 
 # A lookup at once, and 1 s and 3 s after the first: Ecwid's search lags behind a creation.
 WAITS_S = (0.0, 1.0, 2.0)

@@ -1,24 +1,31 @@
-"""The one place where a fault gets its name: from a library's error, or from Ecwid's status. Pure.
+"""Status and body -> value or error. Pure.
 
-What is done about each error stands with it, in errors.py.
+A reply is checked here against the component that the contract has for it. The policy for each
+error stands with its class in errors.py.
 """
 
 from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
+import orjson
 import urllib3.exceptions
 
 from .. import clock
+from ..contract import load
+from ..contract.schema import Schema
 from ..errors import (
     DEAD_TOKEN_S,
     DEFAULT_RETRY_AFTER_S,
     BadReply,
     ConnectionLost,
+    ContractBroken,
     CustomerNotFound,
     DeadlineExceeded,
     EcwidError,
@@ -26,6 +33,7 @@ from ..errors import (
     EcwidTimedOut,
     EcwidUnavailable,
     EmailTaken,
+    NotJson,
     RateLimited,
     Redirected,
     Rejected,
@@ -33,26 +41,91 @@ from ..errors import (
     TlsFailed,
     Unreachable,
 )
+from .calls import Call
+from .operations import EcwidOperation
 
 MAX_RETRY_AFTER_S = 3600
 BRIEF_S = 2  # a wait that Ecwid asks for and that is short enough to wait for
 CLOSED_STORE_S = 60.0
 
-_OF_ONE_CUSTOMER = ("get_customer", "update_customer", "delete_customer")
 _OF_THE_STORE = ("STORE_NOT_FOUND", "PROFILE_NOT_FOUND")
-_SCOPES = {
-    "list_customers": "read_customers",
-    "get_customer": "read_customers",
-    "add_customer": "create_customers",
-    "update_customer": "update_customers",
-    "delete_customer": "update_customers",
-}
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
-def of_exchange(exc: Exception, *, sent: bool, received: bool) -> EcwidError:
-    """An exchange that broke, by how far it had come: whatever the library calls it.
+@dataclass(frozen=True)
+class Reply:
+    """A reply of Ecwid's. Its headers are found in any case, or in lower case."""
 
-    `sent`: a byte of the call may have left; `received`: one of a reply has come.
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+
+def read_reply(call: Call, reply: Reply) -> dict[str, Any]:
+    """Return the JSON object of a good reply.
+
+    Raises:
+        NotJson: The status is good, and the body is no JSON object.
+        ContractBroken: The object does not fit the contract.
+        EcwidError: The status is not 2xx. The error's class says what it stands for.
+    """
+    value = _parsed(reply.body)
+    if not 200 <= reply.status < 300:
+        code = value.get("errorCode") if isinstance(value, dict) else None
+        raise error_from_status(
+            call.operation,
+            reply.status,
+            code if isinstance(code, str) and _CODE.fullmatch(code) else None,
+            reply.headers.get("retry-after"),
+            body="object" if isinstance(value, dict) else "other" if reply.body else "none",
+        )
+    if not isinstance(value, dict):
+        raise NotJson
+    if call.operation.name == "list_customers":
+        _complete_page(call, value)
+    schema, members = _component(call.operation.reply)
+    if members is not None:
+        value = {name: value[name] for name in members if name in value}
+    if not schema.fits(value):
+        raise ContractBroken(schema.misfits(value))
+    return value
+
+
+def _complete_page(call: Call, page: dict[str, Any]) -> None:
+    """Add the members that a store leaves out if it takes a selection of fields literally."""
+    if isinstance(items := page.get("items"), list):
+        page.setdefault("count", len(items))
+    for name, text in call.query:
+        if name in ("offset", "limit"):
+            page.setdefault(name, int(text))
+
+
+@cache
+def _component(name: str) -> tuple[Schema, frozenset[str] | None]:
+    """Return a component's schema, and the names of its members if it allows no others.
+
+    Ecwid may send others all the same, and they are dropped. Until 2014 it sent a `success` beside
+    `updateCount`.
+    """
+    contract = load()
+    closed = contract.document["components"]["schemas"][name].get("additionalProperties") is False
+    return contract.component(name), contract.members(name) if closed else None
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def error_from_exception(exc: Exception, *, sent: bool, received: bool) -> EcwidError:
+    """Return the error of an exchange that broke, by how far it had come.
+
+    Args:
+        exc: The error that the library raised. Its class matters little, because libraries change.
+        sent: Whether a byte of the call may have left.
+        received: Whether a byte of a reply has come.
     """
     if _has(exc, urllib3.exceptions.NewConnectionError) or not sent:
         return TlsFailed() if _has(exc, ssl.SSLCertVerificationError) else Unreachable()
@@ -61,18 +134,23 @@ def of_exchange(exc: Exception, *, sent: bool, received: bool) -> EcwidError:
     return BadReply() if received else ConnectionLost()
 
 
-def of_refusal(
-    operation: str,
+def error_from_status(
+    operation: EcwidOperation,
     status: int,
     code: str | None,
     retry_after: str | None,
     *,
     body: Literal["object", "none", "other"],
 ) -> EcwidError:
-    """A reply whose status is not 2xx; `code` is Ecwid's errorCode.
+    """Return the error that a reply with a status other than 2xx stands for.
 
-    `body`: Ecwid answers with a JSON object, or at times with nothing; a page in HTML is from
-    something on the way.
+    Args:
+        operation: The operation of the call.
+        status: The HTTP status.
+        code: Ecwid's `errorCode`, if the reply has one.
+        retry_after: The header `Retry-After`.
+        body: Whether the body is a JSON object, nothing, or something else. Ecwid sends an object,
+            and at times nothing. A page in HTML comes from something on the way.
     """
     if status < 300:  # 1xx, which announces another reply and is none
         return BadReply()
@@ -80,9 +158,9 @@ def of_refusal(
         return Redirected()
     if status in (400, 413, 422):
         return Rejected(status, ecwid_code=code)
-    if status == 404 and operation in _OF_ONE_CUSTOMER and code not in _OF_THE_STORE:
+    if status == 404 and operation.is_about_one_customer and code not in _OF_THE_STORE:
         return CustomerNotFound(by_ecwid=body != "other", ecwid_code=code)
-    if status == 409 and operation in ("add_customer", "update_customer"):
+    if status == 409 and operation.sets_email:
         return EmailTaken(ecwid_code=code)
     if status == 429:
         seconds = _seconds(retry_after)
@@ -102,7 +180,9 @@ def of_refusal(
     return _service_refused(operation, status, code, empty=body == "none")
 
 
-def _service_refused(operation: str, status: int, code: str | None, *, empty: bool) -> EcwidError:
+def _service_refused(
+    operation: EcwidOperation, status: int, code: str | None, *, empty: bool
+) -> EcwidError:
     if status == 402:
         detail = "Ecwid's API is not available on the store's plan, or the store is suspended."
         return ServiceRefused(detail, ecwid_code=code, holds_s=CLOSED_STORE_S)
@@ -110,7 +190,7 @@ def _service_refused(operation: str, status: int, code: str | None, *, empty: bo
         detail = "Ecwid does not know the store."
         return ServiceRefused(detail, ecwid_code=code, holds_s=CLOSED_STORE_S)
     if code == "INSUFFICIENT_APP_SCOPE":
-        detail = f"This service's token lacks the scope {_SCOPES[operation]}."
+        detail = f"This service's token lacks the scope {operation.ecwid_scope}."
         return ServiceRefused(detail, ecwid_code=code)
     if status == 403 and (code == "INVALID_API_TOKEN" or empty):
         detail = "Ecwid does not accept this service's token."
@@ -120,9 +200,10 @@ def _service_refused(operation: str, status: int, code: str | None, *, empty: bo
 
 
 def _seconds(retry_after: str | None) -> int | None:
-    """Whole seconds, or a date in the future (RFC 9110, 10.2.3); None for anything else.
+    """Return the seconds of a `Retry-After` (RFC 9110, 10.2.3), or None if it has no meaning.
 
-    A date is never so short a wait that it is waited for: Ecwid's clock is not ours.
+    The header holds whole seconds or a date in the future. A date is never taken for a short wait,
+    because Ecwid's clock may differ from ours.
     """
     text = (retry_after or "").strip()
     if re.fullmatch(r"[0-9]{1,30}", text):
@@ -137,7 +218,7 @@ def _seconds(retry_after: str | None) -> int | None:
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """An error and those it wraps: `requests` and urllib3 hand them on in `args` and `reason`."""
+    """Yield an error and the errors that `requests` and urllib3 keep in its `args` and `reason`."""
     yield exc
     for inner in (getattr(exc, "reason", None), *exc.args):
         if isinstance(inner, BaseException):

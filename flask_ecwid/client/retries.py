@@ -1,20 +1,19 @@
-"""Calls as they are really made: let through by the guard, made again where that is safe, and
-creations whose outcome is not known looked up.
+"""Sends a call, and repeats it where that is safe.
 
-The promise: who asks learns, before the deadline, whether something happened, cannot have
-happened, or may have happened; and nothing is created twice.
+The promise to the caller: before the deadline they learn whether the call had an effect, cannot
+have had one, or may have had one. No customer is created twice.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import orjson
 
-from .. import clock
+from .. import chance, clock
 from ..errors import (
     CustomerNotFound,
     EcwidError,
@@ -24,22 +23,30 @@ from ..errors import (
     OutcomeUnknown,
     RateLimited,
 )
-from ..signals import CallSignals, CallTold
+from ..signals import CallSignals, CallSpan
 from ..throttling.guard import Guard, Held
-from .calls import Call, Reply, read_reply
+from .calls import Call
 from .reconcile import WAITS_S, clock_ahead, find_created, lookup_call
+from .replies import Reply, read_reply
 from .transport import Transport
 
 log = logging.getLogger("flask_ecwid")
 
-BACKOFF_S = 0.25  # at most, before the first repeated call; doubled with each
+BACKOFF_S = 0.25  # at most, before the first repetition, and doubled with each
 BACKOFF_MOST_S = 4.0
 
-Read = Callable[[Reply], dict[str, Any]]
+Value = dict[str, Any]
 
 
-class Gateway:
-    """Makes the calls of one store. Safe to share between threads."""
+class Found(NamedTuple):
+    """What Ecwid's search shows of a creation whose outcome is not known."""
+
+    answered: bool  # whether the search was answered at all
+    reply: Reply | None  # that the creation would have had, if its customer is there
+
+
+class RetryingSender:
+    """Sends the calls of one store. Safe to share between threads."""
 
     def __init__(self, transport: Transport, guard: Guard, signals: CallSignals) -> None:
         self._transport = transport
@@ -47,178 +54,190 @@ class Gateway:
         self._signals = signals
 
     def send(
-        self, call: Call, read: Read, moment: float, *, since: float | None = None
-    ) -> tuple[Reply, dict[str, Any]]:
-        """A good reply to a call, and what `read` made of it, by `moment` of `clock.now()`.
+        self, call: Call, deadline: float, *, first_attempt_at: float | None = None
+    ) -> tuple[Reply, Value]:
+        """Return a good reply and its value.
 
-        `read` raises where the reply is no good one. `since`, of a creation: an earlier try of the
-        same began then, in UNIX seconds, and may have succeeded.
+        Args:
+            call: The call.
+            deadline: When the call must have ended, of `clock.now()`.
+            first_attempt_at: When an earlier attempt of the same creation began, in UNIX seconds,
+                if its outcome is not known.
 
         Raises:
-            EcwidError: there is none; `executed` says whether the call may have had an effect.
+            EcwidError: There is no good reply. `executed` says whether the call may have had an
+                effect.
         """
-        with self._signals.of(call.operation, reads=call.method == "GET") as told:
-            reply, value = self._sent(call, read, moment, since, told)
-            told.status = reply.status
+        operation = call.operation
+        with self._signals.span(operation.name, reads=operation.kind == "read") as span:
+            reply, value = self._send(call, deadline, first_attempt_at, span)
+            span.status = reply.status
             return reply, value
 
-    def _sent(
-        self, call: Call, read: Read, moment: float, since: float | None, told: CallTold
-    ) -> tuple[Reply, dict[str, Any]]:
-        # By both clocks: one stands still while the machine does, the other may be set meanwhile.
-        ends = clock.wall() + moment - clock.now()
-        if since is not None:
-            looked, found = self._found(call, since, moment, self._guard.admit, told)
-            if found:
-                return found, read(found)
-            if not looked:
+    def _send(
+        self, call: Call, deadline: float, first_attempt_at: float | None, span: CallSpan
+    ) -> tuple[Reply, Value]:
+        # The deadline is checked on both clocks. The monotonic clock stops during suspend, and the
+        # wall clock can be changed.
+        started_at = clock.wall()
+        ends_at = started_at + deadline - clock.now()
+        may_have_executed = first_attempt_at is not None
+        if first_attempt_at is not None:
+            started_at = first_attempt_at
+            found = self._search(call, started_at, deadline, self._guard.admit, span)
+            if found.reply:
+                return found.reply, read_reply(call, found.reply)
+            if not found.answered:
                 raise OutcomeUnknown
-        begun = clock.wall() if since is None else since
-        maybe = since is not None  # whether an earlier call may have had an effect
-        before: EcwidError | None = None
-        made = 0
-        while True:
-            made += 1
-            if call.method != "GET" and (clock.now() >= moment or clock.wall() >= ends):
-                # Who asked has gone, and may have asked elsewhere since.
-                raise _told(call, before or HeldBack(1, "No time was left for the call."), maybe)
+        previous: EcwidError | None = None
+        for attempt in count(1):
+            if call.operation.kind != "read" and _is_over(deadline, ends_at):
+                # The caller has gone, and may have sent the change elsewhere since.
+                error = previous or HeldBack(1, "No time was left for the call.")
+                raise _outcome(call, error, may_have_executed)
             try:
-                held = self._guard.admit()
+                permit = self._guard.admit()
             except HeldBack as exc:
-                told.held_back(exc)
-                raise _told(call, before or exc, maybe) from None  # of the calls that were made
-            error: EcwidError
+                span.held_back(exc)
+                raise _outcome(call, previous or exc, may_have_executed) from None
             try:
-                with told.attempt() as attempt:
-                    reply = self._transport.send(call, moment)
-                    attempt.status = reply.status
-                    value = read(reply)
+                with span.attempt() as attempted:
+                    reply = self._transport.send(call, deadline)
+                    attempted.status = reply.status
+                    value = read_reply(call, reply)
             except EcwidError as exc:
                 error = exc
             else:
-                self._guard.succeeded(held, first=made == 1)
+                self._guard.succeeded(permit, first=attempt == 1)
                 return reply, value
-            self._guard.failed(held, error)
-            if since is not None and isinstance(error, EmailTaken):
-                error = OutcomeUnknown()  # taken by our own earlier try, most likely: look
-                error.looked_up = True
-            known = self._known(call, error, maybe, begun, moment, told)
+            self._guard.failed(permit, error)
+            if first_attempt_at is not None and isinstance(error, EmailTaken):
+                # Most likely the customer of the earlier attempt has the e-mail.
+                error = OutcomeUnknown().changed(looked_up=True)
+            known = self._inferred(call, error, started_at, deadline, span, may_have_executed)
             if known:
-                return known, read(known)
-            log.warning("call failed operation=%s %s", call.operation, _described(error))
-            if not self._may_repeat(call, error, made) or not self._waited(error, made, moment):
-                raise _told(call, error, maybe)
-            before = error
-            maybe = maybe or error.executed == "unknown"
+                return known, read_reply(call, known)
+            log.warning("call failed operation=%s %s", call.operation.name, _described(error))
+            if not self._may_repeat(call, error, attempt) or not _wait(error, attempt, deadline):
+                raise _outcome(call, error, may_have_executed)
+            previous = error
+            may_have_executed = may_have_executed or error.executed == "unknown"
+        raise AssertionError
 
-    def _known(
+    def _inferred(
         self,
         call: Call,
         error: EcwidError,
-        maybe: bool,
-        begun: float,
-        moment: float,
-        told: CallTold,
+        started_at: float,
+        deadline: float,
+        span: CallSpan,
+        may_have_executed: bool,
     ) -> Reply | None:
-        """What the reply would have been, where a failure or our own repeat hid it."""
-        if call.operation == "add_customer" and error.looked_up:
-            # In spite of a pause that this very failure may have begun: it is one creation's end.
-            return self._found(call, begun, moment, self._guard.admit_lookup, told)[1]
+        """Return the reply that Ecwid would have sent, if it can be inferred.
+
+        For example, a 404 on a repeated delete means that the first attempt deleted the customer.
+        """
+        if call.operation.kind == "create" and error.looked_up:
+            # The search ignores a pause that this very failure may have begun, because it is the
+            # end of one creation.
+            return self._search(call, started_at, deadline, self._guard.admit_lookup, span).reply
         gone = isinstance(error, CustomerNotFound) and error.by_ecwid
-        if call.operation == "delete_customer" and gone and maybe:
-            return Reply(200, {}, b'{"deleteCount":1}')  # deleted by our own call before
+        if gone and may_have_executed and call.operation.reply_if_gone is not None:
+            return Reply(200, {}, call.operation.reply_if_gone)
         return None
 
-    def _found(
+    def _search(
         self,
         call: Call,
-        since: float,
-        moment: float,
+        started_at: float,
+        deadline: float,
         admit: Callable[[], Held | None],
-        told: CallTold,
-    ) -> tuple[bool, Reply | None]:
-        """Whether a creation could be looked up, and the reply that it would have had if it
-        succeeded. `admit` lets each lookup through, or does not.
+        span: CallSpan,
+    ) -> Found:
+        """Search for the customer of a creation that began at `started_at`, in UNIX seconds.
 
         Raises:
-            EmailTaken: a customer with the e-mail is older, or another.
+            EmailTaken: A customer with the e-mail is older, or another.
         """
         sent = orjson.loads(call.body or b"{}")
-        looked = False
+        answered = False
         taken: EmailTaken | None = None
         for wait_s in WAITS_S:
-            if clock.now() + wait_s >= moment or not clock.pause(wait_s):
+            if clock.now() + wait_s >= deadline or not clock.pause(wait_s):
                 break
             try:
-                held = admit()
+                permit = admit()
             except HeldBack as exc:
-                told.held_back(exc, lookup=True)
+                span.held_back(exc, lookup=True)
                 break
             try:
-                page, ahead_s = self._looked_up(held, str(sent.get("email", "")), moment, told)
+                page, ahead_s = self._look_up(permit, str(sent.get("email", "")), deadline, span)
             except EcwidError:
                 continue
-            looked = True
+            answered = True
             try:
-                created = find_created(sent, page, since + ahead_s)
+                created = find_created(sent, page, started_at + ahead_s)
             except EmailTaken as exc:
-                taken = exc  # unless ours shows beside it later: some stores may allow two
+                taken = exc  # unless ours shows beside it later, because some stores allow two
                 continue
             if created is not None:
-                return True, Reply(200, {}, b'{"id":%d}' % created)
+                return Found(True, Reply(200, {}, b'{"id":%d}' % created))
         if taken:
-            taken.executed = "unknown"  # that one is not ours; but ours may show beside it later
-            raise taken
-        return looked, None
+            # The customer that was found is not ours, but ours may show beside it later.
+            raise taken.changed(executed="unknown")
+        return Found(answered, None)
 
-    def _looked_up(
-        self, held: Held | None, email: str, moment: float, told: CallTold
-    ) -> tuple[dict[str, Any], float]:
-        """The customers with the e-mail, and by how much Ecwid's clock is ahead, in seconds."""
+    def _look_up(
+        self, permit: Held | None, email: str, deadline: float, span: CallSpan
+    ) -> tuple[Value, float]:
+        """Return the page of the e-mail, and by how many seconds Ecwid's clock is ahead."""
+        asked_at = clock.wall()
+        call = lookup_call(email)
         error: EcwidError
-        asked = clock.wall()
         try:
-            with told.attempt(lookup=True) as attempt:
-                reply = self._transport.send(lookup_call(email), moment)
-                attempt.status = reply.status
-                page = read_reply("list_customers", reply)
+            with span.attempt(lookup=True) as attempted:
+                reply = self._transport.send(call, deadline)
+                attempted.status = reply.status
+                page = read_reply(call, reply)
         except EcwidError as exc:
             error = exc
         else:
-            self._guard.succeeded(held, first=False)
-            return page, clock_ahead(reply, asked, clock.wall())
-        self._guard.failed(held, error)
+            self._guard.succeeded(permit, first=False)
+            return page, clock_ahead(reply, asked_at, clock.wall())
+        self._guard.failed(permit, error)
         raise error
 
-    def _may_repeat(self, call: Call, error: EcwidError, made: int) -> bool:
-        """The one rule: as often as the error allows for the call, if the bucket has it."""
-        if call.method == "GET":
-            again = error.again.reads
-        elif call.operation == "add_customer":
-            again = error.again.creations
-        else:
-            again = error.again.changes
-        return made <= again and self._guard.may_repeat(error)
+    def _may_repeat(self, call: Call, error: EcwidError, attempts: int) -> bool:
+        """Return whether the error allows one more attempt, and the retry budget has it."""
+        allowed = {
+            "read": error.again.reads,
+            "change": error.again.changes,
+            "create": error.again.creations,
+        }[call.operation.kind]
+        return attempts <= allowed and self._guard.may_repeat(error)
 
-    def _waited(self, error: EcwidError, made: int, moment: float) -> bool:
-        """Wait as long as Ecwid asks, or at random; False if the deadline does not allow it."""
-        if isinstance(error, RateLimited):
-            wait_s = float(error.retry_after_s or 0)
-        else:
-            wait_s = random.uniform(0, min(BACKOFF_MOST_S, BACKOFF_S * 2 ** (made - 1)))
-        return clock.now() + wait_s < moment and clock.pause(wait_s)
+
+def _is_over(deadline: float, ends_at: float) -> bool:
+    return clock.now() >= deadline or clock.wall() >= ends_at
+
+
+def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:
+    """Wait as long as Ecwid asks, or a random time. Return False if the deadline forbids it."""
+    if isinstance(error, RateLimited):
+        wait_s = float(error.retry_after_s or 0)
+    else:
+        wait_s = chance.uniform(0, min(BACKOFF_MOST_S, BACKOFF_S * 2 ** (attempts - 1)))
+    return clock.now() + wait_s < deadline and clock.pause(wait_s)
 
 
 def _described(error: EcwidError) -> str:
-    """Its kind, and the places that did not fit: nothing of a customer."""
+    """Return the error's kind and the places that do not fit, and nothing of a customer."""
     places = " ".join(f"{misfit.pointer}:{misfit.keyword}" for misfit in error.errors)
     return f"{error.slug} places={places}" if places else error.slug
 
 
-def _told(call: Call, error: EcwidError, maybe: bool) -> EcwidError:
-    """The error as the caller learns of it; `maybe`: a call before it may have had an effect."""
-    if call.operation == "add_customer" and error.looked_up:
+def _outcome(call: Call, error: EcwidError, may_have_executed: bool) -> EcwidError:
+    """Return the error as the caller learns of it."""
+    if call.operation.kind == "create" and error.looked_up:
         return error if isinstance(error, EcwidUnavailable) else OutcomeUnknown()
-    if maybe:
-        error.executed = "unknown"
-    return error
+    return error.changed(executed="unknown") if may_have_executed else error

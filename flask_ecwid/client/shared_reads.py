@@ -13,9 +13,10 @@ from typing import Any
 
 from .. import clock
 from ..errors import Refused
-from ..storage.cache_backend import Shelf
-from .calls import Call, Reply
-from .retries import Gateway, Read
+from ..storage.cache_backend import CacheBackend
+from .calls import Call
+from .replies import Reply, read_reply
+from .retries import RetryingSender
 
 _Question = tuple[str, tuple[tuple[str, str], ...]]  # a path and a query in any order
 
@@ -32,29 +33,34 @@ class _UnderWay:
 class SharedReads:
     """Sends calls through the gateway, equal reads at the same time as one.
 
-    When a write has ended, however it ended, the shelf begins a new generation before the caller
-    knows the reply, because reads from then on must see the write.
+    When a write has ended, however it ended, all cached responses are invalidated before the
+    caller knows the reply, because reads from then on must see the write.
     """
 
-    def __init__(self, gateway: Gateway, deadline_s: float, shelf: Shelf | None) -> None:
-        self._gateway = gateway
+    def __init__(
+        self, sender: RetryingSender, deadline_s: float, responses: CacheBackend | None
+    ) -> None:
+        self._sender = sender
         self._deadline_s = deadline_s
-        self._shelf = shelf
+        self._responses = responses
         self._generation: str | None = None  # the last one that a read of this process found
         self._under_way: dict[_Question, _UnderWay] = {}  # each step on it is atomic: no lock
 
-    def send(self, call: Call, read: Read, *, since: float | None = None) -> dict[str, Any]:
-        """What `read` makes of the reply to a call, within the deadline.
+    def send(self, call: Call, *, first_attempt_at: float | None = None) -> dict[str, Any]:
+        """Return the value of a good reply, within the deadline.
 
-        `since`: as the gateway has it.
+        Args:
+            call: The call.
+            first_attempt_at: When an earlier attempt of the same creation began, in UNIX seconds,
+                if its outcome is not known.
 
         Raises:
-            EcwidError: there is no good reply.
+            EcwidError: There is no good reply.
         """
-        moment = clock.now() + self._deadline_s
-        if call.method != "GET":
+        deadline = clock.now() + self._deadline_s
+        if call.operation.kind != "read":
             try:
-                return self._gateway.send(call, read, moment, since=since)[1]
+                return self._sender.send(call, deadline, first_attempt_at=first_attempt_at)[1]
             finally:
                 self._forget()
         question = (call.path, tuple(sorted(call.query)))
@@ -63,12 +69,12 @@ class SharedReads:
         if first is not mine:
             first.done.wait(self._deadline_s / 2)
             if first.reply:
-                return read(first.reply)
+                return read_reply(call, first.reply)
             if first.refusal:
                 raise copy(first.refusal)
-            return self._gateway.send(call, read, moment)[1]
+            return self._sender.send(call, deadline)[1]
         try:
-            mine.reply, value = self._gateway.send(call, read, moment)
+            mine.reply, value = self._sender.send(call, deadline)
             return value
         except Refused as exc:
             if not exc.of_gateway:
@@ -93,5 +99,5 @@ class SharedReads:
     def _forget(self) -> None:
         """Let no read from here on join a call that began before this write had ended."""
         self._under_way.clear()
-        if self._shelf is not None:
-            self._shelf.begin_generation()
+        if self._responses is not None:
+            self._responses.invalidate_all()

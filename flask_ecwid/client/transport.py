@@ -24,8 +24,9 @@ from requests.structures import CaseInsensitiveDict
 from ..errors import BadReply, EcwidError, NoReply, Undecodable
 from ..secret import Secret
 from ..settings import Settings
-from . import deadline, replies
-from .calls import Call, Reply
+from . import deadline
+from .calls import Call
+from .replies import Reply, error_from_exception
 
 log = logging.getLogger("flask_ecwid")
 
@@ -77,16 +78,23 @@ class Transport:
                 return self._exchange(request, attempt)
             except NoReply as exc:
                 failure = exc
-            except Exception as exc:  # a negative chunk size is a ValueError: name it by its phase
-                failure = replies.of_exchange(exc, sent=attempt.sent, received=attempt.received)
+            except Exception as exc:  # by its phase, because a negative chunk size is a ValueError
+                failure = error_from_exception(exc, sent=attempt.sent, received=attempt.received)
         # Raised out here, so that it does not carry the library's error along as its context: that
         # one holds the URL with its query.
         raise failure
 
+    def close(self) -> None:
+        """Close the connections of this process. A later call opens new ones."""
+        with self._lock:
+            adapter, self._adapter = self._adapter, None
+        if adapter is not None and self._process == os.getpid():
+            adapter.close()
+
     def _prepared(self, call: Call) -> requests.PreparedRequest:
         """Filled in as it is: `requests.Request` would parse and encode everything once more."""
         request = requests.PreparedRequest()
-        request.method = call.method
+        request.method = call.operation.method
         request.url = self._url + call.path
         if call.query:
             request.url += f"?{urlencode(call.query)}"

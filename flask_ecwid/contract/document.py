@@ -34,13 +34,17 @@ class Contract:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
-        compiler = _Compiler(document)
+        self._compiler = compiler = _Compiler(document)
         self.operations: dict[str, Operation] = {
             item[method]["operationId"]: compiler.operation(item[method], method)
             for item in document["paths"].values()
             for method in _METHODS
             if method in item
         }
+
+    def component(self, name: str) -> Schema:
+        """Return a schema of the document by its name, compiled for what Ecwid replies with."""
+        return self._compiler.schema({"$ref": f"#/components/schemas/{name}"}, "response")
 
     def members(self, *schemas: str) -> frozenset[str]:
         """The names of the members that these schemas of the document have."""
@@ -56,14 +60,14 @@ class _Compiler:
         schemas = document["components"]["schemas"]
         self.schemas: dict[Direction, Any] = {
             "request": json_schema(schemas, "request"),
-            "answer": json_schema(schemas, "answer"),
+            "response": json_schema(schemas, "response"),
         }
         self.compiled: dict[tuple[Direction, bytes], Schema] = {}
 
     def operation(self, node: dict[str, Any], method: str) -> Operation:
         parameters = [self.parameter(self.resolved(each)) for each in node["parameters"]]
-        answers = {
-            int(status): self.schema(content["schema"], "answer")
+        responses = {
+            int(status): self.schema(content["schema"], "response")
             for status, response in node["responses"].items()
             for content in self.resolved(response).get("content", {}).values()
         }
@@ -81,7 +85,7 @@ class _Compiler:
                 if parameter.location in ("path", "query")
             },
             body=body,
-            answers=answers,
+            responses=responses,
             key=next((each for each in parameters if each.name == IDEMPOTENCY_KEY), None),
         )
 

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import ContractBroken, Defect, InvalidRequest, Misfit, UnsupportedMediaType
 from . import strict_json
@@ -19,6 +19,13 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+class Headers(Protocol):
+    """The headers of a request, found in any case."""
+
+    def get(self, name: str, /) -> str | None:
+        """Return the value of a header, or None."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Operation:
     scope: str  # what a caller must be allowed to
     parameters: Mapping[tuple[str, str], Parameter]
     body: Schema | None
-    answers: Mapping[int, Schema]
+    responses: Mapping[int, Schema]
     key: Parameter | None = None  # the header Idempotency-Key, if it is declared
 
     def read_parameters(
@@ -103,13 +110,14 @@ class Operation:
             raise InvalidRequest(misfits[:MAX_MISFITS])
         return values
 
-    def read_key(self, text: str) -> str:
-        """The request's Idempotency-Key.
+    def read_key(self, headers: Headers) -> str | None:
+        """Return the request's Idempotency-Key, or None where there is none or it has no meaning.
 
         Raises:
-            InvalidRequest: it does not fit.
+            InvalidRequest: The key does not fit the contract.
         """
-        assert self.key is not None
+        if self.key is None or (text := headers.get(self.key.name)) is None:
+            return None
         _, misfits = self.key.read(text)
         if misfits:
             raise InvalidRequest(misfits)
@@ -125,10 +133,10 @@ class Operation:
         if media_type != "application/json" or charset.lower() not in ("", "utf-8", "utf8"):
             raise UnsupportedMediaType
         document = strict_json.read(body)
-        self.check_body(document)
+        self.validate_body(document)
         return document
 
-    def check_body(self, document: object) -> None:
+    def validate_body(self, document: object) -> None:
         """Check a parsed request body.
 
         Raises:
@@ -137,14 +145,14 @@ class Operation:
         if self.body is not None and not self.body.fits(document):
             raise InvalidRequest(self.body.misfits(document))
 
-    def check_answer(self, status: int, document: object) -> None:
-        """Check an answer before it leaves.
+    def validate_response(self, status: int, document: object) -> None:
+        """Validate a response before it leaves.
 
         Raises:
-            Defect: the contract does not declare this status for the operation.
-            ContractBroken: the answer does not fit.
+            Defect: The contract does not declare this status for the operation.
+            ContractBroken: The response does not fit.
         """
-        schema = self.answers.get(status)
+        schema = self.responses.get(status)
         if schema is None:
             raise Defect(f"The contract does not declare status {status} for this operation.")
         if not schema.fits(document):

@@ -13,7 +13,7 @@ import jsonschema_rs
 
 from ..errors import Misfit
 
-Direction = Literal["request", "answer"]
+Direction = Literal["request", "response"]
 
 MAX_MISFITS = 20  # enough to mend a document by; thousands of bad items need not all be told
 MAX_VALUES = 2000  # of a document in which all misfits are looked for
@@ -78,8 +78,8 @@ def _is_small(document: object) -> bool:
 def json_schema(schema: Any, direction: Direction) -> Any:
     """An OpenAPI 3.0 schema, or anything that holds some, as JSON Schema draft 4.
 
-    `nullable` becomes a type; a `readOnly` member of a request and a `writeOnly` member of an
-    answer become members that nothing fits, and are not required.
+    `nullable` becomes a type; a `readOnly` member of a request and a `writeOnly` member of a
+    response become members that nothing fits, and are not required.
     """
     if isinstance(schema, list):
         return [json_schema(item, direction) for item in schema]

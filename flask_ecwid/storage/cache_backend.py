@@ -17,23 +17,23 @@ from .redis_connection import REST_S, RedisGone, RedisLink
 MAX_BYTES = 32 * 1024 * 1024  # of one store's answers in memory
 
 
-class Shelf(Protocol):
+class CacheBackend(Protocol):
     """Where answers are kept."""
 
-    def find(self, key: str) -> tuple[str, bytes | None, float]:
+    def get(self, key: str) -> tuple[str, bytes | None, float]:
         """The store's generation, and what is kept in it under the key, with its age in seconds."""
 
-    def keep(self, key: str, generation: str, value: bytes) -> None:
+    def set(self, key: str, generation: str, value: bytes) -> None:
         """Keep a value, if the store's generation is still this one."""
 
-    def begin_generation(self) -> None:
+    def invalidate_all(self) -> None:
         """Nothing that was kept so far is found from now on."""
 
 
-def open_shelf(ttl_s: float, link: RedisLink | None, name: str) -> Shelf | None:
-    """Return the shelf for one store's answers, in Redis if there is a way to it.
+def open_cache_backend(ttl_s: float, link: RedisLink | None, name: str) -> CacheBackend | None:
+    """Return the backend for one store's answers, in Redis if there is a way to it.
 
-    Without a time to live nothing is kept and there is no shelf. Opens no connection.
+    Without a time to live nothing is kept and there is no backend. Opens no connection.
     """
     if not ttl_s:
         return None
@@ -50,17 +50,17 @@ class _Memory:
             MAX_BYTES, ttl_s, clock.now, getsizeof=lambda entry: len(entry[1])
         )
 
-    def find(self, key: str) -> tuple[str, bytes | None, float]:
+    def get(self, key: str) -> tuple[str, bytes | None, float]:
         with self._lock:
             since, value = self._values.get(key, (0.0, None))
             return str(self._generation), value, clock.now() - since
 
-    def keep(self, key: str, generation: str, value: bytes) -> None:
+    def set(self, key: str, generation: str, value: bytes) -> None:
         with self._lock:
             if generation == str(self._generation) and len(value) <= MAX_BYTES:
                 self._values[key] = (clock.now(), value)
 
-    def begin_generation(self) -> None:
+    def invalidate_all(self) -> None:
         with self._lock:
             self._generation += 1
             self._values.clear()
@@ -75,7 +75,7 @@ class _Redis:
         self._ttl_s = ttl_s
         self._outdated_until = 0.0  # what is kept there is of before a write of ours
 
-    def find(self, key: str) -> tuple[str, bytes | None, float]:
+    def get(self, key: str) -> tuple[str, bytes | None, float]:
         if clock.now() < self._outdated_until:
             return "", None, 0
         name = f"{self._name}:{key}"
@@ -107,7 +107,7 @@ class _Redis:
         generation: bytes = pipeline.execute()[1]
         return generation
 
-    def keep(self, key: str, generation: str, value: bytes) -> None:
+    def set(self, key: str, generation: str, value: bytes) -> None:
         if not generation:
             return
         entry = generation.encode() + b" " + value
@@ -117,7 +117,7 @@ class _Redis:
         except RedisGone:
             pass
 
-    def begin_generation(self) -> None:
+    def invalidate_all(self) -> None:
         try:
             with self._link.asked() as redis:
                 redis.set(f"{self._name}:generation", uuid.uuid4().hex)

@@ -71,6 +71,10 @@ class RedisLink:
             self._rest.begin()
             raise RedisGone
 
+    def close(self) -> None:
+        """Close the connections of this process. A later command opens new ones."""
+        self._redis.close()
+
     @property
     def pool(self) -> redis.ConnectionPool:
         """Its connections, for a library that brings its own commands."""

@@ -38,22 +38,31 @@ class Caller:
 
 
 Authorize = Callable[[str], "bool | Caller"]
-Admit = Callable[[Operation], str]
 
 
-def make_admit(settings: Settings, authorize: Authorize | None) -> Admit:
-    """What says for each request of an operation who it is from.
+class Authenticator:
+    """Tells who sends a request, by API keys or by the host's `authorize`."""
 
-    It raises where the request is not let in: Unauthorized, Forbidden, CrossSite.
-    """
-    if authorize is not None:
-        return lambda operation: _admit_by_host(authorize, operation)
-    if settings.auth == "none":
-        return lambda operation: ANYBODY
-    return lambda operation: _admit_by_key(settings.api_keys, operation.scope)
+    def __init__(self, settings: Settings, authorize: Authorize | None) -> None:
+        self._authorize = authorize
+        self._api_keys = None if settings.auth == "none" else settings.api_keys
+
+    def authenticate(self, operation: Operation) -> str:
+        """Return the name of the caller of Flask's request.
+
+        Raises:
+            Unauthorized: The caller is not known.
+            Forbidden: The caller lacks the operation's scope.
+            CrossSite: The page of another site may have made a browser send the write.
+        """
+        if self._authorize is not None:
+            return _authorized_by_host(self._authorize, operation)
+        if self._api_keys is None:
+            return ANYBODY
+        return _caller_by_key(self._api_keys, operation.scope)
 
 
-def _admit_by_key(keys: Sequence[ApiKey], scope: str) -> str:
+def _caller_by_key(keys: Sequence[ApiKey], scope: str) -> str:
     if "Authorization" not in request.headers and "X-API-Key" not in request.headers:
         raise Unauthorized
     given = Secret(_given_key())
@@ -74,7 +83,7 @@ def _given_key() -> str:
     return bearer[1] if bearer and alone is None else ""
 
 
-def _admit_by_host(authorize: Authorize, operation: Operation) -> str:
+def _authorized_by_host(authorize: Authorize, operation: Operation) -> str:
     if operation.writes and _may_be_cross_site():
         raise CrossSite
     refused: Unauthorized | Forbidden = Forbidden(operation.scope)

@@ -1,39 +1,34 @@
-"""contract + handlers -> flask.Blueprint. The only module that imports connexion.
+"""connexion's own chain, with our checks in its seams. The only module that imports connexion.
 
-connexion routes, converts and calls. Whether a request or an answer fits is decided by
-operation.py, plugged in through connexion's own `validator_map`.
+security           -> authentication.py            401 403
+uri_parser_class   -> path, query, body limits     400 413 415
+validator_map body -> strict JSON and the schema   400 415
+resolver           -> handlers.py
+validator_map response -> the envelope's schema    502
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
-from urllib.parse import parse_qsl
 
-import orjson
-from flask import Blueprint, Response, current_app, request
-from werkzeug.exceptions import ClientDisconnected, HTTPException
+from flask import Blueprint, Response, request
 
-from .. import signals
 from ..contract import Contract
-from ..contract.operation import Operation
-from ..errors import BodyTooLarge, InvalidRequest, Misfit, Undecodable, UnsupportedMediaType
-from ..throttling.rate_limit import WINDOW_S, Budget
-from . import audit, context, handlers, openapi, problems, request_signals
-from .authentication import Admit
-from .cache import Kept
-from .envelope import Envelope
-from .mount import Store
+from . import handlers, incoming, responses
+from .cache import CachedResponse
+from .context import RequestContext, current_request
+from .mount import Mount
 
 
 @contextmanager
-def _connexion_as_it_is() -> Iterator[None]:
-    """connexion 2.15 uses what jsonschema has deprecated, and will not be changed. A host whose
-    warnings are errors could not mount us but for this; nothing else is silenced.
+def _deprecations_of_connexion() -> Iterator[None]:
+    """Silence what connexion 2.15 cannot help: it uses parts that jsonschema has deprecated.
+
+    A host whose warnings are errors could not mount the plugin otherwise. No other warning is
+    silenced.
     """
     with warnings.catch_warnings():
         about = r"jsonschema\.|Accessing jsonschema|Passing a schema to Validator"
@@ -41,275 +36,198 @@ def _connexion_as_it_is() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _without_aiohttp() -> Iterator[None]:
-    """connexion imports aiohttp for a kind of app that nobody makes here, and takes it well when
-    there is none: a third of its import, and 10 MB. Not so where the host has imported either.
-    """
-    if "connexion" in sys.modules or "aiohttp" in sys.modules:
-        yield
-        return
-    sys.modules["aiohttp"] = None  # type: ignore[assignment]  # makes its import an ImportError
-    try:
-        yield
-    finally:
-        del sys.modules["aiohttp"]
-
-
-with _connexion_as_it_is(), _without_aiohttp():
+with _deprecations_of_connexion():
     from connexion import FlaskApi, Resolver
+    from connexion.security import FlaskSecurityHandlerFactory
 
-View = Callable[..., Response]
+Seam = Callable[["_Request"], Any]
 
 
-def make_blueprint(
-    name: str,
-    url_prefix: str,
-    contract: Contract,
-    store: Store,
-    admit: Admit,
-    document: dict[str, Any],
-    *,
-    max_body_bytes: int,
-    ui: bool,
-) -> Blueprint:
-    """The blueprint of one store, with everything that is below its mount. `admit` says who may
-    call; `document` is the contract as it is served.
+def make_blueprint(mount: Mount) -> Blueprint:
+    """Return a blueprint with a route for each operation of the contract.
 
     Raises:
-        connexion.exceptions.ResolverError: an operation of the contract has no handler.
+        connexion.exceptions.ResolverError: An operation of the contract has no handler.
     """
-    with _connexion_as_it_is():
-        api = _Api(name, url_prefix, contract, store, admit, max_body_bytes)
-    blueprint: Blueprint = api.blueprint
-    context.attach(blueprint)
-    audit.attach(blueprint, contract)
-    request_signals.attach(blueprint, contract)
-    _tell_budget(blueprint, contract, store.guard.budget)
-    blueprint.after_request(_keep_private)
-    openapi.attach(blueprint, document, ui=ui)
-    problems.attach(blueprint, contract)
+    with _deprecations_of_connexion():
+        blueprint: Blueprint = _Api(mount).blueprint
     return blueprint
 
 
 class _Api(FlaskApi):
-    """connexion's Flask API with our blueprint and our views."""
+    """connexion's Flask API for one mount."""
 
-    def __init__(
-        self,
-        name: str,
-        url_prefix: str,
-        contract: Contract,
-        store: Store,
-        admit: Admit,
-        max_body_bytes: int,
-    ) -> None:
-        self._name = name
-        self._contract = contract
-        self._store = store
-        self._admit = admit
-        self._max_body_bytes = max_body_bytes
+    def __init__(self, mount: Mount) -> None:
+        self._name = mount.name
         super().__init__(
-            _outline(contract.document),
-            base_path=url_prefix,
-            resolver=Resolver(
-                lambda operation_id: partial(getattr(handlers, operation_id), store.client)
-            ),
-            options={"serve_spec": False, "swagger_ui": False},
+            outline(mount.contract),
+            base_path=mount.url_prefix,
+            resolver=Resolver(lambda operation_id: getattr(handlers, operation_id)),
+            validate_responses=True,
+            validator_map={"parameter": _NoValidator, "body": _Body, "response": _Response},
+            options={
+                "serve_spec": False,
+                "swagger_ui": False,
+                "uri_parser_class": _Parameters,
+            },
         )
 
+    @staticmethod
+    def make_security_handler_factory(_: object) -> _Security:
+        return _Security(None)
+
+    @staticmethod
+    def get_request(**path: str) -> _Request:
+        return _Request(current_request(), path)
+
+    @staticmethod
+    def get_response(response: Response, *_: object, **__: object) -> Response:
+        """Return the response as it is. connexion would log its URL, with the query, at DEBUG."""
+        return response
+
     def _set_blueprint(self) -> None:
-        # Named where it is made: a blueprint renamed at registration breaks url_for inside it.
+        # Named where it is made, because url_for fails inside of a blueprint that is renamed later.
         self.blueprint = Blueprint(self._name, __name__, url_prefix=self.base_path)
 
     def _add_operation_internal(self, method: str, path: str, operation: Any) -> None:
-        operation_id = operation.operation_id
-        checked = self._contract.operations[operation_id]
-        handler = self.resolver.resolve(operation).function
-        view = _view(checked, handler, self._store, self._admit, self._max_body_bytes)
-        # Text converters for every path parameter: Flask's own for integers answers `abc` with the
-        # host's 404 before anybody could say what is wrong with it.
+        # Text converters for every path parameter, because Flask's own for integers answers `abc`
+        # with the host's 404 before a check could say where the fault is.
         self.blueprint.add_url_rule(
             path.replace("{", "<").replace("}", ">"),
-            operation_id,
-            view,
+            operation.operation_id,
+            operation.function,
             methods=[method],
             provide_automatic_options=False,
         )
 
 
-def _outline(document: dict[str, Any]) -> dict[str, Any]:
-    """What connexion needs of the contract to make the routes. At every start it copies, resolves
-    and validates all that it is given, and the contract is valid: the tests hold that.
+def outline(contract: Contract) -> dict[str, Any]:
+    """Return as much of the contract as connexion needs to route and to pass arguments.
+
+    At every start connexion copies, resolves and validates the whole document that it is given,
+    which takes 0.2 s for the contract. The outline declares no security, so that every operation
+    comes by `_Security`.
     """
-    nothing: dict[str, Any] = {"responses": {"200": {"description": ""}}}
+    document = contract.document
     paths = {
-        path: {
-            method: {"operationId": node["operationId"], **nothing} for method, node in item.items()
-        }
+        path: {method: _outlined(contract, node) for method, node in item.items()}
         for path, item in document["paths"].items()
     }
     return {"openapi": document["openapi"], "info": document["info"], "paths": paths}
 
 
-def _view(
-    operation: Operation,
-    handler: Callable[..., Envelope],
-    store: Store,
-    admit: Admit,
-    max_body_bytes: int,
-) -> View:
-    """What happens to a request of the operation, from Flask's route to the answer."""
-    cache = None if operation.writes else store.cache
+def _outlined(contract: Contract, node: dict[str, Any]) -> dict[str, Any]:
+    operation = contract.operations[node["operationId"]]
+    outlined: dict[str, Any] = {
+        "operationId": operation.operation_id,
+        "parameters": [
+            {
+                "name": parameter.name,
+                "in": parameter.location,
+                "required": parameter.required,
+                "schema": {"type": parameter.type},
+            }
+            for parameter in operation.parameters.values()
+        ],
+        "responses": {"200": {"description": "", "content": _JSON}},
+    }
+    if operation.body is not None:
+        outlined["requestBody"] = {"content": _JSON}
+    return outlined
 
-    def view(**path: str) -> Response:
-        notes = context.notes()
-        notes.caller = admit(operation)
-        body = _body(max_body_bytes) if _has_body(operation) else b""
-        arguments = operation.read_parameters(path, _query())
-        notes.customer_id = arguments.get("customer_id")
-        if operation.body is not None:
+
+_JSON = {"application/json": {"schema": {"type": "object"}}}
+
+
+class _Request:
+    """The request as connexion hands it from seam to seam. Nothing is read before `_Security`."""
+
+    json: Any = None
+    files: dict[str, Any] = {}  # noqa: RUF012  # there are none, and connexion only reads it
+    context: dict[str, Any] = {}  # noqa: RUF012  # else its members would go to the handler
+
+    def __init__(self, context: RequestContext, path: dict[str, str]) -> None:
+        self.request_context = context
+        assert context.operation is not None, "a route of connexion has an operation"
+        self.operation = context.operation
+        self.path_params: dict[str, Any] = path
+        self.query: dict[str, Any] = {}
+        self.body = b""
+
+
+class _Security(FlaskSecurityHandlerFactory):
+    """Authenticates the caller before anything else of the request is looked at."""
+
+    def security_passthrough(self, function: Seam) -> Seam:
+        def wrapper(given: _Request) -> Any:
+            context = given.request_context
+            context.caller = context.mount.authenticator.authenticate(given.operation)
+            return function(given)
+
+        return wrapper
+
+
+class _Parameters:
+    """Reads path and query strictly, and the body within its limits."""
+
+    def __init__(self, *_: object) -> None:
+        """Take what connexion passes, which the compiled operation knows already."""
+
+    def __call__(self, function: Seam) -> Seam:
+        def wrapper(given: _Request) -> Any:
+            operation, context = given.operation, given.request_context
+            if operation.body is not None or incoming.has_body():
+                given.body = incoming.read_body(context.mount.settings.max_body_bytes)
+            values = operation.read_parameters(given.path_params, incoming.read_query())
+            given.path_params = {name: values.pop(name) for name in given.path_params}
+            given.query = values
+            context.customer_id = given.path_params.get("customer_id")
+            return function(given)
+
+        return wrapper
+
+
+class _NoValidator:
+    """Leaves parameters alone, because `_Parameters` has checked them."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take what connexion passes."""
+
+    def __call__(self, function: Seam) -> Seam:
+        return function
+
+
+class _Body:
+    """Reads the body as strict JSON and validates it."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take what connexion passes, which the compiled operation knows already."""
+
+    def __call__(self, function: Seam) -> Seam:
+        def wrapper(given: _Request) -> Any:
             charset = request.mimetype_params.get("charset", "")
-            arguments["body"] = operation.read_body(request.mimetype, charset, body)
-        if operation.key and (key := request.headers.get(operation.key.name)) is not None:
-            return once(operation.read_key(key), arguments)
-        if cache is None:
-            return _json(_encoded(noted(ask(arguments))))
-        kept = cache.get(operation.operation_id, arguments, lambda: keep(arguments))
-        return _tagged(_json(kept.body(notes.request_id)), kept)
+            given.json = given.operation.read_body(request.mimetype, charset, given.body)
+            return function(given)
 
-    def ask(arguments: dict[str, Any]) -> Envelope:
-        notes = context.notes()
-        notes.handler_has_run = True
-        if operation.scope == "delete":
-            audit.before(operation)
-        with signals.counted(notes.calls):
-            return handler(request_id=notes.request_id, **arguments)
-
-    def once(key: str, arguments: dict[str, Any]) -> Response:
-        document, replayed = store.idempotency.run(
-            context.notes().caller or "",
-            key,
-            arguments["body"],
-            lambda since: ask({**arguments, "since": since}),
-        )
-        response = _json(_encoded(noted(document)))
-        if replayed:
-            response.headers["Idempotency-Replayed"] = "true"
-        return response
-
-    def noted(document: Envelope) -> Envelope:
-        """A creation's line in the audit log names the customer that it made."""
-        if operation.operation_id == "add_customer":
-            context.notes().customer_id = document["data"]["id"]
-        return document
-
-    def keep(arguments: dict[str, Any]) -> Kept:
-        data = ask(arguments)["data"]
-        return Kept.of(_encoded(data["attributes"]), data["id"])
-
-    return view
+        return wrapper
 
 
-def _tell_budget(blueprint: Blueprint, contract: Contract, budget: Budget) -> None:
-    """Every answer of an operation says how many calls are left, as of the last one.
-    https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
-    """
+class _Response:
+    """Calls the handler, validates its envelope and encodes it."""
 
-    operations = {f"{blueprint.name}.{operation_id}" for operation_id in contract.operations}
+    def __init__(self, *_: object, **__: object) -> None:
+        """Take what connexion passes, which the compiled operation knows already."""
 
-    def tell(response: Response) -> Response:
-        if request.endpoint in operations and context.notes().caller:
-            left = budget.left()
-            response.headers["RateLimit-Policy"] = f'"calls";q={left.limit};w={WINDOW_S}'
-            response.headers["RateLimit"] = f'"calls";r={left.remaining};t={left.reset_s}'
-        return response
+    def __call__(self, function: Seam) -> Seam:
+        def wrapper(given: _Request) -> Response:
+            context = given.request_context
+            context.idempotency_key = given.operation.read_key(request.headers)
+            context.handler_has_run = True
+            result = function(given)
+            if isinstance(result, CachedResponse):  # validated before the cache kept it
+                return responses.cached(result, context.request_id)
+            document, headers = result if isinstance(result, tuple) else (result, {})
+            given.operation.validate_response(200, document)
+            return responses.json(document, headers)
 
-    blueprint.after_request(tell)
-
-
-def _keep_private(response: Response) -> Response:
-    """Answers hold personal data: nobody on the way keeps them, guesses what they are, or learns
-    from where a reader of them came.
-    """
-    response.headers.setdefault("Cache-Control", "no-store")
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    return response
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, content_type="application/json")
-
-
-def _tagged(response: Response, kept: Kept) -> Response:
-    """The answer, or a 304 if the caller has it already."""
-    if request.if_none_match.contains_weak(kept.etag):
-        response = Response(status=304)
-        del response.headers["Content-Type"]
-    response.set_etag(kept.etag, weak=True)  # weak: a page's own id is another in each answer
-    response.headers["Age"] = str(kept.age_s)
-    # Whatever is kept on the way must ask us each time: we could not empty it.
-    response.headers["Cache-Control"] = "private, no-cache"
-    return response
-
-
-def _query() -> list[tuple[str, str]]:
-    """The query as it came: connexion would keep the last of repeated parameters, and werkzeug
-    put another character for what is no UTF-8.
-
-    Raises:
-        InvalidRequest: it is not UTF-8.
-    """
-    raw = request.query_string
-    if not raw:
-        return []
-    try:
-        return parse_qsl(raw.decode("utf-8"), keep_blank_values=True, errors="strict")
-    except ValueError:
-        pass
-    raise InvalidRequest([Misfit("/query", "type")])  # out here: without the text
-
-
-def _has_body(operation: Operation) -> bool:
-    """Whether there may be one: reads seldom have any, and then none is looked for."""
-    environ = request.environ
-    return bool(
-        operation.body or environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
-    )
-
-
-def _body(max_bytes: int) -> bytes:
-    """The request's body.
-
-    Raises:
-        UnsupportedMediaType: it is encoded: small for us to take may be large to decode.
-        BodyTooLarge: it is larger than that, or than the host takes.
-        InvalidRequest: it cannot be read.
-    """
-    if request.headers.get("Content-Encoding"):
-        raise UnsupportedMediaType
-    host_limit = current_app.config["MAX_CONTENT_LENGTH"]
-    limit = max_bytes if host_limit is None else min(max_bytes, host_limit)
-    # One more than allowed: werkzeug silently cuts a chunked body at its limit.
-    request.max_content_length = limit + 1
-    try:
-        body = request.get_data(cache=False)
-    except Exception as exc:  # each server has errors of its own for a body that is cut or mangled
-        if isinstance(exc, HTTPException) and not isinstance(exc, ClientDisconnected):
-            raise
-        raise InvalidRequest(detail="The body could not be read.") from None
-    if len(body) > limit:
-        raise BodyTooLarge
-    # gunicorn hands on what came of a body that was cut, and that may be JSON all the same.
-    if len(body) < (request.content_length or 0):
-        raise InvalidRequest(detail="The body could not be read.")
-    return body
-
-
-def _encoded(document: object) -> bytes:
-    try:
-        return orjson.dumps(document)
-    except orjson.JSONEncodeError:  # what it can read it cannot always write: nested too deep
-        pass
-    raise Undecodable("Ecwid's answer is nested too deep.")
+        return wrapper

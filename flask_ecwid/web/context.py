@@ -1,96 +1,77 @@
-"""Each request's id, how far it has come, and its one line in the log.
-
-The line names the operation, the status, the time it took and the id: no path, no query, no body,
-nothing of a customer.
-"""
+"""The context of a request: its id, its caller, and how far it has come."""
 
 from __future__ import annotations
 
-import logging
-import random
 import re
-import time
-import uuid
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from flask import Blueprint, Response, request
+from .. import chance
+from ..signals import CallCount, count_calls_in
 
-from ..signals import Count
-
-log = logging.getLogger("flask_ecwid.request")
+if TYPE_CHECKING:
+    from ..contract.operation import Operation
+    from .mount import Mount
 
 _UUID4 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
 )
 
 
-class Notes:
-    """What is remembered of one request."""
+@dataclass(slots=True)
+class RequestContext:
+    """What is known of one request below a mount. It holds nothing of a customer but the id."""
 
-    __slots__ = (
-        "begun",
-        "caller",
-        "calls",
-        "customer_id",
-        "executed",
-        "handler_has_run",
-        "problem",
-        "request_id",
-        "status",
-    )
-
-    def __init__(self) -> None:
-        given = request.headers.get("X-Request-ID", "")
-        self.request_id = given.lower() if _UUID4.fullmatch(given) else _new_id()
-        self.begun: float | None = None  # absent when the host answered before it was our turn
-        self.handler_has_run = False  # from then on something may have happened
-        self.caller: str | None = None  # who was let in
-        self.customer_id: object = None  # of the path, or of the customer that was created
-        self.executed: str | None = None  # as a problem tells it
-        self.problem: str | None = None  # its slug
-        self.status: int | None = None  # of the answer, when there is one
-        self.calls = Count()  # that were made to Ecwid
+    mount: Mount
+    environ: object  # the WSGI environ of the request, which tells requests inside requests apart
+    operation: Operation | None  # None for a path that is no operation
+    request_id: str  # a UUID, version 4
+    started_at: float | None = None  # of `clock.now()`; None if the host answered before its start
+    caller: str | None = None  # as `ECWID_API_KEYS` or `authorize` names them, once authenticated
+    customer_id: object = None  # of the path, or of the customer that was created
+    idempotency_key: str | None = None
+    handler_has_run: bool = False  # from then on the store may have changed
+    executed: str | None = None  # as the problem tells it
+    problem: str | None = None  # the problem's slug
+    status: int | None = None  # of the response, once there is one
+    calls: CallCount = field(default_factory=CallCount)  # to Ecwid
+    outer: RequestContext | None = None  # of the request in which this one was made, if any
 
 
-def _new_id() -> str:
-    # uuid.uuid4() asks the operating system, for a randomness that no id needs: at each system
-    # call a busy worker's thread gives way to another one.
-    return str(uuid.UUID(int=random.getrandbits(128), version=4))
+_current: ContextVar[RequestContext | None] = ContextVar("flask_ecwid_request", default=None)
 
 
-def notes() -> Notes:
-    """The notes of the request under way. Not in `g`, which outlives it in a pushed app context.
+def find_request() -> RequestContext | None:
+    """Return the context of the request under way, or None outside of a request."""
+    return _current.get()
 
-    Its id is the caller's `X-Request-ID` if that is a UUID v4, else a new one.
+
+def current_request() -> RequestContext:
+    """Return the context of the request under way.
+
+    Raises:
+        LookupError: There is no request below a mount under way.
     """
-    environ = request.environ
-    if "flask_ecwid" not in environ:
-        environ["flask_ecwid"] = Notes()
-    taken: Notes = environ["flask_ecwid"]
-    return taken
+    context = _current.get()
+    if context is None:
+        raise LookupError("no request below an Ecwid mount is under way")
+    return context
 
 
-def attach(blueprint: Blueprint) -> None:
-    """Give every request below the mount its id and its line."""
-    blueprint.before_request(_begin)
-    blueprint.after_request(_end)
+def enter(context: RequestContext) -> None:
+    """Make this the context of the request under way, until `leave`."""
+    context.outer = _current.get()
+    _current.set(context)
+    count_calls_in(context.calls)
 
 
-def _begin() -> None:
-    notes().begun = time.perf_counter()
+def leave(context: RequestContext) -> None:
+    """Make the outer request, if there is one, the request under way again."""
+    _current.set(context.outer)
+    count_calls_in(context.outer.calls if context.outer else None)
 
 
-def _end(response: Response) -> Response:
-    noted = notes()
-    noted.status = response.status_code
-    response.headers["X-Request-ID"] = noted.request_id
-    if log.isEnabledFor(logging.INFO):
-        begun, now = noted.begun, time.perf_counter()
-        facts = {
-            "store": request.blueprint,
-            "operation": (request.endpoint or "").rpartition(".")[2],
-            "status": response.status_code,
-            "duration_ms": None if begun is None else round((now - begun) * 1000, 1),
-            "request_id": noted.request_id,
-        }
-        log.info(" ".join(f"{name}={value}" for name, value in facts.items()), extra=facts)
-    return response
+def request_id_of(given: str) -> str:
+    """Return the caller's `X-Request-ID` if it is a UUID, version 4, and a new one otherwise."""
+    return given.lower() if _UUID4.fullmatch(given) else chance.uuid4()

@@ -1,37 +1,68 @@
-"""Ecwid's body -> `{"data": {id, type, attributes}}`. Pure; whether it fits, the contract says."""
+"""Ecwid's reply in its envelope: `{"data": {"id", "type", "attributes"}}`. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import orjson
+
+from ..errors import Undecodable
 
 Envelope = dict[str, Any]
 
 
-def page(page: dict[str, Any], request_id: str) -> Envelope:
-    """Ecwid's page as it is; `id` is the request's."""
-    return _envelope(request_id, page)
+def page(reply: Mapping[str, Any], request_id: str) -> Envelope:
+    """Return Ecwid's page as it is, under the request's id."""
+    return _envelope(request_id, reply)
 
 
-def customer(customer: dict[str, Any], request_id: str) -> Envelope:
-    """The customer without its id, which is the envelope's."""
-    attributes = {name: value for name, value in customer.items() if name != "id"}
-    return _envelope(customer.get("id"), attributes)
+def customer(reply: Mapping[str, Any]) -> Envelope:
+    """Return the customer under their id, which is not repeated in the attributes."""
+    attributes = {name: value for name, value in reply.items() if name != "id"}
+    return _envelope(reply["id"], attributes)
 
 
-def added(reply: dict[str, Any], request_id: str) -> Envelope:
-    """No attributes; `id` is the new customer's, as a decimal string."""
-    return _envelope(str(reply.get("id")), {})
+def added(reply: Mapping[str, Any]) -> Envelope:
+    """Return the new customer's id as a decimal string, without attributes."""
+    return _envelope(str(reply["id"]), {})
 
 
-def updated(reply: dict[str, Any], request_id: str) -> Envelope:
-    """`updateCount` alone (until 2014 Ecwid sent a `success` beside it); `id` is the request's."""
-    return _envelope(request_id, {"updateCount": reply.get("updateCount")})
+def updated(reply: Mapping[str, Any], request_id: str) -> Envelope:
+    """Return `updateCount` alone, under the request's id.
+
+    Until 2014 Ecwid sent a `success` beside it.
+    """
+    return _envelope(request_id, {"updateCount": reply["updateCount"]})
 
 
-def deleted(reply: dict[str, Any], request_id: str) -> Envelope:
-    """`deleteCount` alone (until 2014 Ecwid sent a `success` beside it); `id` is the request's."""
-    return _envelope(request_id, {"deleteCount": reply.get("deleteCount")})
+def deleted(reply: Mapping[str, Any], request_id: str) -> Envelope:
+    """Return `deleteCount` alone, under the request's id.
+
+    Until 2014 Ecwid sent a `success` beside it.
+    """
+    return _envelope(request_id, {"deleteCount": reply["deleteCount"]})
 
 
-def _envelope(id: object, attributes: dict[str, Any]) -> Envelope:
+def encode(document: object) -> bytes:
+    """Return the document as JSON.
+
+    Raises:
+        Undecodable: The document is nested deeper than JSON can be written.
+    """
+    try:
+        return orjson.dumps(document)
+    except orjson.JSONEncodeError:  # orjson can read deeper documents than it can write
+        pass
+    raise Undecodable("Ecwid's answer is nested too deep.")
+
+
+def pointer_in_envelope(pointer: str) -> str:
+    """Return where a place in Ecwid's reply about one customer or page is in the envelope."""
+    if pointer.startswith("/data/"):
+        return pointer
+    return "/data/id" if pointer == "/id" else f"/data/attributes{pointer}"
+
+
+def _envelope(id: object, attributes: object) -> Envelope:
     return {"data": {"id": id, "type": "ecwid", "attributes": attributes}}

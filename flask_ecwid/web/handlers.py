@@ -1,68 +1,70 @@
-"""The five operations, named after their operationId: ask Ecwid, wrap the answer, let it out.
+"""The five operations, named after their operationId. connexion calls them by these names.
 
-routes.py binds the client and calls them with the request's parameters by name. What the client
-gives has been checked: as the envelope that it becomes here.
+Each handler calls the client and wraps Ecwid's reply in an envelope. The client has checked the
+reply, and connexion's chain checks the envelope afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from ..client import EcwidClient
-from ..contract import Contract
-from . import envelope
+from . import audit, envelope
+from .cache import CachedResponse
+from .context import current_request
 from .envelope import Envelope
-
-_ENVELOPES: dict[str, Callable[[dict[str, Any], str], Envelope]] = {
-    "list_customers": envelope.page,
-    "get_customer": envelope.customer,
-    "add_customer": envelope.added,
-    "update_customer": envelope.updated,
-    "delete_customer": envelope.deleted,
-}
-_ANY_ID = "00000000-0000-4000-8000-000000000000"
+from .mount import current_store
 
 
-def check_by(contract: Contract) -> Callable[[str, dict[str, Any]], None]:
-    """What checks Ecwid's answers, as the envelopes that they become."""
-
-    def check(operation: str, value: dict[str, Any]) -> None:
-        document = _ENVELOPES[operation](value, _ANY_ID)
-        contract.operations[operation].check_answer(200, document)
-
-    return check
-
-
-def list_customers(client: EcwidClient, request_id: str, **filters: Any) -> Envelope:
-    page = client.list_customers(**filters)
-    return envelope.page(page, request_id)
+def list_customers(**filters: Any) -> Envelope | CachedResponse:
+    """Return a page of the customers that match."""
+    store = current_store()
+    lookup = store.cache.get("list_customers", filters)
+    if lookup.response is not None:
+        return lookup.response
+    page = store.client.list_customers(**filters)
+    return store.cache.set(lookup, envelope.page(page, current_request().request_id))
 
 
 def get_customer(
-    client: EcwidClient,
-    request_id: str,
     customer_id: int,
     responseFields: str | None = None,  # noqa: N803  # the parameter's name in the contract
-) -> Envelope:
-    customer = client.get_customer(customer_id, responseFields=responseFields)
-    return envelope.customer(customer, request_id)
+) -> Envelope | CachedResponse:
+    """Return one customer."""
+    store = current_store()
+    lookup = store.cache.get("get_customer", [customer_id, responseFields])
+    if lookup.response is not None:
+        return lookup.response
+    customer = store.client.get_customer(customer_id, responseFields=responseFields)
+    return store.cache.set(lookup, envelope.customer(customer))
 
 
-def add_customer(
-    client: EcwidClient, request_id: str, body: dict[str, Any], since: float | None = None
-) -> Envelope:
-    reply = client.add_customer(body, since=since)
-    return envelope.added(reply, request_id)
+def add_customer(body: dict[str, Any]) -> Envelope | tuple[Envelope, dict[str, str]]:
+    """Create a customer, once for each Idempotency-Key."""
+    store, context = current_store(), current_request()
+
+    def create(first_attempt_at: float | None = None) -> Envelope:
+        return envelope.added(store.client.add_customer(body, since=first_attempt_at))
+
+    headers = {}
+    if context.idempotency_key is None:
+        document = create()
+    else:
+        document, replayed = store.idempotency.run(
+            context.caller or "", context.idempotency_key, body, create
+        )
+        headers = {"Idempotency-Replayed": "true"} if replayed else {}
+    context.customer_id = document["data"]["id"]
+    return document, headers
 
 
-def update_customer(
-    client: EcwidClient, request_id: str, customer_id: int, body: dict[str, Any]
-) -> Envelope:
-    reply = client.update_customer(customer_id, changes=body)
-    return envelope.updated(reply, request_id)
+def update_customer(customer_id: int, body: dict[str, Any]) -> Envelope:
+    """Change the members of a customer that the body names."""
+    reply = current_store().client.update_customer(customer_id, body)
+    return envelope.updated(reply, current_request().request_id)
 
 
-def delete_customer(client: EcwidClient, request_id: str, customer_id: int) -> Envelope:
-    reply = client.delete_customer(customer_id)
-    return envelope.deleted(reply, request_id)
+def delete_customer(customer_id: int) -> Envelope:
+    """Delete a customer."""
+    audit.write_line_before_delete()
+    reply = current_store().client.delete_customer(customer_id)
+    return envelope.deleted(reply, current_request().request_id)

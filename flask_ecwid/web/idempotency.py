@@ -148,5 +148,4 @@ def _replayed(record: _Record) -> Answer:
     error: EcwidError = Rejected(record.status, ecwid_code=record.ecwid_code)
     if record.status == EmailTaken.status:
         error = EmailTaken(ecwid_code=record.ecwid_code)
-    error.replayed = True
-    raise error
+    raise error.changed(replayed=True)

@@ -1,95 +1,86 @@
-"""Which store the settings mean, Ecwid's or the sandbox in this process, and all that serves it."""
+"""A mount: everything at one URL prefix, and the open store that serves its requests."""
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
+
+from flask import current_app, request
 
 from ..client import EcwidClient
-from ..client.transport import Transport
 from ..contract import Contract
-from ..settings import SANDBOX_ON, Settings, SettingsError
-from ..storage.cache_backend import open_shelf
-from ..storage.redis_connection import RedisLink, open_link
-from ..storage.state import RedisState, host_state
-from ..throttling.guard import Guard, open_guard
+from ..settings import Settings
+from .authentication import Authenticator
 from .cache import Cache
-from .handlers import check_by
+from .context import RequestContext, current_request, enter, find_request, request_id_of
 from .idempotency import Idempotency
 
 
 @dataclass(frozen=True)
-class Store:
-    """One store, ready to be served."""
+class StoreRuntime:
+    """An open store as the endpoints use it."""
 
     client: EcwidClient
-    guard: Guard
+    cache: Cache
     idempotency: Idempotency
-    cache: Cache | None
-    redis: RedisLink | None
-    name: str  # the same in every process
 
 
-def open_store(settings: Settings, contract: Contract, name: str) -> Store:
-    """The store that the settings mean, by the name of its mount; what it answers is checked by the
-    contract. Opens no connection.
+@dataclass(frozen=True)
+class Mount:
+    """Everything at one URL prefix of one app, found as `app.extensions["ecwid"][name]`."""
+
+    name: str
+    url_prefix: str
+    settings: Settings
+    contract: Contract
+    document: dict[str, Any]  # the contract as the mount serves it
+    authenticator: Authenticator
+    store: StoreRuntime
+
+    @property
+    def client(self) -> EcwidClient:
+        """The client of the mount's store."""
+        return self.store.client
+
+
+def open_runtime(settings: Settings, name: str) -> StoreRuntime:
+    """Open the store that the settings name, for the mount of this name. Opens no connection.
 
     Raises:
-        SettingsError: the sandbox's file cannot be opened, or is none; redis-py is not installed.
+        SettingsError: The store cannot be opened with these settings.
     """
-    if settings.sandbox:
-        settings, transport = _sandboxed(settings)
-    else:
-        transport = Transport(settings)
-    link = open_link(settings.redis_url)
-    guard = open_guard(settings, link)
-    shelf = open_shelf(settings.cache_ttl_s, link, settings.store_name)
-    client = EcwidClient(
-        settings,
-        transport,
-        guard=guard,
-        name=name,
-        check=check_by(contract),
-        shelf=shelf,
+    client = EcwidClient(settings, name=name)
+    opened = client.store
+    return StoreRuntime(
+        client,
+        Cache(opened.storage.responses, opened.reads, settings.token),
+        Idempotency(opened.storage.records, opened.digest, settings.deadline_s),
     )
-    cache = None if shelf is None else Cache(shelf, client.calls, settings.token)
-    state = RedisState(link) if link else host_state()
-    idempotency = Idempotency(state, settings.store_name, settings.deadline_s)
-    return Store(client, guard, idempotency, cache, link, settings.store_name)
 
 
-def _sandboxed(settings: Settings) -> tuple[Settings, Transport]:
-    import sqlite3  # here, so that a real store does not wait for them
+def current_store() -> StoreRuntime:
+    """Return the store that the request under way is about."""
+    return current_request().mount.store
 
-    from ..sandbox import STORE_ID, TOKEN, InProcessAdapter, create_sandbox
 
-    path = private_file() if settings.sandbox == SANDBOX_ON else Path(settings.sandbox)
-    try:
-        sandbox = create_sandbox(path)
-    except (sqlite3.Error, ValueError) as exc:
-        raise SettingsError(["ECWID_SANDBOX names a file that cannot be a store"]) from exc
-    settings = replace(
-        settings,
-        sandbox=str(path),
-        store_id=STORE_ID,
-        token=TOKEN,
-        api_url="https://sandbox.invalid/api/v3",
+def request_under_way() -> RequestContext:
+    """Return the context of Flask's request, and make it if it is not there yet.
+
+    A host may answer a request before any hook of the blueprint runs.
+    """
+    context = find_request()
+    if context is None or context.environ is not request.environ:
+        context = _new_context()
+        enter(context)
+    return context
+
+
+def _new_context() -> RequestContext:
+    blueprint, _, endpoint = (request.endpoint or "").rpartition(".")
+    mount: Mount = current_app.extensions["ecwid"][blueprint]
+    return RequestContext(
+        mount=mount,
+        environ=request.environ,
+        operation=mount.contract.operations.get(endpoint),
+        request_id=request_id_of(request.headers.get("X-Request-ID", "")),
     )
-    return settings, Transport(settings, lambda: InProcessAdapter(sandbox))
-
-
-def private_file() -> Path:
-    """A new file for a sandbox, gone when the process that asked for it ends."""
-    folder = tempfile.mkdtemp(prefix="flask-ecwid-sandbox-")
-    owner = os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:  # not when a worker ends that was forked from it
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
-    return Path(folder) / "store.sqlite3"

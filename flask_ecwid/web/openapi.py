@@ -12,8 +12,8 @@ from flask import Blueprint, Response, request, send_from_directory
 from swagger_ui_bundle import swagger_ui_path
 
 
-def attach(blueprint: Blueprint, document: dict[str, Any], *, ui: bool) -> None:
-    """Serve the contract below the mount, and Swagger UI at `/ui/` when `ui`."""
+def add_routes(blueprint: Blueprint, document: dict[str, Any], *, ui: bool) -> None:
+    """Serve the contract below the mount, and Swagger UI at `/ui/` if `ui` is true."""
 
     @lru_cache(maxsize=8)  # by proxy prefix, of which a deployment has one or two
     def as_json(mount: str) -> bytes:
@@ -35,7 +35,7 @@ def attach(blueprint: Blueprint, document: dict[str, Any], *, ui: bool) -> None:
     _add(blueprint, "/openapi.json", openapi_json)
     _add(blueprint, "/openapi.yaml", openapi_yaml)
     if ui:
-        _attach_ui(blueprint)
+        _add_ui(blueprint)
 
 
 def secured(document: dict[str, Any], schemes: dict[str, Any] | None) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _attach_ui(blueprint: Blueprint) -> None:
+def _add_ui(blueprint: Blueprint) -> None:
     @cache
     def page() -> str:
         template = jinja2.Environment(autoescape=True).from_string(

@@ -17,7 +17,6 @@ from werkzeug.exceptions import HTTPException, InternalServerError, NotFound, de
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import BaseConverter, Rule
 
-from ..contract import Contract
 from ..errors import (
     DEFAULT_RETRY_AFTER_S,
     BodyTooLarge,
@@ -25,39 +24,45 @@ from ..errors import (
     Defect,
     EcwidError,
     HttpFailure,
+    Misfit,
     place_of,
 )
-from .context import notes
+from .context import RequestContext, current_request
+from .envelope import pointer_in_envelope
+from .mount import request_under_way
 
 log = logging.getLogger("flask_ecwid")
 
 _KEPT_HEADERS = ("Allow", "Retry-After", "WWW-Authenticate")
 
 
-def attach(blueprint: Blueprint, contract: Contract) -> None:
-    """Answer every failure below the mount. Call it last, when the blueprint has all its rules."""
+def add_handlers(blueprint: Blueprint) -> None:
+    """Turn every failure below the mount into a problem.
 
-    def on_error(exc: Exception) -> Response | HTTPException:
-        if isinstance(exc, HTTPException) and (exc.response is not None or not exc.code):
-            return exc  # a response that somebody made on purpose
-        error = _error(exc)
-        headers: dict[str, str] = {}
-        if isinstance(exc, HTTPException):
-            headers = {k: v for k, v in exc.get_headers() if k in _KEPT_HEADERS}
-        operation = contract.operations.get((request.endpoint or "").rpartition(".")[2])
-        if operation and isinstance(exc, EcwidError) and error.status not in operation.answers:
-            log.error("undeclared status=%d request_id=%s", error.status, notes().request_id)
-            error = Defect()
-        return _answer(error, headers, write=bool(operation and operation.writes))
-
+    Call it last, because it needs all rules of the blueprint.
+    """
     for code in default_exceptions:
-        blueprint.register_error_handler(code, on_error)
-    blueprint.register_error_handler(Exception, on_error)
-    blueprint.before_request(_refuse_hidden_slashes)
+        blueprint.register_error_handler(code, _on_error)
+    blueprint.register_error_handler(Exception, _on_error)
     blueprint.record(_add_last_rules)
 
 
-def _answer(error: EcwidError, headers: dict[str, str], *, write: bool) -> Response:
+def _on_error(exc: Exception) -> Response | HTTPException:
+    if isinstance(exc, HTTPException) and (exc.response is not None or not exc.code):
+        return exc  # a response that the host made on purpose
+    context = request_under_way()
+    operation = context.operation
+    error = _error(exc, context)
+    headers: dict[str, str] = {}
+    if isinstance(exc, HTTPException):
+        headers = {k: v for k, v in exc.get_headers() if k in _KEPT_HEADERS}
+    if operation and isinstance(exc, EcwidError) and error.status not in operation.responses:
+        log.error("undeclared status=%d request_id=%s", error.status, context.request_id)
+        error = Defect()
+    return _response(error, headers, context)
+
+
+def _response(error: EcwidError, headers: dict[str, str], context: RequestContext) -> Response:
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     elif error.status in (429, 503):
@@ -66,42 +71,57 @@ def _answer(error: EcwidError, headers: dict[str, str], *, write: bool) -> Respo
         headers["WWW-Authenticate"] = error.challenge
     if error.replayed:
         headers["Idempotency-Replayed"] = "true"
-    noted = notes()
-    noted.problem = error.slug
-    if write:
-        noted.executed = error.executed
-    body = orjson.dumps(error.problem(noted.request_id, write=write))
+    writes = context.operation is not None and context.operation.writes
+    context.problem = error.slug
+    if writes:
+        context.executed = error.executed
+    body = orjson.dumps(error.problem(context.request_id, write=writes))
     return Response(body, error.status, headers, content_type="application/problem+json")
 
 
-def _error(exc: Exception) -> EcwidError:
+def _error(exc: Exception, context: RequestContext) -> EcwidError:
+    if isinstance(exc, ContractBroken):
+        # The client names places in Ecwid's reply, and the caller knows the envelope.
+        exc = ContractBroken([Misfit(pointer_in_envelope(p), k) for p, k in exc.errors])
     if isinstance(exc, EcwidError):
         if isinstance(exc, (ContractBroken, Defect)):
             places = " ".join(f"{misfit.pointer}:{misfit.keyword}" for misfit in exc.errors)
-            log.error("%s request_id=%s places=%s", exc.slug, notes().request_id, places)
+            log.error("%s request_id=%s places=%s", exc.slug, context.request_id, places)
         return exc
     if isinstance(exc, HTTPException):
         if isinstance(exc, InternalServerError) and isinstance(exc.original_exception, Exception):
-            return _error(exc.original_exception)  # Flask wraps what a host's after_request raised
-        return BodyTooLarge() if exc.code == 413 else _http_failure(exc.code or 500)
+            return _error(
+                exc.original_exception, context
+            )  # Flask wraps what a host's after_request raised
+        return BodyTooLarge() if exc.code == 413 else _http_failure(exc.code or 500, context)
     name, where = type(exc).__name__, place_of(exc)
-    log.error("unexpected %s request_id=%s at %s", name, notes().request_id, where)
+    log.error("unexpected %s request_id=%s at %s", name, context.request_id, where)
     return Defect()
 
 
-def _http_failure(status: int) -> HttpFailure:
+def _http_failure(status: int, context: RequestContext) -> HttpFailure:
     title = HTTP_STATUS_CODES.get(status, "Unknown Error")
-    return HttpFailure(status, title, executed="unknown" if notes().handler_has_run else "no")
+    return HttpFailure(status, title, executed="unknown" if context.handler_has_run else "no")
 
 
-def _refuse_hidden_slashes() -> None:
-    """Who guards paths in front of us must not see another one than our rules do: WSGI decodes a
-    slash before them, and werkzeug takes one away where the path begins with two.
+def refuse_hidden_slashes() -> None:
+    """Refuse a path that a guard in front of the service may have read as another path.
+
+    WSGI decodes an encoded slash before the rules see it, and werkzeug drops one of two leading
+    slashes.
+
+    Raises:
+        NotFound: The path has an encoded slash, or begins with two.
     """
     environ = request.environ
     raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""  # by the server's kind
     if "%2f" in raw.partition("?")[0].lower() or environ["PATH_INFO"].startswith("//"):
         raise NotFound
+
+
+def _failed(status: int, headers: dict[str, str]) -> Response:
+    context = current_request()
+    return _response(_http_failure(status, context), headers, context)
 
 
 def _add_last_rules(state: BlueprintSetupState) -> None:
@@ -120,13 +140,13 @@ def _add_last_rules(state: BlueprintSetupState) -> None:
             nothing = Response(status=204, headers=headers)
             del nothing.headers["Content-Type"]
             return nothing
-        return _answer(_http_failure(405), headers, write=False)
+        return _failed(405, headers)
 
     def not_found(**_: str) -> Response:
-        return _answer(_http_failure(404), {}, write=False)
+        return _failed(404, {})
 
     def no_socket(**_: str) -> Response:
-        return _answer(_http_failure(400), {}, write=False)
+        return _failed(400, {})
 
     app.view_functions[f"{name}.other_method"] = other_method
     app.view_functions[f"{name}.not_found"] = not_found

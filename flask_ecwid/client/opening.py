@@ -1,0 +1,97 @@
+"""Opens one store: settings -> all that its calls need. The only place that does."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..settings import SANDBOX_ON, Settings, SettingsError
+from ..signals import CallSignals
+from ..storage.opening import Storage, open_storage
+from ..throttling.guard import Guard, open_guard
+from .retries import RetryingSender
+from .shared_reads import SharedReads
+from .transport import Transport
+
+
+@dataclass(frozen=True)
+class OpenStore:
+    """One store, ready for calls. It has opened no connection yet."""
+
+    digest: str  # the same in every process that serves the store, and nothing can be read from it
+    transport: Transport
+    storage: Storage
+    guard: Guard
+    sender: RetryingSender
+    reads: SharedReads
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        self.transport.close()
+        self.storage.close()
+
+
+def open_store(
+    settings: Settings,
+    signals: CallSignals,
+    *,
+    transport: Transport | None = None,
+    storage: Storage | None = None,
+) -> OpenStore:
+    """Open the store that the settings name, Ecwid's or the sandbox in this process.
+
+    Args:
+        settings: The store, its token and all limits.
+        signals: Where the signals of the store's calls are sent.
+        transport: Sends the calls. By default over HTTP, or into the sandbox.
+        storage: Keeps what processes share. By default Redis if the settings name one, and a file.
+
+    Raises:
+        SettingsError: The sandbox's file cannot be a store, or redis-py is not installed.
+    """
+    if settings.sandbox:
+        settings, sandboxed = _open_sandbox(settings)
+        transport = transport or sandboxed
+    transport = transport or Transport(settings)
+    storage = storage or open_storage(settings)
+    guard = open_guard(settings, storage.redis)
+    sender = RetryingSender(transport, guard, signals)
+    reads = SharedReads(sender, settings.deadline_s, storage.responses)
+    return OpenStore(settings.store_name, transport, storage, guard, sender, reads)
+
+
+def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:
+    import sqlite3  # here, so that a real store does not wait for them
+
+    from ..sandbox import STORE_ID, TOKEN, InProcessAdapter, create_sandbox
+
+    path = private_file() if settings.sandbox == SANDBOX_ON else Path(settings.sandbox)
+    try:
+        sandbox = create_sandbox(path)
+    except (sqlite3.Error, ValueError) as exc:
+        raise SettingsError(["ECWID_SANDBOX names a file that cannot be a store"]) from exc
+    settings = replace(
+        settings,
+        sandbox=str(path),
+        store_id=STORE_ID,
+        token=TOKEN,
+        api_url="https://sandbox.invalid/api/v3",
+    )
+    return settings, Transport(settings, lambda: InProcessAdapter(sandbox))
+
+
+def private_file() -> Path:
+    """Return a new path for a sandbox, which is deleted when the process that asked ends."""
+    folder = tempfile.mkdtemp(prefix="flask-ecwid-sandbox-")
+    owner = os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # not when a worker ends that was forked from it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(folder) / "store.sqlite3"

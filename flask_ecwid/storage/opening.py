@@ -1,0 +1,38 @@
+"""Opens the storage of one store, as the settings say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..settings import Settings
+from .cache_backend import CacheBackend, open_cache_backend
+from .redis_connection import RedisLink, open_link
+from .state import RedisState, State, host_state
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where the processes that serve one store keep what they share."""
+
+    redis: RedisLink | None
+    records: State  # of Idempotency-Keys
+    responses: CacheBackend | None  # None where nothing is cached
+
+    def close(self) -> None:
+        """Close the connections of this process to Redis."""
+        if self.redis is not None:
+            self.redis.close()
+
+
+def open_storage(settings: Settings) -> Storage:
+    """Open the storage that the settings name, without opening a connection or a file.
+
+    Raises:
+        SettingsError: redis-py is not installed, or refuses the URL.
+    """
+    redis = open_link(settings.redis_url)
+    return Storage(
+        redis,
+        RedisState(redis) if redis else host_state(),
+        open_cache_backend(settings.cache_ttl_s, redis, settings.store_name),
+    )
