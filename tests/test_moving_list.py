@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 import random
 import re
 import threading
@@ -27,8 +30,9 @@ def _a_moment_that_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "wall", lambda: float(NOW))
 
 
+@functools.lru_cache(maxsize=1000)
 def date(moment: int) -> str:
-    return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%d %H:%M:%S +0000")
+    return f"{datetime.fromtimestamp(moment, timezone.utc):%Y-%m-%d %H:%M:%S} +0000"
 
 
 class Shop:
@@ -45,6 +49,7 @@ class Shop:
     ) -> None:
         self.customers = {id: (at, at) for id, at in enumerate(registered, start=1)}
         self.hidden: set[int] = set()  # from searches, which lag
+        self.undated: set[int] = set()  # without a readable date of registration
         self.pages = 0
         self.now = NOW
         self._next = len(registered) + 1
@@ -73,15 +78,19 @@ class Shop:
             (moments[column], id)
             for id, moments in self.customers.items()
             if id not in self.hidden
-            and moments[0] >= query.get("createdFrom", 0) + less
-            and moments[1] >= query.get("updatedFrom", 0) + less
+            and moments[0] >= query.get("createdFrom", -math.inf) + less
+            and moments[1] >= query.get("updatedFrom", -math.inf) + less
         )
         limit = min(query["limit"], self._most)
         ids = [id for _, id in found[query["offset"] :][:limit]]
         items = [
-            {"id": id, "registered": date(self.customers[id][0]), "updated": date(at)}
+            {
+                "id": id,
+                "registered": "?" if id in self.undated else date(created),
+                "updated": date(at),
+            }
             for id in ids
-            for at in [self.customers[id][1]]
+            for created, at in [self.customers[id]]
         ]
         total = len(found) if self._total_is is None else self._total_is
         return {"total": total, "count": len(items), "items": items, **query}
@@ -242,21 +251,87 @@ def test_resumed(stop_at: int) -> None:
     assert sorted(first + rest) == sorted(shop.customers)
 
 
-def test_resumed_again_and_again() -> None:
-    """In a commotion, too, with a new reading after every 37 customers."""
-    commotion = Commotion(7)
-    shop = Shop(spread(1000), commotion)
+def read_in_parts(shop: Shop, step: int) -> list[int]:
+    """Read with a new iterator after every `step` customers."""
     ids: list[int] = []
     cursor = None
     while True:
         reading = Customers(shop.list_page, {}, cursor=cursor)
-        some = [customer["id"] for _, customer in zip(range(37), reading, strict=False)]
+        some = [customer["id"] for customer in itertools.islice(reading, step)]
         ids += some
         cursor = reading.cursor
-        if len(some) < 37:
-            break
+        if len(some) < step:
+            return ids
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_resumed_again_and_again(seed: int) -> None:
+    """Nothing is lost or doubled in a commotion, with a new reading after every few customers."""
+    chance = random.Random(seed)
+    commotion = Commotion(seed, lag=chance.random() < 0.5)
+    shop = Shop(
+        sorted(spread(500, seed) + [NOW - chance.randrange(400) for _ in range(300)]),
+        commotion,
+        most=chance.choice([PAGE_SIZE, 37]),
+        exclusive=chance.random() < 0.5,
+    )
+    shop.undated = set(chance.sample(range(1, 801), 50))
+    ids = read_in_parts(shop, chance.choice([7, 37, 250]))
     assert len(ids) == len(set(ids))
     assert (commotion.stayed or set()) <= set(ids)
+
+
+@pytest.mark.parametrize("undated", [0, 30])
+def test_both_passes_show_the_newest(undated: int) -> None:
+    """Customers that were registered just before the reading come once, resumed or not."""
+    registered = sorted(NOW - LAG_S - 20 + each for each in range(250))
+    for step in (10_000, 1, 60):
+        shop = Shop(registered)
+        shop.undated = set(range(1, 1 + undated))
+        assert sorted(read_in_parts(shop, step)) == sorted(shop.customers)
+
+
+@pytest.mark.parametrize("undated", [False, True])
+def test_all_are_changed_meanwhile(undated: bool) -> None:
+    """Customers that are changed after they came do not come again, resumed or not."""
+    for step in (10_000, 60):
+
+        def happens(shop: Shop) -> None:
+            if shop.pages == 6:
+                for id in shop.customers:
+                    shop.change(id)
+
+        shop = Shop(spread(300), happens)
+        shop.undated = set(shop.customers) if undated else set()
+        assert sorted(read_in_parts(shop, step)) == sorted(shop.customers)
+
+
+def test_a_customer_from_before_1970() -> None:
+    """Dates before 1970 are read, and no page is asked for with a negative bound."""
+    shop = Shop([-DAY] * 150 + [0] * 75 + [5] * 75 + [NOW - DAY])
+    bounds: list[int] = []
+
+    def noted(**query: Any) -> dict[str, Any]:
+        bounds.append(query.get("createdFrom", 0))
+        return shop.list_page(**query)
+
+    assert [customer["id"] for customer in Customers(noted, {})] == [*range(1, 302)]
+    assert min(bounds) == 0
+    assert sorted(read_in_parts(shop, 40)) == sorted(shop.customers)
+    filters = {"createdFrom": "1960-01-01"}
+    cursor = Customers(shop.list_page, filters).cursor
+    assert Customers(shop.list_page, filters, cursor=cursor).cursor == cursor
+
+
+def test_the_difference_of_a_resumed_reading() -> None:
+    """The difference counts the customers from before the resumption too."""
+    shop = Shop(spread(250), total_is=260)
+    reading = Customers(shop.list_page, {})
+    for _ in range(130):
+        next(reading)
+    resumed = Customers(shop.list_page, {}, cursor=reading.cursor)
+    assert len(list(resumed)) == 120
+    assert resumed.difference == 10
 
 
 def test_a_cursor_of_the_end() -> None:
@@ -268,11 +343,11 @@ def test_a_cursor_of_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "x", "é", "....", "0" * 16 + ".1.0..x", "0" * 16 + ".1.0..AAAA"]
+    "cursor", ["", "x", "é", "......", "0" * 16 + ".1.0..0.x", "0" * 16 + ".1.0..0.AAAA.00000000"]
 )
 def test_a_cursor_that_is_none(cursor: str) -> None:
-    """What is no cursor is refused, and not repeated."""
-    with pytest.raises(ValueError, match="this is no cursor"):
+    """A text that is not a cursor is refused, and the message does not repeat it."""
+    with pytest.raises(ValueError, match="the cursor is damaged"):
         Customers(Shop([]).list_page, {}, cursor=cursor)
 
 
@@ -280,18 +355,123 @@ def test_a_cursor_of_other_filters() -> None:
     """A cursor goes with its filters."""
     shop = Shop(spread(5))
     cursor = Customers(shop.list_page, {"lang": "en"}).cursor
-    with pytest.raises(ValueError, match="other filters"):
+    with pytest.raises(ValueError, match="belongs to other filters"):
         Customers(shop.list_page, {"lang": "de"}, cursor=cursor)
     assert Customers(shop.list_page, {"lang": "en"}, cursor=cursor)
 
 
-def test_a_cursor_is_small_and_tells_nothing() -> None:
-    """A cursor holds ids and dates: no filter, no e-mail; 10,000 ids take less than 30 kB."""
-    chance = random.Random(2)
-    reading = Customers(Shop([]).list_page, {"email": "canary@example.com"})
-    reading._seen = set(chance.sample(range(100_000_000, 200_000_000), 10_000))
-    assert len(reading.cursor) < 30_000
+class HugeShop:
+    """Many customers whose pages are generated when the iterator asks for them.
+
+    Every `every_s` seconds `per_second` customers are registered. Ids are `gap` apart on average,
+    and the ids of a second are shuffled. A few customers are changed during the reading. A few
+    others show only in the second pass, because the search shows them late.
+    """
+
+    first_id = 100_000_000
+    first_second = NOW - 10 * 365 * DAY
+
+    def __init__(self, count: int, *, per_second: int, every_s: int = 1, gap: int) -> None:
+        self.count = count
+        self.per_second = per_second
+        self.every_s = every_s
+        self.gap = gap
+        self.late = range(count, count + 50)
+        self.changed_or_late = [*range(0, count, 2000), *self.late]
+        self.jitter = random.Random(1).randbytes(self.late.stop)
+        self.came = bytearray(self.late.stop)
+
+    def customer(self, place: int) -> dict[str, Any]:
+        begin = place - place % self.per_second
+        # The factor shuffles a second, because it has no divisor in common with `per_second`.
+        number = begin + (place - begin) * 7_001 % self.per_second
+        registered = date(self.first_second + place // self.per_second * self.every_s)
+        if place in self.late:
+            number, registered = place, date(NOW - 10)
+        id = self.first_id + number * self.gap + self.jitter[number] * self.gap // 256
+        return {"id": id, "registered": registered, "updated": registered}
+
+    def list_page(self, **query: Any) -> dict[str, Any]:
+        page = slice(query["offset"], query["offset"] + query["limit"])
+        if query.get("sortBy") == "UPDATED_DATE_ASC":
+            updates = [(NOW + n // 100, place) for n, place in enumerate(self.changed_or_late)]
+            shown = [update for update in updates if update[0] >= query["updatedFrom"]][page]
+            items = [{**self.customer(place), "updated": date(at)} for at, place in shown]
+        else:
+            seconds = max(0, query.get("createdFrom", 0) - self.first_second)
+            behind = math.ceil(seconds / self.every_s) * self.per_second
+            items = [self.customer(place) for place in range(self.count)[behind:][page]]
+        return {"total": len(self.came), "items": items}
+
+    def note(self, customer: dict[str, Any]) -> None:
+        self.came[(customer["id"] - self.first_id) // self.gap] += 1
+
+
+@pytest.mark.parametrize(
+    ("shop", "most_characters", "resumed_at"),
+    [
+        pytest.param(
+            HugeShop(1_000_000, per_second=1, every_s=300, gap=900),
+            5_000,
+            [0.000_001, 0.333, 0.7],
+            id="1,000,000 over ten years",
+        ),
+        pytest.param(
+            HugeShop(1_000_000, per_second=1_000_000, gap=10),
+            999_999,
+            [0.25],
+            id="1,000,000 in one second",
+        ),
+        pytest.param(
+            HugeShop(200_000, per_second=20_000, gap=900),
+            100_000,
+            [0.333, 0.51, 0.999],
+            id="200,000 in ten seconds",
+        ),
+    ],
+)
+def test_a_cursor_has_a_bounded_size(
+    shop: HugeShop, most_characters: int, resumed_at: list[float]
+) -> None:
+    """The cursor stays under 1 MB, and each customer comes once, resumed or not."""
+    filters = {"limit": 1000}  # More than Ecwid allows, so that the test takes fewer pages.
+    reading = Customers(shop.list_page, filters)
+    count = 0
+    for share in sorted({*resumed_at, 0.001, 0.5, 0.9, 1}):
+        stop = int(share * shop.count)
+        for customer in itertools.islice(reading, stop - count):
+            shop.note(customer)
+        count = stop
+        cursor = reading.cursor
+        assert len(cursor) <= most_characters
+        if share in resumed_at:
+            reading = Customers(shop.list_page, filters, cursor=cursor)
+    for customer in reading:
+        shop.note(customer)
+    assert shop.came == bytearray([1]) * len(shop.came)
+    assert reading.difference == 0
+    assert len(reading.cursor) <= most_characters
+
+
+def test_a_cursor_tells_nothing() -> None:
+    """A cursor holds ids, dates and a count, in letters that every file and shell takes."""
+    shop = Shop(spread(300))
+    reading = Customers(lambda **q: shop.list_page(**q), {"email": "canary@example.com"})
+    next(reading)
     assert re.fullmatch(r"[A-Za-z0-9._=-]+", reading.cursor)
+    assert "canary" not in reading.cursor
+
+
+def test_a_damaged_cursor() -> None:
+    """A cursor in which any character is changed or missing is refused."""
+    reading = Customers(Shop(spread(300)).list_page, {})
+    next(reading)
+    cursor = reading.cursor
+    for place in range(len(cursor)):
+        for put in ("1" if cursor[place] == "0" else "0", ""):
+            damaged = cursor[:place] + put + cursor[place + 1 :]
+            with pytest.raises(ValueError, match="the cursor is damaged"):
+                Customers(Shop([]).list_page, {}, cursor=damaged)
 
 
 def test_an_error_in_the_middle() -> None:
@@ -330,7 +510,7 @@ def test_the_same_page_again() -> None:
 @pytest.mark.parametrize("filters", [{"sortBy": "NAME_ASC"}, {"offset": 5}])
 def test_the_order_is_not_the_callers(filters: dict[str, Any]) -> None:
     """Another order, or an offset, would lose customers: refused."""
-    with pytest.raises(ValueError, match="leave them out"):
+    with pytest.raises(ValueError, match="leave out sortBy and offset"):
         Customers(Shop([]).list_page, filters)
 
 

@@ -1,10 +1,17 @@
-"""Reading all customers of a list that moves while it is read.
+"""Read all customers of a list that changes while it is read.
 
-By offset, a customer that is deleted moves all behind it a place forward, and one of them is never
-seen. So the list is read in the order of registration, each page from the second in which the one
-before it ended; doubles are dropped by their ids. Where a second holds more than a page, that one
-is read by offset, with an overlap. What has changed since the beginning is then read once more, in
-the order of changes: Ecwid's search shows some customers late.
+Reading by offset alone loses customers. A deletion moves every later customer one place forward,
+so one customer falls between two pages. The iterator therefore makes two passes.
+
+1. The first pass reads in the order of registration. Each page begins at the watermark, which is
+   the second in which the page before it ended. A second with more customers than a page is read
+   by offset, and consecutive pages overlap.
+2. The second pass reads the customers that were updated since shortly before the beginning, because
+   Ecwid's search shows some new customers late.
+
+Pages overlap, so the iterator remembers ids. A returned customer is remembered only while a later
+page may show it as new. Memory and cursor hold the same ids, so a resumed reading decides like an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -14,9 +21,11 @@ import hashlib
 import logging
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
+from itertools import accumulate, islice
 from typing import Any
 
 from .. import clock
@@ -25,47 +34,63 @@ from . import fields
 
 log = logging.getLogger("flask_ecwid")
 
-PAGE_SIZE = 100  # Ecwid's maximum. Its default is 10 or 100, by which document one reads: send it
-OVERLAP_S = 1  # whether Ecwid's bounds are inclusive, no document says
-OVERLAP = 20  # customers, where a page is found by its offset
-SAME_PAGES = 5  # in a row: one may be as the list has moved
-LAG_S = 300  # how late Ecwid's search may be, and how far its clock may be from ours
+PAGE_SIZE = 100  # Ecwid's maximum. Ecwid's documents name two defaults, 10 and 100, so send it.
+OVERLAP_S = 1  # No document says whether Ecwid's bounds are inclusive.
+OVERLAP = 20  # Customers that consecutive pages share when they are read by offset.
+SAME_PAGES = 5  # A changing list can repeat a page, but not so many times in a row.
+LAG_S = 300  # The search lag and the difference between Ecwid's clock and ours, together.
 _NEEDED_FIELDS = "total,count,offset,limit,items(id,registered,updated)"
-_DATES = ("%Y-%m-%d %H:%M:%S %z", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
+_UNDATED = -1  # Stands for a date that cannot be read. Every date that can be read is 0 or later.
+_DATE = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?: (\d\d:\d\d:\d\d)(?: ([+-]\d\d):?(\d\d))?)?", flags=re.ASCII
+)
 
 Customer = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Pass:
-    """One way through the list: in the order of `member`, from the bound `filter`."""
+    """One way through the list, in the order `sort` and from the bound `filter`."""
 
-    member: str
     filter: str
     sort: str
 
 
 _PASSES = (
-    _Pass("registered", "createdFrom", "REGISTERED_DATE_ASC"),
-    _Pass("updated", "updatedFrom", "UPDATED_DATE_ASC"),
+    _Pass("createdFrom", "REGISTERED_DATE_ASC"),
+    _Pass("updatedFrom", "UPDATED_DATE_ASC"),
 )
 
 
 @dataclass(frozen=True)
 class _Position:
-    """Where the next page begins: the pass, its lower bound in UNIX seconds, an offset in it."""
+    """The place where a page begins. `since` is the watermark in UNIX seconds."""
 
-    number: int = 0
+    number: int = 0  # of the pass
     since: int | None = None
     offset: int = 0
 
 
 class Customers(Iterator[Customer]):
-    """Every customer that matches the filters, each id once.
+    """Iterate over the customers that match the filters.
 
-    Those that are there during the whole reading come exactly once; those created meanwhile, if
-    Ecwid's search shows them in time; of those deleted meanwhile, some. An error of a page is
-    raised, and the next `next()` goes on in the same place.
+    The promise is the same for an uninterrupted reading and for a resumed one.
+
+    - Each id comes at most once.
+    - A customer comes exactly once if it matches the filters from `LAG_S` before the beginning
+      until the end.
+    - A customer that is created later comes exactly once if Ecwid's search shows it before the
+      reading ends.
+    - A customer that is deleted meanwhile may be missing. A customer that is changed meanwhile, so
+      that it begins or ceases to match the filters, may be missing too.
+
+    The promise has three conditions. Search lag and clock difference are at most `LAG_S` together.
+    `registered` never changes, and is the date that `createdFrom` compares. Where one second has
+    more customers than a page, at most `OVERLAP` of them, or half a page, are deleted between two
+    pages.
+
+    `next` raises an error that occurs while a page is read. Calling `next` again continues at the
+    same place.
     """
 
     def __init__(
@@ -76,10 +101,17 @@ class Customers(Iterator[Customer]):
         cursor: str | None = None,
         before_page: Callable[[], None] = lambda: None,
     ) -> None:
-        """`list_page` gives Ecwid's page for a query; `before_page` is called before each.
+        """Begin a reading, or resume the reading that made the cursor.
+
+        Args:
+            list_page: returns Ecwid's page for a query.
+            filters: Ecwid's search parameters, without `sortBy` and `offset`.
+            cursor: the `cursor` of an earlier iterator with equal filters.
+            before_page: is called before each call of `list_page`.
 
         Raises:
-            ValueError: the order or the offset is given; the cursor is none of these filters'.
+            ValueError: the filters hold an order or an offset, or the cursor is damaged or belongs
+                to other filters.
         """
         self._filters = _checked(filters)
         self._list_page = list_page
@@ -87,22 +119,23 @@ class Customers(Iterator[Customer]):
         self._digest = _digest(self._filters)
         self._bounds = tuple(_bound(self._filters, each.filter) for each in _PASSES)
         self._begun = int(clock.wall())
-        self._seen: set[int] = set()
+        self._count = 0
+        self._ids = _OverlapIds()
         self._at: _Position | None = _Position(since=self._bounds[0])
         if cursor is not None:
             self._resume(cursor)
-        self._next: _Position | None = self._at  # when the page in hand has been handed out
-        self._page: list[Customer] = []
+        self._next: _Position | None = self._at  # the position after the page in hand
+        self._page: deque[tuple[Customer, int]] = deque()  # with the second of registration
         self._before: tuple[_Position, list[int]] | None = None
         self._same_pages = 0
-        self.difference: int | None = None  # at the end: how many fewer came than `total` says
+        self.difference: int | None = None  # Ecwid's `total` minus the returned, after the end
 
     @staticmethod
     def digest_of(filters: Mapping[str, Any]) -> str:
-        """The same for equal filters.
+        """Return a digest that is the same for equal filters.
 
         Raises:
-            ValueError, InvalidRequest: these cannot be, as above.
+            ValueError, InvalidRequest: the iterator does not accept these filters.
         """
         checked = _checked(filters)
         for each in _PASSES:
@@ -115,11 +148,12 @@ class Customers(Iterator[Customer]):
     def __next__(self) -> Customer:
         while True:
             while self._page:
-                customer = self._page.pop(0)
-                if customer["id"] not in self._seen:
-                    self._seen.add(customer["id"])
+                customer, second = self._page.popleft()
+                if self._is_new(customer, second):
+                    self._ids.add(customer["id"], second)
+                    self._count += 1
                     return customer
-            self._at = self._next
+            self._move()
             if self._at is None:
                 self._compare()
                 raise StopIteration
@@ -127,18 +161,46 @@ class Customers(Iterator[Customer]):
 
     @property
     def cursor(self) -> str:
-        """Where to go on after the customer that came last: ids and dates, and nothing else."""
+        """The place after the customer that came last, as a text of ids, dates and a count."""
         at = self._at or _Position(len(_PASSES))
-        parts = (self._digest, self._begun, at.number, at.since or "", _packed(self._seen))
-        return ".".join(map(str, parts))
+        where = (at.number, at.since or "")
+        parts = (self._digest, self._begun, *where, self._count, self._ids.pack())
+        text = ".".join(map(str, parts))
+        return f"{text}.{_checksum(text)}"
 
     @property
     def page_is_over(self) -> bool:
-        """Whether the customer that came last was the last of its page: a call comes next."""
-        return not any(customer["id"] not in self._seen for customer in self._page)
+        """Whether the next customer, if there is another, needs a call to Ecwid."""
+        return not any(self._is_new(customer, second) for customer, second in self._page)
+
+    def _is_new(self, customer: Customer, second: int) -> bool:
+        """Return whether the customer has not come yet.
+
+        A customer from before the watermark came already, because the first pass is past it.
+        Without that rule, the ids of all customers would have to be remembered.
+        """
+        is_behind = second != _UNDATED and second < self._watermark
+        return not is_behind and not self._ids.has(customer["id"], second)
+
+    @property
+    def _watermark(self) -> int:
+        """The second of registration before which no customer is new at this position."""
+        if self._at is not None and self._at.number == 0:
+            return self._at.since or 0
+        return self._late_from
+
+    @property
+    def _late_from(self) -> int:
+        """The second of registration from which the first pass may have missed customers."""
+        return max(0, self._begun - LAG_S)
+
+    def _move(self) -> None:
+        """Go to the next position, and forget the ids that no later page shows as new."""
+        self._at = self._next
+        self._ids.forget_before(min(self._watermark, self._late_from))
 
     def _turn(self, at: _Position) -> None:
-        """Read the page there, and find where the next one begins."""
+        """Read the page at a position, and find the position after it."""
         self._before_page()
         page = _customers(self._list_page(**self._query(at)))
         ids = [customer["id"] for customer in page]
@@ -148,56 +210,139 @@ class Customers(Iterator[Customer]):
         if self._same_pages >= SAME_PAGES:
             raise BadReply("Ecwid sent the same page again.")
         self._before = (window, ids)
-        self._page = list(page)
-        self._next = self._following(at, page)
+        registered = [_second(customer, "registered") for customer in page]
+        self._page.extend(zip(page, registered, strict=True))
+        if at.number == 0:
+            self._next = self._following(at, registered)
+        else:
+            self._next = self._following(at, [_second(customer, "updated") for customer in page])
 
-    def _following(self, at: _Position, page: list[Customer]) -> _Position | None:
-        if not page:  # and not a short one: Ecwid has been seen to send those in the middle
+    def _following(self, at: _Position, seconds: list[int]) -> _Position | None:
+        """Return the position after a page whose customers have these dates."""
+        # Only an empty page ends a pass, because Ecwid sends short pages in the middle of a list.
+        # Without that rule, the customers after a short page would be lost.
+        if not seconds:
             if at.number + 1 == len(_PASSES):
                 return None
             bound = self._bounds[at.number + 1]
-            return _Position(at.number + 1, max(self._begun - LAG_S, bound or 0))
-        moments = (_moment(customer.get(_PASSES[at.number].member)) for customer in page)
-        last = max((moment for moment in moments if moment is not None), default=None)
-        if last is not None and (at.since is None or last - OVERLAP_S > at.since):
-            return _Position(at.number, last - OVERLAP_S)
-        return replace(at, offset=at.offset + len(page) - min(len(page) // 2, OVERLAP))
+            return _Position(at.number + 1, max(self._late_from, bound or 0))
+        since = max(seconds) - OVERLAP_S
+        if since > (at.since or 0):
+            return _Position(at.number, since)
+        overlap = min(len(seconds) // 2, OVERLAP)
+        return replace(at, offset=at.offset + len(seconds) - overlap)
 
     def _query(self, at: _Position) -> dict[str, Any]:
-        one = _PASSES[at.number]
-        query = {**self._filters, "sortBy": one.sort, "offset": at.offset}
+        this = _PASSES[at.number]
+        query = {**self._filters, "sortBy": this.sort, "offset": at.offset}
         if at.since is not None:
-            query[one.filter] = at.since
+            query[this.filter] = at.since
         return query
 
     def _compare(self) -> None:
+        """Compare the number of returned customers with Ecwid's `total`, once."""
         if self.difference is not None:
             return
         self._before_page()
         total = self._list_page(**{**self._filters, "limit": 1, "offset": 0}).get("total")
-        self.difference = total - len(self._seen) if isinstance(total, int) else 0
+        self.difference = total - self._count if isinstance(total, int) else 0
         if self.difference:
-            told = "customers read=%d total=%d: the list has moved, or Ecwid counts otherwise"
-            log.warning(told, len(self._seen), total)
+            text = "customers read=%d total=%d. The list changed, or Ecwid counts differently."
+            log.warning(text, self._count, total)
 
     def _resume(self, cursor: str) -> None:
-        form = r"([0-9a-f]{16})\.([0-9]{1,12})\.([0-2])\.([0-9]{0,12})\.([A-Za-z0-9_=-]+)"
-        found = re.fullmatch(form, cursor)
-        ids = _unpacked(found[5]) if found else None
-        if found is None or ids is None:
-            raise ValueError("this is no cursor of iter_customers")
+        form = r"([0-9a-f]{16})\.(\d{1,12})\.([0-2])\.(\d{0,12})\.(\d{1,12})\.([\w=-]+)"
+        text, _, checksum = cursor.rpartition(".")
+        found = re.fullmatch(form, text, flags=re.ASCII)
+        if found is None or checksum != _checksum(text):
+            raise ValueError("the cursor is damaged, or iter_customers did not make it")
         if found[1] != self._digest:
-            raise ValueError("the cursor is of other filters")
-        self._begun, self._seen = int(found[2]), ids
+            raise ValueError("the cursor belongs to other filters")
+        self._begun, self._count = int(found[2]), int(found[5])
+        self._ids = _OverlapIds.unpack(found[6])
         number, since = int(found[3]), int(found[4]) if found[4] else None
         self._at = _Position(number, since) if number < len(_PASSES) else None
 
 
+class _OverlapIds:
+    """The ids of returned customers that a later page may show again.
+
+    Ids are grouped by the second of registration, so that a whole second can be forgotten.
+    """
+
+    def __init__(self) -> None:
+        self._by_second: dict[int, set[int]] = {}
+
+    def has(self, id: int, second: int) -> bool:
+        return id in self._by_second.get(second, ())
+
+    def add(self, id: int, second: int) -> None:
+        self._by_second.setdefault(second, set()).add(id)
+
+    def forget_before(self, watermark: int) -> None:
+        """Forget older seconds. Undated ids stay, because any page may show them again."""
+        for second in list(self._by_second):
+            if _UNDATED < second < watermark:
+                del self._by_second[second]
+
+    def pack(self) -> str:
+        """Return the ids as text.
+
+        An id takes one character where ids are 20 apart on average, and two where they are 900
+        apart. The text holds distances, because small numbers take fewer bytes. For each second it
+        holds the distance from the second before, the number of ids, and the distances of the ids.
+        """
+        packed = bytearray()
+        before = _UNDATED
+        for second in sorted(self._by_second):
+            ids = sorted(self._by_second[second])
+            _append(packed, second - before)
+            _append(packed, len(ids))
+            id_before = 0
+            for id in ids:
+                _append(packed, id - id_before)
+                id_before = id
+            before = second
+        return base64.urlsafe_b64encode(zlib.compress(packed)).decode()
+
+    @classmethod
+    def unpack(cls, text: str) -> _OverlapIds:
+        """Return the ids of a text that `pack` made."""
+        unpacked = cls()
+        numbers = _numbers(zlib.decompress(base64.urlsafe_b64decode(text)))
+        second = _UNDATED
+        for distance in numbers:
+            second += distance
+            count = next(numbers)
+            unpacked._by_second[second] = set(accumulate(islice(numbers, count)))
+        return unpacked
+
+
+def _append(packed: bytearray, number: int) -> None:
+    """Append a number as a varint, which has seven bits in a byte, the lowest first."""
+    while number > 127:
+        packed.append(number & 127 | 128)
+        number >>= 7
+    packed.append(number)
+
+
+def _numbers(packed: Iterable[int]) -> Iterator[int]:
+    """Read varints."""
+    number = shift = 0
+    for byte in packed:
+        number |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            yield number
+            number = shift = 0
+
+
 def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the filters with the page size and the fields that the iterator needs."""
     given = {name: value for name, value in filters.items() if value is not None}
     sort = given.pop("sortBy", _PASSES[0].sort)
     if given.pop("offset", 0) or sort != _PASSES[0].sort:
-        raise ValueError("the order and the offset are what makes the reading safe: leave them out")
+        raise ValueError("leave out sortBy and offset, because the reading sets them itself")
     if "responseFields" in given:
         try:
             selection = fields.complete(str(given["responseFields"]), _NEEDED_FIELDS)
@@ -211,17 +356,27 @@ def _digest(filters: Mapping[str, Any]) -> str:
     return hashlib.blake2b(repr(sorted(filters.items())).encode(), digest_size=8).hexdigest()
 
 
+def _checksum(text: str) -> str:
+    """Return a checksum, so that a damaged cursor is refused. Otherwise customers could be lost."""
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
 def _bound(filters: Mapping[str, Any], name: str) -> int | None:
-    """A lower bound that the caller gave, in UNIX seconds."""
+    """Return a lower bound of the caller in UNIX seconds, or None if there is none."""
     if name not in filters:
         return None
     moment = _moment(filters[name])
     if moment is None:
         raise ValueError(f"{name} is neither UNIX seconds nor one of Ecwid's dates")
-    return moment
+    return max(0, moment)
 
 
 def _customers(page: dict[str, Any]) -> list[Customer]:
+    """Return the customers of a page.
+
+    Raises:
+        BadReply: the page is no list of customers with ids.
+    """
     items = page.get("items")
     if not isinstance(items, list) or not all(
         isinstance(item, dict) and isinstance(item.get("id"), int) for item in items
@@ -230,44 +385,26 @@ def _customers(page: dict[str, Any]) -> list[Customer]:
     return items
 
 
+def _second(customer: Customer, member: str) -> int:
+    """Return a date of a customer in UNIX seconds.
+
+    A date before 1970 counts as 0, because Ecwid's filters take no negative number. Customers from
+    before 1970 are therefore read by offset, like the customers of one second.
+    """
+    moment = _moment(customer.get(member))
+    return _UNDATED if moment is None else max(0, moment)
+
+
 def _moment(value: object) -> int | None:
-    """UNIX seconds, of themselves or of one of Ecwid's dates; None of anything else."""
-    if isinstance(value, int) or re.fullmatch(r"[0-9]{1,12}", str(value)):
-        return int(str(value))
-    for form in _DATES:
-        try:
-            read = datetime.strptime(str(value), form)
-        except ValueError:
-            continue
-        return int((read if read.tzinfo else read.replace(tzinfo=timezone.utc)).timestamp())
-    return None
-
-
-def _packed(ids: set[int]) -> str:
-    """As steps from one to the next, seven bits a byte: most of them take two bytes."""
-    packed = bytearray()
-    before = 0
-    for id in sorted(ids):
-        step, before = id - before, id
-        while step > 127:
-            packed.append(step & 127 | 128)
-            step >>= 7
-        packed.append(step)
-    return base64.urlsafe_b64encode(zlib.compress(bytes(packed), 9)).decode()
-
-
-def _unpacked(text: str) -> set[int] | None:
+    """Return UNIX seconds, given as a number or as an Ecwid date, or None if unreadable."""
+    if isinstance(value, int):
+        return value
+    found = _DATE.fullmatch(str(value))
+    if found is None:
+        return int(str(value)) if re.fullmatch(r"[0-9]{1,12}", str(value)) else None
+    day, time, hours, minutes = found.groups()
+    iso = f"{day}T{time or '00:00:00'}{hours or '+00'}:{minutes or '00'}"
     try:
-        packed = zlib.decompress(base64.urlsafe_b64decode(text))
-    except (ValueError, zlib.error):
+        return int(datetime.fromisoformat(iso).timestamp())
+    except ValueError:
         return None
-    ids: set[int] = set()
-    id = step = shift = 0
-    for byte in packed:
-        step |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            id += step
-            ids.add(id)
-            step = shift = 0
-    return ids
