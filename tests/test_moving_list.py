@@ -1,4 +1,4 @@
-"""Reading all customers while they are added, changed and deleted."""
+"""The iterator over all customers, while customers are added, changed and deleted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def date(moment: int) -> str:
 
 
 class Shop:
-    """A list that moves: between its pages something happens."""
+    """A list of customers that changes between two pages."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ def read(shop: Shop, **options: Any) -> list[int]:
 
 
 def read_by_offset(shop: Shop) -> list[int]:
-    """As everybody pages at first: the control."""
+    """Read by offset alone, as the control."""
     ids: list[int] = []
     while True:
         page = shop.list_page(sortBy="REGISTERED_DATE_ASC", limit=PAGE_SIZE, offset=len(ids))
@@ -111,13 +111,13 @@ def read_by_offset(shop: Shop) -> list[int]:
 
 
 def spread(count: int, seed: int = 1) -> list[int]:
-    """Registrations over a year, some in the same second."""
+    """Return registrations over a year, some in the same second."""
     chance = random.Random(seed)
     return sorted(NOW - DAY - chance.randrange(365 * DAY) // 60 * 60 for _ in range(count))
 
 
 class Commotion:
-    """Customers are added, changed and deleted, a few between any two pages."""
+    """Add, change and delete a few customers between any two pages."""
 
     def __init__(self, seed: int, lag: bool = False) -> None:
         self.chance = random.Random(seed)
@@ -148,7 +148,7 @@ class Commotion:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_nothing_is_lost_or_doubled(seed: int) -> None:
-    """Who was there all the time comes exactly once, whatever happens meanwhile."""
+    """A customer that is there all the time comes exactly once, whatever happens meanwhile."""
     chance = random.Random(seed)
     commotion = Commotion(seed, lag=chance.random() < 0.5)
     shop = Shop(
@@ -163,7 +163,7 @@ def test_nothing_is_lost_or_doubled(seed: int) -> None:
 
 
 def test_the_control_fails() -> None:
-    """Paging by offset loses customers in the same commotion: the test above can fail."""
+    """Reading by offset alone loses customers in the same commotion."""
     lost = 0
     for seed in range(10):
         commotion = Commotion(seed)
@@ -175,7 +175,7 @@ def test_the_control_fails() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_those_who_come_meanwhile(seed: int) -> None:
-    """Who is created while the list is read comes too, even if the search shows him late."""
+    """A customer that is created during the reading comes, even if the search is late."""
     commotion = Commotion(seed, lag=True)
     commotion.calm_after = 6
     shop = Shop(spread(1000, seed), commotion)
@@ -183,7 +183,7 @@ def test_those_who_come_meanwhile(seed: int) -> None:
 
 
 def test_one_who_shows_late_and_long_ago() -> None:
-    """Who was registered just before the reading, and shows when it is past him, comes."""
+    """A new customer comes, even if the search shows the customer after the first pass."""
     shop = Shop(spread(300))
     late = shop.add(hidden=True)
     shop.customers[late] = (NOW - 5, NOW - 5)
@@ -194,7 +194,7 @@ def test_one_who_shows_late_and_long_ago() -> None:
 @pytest.mark.parametrize("count", [100, 101, 250, 3000])
 @pytest.mark.parametrize("most", [PAGE_SIZE, 37])
 def test_many_in_one_second(count: int, most: int) -> None:
-    """An import, with thousands in the same second, is read whole, and what is behind it."""
+    """Thousands of customers in the same second come, and the customers after them too."""
     shop = Shop([NOW - DAY] * count + [NOW - DAY + 1, NOW - 50], most=most)
     ids = read(shop)
     assert sorted(ids) == sorted(shop.customers)
@@ -202,7 +202,7 @@ def test_many_in_one_second(count: int, most: int) -> None:
 
 
 def test_some_deleted_in_one_second() -> None:
-    """Within one second, too, a few that are deleted between two pages take nobody with them."""
+    """A few deletions within one second lose no other customer."""
     chance = random.Random(5)
 
     def happens(shop: Shop) -> None:
@@ -215,7 +215,7 @@ def test_some_deleted_in_one_second() -> None:
 
 
 def test_no_dates() -> None:
-    """Customers without a date that can be read are read all the same."""
+    """Customers without a readable date come too."""
     shop = Shop(spread(250))
 
     def dateless(**query: Any) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def test_no_dates() -> None:
 def test_the_difference_is_told(
     told: int, difference: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where `total` says otherwise at the end, it is reported and logged, not hidden."""
+    """The iterator reports and logs a `total` that differs from the number of customers."""
     shop = Shop(spread(250), total_is=told)
     customers = Customers(shop.list_page, {})
     assert customers.difference is None
@@ -243,7 +243,7 @@ def test_the_difference_is_told(
 
 @pytest.mark.parametrize("stop_at", [0, 1, 50, 99, 100, 101, 150, 349, 350])
 def test_resumed(stop_at: int) -> None:
-    """A reading that is stopped anywhere is gone on with: nothing lost, nothing doubled."""
+    """A reading that stops anywhere resumes without a lost or doubled customer."""
     shop = Shop([NOW - DAY] * 150 + spread(200, seed=3))
     reading = Customers(shop.list_page, {})
     first = [next(reading)["id"] for _ in range(stop_at)]
@@ -335,7 +335,7 @@ def test_the_difference_of_a_resumed_reading() -> None:
 
 
 def test_a_cursor_of_the_end() -> None:
-    """After the last customer nothing comes any more."""
+    """A cursor of the end gives no customer."""
     shop = Shop(spread(150))
     reading = Customers(shop.list_page, {})
     list(reading)
@@ -352,7 +352,7 @@ def test_a_cursor_that_is_none(cursor: str) -> None:
 
 
 def test_a_cursor_of_other_filters() -> None:
-    """A cursor goes with its filters."""
+    """A cursor is refused with other filters."""
     shop = Shop(spread(5))
     cursor = Customers(shop.list_page, {"lang": "en"}).cursor
     with pytest.raises(ValueError, match="belongs to other filters"):
@@ -456,7 +456,7 @@ def test_a_cursor_has_a_bounded_size(
 def test_a_cursor_tells_nothing() -> None:
     """A cursor holds ids, dates and a count, in letters that every file and shell takes."""
     shop = Shop(spread(300))
-    reading = Customers(lambda **q: shop.list_page(**q), {"email": "canary@example.com"})
+    reading = Customers(shop.list_page, {"email": "canary@example.com"})
     next(reading)
     assert re.fullmatch(r"[A-Za-z0-9._=-]+", reading.cursor)
     assert "canary" not in reading.cursor
@@ -475,7 +475,7 @@ def test_a_damaged_cursor() -> None:
 
 
 def test_an_error_in_the_middle() -> None:
-    """After an error the reading goes on where it was."""
+    """After an error the reading continues at the same place."""
     shop = Shop(spread(1000))
     chance = random.Random(4)
 
@@ -497,7 +497,7 @@ def test_an_error_in_the_middle() -> None:
 
 
 def test_the_same_page_again() -> None:
-    """A store that ignores the offset is told, and not read for ever."""
+    """A store that ignores the offset ends the reading with an error."""
     same = {"total": 2, "items": [{"id": 1}, {"id": 2}]}
     reading = Customers(lambda **_: same, {})
     assert [next(reading)["id"], next(reading)["id"]] == [1, 2]
@@ -509,14 +509,14 @@ def test_the_same_page_again() -> None:
 
 @pytest.mark.parametrize("filters", [{"sortBy": "NAME_ASC"}, {"offset": 5}])
 def test_the_order_is_not_the_callers(filters: dict[str, Any]) -> None:
-    """Another order, or an offset, would lose customers: refused."""
+    """Another order or an offset is refused, because customers would be lost."""
     with pytest.raises(ValueError, match="leave out sortBy and offset"):
         Customers(Shop([]).list_page, filters)
 
 
 @pytest.mark.parametrize("form", [int, str, date])
 def test_the_callers_bounds(form: Callable[[int], Any]) -> None:
-    """The caller's own bounds hold in every page."""
+    """The caller's bounds hold in every page."""
     shop = Shop([NOW - DAY - 10 * each for each in range(200)])
     since = NOW - DAY - 500
     queries: list[dict[str, Any]] = []
@@ -540,7 +540,7 @@ def test_a_bound_that_is_none() -> None:
 
 
 def test_fields() -> None:
-    """What the reading needs is asked for beside the caller's fields; what is none is refused."""
+    """Pages have the caller's fields and the needed ones, and malformed fields are refused."""
     seen = []
 
     def noted(**query: Any) -> dict[str, Any]:
@@ -565,7 +565,7 @@ def client_of(path: Path, **options: Any) -> EcwidClient:
 
 
 def test_over_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over a store whose customers are changed by three threads meanwhile."""
+    """Nothing is lost or doubled while three threads change the sandbox's customers."""
     monkeypatch.undo()
     path = tmp_path / "store.sqlite3"
     create_sandbox(path, customers=1000, search_lag_s=0.2)
@@ -599,7 +599,7 @@ def test_over_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_half_of_the_budget(tmp_path: Path, no_waiting: list[float]) -> None:
-    """A reading of all takes half of the calls at most, and waits; requests have the rest."""
+    """A reading takes half of the budget at most, so requests have the other half."""
     path = tmp_path / "store.sqlite3"
     create_sandbox(path, customers=300)
     client = client_of(path, calls_per_minute=10)
@@ -616,7 +616,7 @@ def test_half_of_the_budget(tmp_path: Path, no_waiting: list[float]) -> None:
 
 
 def test_it_waits_for_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where others have spent the budget, a reading waits; told to end, it says so."""
+    """A reading waits for a spent budget, and raises an error when the process ends."""
     monkeypatch.undo()
     path = tmp_path / "store.sqlite3"
     create_sandbox(path)
