@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flask_ecwid import EcwidClient, Settings, clock
-from flask_ecwid.client.pagination import LAG_S, PAGE_SIZE, Customers
+from flask_ecwid.client.pagination import LAG_S, PAGE_SIZE, CustomerIterator
 from flask_ecwid.client.transport import Transport
 from flask_ecwid.errors import BadReply, BudgetSpent, ConnectionLost, EcwidError, InvalidRequest
 from flask_ecwid.sandbox import STORE_ID, TOKEN, InProcessAdapter, Orders, create_sandbox
@@ -97,7 +97,7 @@ class Shop:
 
 
 def read(shop: Shop, **options: Any) -> list[int]:
-    return [customer["id"] for customer in Customers(shop.list_page, {}, **options)]
+    return [customer["id"] for customer in CustomerIterator(shop.list_page, {}, **options)]
 
 
 def read_by_offset(shop: Shop) -> list[int]:
@@ -222,7 +222,7 @@ def test_no_dates() -> None:
         page = shop.list_page(**query)
         return {**page, "items": [{"id": item["id"], "registered": "?"} for item in page["items"]]}
 
-    ids = [customer["id"] for customer in Customers(dateless, {})]
+    ids = [customer["id"] for customer in CustomerIterator(dateless, {})]
     assert sorted(ids) == sorted(shop.customers)
 
 
@@ -232,7 +232,7 @@ def test_the_difference_is_told(
 ) -> None:
     """The iterator reports and logs a `total` that differs from the number of customers."""
     shop = Shop(spread(250), total_is=told)
-    customers = Customers(shop.list_page, {})
+    customers = CustomerIterator(shop.list_page, {})
     assert customers.difference is None
     assert len(list(customers)) == 250
     assert customers.difference == difference
@@ -245,7 +245,7 @@ def test_the_difference_is_told(
 def test_resumed(stop_at: int) -> None:
     """A reading that stops anywhere resumes without a lost or doubled customer."""
     shop = Shop([NOW - DAY] * 150 + spread(200, seed=3))
-    reading = Customers(shop.list_page, {})
+    reading = CustomerIterator(shop.list_page, {})
     first = [next(reading)["id"] for _ in range(stop_at)]
     rest = read(shop, cursor=reading.cursor)
     assert sorted(first + rest) == sorted(shop.customers)
@@ -256,7 +256,7 @@ def read_in_parts(shop: Shop, step: int) -> list[int]:
     ids: list[int] = []
     cursor = None
     while True:
-        reading = Customers(shop.list_page, {}, cursor=cursor)
+        reading = CustomerIterator(shop.list_page, {}, cursor=cursor)
         some = [customer["id"] for customer in itertools.islice(reading, step)]
         ids += some
         cursor = reading.cursor
@@ -315,21 +315,21 @@ def test_a_customer_from_before_1970() -> None:
         bounds.append(query.get("createdFrom", 0))
         return shop.list_page(**query)
 
-    assert [customer["id"] for customer in Customers(noted, {})] == [*range(1, 302)]
+    assert [customer["id"] for customer in CustomerIterator(noted, {})] == [*range(1, 302)]
     assert min(bounds) == 0
     assert sorted(read_in_parts(shop, 40)) == sorted(shop.customers)
     filters = {"createdFrom": "1960-01-01"}
-    cursor = Customers(shop.list_page, filters).cursor
-    assert Customers(shop.list_page, filters, cursor=cursor).cursor == cursor
+    cursor = CustomerIterator(shop.list_page, filters).cursor
+    assert CustomerIterator(shop.list_page, filters, cursor=cursor).cursor == cursor
 
 
 def test_the_difference_of_a_resumed_reading() -> None:
     """The difference counts the customers from before the resumption too."""
     shop = Shop(spread(250), total_is=260)
-    reading = Customers(shop.list_page, {})
+    reading = CustomerIterator(shop.list_page, {})
     for _ in range(130):
         next(reading)
-    resumed = Customers(shop.list_page, {}, cursor=reading.cursor)
+    resumed = CustomerIterator(shop.list_page, {}, cursor=reading.cursor)
     assert len(list(resumed)) == 120
     assert resumed.difference == 10
 
@@ -337,7 +337,7 @@ def test_the_difference_of_a_resumed_reading() -> None:
 def test_a_cursor_of_the_end() -> None:
     """A cursor of the end gives no customer."""
     shop = Shop(spread(150))
-    reading = Customers(shop.list_page, {})
+    reading = CustomerIterator(shop.list_page, {})
     list(reading)
     assert read(shop, cursor=reading.cursor) == []
 
@@ -348,16 +348,16 @@ def test_a_cursor_of_the_end() -> None:
 def test_a_cursor_that_is_none(cursor: str) -> None:
     """A text that is not a cursor is refused, and the message does not repeat it."""
     with pytest.raises(ValueError, match="the cursor is damaged"):
-        Customers(Shop([]).list_page, {}, cursor=cursor)
+        CustomerIterator(Shop([]).list_page, {}, cursor=cursor)
 
 
 def test_a_cursor_of_other_filters() -> None:
     """A cursor is refused with other filters."""
     shop = Shop(spread(5))
-    cursor = Customers(shop.list_page, {"lang": "en"}).cursor
+    cursor = CustomerIterator(shop.list_page, {"lang": "en"}).cursor
     with pytest.raises(ValueError, match="belongs to other filters"):
-        Customers(shop.list_page, {"lang": "de"}, cursor=cursor)
-    assert Customers(shop.list_page, {"lang": "en"}, cursor=cursor)
+        CustomerIterator(shop.list_page, {"lang": "de"}, cursor=cursor)
+    assert CustomerIterator(shop.list_page, {"lang": "en"}, cursor=cursor)
 
 
 class HugeShop:
@@ -435,7 +435,7 @@ def test_a_cursor_has_a_bounded_size(
 ) -> None:
     """The cursor stays under 1 MB, and each customer comes once, resumed or not."""
     filters = {"limit": 1000}  # More than Ecwid allows, so that the test takes fewer pages.
-    reading = Customers(shop.list_page, filters)
+    reading = CustomerIterator(shop.list_page, filters)
     count = 0
     for share in sorted({*resumed_at, 0.001, 0.5, 0.9, 1}):
         stop = int(share * shop.count)
@@ -445,7 +445,7 @@ def test_a_cursor_has_a_bounded_size(
         cursor = reading.cursor
         assert len(cursor) <= most_characters
         if share in resumed_at:
-            reading = Customers(shop.list_page, filters, cursor=cursor)
+            reading = CustomerIterator(shop.list_page, filters, cursor=cursor)
     for customer in reading:
         shop.note(customer)
     assert shop.came == bytearray([1]) * len(shop.came)
@@ -456,7 +456,7 @@ def test_a_cursor_has_a_bounded_size(
 def test_a_cursor_tells_nothing() -> None:
     """A cursor holds ids, dates and a count, in letters that every file and shell takes."""
     shop = Shop(spread(300))
-    reading = Customers(shop.list_page, {"email": "canary@example.com"})
+    reading = CustomerIterator(shop.list_page, {"email": "canary@example.com"})
     next(reading)
     assert re.fullmatch(r"[A-Za-z0-9._=-]+", reading.cursor)
     assert "canary" not in reading.cursor
@@ -464,14 +464,14 @@ def test_a_cursor_tells_nothing() -> None:
 
 def test_a_damaged_cursor() -> None:
     """A cursor in which any character is changed or missing is refused."""
-    reading = Customers(Shop(spread(300)).list_page, {})
+    reading = CustomerIterator(Shop(spread(300)).list_page, {})
     next(reading)
     cursor = reading.cursor
     for place in range(len(cursor)):
         for put in ("1" if cursor[place] == "0" else "0", ""):
             damaged = cursor[:place] + put + cursor[place + 1 :]
             with pytest.raises(ValueError, match="the cursor is damaged"):
-                Customers(Shop([]).list_page, {}, cursor=damaged)
+                CustomerIterator(Shop([]).list_page, {}, cursor=damaged)
 
 
 def test_an_error_in_the_middle() -> None:
@@ -484,7 +484,7 @@ def test_an_error_in_the_middle() -> None:
             raise ConnectionLost
         return shop.list_page(**query)
 
-    reading = Customers(failing, {})
+    reading = CustomerIterator(failing, {})
     ids = []
     while True:
         try:
@@ -499,7 +499,7 @@ def test_an_error_in_the_middle() -> None:
 def test_the_same_page_again() -> None:
     """A store that ignores the offset ends the reading with an error."""
     same = {"total": 2, "items": [{"id": 1}, {"id": 2}]}
-    reading = Customers(lambda **_: same, {})
+    reading = CustomerIterator(lambda **_: same, {})
     assert [next(reading)["id"], next(reading)["id"]] == [1, 2]
     for _ in range(2):
         with pytest.raises(BadReply, match="same page"):
@@ -511,7 +511,7 @@ def test_the_same_page_again() -> None:
 def test_the_order_is_not_the_callers(filters: dict[str, Any]) -> None:
     """Another order or an offset is refused, because customers would be lost."""
     with pytest.raises(ValueError, match="leave out sortBy and offset"):
-        Customers(Shop([]).list_page, filters)
+        CustomerIterator(Shop([]).list_page, filters)
 
 
 @pytest.mark.parametrize("form", [int, str, date])
@@ -527,7 +527,7 @@ def test_the_callers_bounds(form: Callable[[int], Any]) -> None:
         number = created if isinstance(created, int) else since
         return shop.list_page(**{**query, "createdFrom": number})
 
-    found = [c["id"] for c in Customers(noted, {"createdFrom": form(since), "limit": 7})]
+    found = [c["id"] for c in CustomerIterator(noted, {"createdFrom": form(since), "limit": 7})]
     assert len(found) == 51
     assert all(query["createdFrom"] in (form(since), *range(since, NOW)) for query in queries)
     assert queries[-2]["updatedFrom"] == NOW - LAG_S
@@ -536,7 +536,7 @@ def test_the_callers_bounds(form: Callable[[int], Any]) -> None:
 def test_a_bound_that_is_none() -> None:
     """A bound that cannot be read is refused."""
     with pytest.raises(ValueError, match="createdFrom"):
-        Customers(Shop([]).list_page, {"createdFrom": "yesterday"})
+        CustomerIterator(Shop([]).list_page, {"createdFrom": "yesterday"})
 
 
 def test_fields() -> None:
@@ -547,10 +547,10 @@ def test_fields() -> None:
         seen.append(query["responseFields"])
         return {"total": 0, "items": []}
 
-    list(Customers(noted, {"responseFields": "items(email)"}))
+    list(CustomerIterator(noted, {"responseFields": "items(email)"}))
     assert seen[0] == "items(email,id,registered,updated),total,count,offset,limit"
     with pytest.raises(InvalidRequest):
-        Customers(noted, {"responseFields": "items("})
+        CustomerIterator(noted, {"responseFields": "items("})
 
 
 # With the real client

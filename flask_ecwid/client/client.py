@@ -26,7 +26,7 @@ from ..throttling.rate_limit import Left
 from .calls import Call, build_call
 from .opening import open_store
 from .operations import OPERATIONS
-from .pagination import PAGE_SIZE, Customers
+from .pagination import PAGE_SIZE, CustomerIterator
 from .reconcile import date_ahead
 from .transport import Transport
 
@@ -142,20 +142,21 @@ class EcwidClient:
         """
         return self.store.reads.send(build_call("delete_customer", customer_id))
 
-    def iter_customers(self, *, cursor: str | None = None, **filters: Any) -> Customers:
-        """Every customer that matches, each id once, though the list moves while it is read.
+    def iter_customers(self, *, cursor: str | None = None, **filters: Any) -> CustomerIterator:
+        """Iterate over the customers that match, each id once, though the list changes meanwhile.
 
-        It takes half of the budget at most, and waits for it. `Customers.cursor` is where to go on
-        after the customer that came last, in another process too; `difference` is, at the end, how
-        many fewer came than Ecwid's `total` says.
+        The reading takes half of the budget at most, and waits for it. `CustomerIterator.cursor`
+        resumes the reading after the customer that came last, in another process too.
+        `CustomerIterator.difference` is, at the end, Ecwid's `total` minus the number that came.
 
         Raises:
             TypeError: there is no such filter.
-            ValueError: `sortBy` or `offset` is given, or the cursor is of other filters.
-            EcwidError: from `next`, which then goes on in the same place.
+            ValueError: `sortBy` or `offset` is given, or the cursor is damaged or belongs to other
+                filters.
+            EcwidError: from `next`. Calling `next` again continues at the same place.
         """
         _check_names(filters)
-        return Customers(
+        return CustomerIterator(
             lambda **query: self.patiently(partial(self.list_customers, **query)),
             filters,
             cursor=cursor,

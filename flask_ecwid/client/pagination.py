@@ -71,7 +71,7 @@ class _Position:
     offset: int = 0
 
 
-class Customers(Iterator[Customer]):
+class CustomerIterator(Iterator[Customer]):
     """Iterate over the customers that match the filters.
 
     The promise is the same for an uninterrupted reading and for a resumed one.
@@ -142,7 +142,7 @@ class Customers(Iterator[Customer]):
             _bound(checked, each.filter)
         return _digest(checked)
 
-    def __iter__(self) -> Customers:
+    def __iter__(self) -> CustomerIterator:
         return self
 
     def __next__(self) -> Customer:
@@ -262,6 +262,10 @@ class Customers(Iterator[Customer]):
         self._ids = _OverlapIds.unpack(found[6])
         number, since = int(found[3]), int(found[4]) if found[4] else None
         self._at = _Position(number, since) if number < len(_PASSES) else None
+
+
+# cli.py and exporting.py still import the old name. Delete this line when they are renamed.
+Customers = CustomerIterator
 
 
 class _OverlapIds:
