@@ -6,9 +6,12 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -155,6 +158,121 @@ def test_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.unlink()
     rested(monkeypatch)
     assert state.swap("a", None, b"one", 60)
+
+
+OPENINGS = 20  # that fail
+MODULE = FileState.__module__
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a state neither wait for a busy file nor rest after a failure."""
+    monkeypatch.setattr(f"{MODULE}._BUSY_S", 0.01)
+    monkeypatch.setattr(f"{MODULE}.REST_S", 0.0)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file in another process."""
+    holder = (
+        "import sqlite3, sys\n"
+        "db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "db.execute('BEGIN EXCLUSIVE')\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"held\n"
+        yield
+        process.communicate()
+
+
+@pytest.mark.parametrize("fault", ["corrupted", "foreign", "locked", "a folder"])
+def test_a_failed_opening_leaves_nothing_open(tmp_path: Path, impatient: None, fault: str) -> None:
+    """A state file that cannot be opened costs no descriptor, however often a caller tries."""
+    path = tmp_path / "private" / "state.sqlite3"
+    path.parent.mkdir(mode=0o700)
+    with ExitStack() as stack:
+        if fault == "corrupted":
+            path.write_bytes(b"no database at all, but long enough to be read as one" * 100)
+        elif fault == "foreign":
+            db = sqlite3.connect(path)
+            db.execute("CREATE TABLE state (something TEXT)")
+            db.close()
+        elif fault == "locked":
+            stack.enter_context(locked(path))
+        else:
+            path.mkdir()
+        state = FileState(path)
+        before = open_files()
+        for _ in range(OPENINGS):
+            with pytest.raises(StateGone):
+                state.swap("a", None, b"one", 60)
+        assert open_files() <= before
+
+
+def test_a_failed_move_leaves_nothing_open(tmp_path: Path, impatient: None) -> None:
+    """A foreign file in the place of a removed state file costs no descriptor."""
+    path = tmp_path / "private" / "state.sqlite3"
+    state = FileState(path)
+    before = open_files()
+    for _ in range(OPENINGS):
+        assert state.swap("a", None, b"one", 60)
+        shutil.rmtree(path.parent)
+        path.parent.mkdir(mode=0o700)
+        db = sqlite3.connect(path)
+        db.execute("CREATE TABLE state (name TEXT, ends REAL)")
+        db.close()
+        with pytest.raises(StateGone):
+            state.read("a")
+        shutil.rmtree(path.parent)
+    assert open_files() <= before
+
+
+FAILING_PROCESS = f"""
+import os, resource, sqlite3, sys, tempfile
+from pathlib import Path
+import {MODULE} as module
+
+if os.getuid() == 0:  # Root may write to a read-only file, so another user has to fail.
+    os.setuid(65534)
+module.REST_S = 0.0
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "private" / "state.sqlite3"
+    if sys.argv[1] == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    else:
+        module.FileState(path).swap("a", None, b"one", 60)
+        path.chmod(0o400)
+    state = module.FileState(path)
+    before = len(os.listdir("/proc/self/fd"))
+    failures = 0
+    for _ in range({OPENINGS}):
+        try:
+            state.swap("a", None, b"two", 60)
+        except module.StateGone:
+            failures += 1
+    print(failures, len(os.listdir("/proc/self/fd")) - before)
+"""
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_a_file_that_cannot_be_written_leaves_nothing_open(fault: str) -> None:
+    """A full disk and a read-only file cost no descriptor, however often a caller tries."""
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING_PROCESS, fault],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [str(OPENINGS), "0"], done.stderr
 
 
 def test_a_file_that_is_removed(tmp_path: Path) -> None:

@@ -151,25 +151,37 @@ class FileState:
         for the processes that begin later.
         """
         log.warning("the file of shared state was removed; it is made anew")
-        rows = removed.execute("SELECT name, value, ends FROM state").fetchall()
-        removed.close()
+        try:
+            rows = removed.execute("SELECT name, value, ends FROM state").fetchall()
+        finally:
+            removed.close()
         db = self._connected()
-        db.executemany("INSERT OR IGNORE INTO state VALUES (?, ?, ?)", rows)
+        try:
+            db.executemany("INSERT OR IGNORE INTO state VALUES (?, ?, ?)", rows)
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def _connected(self) -> sqlite3.Connection:
+        """Return a new connection. A connection that cannot be prepared is closed."""
         import sqlite3
 
         _make_private(self._path.parent)
         db = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = NORMAL")
+            for statement in _SCHEMA:
+                db.execute(statement)
+            self._file = _identity(self._path)
+        except BaseException:
+            # Nobody else knows this connection. Left open, each failure would cost a descriptor.
+            db.close()
+            raise
         weakref.finalize(self, _close, db, os.getpid())  # with the app, as in a host's tests
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        for statement in _SCHEMA:
-            db.execute(statement)
-        self._file = _identity(self._path)
         return db
 
 
