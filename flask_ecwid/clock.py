@@ -7,6 +7,7 @@ import time
 
 Lock = threading.Lock
 Event = threading.Event
+ThreadLocal = threading.local
 
 _stopping = Event()
 
