@@ -167,10 +167,17 @@ MUTANTS = [
     ),
     Mutant(
         "a resolver without a deadline",
-        "client.names",
-        "return asked.result(within_s)",
-        "return asked.result()",
+        "clock",
+        "return shared.result(timeout_s)",
+        "return shared.result()",
         "tests/test_transport.py -k resolver",
+    ),
+    Mutant(
+        "a resolver that holds Redis without a deadline",
+        "storage.redis_connection",
+        "addresses = names.addresses(connection.host, ends - clock.now())",
+        "addresses = names.addresses(connection.host, 1e6)",
+        "tests/test_redis_link.py",
     ),
     Mutant(
         "a removed file of keys",

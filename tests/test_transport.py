@@ -299,7 +299,7 @@ def test_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked == ["slow.test"]
         gate.set()
         until = time.monotonic() + 10
-        while any(thread.name == "resolver" for thread in threading.enumerate()):
+        while any(thread.name == "call-within" for thread in threading.enumerate()):
             assert time.monotonic() < until
             time.sleep(0.01)
 

@@ -23,7 +23,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from .. import clock
-from . import names
+from ..storage import names
 
 
 @dataclass
@@ -199,6 +199,8 @@ def _first_connected(
         addresses = names.addresses(name, max(min(timeout, attempt.left()), 0.001))
     except socket.gaierror as exc:
         unknown = exc
+    except TimeoutError:
+        unknown = socket.gaierror(socket.EAI_AGAIN, "no answer")
     if unknown:
         raise NameResolutionError(name, connection, unknown)
     try:

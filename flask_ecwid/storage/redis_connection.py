@@ -6,20 +6,22 @@ Redis is a help, never a condition: it gets 0.2 s, and after a failure nobody as
 from __future__ import annotations
 
 import logging
+import socket
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import clock
 from ..settings import SettingsError
+from . import names
 
 if TYPE_CHECKING:
     import redis
 
 log = logging.getLogger("flask_ecwid")
 
-TIMEOUT_S = 0.2  # to connect, and for each answer
+TIMEOUT_S = 0.2  # to resolve the name and connect, and for each reply
 REST_S = 5.0  # how long to go on without it after a failure
 
 
@@ -43,6 +45,7 @@ class RedisLink:
         self._failures = (redis.RedisError, OSError)
         self._redis = redis.Redis.from_url(
             url,
+            **_connection_class(url),
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
             # A connection that Redis closed meanwhile is made anew once; a timeout is one at once.
@@ -79,6 +82,58 @@ class RedisLink:
     def pool(self) -> redis.ConnectionPool:
         """Its connections, for a library that brings its own commands."""
         return self._redis.connection_pool
+
+
+def _connection_class(url: str) -> dict[str, Any]:
+    """Return the option of redis-py for connections that resolve the host's name in bounded time.
+
+    redis-py leaves the name to the operating system, whose resolver takes no timeout. A resolver
+    that hung would hold every request.
+    """
+    from redis.connection import Connection, SSLConnection
+
+    class Bounded(Connection):
+        def _connect(self) -> socket.socket:
+            return _connected(self)
+
+    class BoundedTls(SSLConnection, Bounded):
+        """TLS over a bounded connection, because `SSLConnection` calls `super()._connect()`."""
+
+    scheme, _, _ = url.partition("://")
+    classes = {"redis": Bounded, "rediss": BoundedTls}
+    return {"connection_class": classes[scheme]} if scheme in classes else {}
+
+
+def _connected(connection: redis.Connection) -> socket.socket:
+    """Return a connected socket, after `socket_connect_timeout` at most.
+
+    Each address gets an equal part of the time that is left. Otherwise a dead address before a
+    good one would use up all of the time.
+
+    Raises:
+        OSError: there is no connection in time.
+    """
+    ends = clock.now() + (connection.socket_connect_timeout or TIMEOUT_S)
+    addresses = names.addresses(connection.host, ends - clock.now())
+    failure: OSError = TimeoutError("no time was left")
+    for tried, address in enumerate(addresses):
+        left_s = ends - clock.now()
+        if left_s <= 0:
+            break
+        timeout_s = left_s / (len(addresses) - tried)
+        try:
+            sock = socket.create_connection((address, connection.port), timeout_s)
+        except OSError as exc:
+            failure = exc
+            continue
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if connection.socket_keepalive:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in connection.socket_keepalive_options.items():
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        sock.settimeout(connection.socket_timeout)
+        return sock
+    raise failure
 
 
 def open_link(url: str) -> RedisLink | None:
