@@ -206,6 +206,32 @@ def test_redis_emptied(redis: RedisServer) -> None:
     assert spend(budgets, 100) == 0
 
 
+def test_redis_emptied_under_many_threads(redis: RedisServer) -> None:
+    """While Redis is doubted, threads that ask at once together keep to this process's part."""
+    for _ in range(4):
+        redis.client.flushall()
+        budget = budgets_of(redis, 1)[0]
+        assert spend([budget], 4) == 4
+        redis.client.flushall()
+        assert spend([budget], 1) == 1  # which finds Redis emptied
+        redis.client.client_pause(50)
+        with ThreadPoolExecutor(16) as threads:
+            made = sum(threads.map(lambda _, b=budget: spend([b], 1), range(32)))
+        assert made == 5
+
+
+def test_what_redis_refuses_is_not_counted(redis: RedisServer) -> None:
+    """A call that Redis refuses while it is doubted takes nothing from this process's part."""
+    budget, other = budgets_of(redis, 2)
+    assert spend([budget], 4) == 4
+    redis.client.flushall()
+    assert spend([budget], 1) == 1  # which finds Redis emptied
+    assert spend([other], 30) == 19  # all that is left there
+    assert spend([budget], 10) == 0
+    redis.client.flushall()
+    assert spend([budget], 10) == 5
+
+
 def test_redis_emptied_again_and_again(redis: RedisServer) -> None:
     """A Redis that keeps nothing is no way to more than this process's part."""
     budget = budgets_of(redis, 1)[0]

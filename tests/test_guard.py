@@ -390,6 +390,146 @@ def test_opened_by_another(later: Later) -> None:
     assert other.check() is None
 
 
+class Meanwhile(MemoryState):
+    """A state during whose first read or swap something else happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.after_read: Callable[[], object] | None = None
+        self.before_swap: Callable[[], object] | None = None
+        self.after_swap: Callable[[], object] | None = None
+
+    def read(self, name: str) -> bytes | None:
+        value = super().read(name)
+        happens, self.after_read = self.after_read, None
+        if happens:
+            happens()
+        return value
+
+    def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+        happens, self.before_swap = self.before_swap, None
+        if happens:
+            happens()
+        swapped = super().swap(name, before, after, ttl_s)
+        happens, self.after_swap = self.after_swap, None
+        if happens:
+            happens()
+        return swapped
+
+
+def test_closed_during_a_look() -> None:
+    """A look that began before a pause does not end the pause."""
+    state = Meanwhile()
+    latch = Latch(state, "name")
+    state.after_read = lambda: latch.close(PAUSE)
+    for _ in range(2):
+        with pytest.raises(HeldBack):
+            latch.check()
+
+
+def test_opened_during_a_look(later: Later) -> None:
+    """A look that began before the call that went first was let in does not close the latch."""
+    state = Meanwhile()
+    latch = Latch(state, "name")
+    latch.close(REFUSAL)
+    later(31)
+    held = latch.check()
+    assert held is not None
+    renewed = latch.claimed(held)
+    later(1)
+    state.after_read = lambda: latch.open(renewed)
+    assert latch.check() is None
+    assert latch.check() is None
+
+
+def test_a_pause_that_is_being_told() -> None:
+    """A pause holds in this process before the others know of it."""
+    state = Meanwhile()
+    latch = Latch(state, "name")
+
+    def ask() -> None:
+        with pytest.raises(HeldBack):
+            latch.check()
+
+    state.after_read = ask
+    latch.close(PAUSE)
+    assert state.after_read is None
+
+
+def test_a_call_that_is_about_to_go_first(later: Later) -> None:
+    """A call goes first alone in its process before the others know of it."""
+    state = Meanwhile()
+    latch = Latch(state, "name")
+    latch.close(REFUSAL)
+    later(31)
+    held = latch.check()
+    assert held is not None
+
+    def ask() -> None:
+        later(1)
+        for _ in range(2):
+            with pytest.raises(HeldBack):
+                latch.check()
+
+    state.before_swap = ask
+    latch.claimed(held)
+    assert state.before_swap is None
+
+
+def test_two_threads_that_go_first(later: Later) -> None:
+    """Of two threads a single one goes first, also where the state is gone for one of them."""
+
+    class Going(Meanwhile):
+        gone = False
+
+        def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+            if self.gone:
+                raise StateGone
+            return super().swap(name, before, after, ttl_s)
+
+    state = Going()
+    latch = Latch(state, "name")
+    latch.close(REFUSAL)
+    later(31)
+    held = latch.check()
+    assert held is not None
+
+    def claim_too() -> None:
+        state.gone = True
+        with pytest.raises(HeldBack):
+            latch.claimed(held)
+
+    state.after_swap = claim_too
+    latch.claimed(held)
+    assert state.gone
+
+
+def test_a_look_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long for a look that hangs, and its late result is not believed."""
+    monkeypatch.setattr(guard, "LOOK_MOST_S", 0.1)
+    begun, goes_on = clock.Event(), clock.Event()
+
+    def hang() -> None:
+        begun.set()
+        goes_on.wait(30)
+
+    state = Meanwhile()
+    state.after_read = hang
+    latch = Latch(state, "name")
+    with ThreadPoolExecutor(2) as threads:
+        late = threads.submit(latch.check)
+        begun.wait(30)
+        assert threads.submit(latch.check).result(15) is None
+        closed_by_others(state)
+        with pytest.raises(HeldBack):
+            latch.check()
+        goes_on.set()
+        with pytest.raises(HeldBack):
+            late.result()
+    with pytest.raises(HeldBack):
+        latch.check()
+
+
 def test_a_pause_begins_before_the_lookups(ordered: Shop) -> None:
     """A creation that meets a pause is looked up in spite of it; meanwhile nobody else calls."""
     pause = Fault("status", operation="add_customer", status=503, retry_after="30", after=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 import zlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -21,6 +20,7 @@ import urllib3
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
+from .. import clock
 from ..errors import BadReply, EcwidError, NoReply, Undecodable
 from ..secret import Secret
 from ..settings import Settings
@@ -50,7 +50,7 @@ class Transport:
         self._make_adapter = make_adapter or _http_adapter
         self._adapter: BaseAdapter | None = None
         self._process = 0
-        self._lock = threading.Lock()
+        self._lock = clock.Lock()
         self._timeout: Any = urllib3.Timeout(
             connect=settings.connect_timeout_s, read=settings.read_timeout_s
         )
@@ -131,12 +131,16 @@ class Transport:
 
     def _process_adapter(self) -> BaseAdapter:
         """This process's own: it must not share sockets with the process it was forked from."""
-        if self._adapter is None or self._process != os.getpid():
+        own = self._process == os.getpid()  # read first, because it is written last
+        adapter = self._adapter
+        if adapter is None or not own:
+            made = self._make_adapter()
             with self._lock:
                 if self._adapter is None or self._process != os.getpid():
-                    self._adapter = self._make_adapter()
+                    self._adapter = made
                     self._process = os.getpid()
-        return self._adapter
+                adapter = self._adapter
+        return adapter
 
 
 class _NotOurs(logging.Filter):

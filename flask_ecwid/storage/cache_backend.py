@@ -5,7 +5,6 @@ Each value is of a generation, and is found only while the store's generation is
 
 from __future__ import annotations
 
-import threading
 import uuid
 from typing import Any, Protocol
 
@@ -44,7 +43,7 @@ class _Memory:
     """Of this process alone."""
 
     def __init__(self, ttl_s: float) -> None:
-        self._lock = threading.Lock()
+        self._lock = clock.Lock()
         self._generation = 0
         self._values: TTLCache[str, tuple[float, bytes]] = TTLCache(
             MAX_BYTES, ttl_s, clock.now, getsizeof=lambda entry: len(entry[1])

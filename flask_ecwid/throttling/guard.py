@@ -7,8 +7,8 @@ and host that shares its state. Breaker and bucket are of this process.
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import orjson
@@ -28,6 +28,7 @@ RETRY_COST = 5
 TIMEOUT_COST = 10
 UNEXPLAINED_MOST = 3  # refusals in a row that may be of the token, until it is taken for dead
 LOOK_EVERY_S = 0.1  # at what others have seen: each look is a system call, or more
+LOOK_MOST_S = 2.0  # for a thread to wait for another one's look
 _HELD_MOST_S = 3600.0  # as faults.py caps what Ecwid asks for
 _CLOSINGS = 5  # of a latch, at most, while others close it at the same moment
 _LATCH_KEPT_S = 3600.0  # after its time has passed, while it waits for a probe
@@ -147,15 +148,22 @@ class Held:
 class Latch:
     """Closed for a time, for all that share its state. Each process goes by what it knows of it,
     and while the state is gone, by that alone.
+
+    The lock guards memory alone, and the shared state is read and changed outside of it. So a look
+    can overlap a change of this process. Such a look is discarded, because its result may be older
+    than the change. Without that, a call would be sent during a pause that this process has seen.
     """
 
     def __init__(self, shared: State | None, name: str) -> None:
         self._shared = shared or MemoryState()
         self._name = name
-        self._lock = threading.Lock()
-        self._known: Held | None = None  # as of the last look
+        self._lock = clock.Lock()
+        self._known: Held | None = None  # as of the last look or change
         self._owed: Held | None = None  # closed here, and not told to the others yet
         self._look_next = 0.0
+        self._looking: clock.Event | None = None  # set at the end of the look that is under way
+        self._changing = 0  # changes of this process that are under way
+        self._changed = 0  # changes of this process that are over
 
     def check(self) -> Held | None:
         """The latch as it was closed, if a call must go first now to see.
@@ -179,57 +187,118 @@ class Latch:
             HeldBack: another one does already.
         """
         renewed = replace(held, until=clock.wall() + held.seconds)
-        with self._lock:
-            try:
-                mine = self._swap(held, renewed)
-            except StateGone:
-                mine = self._known == held
-            if mine:
-                self._known = renewed
-                return renewed
-            self._look_next = 0.0
-        raise HeldBack(held.seconds, held.detail)
+        if not self._replaced(held, renewed):
+            raise HeldBack(held.seconds, held.detail)
+        return renewed
 
     def close(self, error: EcwidError) -> None:
         until = clock.wall() + error.holds_s
         closed = Held(until, error.holds_s, error.probed, f"Ecwid, a moment ago: {error.detail}")
-        with self._lock:
-            self._known = closed.joined(self._known)
-            self._owed = closed.joined(self._owed)
+        with self._change():
+            with self._lock:
+                self._known = closed.joined(self._known)
+                self._owed = owed = closed.joined(self._owed)
             with suppress(StateGone):
-                self._tell(self._owed)
+                after = self._told(owed)
+                with self._lock:
+                    if self._owed == owed:  # otherwise a later closing tells more
+                        self._known, self._owed = after, None
 
     def open(self, held: Held) -> None:
         """The call that went first was let in."""
-        with self._lock:
-            if self._known == held:
-                self._known = self._owed = None
+        with self._change():
             with suppress(StateGone):
                 self._swap(held, None)
+            with self._lock:
+                if self._known == held:
+                    self._known = self._owed = None
+
+    def _replaced(self, before: Held, after: Held) -> bool:
+        """Replace the latch for all, and return False if it is not `before` any more.
+
+        This process goes first by its own memory, so only one of its threads can win. Then the
+        shared state decides between the processes.
+        """
+        with self._change():
+            with self._lock:
+                mine = self._known == before
+                if mine:
+                    self._known = after
+            if mine:
+                with suppress(StateGone):
+                    mine = self._swap(before, after)
+            if not mine:
+                with self._lock:
+                    if self._known == after:
+                        self._known = before
+                    self._look_next = 0.0
+        return mine
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Discard the result of each look that overlaps the change made inside."""
+        with self._lock:
+            self._changing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._changing -= 1
+                self._changed += 1
 
     def _is_outdated(self, held: Held | None) -> bool:
         """Others may have closed it since, or, when its time has passed, opened it."""
         return clock.now() >= self._look_next or (held is not None and held.left() <= 0)
 
     def _look(self) -> Held | None:
-        """One thread looks, and the others wait for what it finds: else they would pass by."""
-        with self._lock:
-            if self._is_outdated(self._known):
-                with suppress(StateGone):
-                    if self._owed:
-                        self._tell(self._owed)
-                    else:
-                        self._known = self._read()
-                self._look_next = clock.now() + LOOK_EVERY_S
-            return self._known
+        """Read the shared state in one thread, and let the others wait for its result.
 
-    def _tell(self, owed: Held) -> None:
+        Without the wait, the others would send calls during a pause that they have not seen yet.
+        """
+        with self._lock:
+            if not self._is_outdated(self._known):
+                return self._known
+            looking = self._looking
+            if looking is None:
+                self._looking = mine = clock.Event()
+        if looking is None:
+            try:
+                self._update()
+            finally:
+                with self._lock:
+                    self._look_next = clock.now() + LOOK_EVERY_S
+                    if self._looking is mine:
+                        self._looking = None
+                mine.set()
+        elif not looking.wait(LOOK_MOST_S):
+            with self._lock:
+                if self._looking is looking:  # its thread hangs, or did not survive a fork
+                    self._looking = None
+                    self._changed += 1  # so that a late result is discarded
+        return self._known
+
+    def _update(self) -> None:
+        """Learn what others have closed or opened, and tell them what they do not know yet."""
+        with self._lock:
+            owed, changed = self._owed, self._changed
+        with suppress(StateGone):
+            found = self._told(owed) if owed else self._read()
+            with self._lock:
+                if not self._changing and self._changed == changed:
+                    self._known, self._owed = found, None
+
+    def _told(self, owed: Held) -> Held:
+        """Tell the others of a closing, and return the latch as all know it then.
+
+        Raises:
+            StateGone: others change it all the time, or the state is gone.
+        """
         for _ in range(_CLOSINGS):
             held = self._read()
             after = owed.joined(held)
             if after == held or self._swap(held, after):
-                self._known, self._owed = after, None
-                return
+                return after
+        raise StateGone
 
     def _read(self) -> Held | None:
         value = self._shared.read(self._name)
@@ -251,7 +320,7 @@ class _Breaker:
     """Opens after failures of the gateway in a row; then one call at a time tries again."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = clock.Lock()
         self._failures = 0
         self._open_until = 0.0
         self._open_s = BREAKER_OPEN_S
@@ -293,7 +362,7 @@ class _Bucket:
     """What may be spent on repeated calls, so that they never become most of the calls."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = clock.Lock()
         self._level = BUCKET_SIZE
 
     def take(self, cost: int) -> bool:

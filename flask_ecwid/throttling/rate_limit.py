@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,7 +41,7 @@ class Budget:
         self._processes = processes
         self._link = link
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = clock.Lock()
         self._counters: _Counters | None = None
         self._process = 0
 
@@ -67,14 +66,19 @@ class Budget:
 
     def _process_counters(self) -> _Counters:
         """This process's own: counting in memory starts a thread, which no fork carries over."""
-        if self._counters is None or self._process != os.getpid():
+        own = self._process == os.getpid()  # read first, because it is written last
+        counters = self._counters
+        if counters is None or not own:
+            processes = self._processes or _processes_here()
+            share = max(1, self._per_minute // processes)
+            # Made without the lock, because making them imports `limits` from files.
+            made = _Counters(self._per_minute, share, self._link, self._name)
             with self._lock:
                 if self._counters is None or self._process != os.getpid():
-                    processes = self._processes or _processes_here()
-                    share = max(1, self._per_minute // processes)
-                    self._counters = _Counters(self._per_minute, share, self._link, self._name)
+                    self._counters = made
                     self._process = os.getpid()
-        return self._counters
+                counters = self._counters
+        return counters
 
 
 def _processes_here() -> int:
@@ -122,7 +126,8 @@ class _Counters:
         self._doubted_until = 0.0  # Redis does not know of every call until then
         limit = share if link is None else per_minute
         self._left = Left(limit, limit, 0)
-        self._lock = threading.Lock()  # between looking and counting nobody else may count
+        self._lock = clock.Lock()  # over memory alone, never while Redis is asked
+        self._reserved = 0  # calls of the share that wait for the word of Redis
 
     def take(self) -> None:
         doubted = clock.now() < self._doubted_until
@@ -131,9 +136,17 @@ class _Counters:
             return
         with self._lock:
             self._check_share()
-            if doubted:  # else it was asked just now
+            self._reserved += 1  # so that no other thread takes this call while Redis is asked
+        granted = False
+        try:
+            if doubted:  # otherwise Redis was asked just now
                 self._take_everywhere()
-            self._here.hit(self._all, self._name)
+            granted = True
+        finally:
+            with self._lock:
+                self._reserved -= 1
+                if granted:
+                    self._here.hit(self._all, self._name)
 
     def take_bulk(self) -> float:
         name = f"{self._name}:bulk"
@@ -181,7 +194,7 @@ class _Counters:
             BudgetSpent: this process has made as many calls as it may make by itself.
         """
         reset, remaining = self._here.get_window_stats(self._all, self._name)
-        left = self._share - (self._all.amount - remaining)
+        left = self._share - (self._all.amount - remaining) - self._reserved
         self._note(self._share, left - 1, reset)
         if left <= 0:
             raise _spent(reset)
