@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from . import chance
 
 SCOPES = ("read", "write", "delete")
 
@@ -55,7 +56,7 @@ def make(name: str, scopes: Iterable[str]) -> tuple[str, ApiKey]:
     Raises:
         ValueError: the name or a scope is none.
     """
-    key = f"ecwid_{secrets.token_urlsafe(32)}"
+    key = f"ecwid_{chance.api_key_text(32)}"
     return key, ApiKey.read(f"{name}:{'+'.join(scopes)}:{_digest(key)}")
 
 

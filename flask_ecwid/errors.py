@@ -13,7 +13,7 @@ EcwidError                                                                      
 ├── NotSent                     no byte of the call reached Ecwid
 │   ├── Unreachable             503  refused, no such name, no connection in time  2 1 2
 │   ├── TlsFailed               502  the certificate is not Ecwid's
-│   └── HeldBack                503  we made no call: Ecwid would not answer it
+│   └── HeldBack                503  we made no call: Ecwid would not answer it, or no time was left
 │       ├── BudgetSpent         429  our share of Ecwid's calls a minute is spent
 │       └── KeysUnavailable     503  what an Idempotency-Key promises cannot be kept
 ├── NoReply                     the call may have reached Ecwid, and no good reply came back
@@ -281,7 +281,9 @@ class TlsFailed(NotSent):
 
 
 class HeldBack(NotSent):
-    """No call was made: Ecwid asked for a pause, refused this service, or keeps failing."""
+    """No call was made, because Ecwid asked for a pause, refused this service, or keeps failing, or
+    because the time of the request was over before.
+    """
 
     slug = "held-back"
     title = "No call to Ecwid is made for now"

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from flask_ecwid import clock
-from flask_ecwid.redis_link import RedisLink
-from flask_ecwid.transport import Transport
+from flask_ecwid.client.transport import Transport
+from flask_ecwid.storage.redis_connection import RedisLink
 
 OF_SOCKETS = (
     *("connect", "connect_ex"),

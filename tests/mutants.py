@@ -98,8 +98,8 @@ MUTANTS = [
     Mutant(
         "no probe behind the latch",
         "throttling.guard",
-        "return self._latch.claimed(held) if held else None",
-        "return held",
+        "return replace(admission, held=self._latch.claimed(held))",
+        "return replace(admission, held=held)",
         "tests/test_guard.py",
     ),
     Mutant(
@@ -238,8 +238,8 @@ MUTANTS = [
     Mutant(
         "no budget",
         "throttling.guard",
-        "        self.budget.take()\n        self._breaker.claim()",
-        "        self._breaker.claim()",
+        "        self.budget.take()\n        admission",
+        "        admission",
         "tests/test_budget.py",
     ),
     Mutant(
@@ -415,8 +415,22 @@ MUTANTS = [
     Mutant(
         "a write after its time by another clock",
         "client.retries",
-        'if call.method != "GET" and (clock.now() >= moment or clock.wall() >= ends):',
-        "if False:",
+        ' or (call.operation.kind != "read" and clock.wall() >= ends_at)',
+        "",
+        "tests/test_gateway.py",
+    ),
+    Mutant(
+        "time that ran out blamed on Ecwid",
+        "client.retries",
+        "            self._guard.release(admission)\n            raise _no_time_left()",
+        "            pass",
+        "tests/test_gateway.py",
+    ),
+    Mutant(
+        "a call that went first and was never made",
+        "throttling.guard",
+        "            self._breaker.release()\n",
+        "            pass\n",
         "tests/test_gateway.py",
     ),
     Mutant(

@@ -7,8 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
+from werkzeug.test import TestResponse
 
 from flask_ecwid import EcwidClient, Settings, clock
 from flask_ecwid.errors import (
@@ -21,7 +25,7 @@ from flask_ecwid.errors import (
     Unreachable,
 )
 
-from .conftest import TOKEN
+from .conftest import STORE, TOKEN, Api, Config, app_of
 from .raw_server import RawServer, Script, good, resets, sends, stalls
 
 CANARY = "canary@example.com"
@@ -199,3 +203,107 @@ def test_failures_are_logged_without_values(
     lines = [r.getMessage() for r in caplog.records if r.name == "flask_ecwid"]
     assert lines == ["call failed operation=list_customers upstream-lost"] * 3
     assert "canary" not in caplog.text
+
+
+class SlowRedis:
+    """A Redis whose name takes longer to resolve than the deadline of a call, on a moved clock."""
+
+    URL = "redis://redis.test:6379/0"
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._by = 0.0
+        now, wall, resolve = clock.now, clock.wall, socket.getaddrinfo
+        patch.setattr(clock, "now", lambda: now() + self._by)
+        patch.setattr(clock, "wall", lambda: wall() + self._by)
+
+        def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+            if host != "redis.test" or options.get("flags"):
+                return resolve(host, *args, **options)
+            self.later(31)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    def later(self, seconds: float) -> None:
+        self._by += seconds
+
+
+@pytest.fixture
+def slow_redis(monkeypatch: pytest.MonkeyPatch) -> SlowRedis:
+    return SlowRedis(monkeypatch)
+
+
+def is_out_of_time(response: TestResponse) -> bool:
+    body = response.get_json()
+    return (
+        response.status_code == 503
+        and body["type"] == "urn:flask-ecwid:problem:held-back"
+        and body["origin"] == "service"
+        and body.get("executed", "no") == "no"
+        and body["detail"] == "No time was left for the call."
+        and response.headers["Retry-After"] == "1"
+    )
+
+
+OPERATIONS: dict[str, Callable[[Api], TestResponse]] = {
+    "get": lambda api: api.get("/customer/7"),
+    "list": lambda api: api.get("/customers"),
+    "add": lambda api: api.post("/add_customer", {"email": CANARY}),
+    "update": lambda api: api.post("/update_customer/7", {"lang": "en"}),
+    "delete": lambda api: api.post("/delete_customer/7"),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_time_that_ran_out_before_the_call(
+    ecwid: HTTPServer, config: Config, slow_redis: SlowRedis, operation: str
+) -> None:
+    """A call whose time ran out before it was sent is no failure of Ecwid, and opens no breaker."""
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    api = Api(app_of({**config, "ECWID_REDIS_URL": slow_redis.URL}).test_client())
+    for _ in range(6):
+        assert is_out_of_time(OPERATIONS[operation](api))
+        slow_redis.later(6)  # and Redis is asked again
+    assert ecwid.log == []
+    assert is_out_of_time(api.get("/customer/7"))
+    assert api.get("/customer/7").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("failure", "failures"),
+    [
+        (Response(status=500), 5),
+        (Response('{"errorCode":"INVALID_API_TOKEN"}', 403), 1),
+    ],
+)
+@pytest.mark.usefixtures("no_waiting")
+def test_a_call_that_was_to_go_first(
+    ecwid: HTTPServer, config: Config, slow_redis: SlowRedis, failure: Response, failures: int
+) -> None:
+    """Where the call that goes first runs out of time, the next call goes first instead."""
+    for _ in range(failures):
+        ecwid.expect_oneshot_request(f"{STORE}/customers/7").respond_with_response(failure)
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    api = Api(app_of({**config, "ECWID_REDIS_URL": slow_redis.URL}).test_client())
+    assert is_out_of_time(api.get("/customer/7"))
+    while len(ecwid.log) < failures:
+        assert api.get("/customer/7").status_code == 502
+    assert api.get("/customer/7").status_code == 503
+    slow_redis.later(31)
+    assert is_out_of_time(api.get("/customer/7"))
+    assert api.get("/customer/7").status_code == 200
+
+
+def test_a_lookup_whose_time_ran_out(
+    ecwid: HTTPServer, config: Config, slow_redis: SlowRedis
+) -> None:
+    """A lookup whose time ran out before it was sent is no failure of Ecwid either."""
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    app = app_of({**config, "ECWID_REDIS_URL": slow_redis.URL})
+    client: EcwidClient = app.extensions["ecwid"]["ecwid"].client
+    for _ in range(6):
+        slow_redis.later(6)  # and Redis is asked again
+        with pytest.raises(OutcomeUnknown):
+            client.add_customer({"email": CANARY}, since=clock.wall())
+    assert ecwid.log == []
+    assert client.get_customer(7) == {"id": 7}

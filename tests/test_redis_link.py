@@ -16,7 +16,7 @@ import trustme
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import clock
-from flask_ecwid.redis_link import RedisGone, RedisLink
+from flask_ecwid.storage.redis_connection import RedisGone, RedisLink
 
 from .conftest import Api, app_of, config_of
 from .raw_server import RawServer, Script

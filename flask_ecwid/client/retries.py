@@ -24,7 +24,7 @@ from ..errors import (
     RateLimited,
 )
 from ..signals import CallSignals, CallSpan
-from ..throttling.guard import Guard, Held
+from ..throttling.guard import Admission, Guard
 from .calls import Call
 from .reconcile import WAITS_S, clock_ahead, find_created, lookup_call
 from .replies import Reply, read_reply
@@ -91,15 +91,12 @@ class RetryingSender:
                 raise OutcomeUnknown
         previous: EcwidError | None = None
         for attempt in count(1):
-            if call.operation.kind != "read" and _is_over(deadline, ends_at):
-                # The caller has gone, and may have sent the change elsewhere since.
-                error = previous or HeldBack(1, "No time was left for the call.")
-                raise _outcome(call, error, may_have_executed)
             try:
-                permit = self._guard.admit()
+                admission = self._admit(call, deadline, ends_at)
             except HeldBack as exc:
                 span.held_back(exc)
                 raise _outcome(call, previous or exc, may_have_executed) from None
+            error: EcwidError
             try:
                 with span.attempt() as attempted:
                     reply = self._transport.send(call, deadline)
@@ -108,9 +105,9 @@ class RetryingSender:
             except EcwidError as exc:
                 error = exc
             else:
-                self._guard.succeeded(permit, first=attempt == 1)
+                self._guard.succeeded(admission, first=attempt == 1)
                 return reply, value
-            self._guard.failed(permit, error)
+            self._guard.failed(admission, error)
             if first_attempt_at is not None and isinstance(error, EmailTaken):
                 # Most likely the customer of the earlier attempt has the e-mail.
                 error = OutcomeUnknown().changed(looked_up=True)
@@ -123,6 +120,23 @@ class RetryingSender:
             previous = error
             may_have_executed = may_have_executed or error.executed == "unknown"
         raise AssertionError
+
+    def _admit(self, call: Call, deadline: float, ends_at: float) -> Admission:
+        """Admit a call whose time is not over, neither before it is admitted nor after.
+
+        Admitting a call may take long where Redis or the state file is slow. Ecwid is not to blame
+        for a call that is then not sent.
+
+        Raises:
+            HeldBack: The call must not be made, or its time is over.
+        """
+        if _is_over(call, deadline, ends_at):
+            raise _no_time_left()
+        admission = self._guard.admit()
+        if _is_over(call, deadline, ends_at):
+            self._guard.release(admission)
+            raise _no_time_left()
+        return admission
 
     def _inferred(
         self,
@@ -151,7 +165,7 @@ class RetryingSender:
         call: Call,
         started_at: float,
         deadline: float,
-        admit: Callable[[], Held | None],
+        admit: Callable[[], Admission],
         span: CallSpan,
     ) -> Found:
         """Search for the customer of a creation that began at `started_at`, in UNIX seconds.
@@ -166,12 +180,15 @@ class RetryingSender:
             if clock.now() + wait_s >= deadline or not clock.pause(wait_s):
                 break
             try:
-                permit = admit()
+                admission = admit()
             except HeldBack as exc:
                 span.held_back(exc, lookup=True)
                 break
+            if clock.now() >= deadline:
+                self._guard.release(admission)
+                break
             try:
-                page, ahead_s = self._look_up(permit, str(sent.get("email", "")), deadline, span)
+                page, ahead_s = self._look_up(admission, str(sent.get("email", "")), deadline, span)
             except EcwidError:
                 continue
             answered = True
@@ -188,7 +205,7 @@ class RetryingSender:
         return Found(answered, None)
 
     def _look_up(
-        self, permit: Held | None, email: str, deadline: float, span: CallSpan
+        self, admission: Admission, email: str, deadline: float, span: CallSpan
     ) -> tuple[Value, float]:
         """Return the page of the e-mail, and by how many seconds Ecwid's clock is ahead."""
         asked_at = clock.wall()
@@ -202,9 +219,9 @@ class RetryingSender:
         except EcwidError as exc:
             error = exc
         else:
-            self._guard.succeeded(permit, first=False)
+            self._guard.succeeded(admission, first=False)
             return page, clock_ahead(reply, asked_at, clock.wall())
-        self._guard.failed(permit, error)
+        self._guard.failed(admission, error)
         raise error
 
     def _may_repeat(self, call: Call, error: EcwidError, attempts: int) -> bool:
@@ -217,8 +234,16 @@ class RetryingSender:
         return attempts <= allowed and self._guard.may_repeat(error)
 
 
-def _is_over(deadline: float, ends_at: float) -> bool:
-    return clock.now() >= deadline or clock.wall() >= ends_at
+def _is_over(call: Call, deadline: float, ends_at: float) -> bool:
+    """Return whether the time of a call is over, for a change on either clock.
+
+    A change is never sent late, because its caller has gone and may have sent it elsewhere since.
+    """
+    return clock.now() >= deadline or (call.operation.kind != "read" and clock.wall() >= ends_at)
+
+
+def _no_time_left() -> HeldBack:
+    return HeldBack(1, "No time was left for the call.")
 
 
 def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:

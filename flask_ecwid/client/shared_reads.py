@@ -7,7 +7,6 @@ their own. Nor does anybody wait for another for more than half of his own time.
 
 from __future__ import annotations
 
-import threading
 from copy import copy
 from typing import Any
 
@@ -25,7 +24,7 @@ class _UnderWay:
     """A read under way: when `done` is set, there is a reply or a refusal, unless it failed."""
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        self.done = clock.Event()
         self.reply: Reply | None = None
         self.refusal: Refused | None = None
 

@@ -5,12 +5,11 @@ Each value is of a generation, and is found only while the store's generation is
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, Protocol
 
 from cachetools import TTLCache
 
-from .. import clock
+from .. import chance, clock
 from .redis_connection import REST_S, RedisGone, RedisLink
 
 MAX_BYTES = 32 * 1024 * 1024  # of one store's answers in memory
@@ -101,7 +100,7 @@ class _Redis:
         """
         # At random, not counted, because a number could come again after Redis was emptied.
         pipeline = redis.pipeline(transaction=True)
-        pipeline.set(f"{self._name}:generation", uuid.uuid4().hex, nx=True)
+        pipeline.set(f"{self._name}:generation", chance.token(16), nx=True)
         pipeline.get(f"{self._name}:generation")
         generation: bytes = pipeline.execute()[1]
         return generation
@@ -119,7 +118,7 @@ class _Redis:
     def invalidate_all(self) -> None:
         try:
             with self._link.asked() as redis:
-                redis.set(f"{self._name}:generation", uuid.uuid4().hex)
+                redis.set(f"{self._name}:generation", chance.token(16))
         except RedisGone:
             # What is kept there is of before this write: outlive it, if only in this process.
             self._outdated_until = clock.now() + max(self._ttl_s, REST_S)

@@ -11,7 +11,6 @@ import logging
 import os
 import stat
 import tempfile
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,7 +68,7 @@ class MemoryState:
     """In the memory of this process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = clock.Lock()
         self._values: dict[str, tuple[bytes, float]] = {}
 
     def read(self, name: str) -> bytes | None:

@@ -44,10 +44,10 @@ class Guard:
         self._bucket = _Bucket()
         self._unexplained = 0  # in a row
 
-    def admit(self) -> Held | None:
-        """A call is about to be made; to be followed by `succeeded` or `failed`.
+    def admit(self) -> Admission:
+        """Admit a call that is about to be made.
 
-        What it gives goes to either.
+        The admission goes to `succeeded` or `failed`, or to `release` if the call is not made.
 
         Raises:
             HeldBack: it must not be made.
@@ -55,19 +55,37 @@ class Guard:
         self._breaker.check()
         held = self._latch.check()
         self.budget.take()
-        self._breaker.claim()
-        return self._latch.claimed(held) if held else None
+        admission = Admission(probes=self._breaker.claim())
+        if held is None:
+            return admission
+        try:
+            return replace(admission, held=self._latch.claimed(held))
+        except HeldBack:
+            self.release(admission)
+            raise
 
-    def admit_lookup(self) -> None:
-        """A call is about to be made that ends a creation which has failed: whatever it has closed.
+    def admit_lookup(self) -> Admission:
+        """Admit a call that ends a creation which has failed, in spite of breaker and latch.
 
         Raises:
             BudgetSpent: none is left.
         """
         self.budget.take()
+        return Admission()
 
-    def succeeded(self, held: Held | None, *, first: bool) -> None:
+    def release(self, admission: Admission) -> None:
+        """Let another call go first, because the admitted call is not made.
+
+        Otherwise nobody would ask Ecwid until the time of breaker and latch was over again.
+        """
+        if admission.probes:
+            self._breaker.release()
+        if admission.held:
+            self._latch.release(admission.held)
+
+    def succeeded(self, admission: Admission, *, first: bool) -> None:
         """The call had a good reply; `first`: without being made again."""
+        held = admission.held
         self._breaker.succeeded()
         self._unexplained = 0
         if held:
@@ -75,8 +93,9 @@ class Guard:
         if first:
             self._bucket.give()
 
-    def failed(self, held: Held | None, error: EcwidError) -> None:
+    def failed(self, admission: Admission, error: EcwidError) -> None:
         """The call had none."""
+        held = admission.held
         if error.of_gateway:
             self._breaker.failed()
         else:
@@ -84,7 +103,7 @@ class Guard:
         if error.unexplained:
             self._unexplained += 1
             if self._unexplained >= UNEXPLAINED_MOST:
-                error.holds_s = DEAD_TOKEN_S
+                error = error.changed(holds_s=DEAD_TOKEN_S)
         if error.holds_s:
             self._latch.close(error)
         elif error.let_in:
@@ -112,6 +131,14 @@ def open_guard(settings: Settings, link: RedisLink | None) -> Guard:
     if service:
         return Guard(budget, Latch(host_state(), f"{name}:latch:{service}"))
     return Guard(budget, Latch(None, name))
+
+
+@dataclass(frozen=True)
+class Admission:
+    """An admitted call, and whether breaker or latch let it go first to see."""
+
+    held: Held | None = None  # the latch, as it is closed for the others meanwhile
+    probes: bool = False  # whether the breaker is closed for the others meanwhile
 
 
 @dataclass(frozen=True)
@@ -190,6 +217,10 @@ class Latch:
         if not self._replaced(held, renewed):
             raise HeldBack(held.seconds, held.detail)
         return renewed
+
+    def release(self, held: Held) -> None:
+        """Let another call go first at once, because the one that claimed it is not made."""
+        self._replaced(held, replace(held, until=clock.wall()))
 
     def close(self, error: EcwidError) -> None:
         until = clock.wall() + error.holds_s
@@ -332,13 +363,26 @@ class _Breaker:
             if left > 0:
                 raise HeldBack(left, "Ecwid has failed several times in a row.")
 
-    def claim(self) -> None:
+    def claim(self) -> bool:
+        """Return whether the call goes first, while the others are held back.
+
+        Raises:
+            HeldBack: another one does already.
+        """
         if self._failures < BREAKER_FAILURES:
-            return
+            return False
         with self._lock:
             self.check()
             self._probing = True
             self._open_until = clock.now() + self._open_s
+        return True
+
+    def release(self) -> None:
+        """Let another call go first at once."""
+        with self._lock:
+            if self._probing:
+                self._probing = False
+                self._open_until = 0.0
 
     def succeeded(self) -> None:
         if self._failures:

@@ -14,14 +14,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from .. import clock
+from .. import chance, clock
 from ..errors import EcwidError, EmailTaken, KeyInUse, KeyReused, KeysUnavailable, Rejected
 from ..storage.redis_connection import REST_S
 from ..storage.state import State, StateGone
@@ -116,7 +115,7 @@ class Idempotency:
                 if found.state == "running" and now < found.lease:
                     raise KeyInUse
             since = found.since if found else now
-            owner = secrets.token_hex(8)
+            owner = chance.token(8)
             mine = _Record("running", fingerprint, owner, since, now + self._lease_s)
             if self._state.swap(name, value, mine.written(), KEPT_S):
                 return found, mine
