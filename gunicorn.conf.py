@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import logging
 import os
 import re
 import shutil
@@ -12,10 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
-import time
 import uuid
-from collections import deque
 from contextlib import suppress
 from ssl import SSLError
 from typing import Any
@@ -40,42 +36,6 @@ control_socket_disable = True  # since 25.1 there is one in the user's home, to 
 # gunicorn by itself has no limit between 8 kB and none at all.
 limit_request_line = 65_536
 message.MAX_REQUEST_LINE = limit_request_line  # type: ignore[misc]  # final, to its types
-
-
-class Together(logging.Handler):
-    """Writes lines to stderr together, ten times a second, and at the end.
-
-    At each write a thread gives way to the others and then waits for its turn: one for each
-    request would cost a tenth of it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: deque[str] = deque(maxlen=100_000)  # when nobody reads: rather lose the oldest
-
-    def start(self) -> None:
-        """In each worker: threads do not survive a fork."""
-        threading.Thread(target=self._write_out, name="request lines", daemon=True).start()
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Without the handler's lock, for which all would wait while one writes."""
-        self._lines.append(self.format(record))
-        return True
-
-    def flush(self) -> None:
-        lines = []
-        with suppress(IndexError):
-            while True:
-                lines.append(self._lines.popleft())
-        if lines:
-            with suppress(OSError, ValueError):  # nobody reads any more
-                sys.stderr.write("\n".join(lines) + "\n")
-                sys.stderr.flush()
-
-    def _write_out(self) -> None:
-        while True:
-            time.sleep(0.1)
-            self.flush()
 
 
 class DiscreetLogger(Logger):
@@ -159,19 +119,14 @@ logconfig_dict: dict[str, Any] = {
         }
     },
     "handlers": {
-        "at once": {
+        "stderr": {
             "class": "logging.StreamHandler",
             "formatter": "json",
             "stream": "ext://sys.stderr",
         },
-        "together": {"()": Together, "formatter": "json"},
     },
-    "root": {"level": "INFO", "handlers": ["at once"]},
-    "loggers": {
-        "gunicorn.error": {"level": "INFO", "handlers": ["at once"], "propagate": False},
-        "flask_ecwid.request": {"level": "INFO", "handlers": ["together"], "propagate": False},
-        "flask_ecwid.audit.reads": {"level": "INFO", "handlers": ["together"], "propagate": False},
-    },
+    "root": {"level": "INFO", "handlers": ["stderr"]},
+    "loggers": {"gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False}},
 }
 
 
@@ -182,9 +137,6 @@ def post_worker_init(worker: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
-    for handler in logging.getLogger("flask_ecwid.request").handlers:  # the same for both loggers
-        if isinstance(handler, Together):
-            handler.start()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         _end_waits_at(number)
 
