@@ -94,6 +94,6 @@ class Rest:
 def stop_waiting() -> None:
     """The process is about to end: every wait of this process ends now, and none begins.
 
-    gunicorn.conf.py calls it when a worker is told to go, and an import when it is.
+    server.py calls it when a worker is told to go, and an import when it is.
     """
     _stopping.set()

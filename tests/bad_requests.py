@@ -70,7 +70,7 @@ NOT_FOUND = Gets(
 NOT_ALLOWED = Gets(
     405, "method-not-allowed", "Method Not Allowed", "Allow names the methods of this path."
 )
-NOT_TAKEN = "What came is no HTTP request that this server takes."
+NOT_TAKEN = "The server received a request that is not valid HTTP."
 BAD_REQUEST = Gets(400, "bad-request", "Bad Request", "The answer's status is 400.")
 NO_CUSTOMER = Gets(
     404, "customer-not-found", "No such customer", "The store has no customer with this id."

@@ -97,9 +97,9 @@ def test_processes(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(ordered.api(**budget, ECWID_PROCESSES=3).get("/customers")).limit == 20
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
     assert told(ordered.api(**budget).get("/customers")).limit == 30
-    monkeypatch.setenv("FLASK_ECWID_PROCESSES", "6")
+    monkeypatch.setenv("GUNICORN_ECWID_WORKERS", "6")
     assert told(ordered.api(**budget).get("/customers")).limit == 10
-    monkeypatch.setenv("FLASK_ECWID_PROCESSES", "1000")
+    monkeypatch.setenv("GUNICORN_ECWID_WORKERS", "1000")
     assert told(ordered.api(**budget).get("/customers")).limit == 1
 
 

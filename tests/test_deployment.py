@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +57,18 @@ def gunicorn(*flags: str, **settings: str) -> Iterator[Server]:
             process.wait(60)
             log.seek(0)
             server.log = log.read()
+
+
+def until(true: Callable[[], bool]) -> None:
+    moment = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < moment
+        time.sleep(0.1)
+
+
+def python_path(folder: Path) -> str:
+    """Return PYTHONPATH with this folder in front."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
 def raw(server: Server, text: bytes) -> bytes:
@@ -178,6 +193,107 @@ def test_a_real_store_does_not_start_open() -> None:
     assert done.returncode != 0
     assert "ECWID_AUTH is keys, and ECWID_API_KEYS has none" in done.stderr
     assert TOKEN not in done.stderr
+
+
+def test_a_missing_python_json_logger(tmp_path: Path) -> None:
+    """Without python-json-logger, gunicorn exits with one sentence that names the extra."""
+    (tmp_path / "pythonjsonlogger").mkdir()
+    missing = tmp_path / "pythonjsonlogger" / "__init__.py"
+    missing.write_text("raise ImportError('canary')\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "wsgi:app"],
+        cwd=ROOT,
+        env=environment(ECWID_SANDBOX="on", PYTHONPATH=python_path(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "Error: JSON log lines need python-json-logger 3.1 or newer. "
+        "Install it with pip install 'flask-ecwid[server]'."
+    )
+
+
+def test_a_log_configuration_of_your_own(tmp_path: Path) -> None:
+    """A log configuration in gunicorn's settings replaces the JSON lines."""
+    handler = {"class": "logging.StreamHandler", "formatter": "plain"}
+    configuration = {
+        "version": 1,
+        "formatters": {"plain": {"format": "%(name)s says %(message)s"}},
+        "handlers": {"stderr": handler},
+        "loggers": {},
+        "root": {"level": "INFO", "handlers": ["stderr"]},
+    }
+    (tmp_path / "log.json").write_text(json.dumps(configuration), encoding="utf-8")
+    with gunicorn("--log-config-json", str(tmp_path / "log.json"), ECWID_SANDBOX="on") as server:
+        requests.get(f"{server.url}/customers", timeout=30)
+    assert "flask_ecwid.request says store=ecwid operation=list_customers" in server.log
+
+
+def test_a_reload(tmp_path: Path) -> None:
+    """SIGHUP reads the app's module and gunicorn.conf.py again."""
+    app = (
+        'def app(environ, start_response):\n    start_response("200 OK", [])\n    return [b"%s"]\n'
+    )
+    module, config = tmp_path / "wsgi.py", tmp_path / "gunicorn.conf.py"
+    config.write_text((ROOT / "gunicorn.conf.py").read_text(encoding="utf-8"), encoding="utf-8")
+    module.write_text(app % "before", encoding="utf-8")
+    with gunicorn("--config", str(config), "--chdir", str(tmp_path)) as server:
+        assert requests.get(server.root, timeout=30).text == "before"
+        module.write_text(app % "after the reload", encoding="utf-8")
+        with config.open("a", encoding="utf-8") as settings:
+            settings.write("limit_request_fields = 1\n")
+        server.process.send_signal(signal.SIGHUP)
+        two_fields = b"GET / HTTP/1.0\r\nOne: 1\r\nTwo: 2\r\n\r\n"
+        until(lambda: raw(server, two_fields).startswith(b"HTTP/1.1 431 "))
+        assert b"after the reload" in raw(server, b"GET / HTTP/1.0\r\nOne: 1\r\n\r\n")
+
+
+def policies(server: Server) -> set[str]:
+    """The limits of calls per minute that the workers name."""
+    answers = everywhere(f"{server.url}/customers?limit=1")
+    return {answer.headers["RateLimit-Policy"] for answer in answers}
+
+
+@pytest.mark.parametrize("flags", [(), ("--worker-class", "gthread")], ids=["ours", "gunicorns"])
+def test_workers_divide_the_calls_per_minute(flags: tuple[str, ...]) -> None:
+    """Each worker knows how many workers there are, with gunicorn's worker class, too."""
+    with gunicorn("--workers", "3", *flags, ECWID_SANDBOX="on") as server:
+        assert policies(server) == {'"calls";q=180;w=60'}
+
+
+def test_a_worker_that_is_added() -> None:
+    """A worker that SIGTTIN adds counts itself."""
+    with gunicorn(ECWID_SANDBOX="on", ECWID_CALLS_PER_MINUTE="60000") as server:
+        server.process.send_signal(signal.SIGTTIN)
+        until(lambda: policies(server) == {'"calls";q=60000;w=60', '"calls";q=30000;w=60'})
+
+
+def test_what_the_workers_are_passed(tmp_path: Path) -> None:
+    """The page on deployment names each variable that gunicorn.conf.py sets, and no other.
+
+    A host's `from_prefixed_env` reads none of them.
+    """
+    reader = (
+        "import os\nfrom flask import Flask\napp = Flask('host')\nbefore = set(app.config)\n"
+        "app.config.from_prefixed_env()\n"
+        "@app.get('/')\n"
+        "def show():\n"
+        "    return [sorted(os.environ), sorted(set(app.config) - before)]\n"
+    )
+    (tmp_path / "wsgi.py").write_text(reader, encoding="utf-8")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
+    settings = {"ECWID_SANDBOX": "on", "ECWID_METRICS": "on"}
+    with gunicorn(*flags, **settings) as server:
+        names, of_flask = requests.get(server.root, timeout=30).json()
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    table = page.partition("## What gunicorn.conf.py passes to the workers")[2].partition("\n## ")[
+        0
+    ]
+    told = set(re.findall(r"^\| `(\w+)`", table, re.M))
+    assert told == set(names) - set(environment(**settings)) - {"SERVER_SOFTWARE"}
+    assert of_flask == []
 
 
 def test_all_faults_at_once() -> None:

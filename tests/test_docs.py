@@ -37,6 +37,7 @@ def taken(page: str, heading: str, language: str = "sh") -> list[str]:
 
 # What is not run here, and why.
 NOT_HERE = {
+    ("deployment.md", "gunicorn for your own app"): "it needs a wheel: tests/test_packaging.py",
     ("index.md", "1. Run it"): "the README has it, too: tests/test_readme.py",
     ("deploy/README.md", "gunicorn, by systemd"): "it writes to /opt and /etc, and needs systemd; "
     "tests/test_systemd_unit.py reads the unit",

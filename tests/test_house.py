@@ -16,6 +16,7 @@ PACKAGE = Path(flask_ecwid.__file__).parent
 
 # From the top of the house to its foundation: a module imports only what stands below it.
 LAYOUT = [
+    "server",
     "testing",
     "cli",
     "terminal",
@@ -96,7 +97,9 @@ def test_import_direction(module: str) -> None:
         ("limits", {"throttling.rate_limit"}),
         ("cachetools", {"storage.cache_backend"}),
         ("blinker", {"signals"}),
-        ("prometheus_client", {"metrics"}),
+        ("prometheus_client", {"metrics", "server"}),
+        ("gunicorn", {"server"}),
+        ("pythonjsonlogger", {"server"}),
     ],
 )
 def test_a_library_is_known_in_its_room_alone(library: str, rooms: set[str]) -> None:
@@ -154,6 +157,12 @@ def test_public_names() -> None:
 def test_the_title_page_is_short() -> None:
     """__init__ is a title page of fewer than 50 lines."""
     assert len((PACKAGE / "__init__.py").read_text(encoding="utf-8").splitlines()) < 50
+
+
+def test_the_configuration_of_gunicorn_is_short() -> None:
+    """gunicorn.conf.py has at most 80 lines."""
+    text = (PACKAGE.parent / "gunicorn.conf.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 80
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -7,9 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from prometheus_client.samples import Sample
 from pytest_httpserver import HTTPServer
 
 from .conftest import ROOT, STORE, TOKEN, environment, free_port, wait_for
-from .test_deployment import Server, gunicorn
+from .test_deployment import Server, gunicorn, until
 
 CANARY = "canary@example.com"
 
@@ -58,13 +57,6 @@ def ask(server: Server, times: int) -> None:
 def workers(server: Server) -> set[int]:
     pid = server.process.pid
     return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
-
-
-def until(true: Callable[[], bool]) -> None:
-    moment = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < moment
-        time.sleep(0.1)
 
 
 def replaced(server: Server, gone: set[int]) -> None:

@@ -121,13 +121,13 @@ def open_guard(settings: Settings, link: RedisLink | None) -> Guard:
     """The guard of one token's calls. Opens no connection.
 
     Its latch is shared through Redis; or else by the workers of one gunicorn, to which
-    gunicorn.conf.py gives a name.
+    server.py gives a name.
     """
     name = settings.token_name
     budget = Budget(settings.calls_per_minute, settings.processes, link, name)
     if link is not None:
         return Guard(budget, Latch(RedisState(link), f"{name}:latch"))
-    service = os.environ.get("FLASK_ECWID_SERVICE")
+    service = os.environ.get("GUNICORN_ECWID_SERVICE")
     if service:
         return Guard(budget, Latch(host_state(), f"{name}:latch:{service}"))
     return Guard(budget, Latch(None, name))

@@ -82,8 +82,8 @@ class Budget:
 
 
 def _processes_here() -> int:
-    """How many workers gunicorn.conf.py has started; or else how many gunicorn is told to."""
-    for name in ("FLASK_ECWID_PROCESSES", "WEB_CONCURRENCY"):
+    """How many workers server.py has counted; or else how many gunicorn is told to start."""
+    for name in ("GUNICORN_ECWID_WORKERS", "WEB_CONCURRENCY"):
         if (text := os.environ.get(name, "")).isdecimal() and int(text):
             return int(text)
     return 1
