@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -250,6 +251,35 @@ def test_a_reload(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGHUP)
         told = "after the reload and with new settings"
         until(lambda: requests.get(server.root, timeout=30).text == told)
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
+def test_one_name_for_all_workers(tmp_path: Path, preload: list[str]) -> None:
+    """The workers of one gunicorn have one name, under which they share pauses, after a reload too.
+
+    A preloaded app sees the name as well.
+    """
+    app = (
+        "import os\nname = os.environ['GUNICORN_ECWID_SERVICE']\n"
+        "def app(environ, start_response):\n"
+        '    start_response("200 OK", [])\n'
+        '    return [f"{os.getpid()} {name}".encode()]\n'
+    )
+    (tmp_path / "wsgi.py").write_text(app, encoding="utf-8")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path), *preload)
+    seen: dict[str, set[str]] = defaultdict(set)
+
+    def workers_seen(number: int) -> bool:
+        for answer in everywhere(server.root):
+            process, name = answer.text.split()
+            seen[name].add(process)
+        return sum(map(len, seen.values())) >= number
+
+    with gunicorn("--workers", "2", *flags) as server:
+        until(lambda: workers_seen(2))
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: workers_seen(4))
+    assert len(seen) == 1
 
 
 def policies(server: Server) -> set[str]:
