@@ -269,16 +269,16 @@ def test_one_name_for_all_workers(tmp_path: Path, preload: list[str]) -> None:
     flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path), *preload)
     seen: dict[str, set[str]] = defaultdict(set)
 
-    def workers_seen(number: int) -> bool:
-        for answer in everywhere(server.root):
+    def workers_seen(url: str, number: int) -> bool:
+        for answer in everywhere(url):
             process, name = answer.text.split()
             seen[name].add(process)
         return sum(map(len, seen.values())) >= number
 
     with gunicorn("--workers", "2", *flags) as server:
-        until(lambda: workers_seen(2))
+        until(lambda: workers_seen(server.root, 2))
         server.process.send_signal(signal.SIGHUP)
-        until(lambda: workers_seen(4))
+        until(lambda: workers_seen(server.root, 4))
     assert len(seen) == 1
 
 
