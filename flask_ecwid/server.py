@@ -16,7 +16,6 @@ import shutil
 import socket
 import sys
 import tempfile
-import uuid
 from contextlib import suppress
 from logging.config import dictConfig
 from ssl import SSLError
@@ -30,7 +29,7 @@ from gunicorn.util import http_date, write_nonblock
 from gunicorn.workers.gthread import ThreadWorker
 from werkzeug.http import HTTP_STATUS_CODES
 
-from . import clock
+from . import chance, clock
 from .errors import Defect, HttpFailure
 
 # The master passes these variables to its workers. docs/deployment.md has a table of them. Their
@@ -139,7 +138,7 @@ class ProblemWorker(ThreadWorker):
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Send a problem instead of gunicorn's HTML page, which repeats parts of the request."""
-        kind, request_id = type(exc).__name__, str(uuid.uuid4())
+        kind, request_id = type(exc).__name__, chance.uuid4()
         status = _STATUSES.get(kind, 400 if isinstance(exc, (ParseException, SSLError)) else 500)
         phrase = HTTP_STATUS_CODES[status]
         if status == 500:
@@ -167,7 +166,7 @@ class ProblemWorker(ThreadWorker):
 
 def name_service() -> None:
     """Give the workers of this master one name, under which they share a pause."""
-    os.environ.setdefault(SERVICE, uuid.uuid4().hex)
+    os.environ.setdefault(SERVICE, chance.token(16))
 
 
 def share() -> None:
