@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from flask_ecwid import contract
-from flask_ecwid.columns import OTHER, Columns, harmless, original
-from flask_ecwid.rows import Form, NotACustomerFile, Row, Writer, read
+from flask_ecwid.cli.columns import OTHER, Columns, harmless, original
+from flask_ecwid.cli.files import Form, NotACustomerFile, Row, Writer, read
 from flask_ecwid.sandbox.seed import customers
 
 COLUMNS = Columns(contract.load())

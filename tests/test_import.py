@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flask_ecwid import contract
-from flask_ecwid.creatable import Creatable
+from flask_ecwid.cli.new_customer import Creatable
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.state import host_state
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .client.client import Look
-from .errors import EcwidError, ServiceRefused
-from .storage.redis_connection import RedisGone, RedisLink
-from .web.mount import StoreRuntime
+from ..client.client import Look
+from ..errors import EcwidError, ServiceRefused
+from ..storage.redis_connection import RedisGone, RedisLink
+from ..web.mount import StoreRuntime
 
 CLOCKS_DIFFER_S = 5.0  # from here on it is worth a word
 _SCOPES = {True: "granted", False: "missing", None: "not known without read_customers"}

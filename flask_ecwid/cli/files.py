@@ -15,9 +15,9 @@ from typing import Any, BinaryIO, Literal, TextIO
 
 import orjson
 
+from ..contract import strict_json
+from ..errors import InvalidRequest, Misfit
 from .columns import Column, Columns
-from .contract import strict_json
-from .errors import InvalidRequest, Misfit
 
 Form = Literal["jsonl", "csv"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from .client import EcwidClient
-from .client.pagination import Customers
-from .rows import Writer
-from .unfinished import Unfinished
+from ..client import EcwidClient
+from ..client.pagination import CustomerIterator
+from .files import Writer
+from .resumable import Unfinished
 
 
 def expected(client: EcwidClient, filters: dict[str, Any]) -> int:
@@ -18,7 +18,7 @@ def expected(client: EcwidClient, filters: dict[str, Any]) -> int:
     return int(page.get("total") or 0)
 
 
-def into_file(customers: Customers, writer: Writer, file: Unfinished) -> Iterator[int]:
+def into_file(customers: CustomerIterator, writer: Writer, file: Unfinished) -> Iterator[int]:
     """Write them; after each page gives how many came since the one before, which are kept now.
 
     Raises:
@@ -41,7 +41,7 @@ def into_file(customers: Customers, writer: Writer, file: Unfinished) -> Iterato
     file.finish()
 
 
-def into_pipe(customers: Customers, writer: Writer, pipe: BinaryIO) -> Iterator[int]:
+def into_pipe(customers: CustomerIterator, writer: Writer, pipe: BinaryIO) -> Iterator[int]:
     """Write them, each page when it is there."""
     pipe.write(writer.head(marked=False))
     count = 0

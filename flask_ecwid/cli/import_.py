@@ -16,11 +16,9 @@ from typing import Any, Literal
 
 import orjson
 
-from . import clock
-from .client import EcwidClient
-from .client.reconcile import find_created, same_email
-from .creatable import Creatable
-from .errors import (
+from .. import clock
+from ..client import EcwidClient
+from ..errors import (
     CustomerNotFound,
     EcwidError,
     EmailTaken,
@@ -30,8 +28,10 @@ from .errors import (
     OutcomeUnknown,
     Rejected,
 )
-from .rows import Row
-from .web.idempotency import Idempotency
+from ..web.idempotency import Idempotency
+from ..client.reconcile import find_created, same_email
+from .files import Row
+from .new_customer import Creatable
 
 CALLER = "flask ecwid import"  # no name of ECWID_API_KEYS has blanks
 

@@ -14,7 +14,7 @@ from types import FrameType
 
 import click
 
-from . import clock
+from .. import clock
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -18,8 +18,9 @@ from typing import Any
 
 import orjson
 
-from .contract import Contract, strict_json
-from .errors import InvalidRequest
+from ..contract import strict_json
+from ..contract import Contract
+from ..errors import InvalidRequest
 
 OTHER = "(other)"  # no member's name: none has parentheses
 

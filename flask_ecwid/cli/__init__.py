@@ -15,19 +15,23 @@ import click
 from flask.cli import ScriptInfo, pass_script_info
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from . import api_keys, checking, contract, exporting, importing, terminal
-from .client.opening import private_file
-from .client.pagination import Customers
+from .. import api_keys, contract
+from ..web import openapi as published
+from ..errors import EcwidError, InvalidRequest
+from ..extension import URL_PREFIX
+from ..web.mount import Mount
+from ..client.pagination import CustomerIterator
+from ..sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
+from ..settings import SettingsError
+from ..client.opening import private_file
+from . import check as checking
+from . import export as exporting
+from . import import_ as importing
+from . import terminal
 from .columns import Columns
-from .creatable import Creatable
-from .errors import EcwidError, InvalidRequest
-from .extension import URL_PREFIX
-from .rows import ENDINGS, Form, NotACustomerFile, Writer, read
-from .sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
-from .settings import SettingsError
-from .unfinished import CannotWrite, Unfinished
-from .web import openapi as published
-from .web.mount import Mount
+from .files import ENDINGS, Form, NotACustomerFile, Writer, read
+from .new_customer import Creatable
+from .resumable import CannotWrite, Unfinished
 
 _REFUSALS_TOLD = 10  # where there is no report
 _NO_LOG = logging.NullHandler()
@@ -128,7 +132,7 @@ def export(
             if path == "-":
                 customers = _export_into_pipe(mount, filters, writer)
             else:
-                job = f"{mount.client.store.digest} {form} {Customers.digest_of(filters)}"
+                job = f"{mount.client.store.digest} {form} {CustomerIterator.digest_of(filters)}"
                 with Unfinished(Path(path), job, resume=resume) as file:
                     if resume and not file.resumed:
                         terminal.tell("nothing to resume: begun anew", good=True)
@@ -155,7 +159,7 @@ def export(
     sys.exit(1 if (customers.difference or 0) > 0 else 0)
 
 
-def _export_into_pipe(mount: Mount, filters: dict[str, Any], writer: Writer) -> Customers:
+def _export_into_pipe(mount: Mount, filters: dict[str, Any], writer: Writer) -> CustomerIterator:
     client = mount.client
     customers = client.iter_customers(**filters)
     with terminal.progress("export", lambda: exporting.expected(client, filters)) as advance:
@@ -166,7 +170,7 @@ def _export_into_pipe(mount: Mount, filters: dict[str, Any], writer: Writer) -> 
 
 def _export_into_file(
     mount: Mount, filters: dict[str, Any], writer: Writer, file: Unfinished
-) -> Customers:
+) -> CustomerIterator:
     client = mount.client
     before = file.kept.customers
     customers = client.iter_customers(cursor=file.kept.cursor, **filters)
@@ -330,7 +334,7 @@ def _filters(pairs: tuple[str, ...]) -> dict[str, Any]:
         raise click.UsageError("--where is NAME=VALUE")
     try:
         filters = operation.read_parameters({}, [_parted(pair) for pair in pairs])
-        Customers.digest_of(filters)
+        CustomerIterator.digest_of(filters)
     except InvalidRequest as exc:
         places = ", ".join(f"{each.pointer}: {each.keyword}" for each in exc.errors)
         known = ", ".join(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .contract import Contract
-from .errors import InvalidRequest, Misfit
+from ..contract import Contract
+from ..errors import InvalidRequest, Misfit
 
 # Each place of a customer with the schemas of what Ecwid shows there, and of what a creation sets.
 _PLACES = {
