@@ -60,7 +60,7 @@ def test_check_of_the_sandbox() -> None:
         "read_customers: granted",
         "create_customers: granted",
         "update_customers: granted",
-        "clock: not known, for Ecwid's answer has no date",
+        "clock: unknown, because Ecwid's reply has no date",
         "budget: 536 of 540 calls a minute are left",
     ]
 
@@ -68,7 +68,7 @@ def test_check_of_the_sandbox() -> None:
 @pytest.mark.parametrize(
     ("ahead_s", "told"),
     [
-        (0, "clock: as Ecwid's"),
+        (0, "clock: agrees with Ecwid's"),
         (3, "clock: [34] s behind Ecwid's"),
         (60, "clock: warning: 6[01] s behind Ecwid's.*"),
         (-7200, "clock: warning: 7(199|200) s ahead of Ecwid's.*"),
@@ -112,7 +112,7 @@ def test_check_without_a_network(tmp_path: Path) -> None:
         text=True,
     )
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.startswith("store: no good answer (upstream-unreachable: ")
+    assert done.stdout.startswith("store: no valid reply (upstream-unreachable: ")
 
 
 def test_check_of_a_missing_scope(ecwid: HTTPServer, config: Config) -> None:

@@ -12,21 +12,21 @@ from typing import Any
 import pytest
 
 from flask_ecwid import contract
-from flask_ecwid.cli.columns import OTHER, Columns, harmless, original
-from flask_ecwid.cli.files import Form, NotACustomerFile, Row, Writer, read
+from flask_ecwid.cli.columns import OTHER, Columns, escape_formula, unescape_formula
+from flask_ecwid.cli.files import Format, NotACustomerFile, Row, Writer, read_rows
 from flask_ecwid.sandbox.seed import customers
 
 COLUMNS = Columns(contract.load())
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\n=x", "＝1", "=cmd|' /C calc'!A0")  # noqa: RUF001
 
 
-def parsed(text: bytes, form: Form = "csv") -> list[Row]:
-    return list(read(io.BytesIO(text), form, COLUMNS))
+def parsed(text: bytes, file_format: Format = "csv") -> list[Row]:
+    return list(read_rows(io.BytesIO(text), file_format, COLUMNS))
 
 
 def written(*documents: dict[str, Any]) -> bytes:
     writer = Writer("csv", COLUMNS)
-    return writer.head(marked=True) + b"".join(writer.row(each) for each in documents)
+    return writer.header(bom=True) + b"".join(writer.row(each) for each in documents)
 
 
 def told(value: Any) -> Any:
@@ -107,14 +107,15 @@ def test_no_formula(text: str, where: str, separator: str) -> None:
     assert parsed(written(document))[0].customer == document
 
 
-def test_harmless_and_original() -> None:
-    """The apostrophes that make texts harmless are taken away again, and no others are."""
+def test_escaped_formulas_are_restored() -> None:
+    """Unescaping removes the apostrophes that escaping has added, and no others."""
     chance = random.Random(3)
     for _ in range(20_000):
         text = "".join(chance.choice("''==+-@\t\r\n;,ab ") for _ in range(chance.randrange(9)))
-        assert original(harmless(text)) == text
-    assert original("'s-Hertogenbosch") == harmless("'s-Hertogenbosch") == "'s-Hertogenbosch"
-    assert original("+49 170") == "+49 170"
+        assert unescape_formula(escape_formula(text)) == text
+    town = "'s-Hertogenbosch"
+    assert unescape_formula(town) == escape_formula(town) == town
+    assert unescape_formula("+49 170") == "+49 170"
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -117,19 +117,19 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
     process.send_signal(signum)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + signum, "")
-    assert err == "stopped; the same command with --resume goes on\n"
+    assert err == "stopped\nThe same command with --resume continues the export.\n"
     assert command.files() == {"all.jsonl.part", "all.jsonl.resume"}
     assert all((tmp_path / each).stat().st_mode & 0o777 == 0o600 for each in command.files())
     command.orders.clear()
     # Nothing is overwritten by mistake.
     status, _, err = command.run("export", "all.jsonl", "--where", "limit=20")
     assert status == 2
-    assert "--resume goes on with it" in err
+    assert "Continue it with --resume" in err
     # Neither by another export.
     for other in (["--where", "limit=30"], ["--where", "limit=20", "--format", "csv"]):
         status, _, err = command.run("export", "all.jsonl", *other, "--resume")
         assert status == 2
-        assert "of other filters" in err
+        assert "other filters" in err
     assert command.run("export", "all.jsonl", "--where", "limit=20", "--resume") == (0, "", "")
     assert sorted(ids(command, "all.jsonl")) == sorted(command.customers())
 
@@ -167,7 +167,7 @@ def test_killed_at_the_end(tmp_path: Path, at: str) -> None:
     process.kill()
     process.communicate()
     kept = json.loads((tmp_path / "all.jsonl.resume").read_text())
-    kept.update(whole=True, bytes=len(whole))
+    kept.update(complete=True, bytes=len(whole))
     (tmp_path / "all.jsonl.resume").write_text(json.dumps(kept))
     if at == "before":
         (tmp_path / "all.jsonl").rename(tmp_path / "all.jsonl.part")
@@ -188,7 +188,7 @@ def test_a_failure_leaves_the_file_of_before(tmp_path: Path) -> None:
     status, out, err = command.run("export", "all.jsonl")
     assert (status, out) == (1, "")
     assert err.startswith("failed: upstream-failed: ")
-    assert "--resume goes on" in err
+    assert "--resume continues" in err
     assert (tmp_path / "all.jsonl").read_text() == "of before"
     assert command.run("export", "all.jsonl", "--resume") == (0, "", "")
     assert sorted(ids(command, "all.jsonl")) == sorted(command.customers())
@@ -224,7 +224,7 @@ def test_a_part_that_was_changed(tmp_path: Path) -> None:
     (tmp_path / "all.jsonl.resume").write_text("[]")
     status, _, err = command.run("export", "all.jsonl", "--resume")
     assert status == 2
-    assert "none of ours" in err
+    assert "is not a checkpoint" in err
 
 
 def test_filters(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_what_is_no_file_stays(tmp_path: Path) -> None:
     (tmp_path / "null.jsonl").symlink_to("/dev/null")
     status, _, err = Command(tmp_path).run("export", "null.jsonl")
     assert status == 2
-    assert "is no file" in err
+    assert "is not a regular file" in err
     assert not Path("/dev/null").is_file()
 
 
@@ -348,4 +348,4 @@ def test_another_store(tmp_path: Path) -> None:
     command.settings["ECWID_SANDBOX"] = str(tmp_path / "other.sqlite3")
     status, _, err = command.run("export", "all.jsonl", "--resume")
     assert status == 2
-    assert "of another store" in err
+    assert "another store" in err

@@ -76,6 +76,12 @@ def test_import_direction(module: str) -> None:
     assert "sandbox" not in ours or unit(module) in ("testing", "cli", "client")
 
 
+def test_a_command_imports_no_other_command() -> None:
+    """Each module of a command can be read, and removed, without the other commands."""
+    for path in files("cli"):
+        assert not units_of(imports(path), "flask_ecwid.cli") & COMMANDS, path
+
+
 @pytest.mark.parametrize(
     ("library", "rooms"),
     [

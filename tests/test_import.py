@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flask_ecwid import contract
-from flask_ecwid.cli.new_customer import Creatable
+from flask_ecwid.cli.new_customer import NewCustomerSchema
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.state import host_state
 
@@ -58,7 +58,7 @@ def test_a_file_with_bad_rows_twice(tmp_path: Path) -> None:
     for told in ("3 created, 0 there already", "0 created, 3 there already"):
         status, out, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
         assert (status, out) == (1, "")
-        assert err == f"{told}, 5 refused, 0 not known\n"
+        assert err == f"{told}, 5 refused, 0 unknown\n"
         assert command.lines("report.jsonl") == expected
         assert new(command) == [f"new-{n}@example.com" for n in range(3)]
         assert (tmp_path / "report.jsonl").stat().st_mode & 0o777 == 0o600
@@ -83,7 +83,7 @@ def test_nothing_is_sent_before_all_is_checked(tmp_path: Path) -> None:
     write(command, "new.jsonl", *GOOD, {"email": 5})
     status, _, err = command.run("import", "new.jsonl", "--dry-run", "--report", "report.jsonl")
     assert status == 1
-    assert err == "6 rows fit, 1 do not\n"
+    assert err == "6 valid rows, 1 invalid\n"
     assert [each["line"] for each in command.lines("report.jsonl")] == [7]
     assert command.orders.ledger() == []
     write(command, "new.jsonl", *GOOD)
@@ -141,8 +141,8 @@ def test_what_a_creation_may_set() -> None:
         "contacts": [{"id": 8, "contact": "x", "type": "URL", "timestamp": "x"}],
         "extrafields": [{"key": "k", "orderBy": 1}],
     }
-    creatable = Creatable(contract.load())
-    body = creatable.body(shown)
+    schema = NewCustomerSchema(contract.load())
+    body = schema.body(shown)
     assert body == {
         "email": "a@example.com",
         "emial": None,
@@ -151,7 +151,7 @@ def test_what_a_creation_may_set() -> None:
         "contacts": [{"contact": "x", "type": "URL"}],
         "extrafields": [{"key": "k"}],
     }
-    assert {each.keyword for each in creatable.misfits(body)} == {"additionalProperties"}
+    assert {each.keyword for each in schema.misfits(body)} == {"additionalProperties"}
 
 
 def test_contacts_that_ecwid_adds_to(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
     process.send_signal(signum)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + signum, "")
-    assert "rows are left: the same command again goes on" in err
+    assert "rows are left. The same command continues the import." in err
     made = len(new(command))
     assert 0 < made < 20
     command.orders.clear()
@@ -248,7 +248,7 @@ def test_replies_that_are_lost(tmp_path: Path) -> None:
     write(command, "new.jsonl", *GOOD)
     status, _, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
     assert status == 1
-    assert "5 created, 0 there already, 0 refused, 1 not known" in err
+    assert "5 created, 0 there already, 0 refused, 1 unknown" in err
     [line] = command.lines("report.jsonl")
     assert line["line"] == 4
     assert line["type"] == "urn:flask-ecwid:problem:outcome-unknown"
@@ -266,7 +266,7 @@ def test_keys_that_are_forgotten(tmp_path: Path) -> None:
     write(command, "new.jsonl", *GOOD[:3], other)
     status, _, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
     assert status == 1
-    assert err == "0 created, 3 there already, 1 refused, 0 not known\n"
+    assert err == "0 created, 3 there already, 1 refused, 0 unknown\n"
     [line] = command.lines("report.jsonl")
     assert line == {
         "line": 4,

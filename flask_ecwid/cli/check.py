@@ -1,41 +1,71 @@
-"""What `flask ecwid check` finds out about a store; changes nothing in it."""
+"""flask ecwid check: whether a store can be used. The command changes nothing in the store."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple
+
+import click
+from flask.cli import ScriptInfo, pass_script_info
 
 from ..client.client import Look
 from ..errors import EcwidError, ServiceRefused
 from ..storage.redis_connection import RedisGone, RedisLink
 from ..web.mount import StoreRuntime
+from .options import load_mount, store_option
 
-CLOCKS_DIFFER_S = 5.0  # from here on it is worth a word
-_SCOPES = {True: "granted", False: "missing", None: "not known without read_customers"}
+CLOCKS_DIFFER_S = 5.0  # from here on, a difference is a warning
+_SCOPES = {True: "granted", False: "missing", None: "unknown without read_customers"}
+
+
+@click.command()
+@store_option
+@pass_script_info
+def check(info: ScriptInfo, store: str) -> None:
+    """Say whether the configured store answers, and what the token may do.
+
+    The command also shows how long Ecwid takes, whether the clocks of Ecwid and of this host
+    agree, and how many calls the budget has left. Where Redis is configured, the command says
+    whether Redis answers. The command changes nothing in the store.
+
+    The exit status is 0 if all five operations can work, 1 if an operation cannot work, and 2 if
+    the settings are wrong.
+
+    \b
+    Example:
+      flask ecwid check && systemctl start shop
+    """
+    mount = load_mount(info, store)
+    ok = True
+    for finding in findings(mount.store):
+        click.echo(f"{finding.about}: {finding.text}")
+        ok = ok and finding.ok
+    sys.exit(0 if ok else 1)
 
 
 class Finding(NamedTuple):
-    """One line; `good` is False where something cannot work."""
+    """One line of the output. `ok` is False where an operation cannot work."""
 
     about: str
-    told: str
-    good: bool = True
+    text: str
+    ok: bool = True
 
 
 def findings(store: StoreRuntime) -> Iterator[Finding]:
-    """One by one; what cannot be known without the one before is left out."""
+    """Yield the findings in order. Leave out each finding that an earlier failure hides."""
     try:
         look = store.client.look()
         yield Finding("store", f"answers in {look.seconds * 1000:.0f} ms")
         scopes = store.client.granted_scopes()
     except ServiceRefused as exc:
-        yield Finding("store", f"refuses this service ({exc})", good=False)
+        yield Finding("store", f"refuses this service ({exc})", ok=False)
     except EcwidError as exc:
-        yield Finding("store", f"no good answer ({exc})", good=False)
+        yield Finding("store", f"no valid reply ({exc})", ok=False)
     else:
         yield Finding("token", "accepted")
         for scope, granted in scopes.items():
-            yield Finding(scope, _SCOPES[granted], good=bool(granted))
+            yield Finding(scope, _SCOPES[granted], ok=bool(granted))
         yield _clock(look)
         left = store.client.remaining_calls()
         yield Finding("budget", f"{left.remaining} of {left.limit} calls a minute are left")
@@ -47,13 +77,14 @@ def findings(store: StoreRuntime) -> Iterator[Finding]:
 def _clock(look: Look) -> Finding:
     ahead_s = look.clock_ahead_s
     if ahead_s is None:
-        return Finding("clock", "not known, for Ecwid's answer has no date")
-    # A date is a whole second, up to one old; and the answer was under way.
+        return Finding("clock", "unknown, because Ecwid's reply has no date")
+    # A Date header has whole seconds, so it is up to a second old. The reply also took its time.
     if -1 - look.seconds <= ahead_s <= 0:
-        return Finding("clock", "as Ecwid's")
-    told = f"{abs(ahead_s):.0f} s {'behind' if ahead_s > 0 else 'ahead of'} Ecwid's"
-    differ = abs(ahead_s) > CLOCKS_DIFFER_S
-    return Finding("clock", f"warning: {told}; set this host's by NTP" if differ else told)
+        return Finding("clock", "agrees with Ecwid's")
+    text = f"{abs(ahead_s):.0f} s {'behind' if ahead_s > 0 else 'ahead of'} Ecwid's"
+    if abs(ahead_s) > CLOCKS_DIFFER_S:
+        text = f"warning: {text}, so synchronize this host with NTP"
+    return Finding("clock", text)
 
 
 def _redis(link: RedisLink) -> Finding:
@@ -61,5 +92,5 @@ def _redis(link: RedisLink) -> Finding:
         with link.asked() as redis:
             redis.ping()
     except RedisGone:
-        return Finding("redis", "does not answer", good=False)
+        return Finding("redis", "does not answer", ok=False)
     return Finding("redis", "answers")

@@ -1,12 +1,13 @@
-"""A customer as a row of cells, by the contract, and back. Pure.
+"""A customer as a row of cells, and back. Pure.
 
-    a text, a number, true, false   a cell; a member of a member has its path, `billingPerson.city`
+    a text, a number, a boolean     a cell, and a nested member has a path like `billingPerson.city`
     a list                          a cell of JSON
-    what the contract does not name all of it as JSON in the last cell, so that nothing is lost
+    members outside of the contract one JSON object in the last cell, so that nothing is lost
     absent, null, an empty text     an empty cell
 
-The columns follow from the contract, not from the customers. A text that a spreadsheet would take
-for a formula gets an apostrophe, which is taken away again when it is read.
+The columns follow from the contract and not from the customers, so every export has the same
+columns. A text that a spreadsheet would run as a formula gets an apostrophe, and reading removes
+the apostrophe.
 """
 
 from __future__ import annotations
@@ -22,21 +23,21 @@ from ..contract import strict_json
 from ..contract import Contract
 from ..errors import InvalidRequest
 
-OTHER = "(other)"  # no member's name: none has parentheses
+OTHER = "(other)"  # no member has parentheses in its name
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,15})?")
-# Where a formula begins: in a spreadsheet that parts cells by `;` or tabs, and so knows none of our
-# quotes, behind these and line ends as well.
-# The wide forms count where they are typed. An apostrophe that stands there already gets another.
+# A formula begins at the start of a cell. Some spreadsheets split at `;`, tabs and line ends and
+# ignore our quotes, so a formula can begin after these as well. Spreadsheets also accept the wide
+# forms of the characters. Existing apostrophes are doubled, so that unescaping restores the text.
 _FORMULA = r"(?='*[=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001
-_HARMFUL = re.compile(rf"(?<![^;\t\r\n]){_FORMULA}")
-_HARMLESS = re.compile(rf"(?<![^;\t\r\n])'{_FORMULA}")
+_UNESCAPED = re.compile(rf"(?<![^;\t\r\n]){_FORMULA}")
+_ESCAPED = re.compile(rf"(?<![^;\t\r\n])'{_FORMULA}")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One scalar member, or one list; `type` is the contract's, `json` of anything else."""
+    """A scalar member or a list. `type` is the type in the contract, or `json` for a list."""
 
     path: tuple[str, ...]
     type: str
@@ -46,29 +47,33 @@ class Column:
         return ".".join(self.path)
 
     def cell(self, value: Any) -> str:
+        """Return the cell for a value of this column."""
         if value is None:
             return ""
         if isinstance(value, str) and self.type == "string":
-            return harmless(value)
+            return escape_formula(value)
         text = orjson.dumps(value).decode()
-        return text if self.type in ("integer", "number", "boolean") else harmless(text)
+        return text if self.type in ("integer", "number", "boolean") else escape_formula(text)
 
     def value(self, cell: str) -> Any:
-        """Of the column's type; what cannot be is left a text, which then does not fit."""
-        text = original(cell)
+        """Return the value of a cell.
+
+        A cell of a wrong type stays a text, so that the contract refuses the row.
+        """
+        text = unescape_formula(cell)
         if self.type == "string":
             return text
         if self.type == "integer" and _INTEGER.fullmatch(text):
             return int(text)
         if self.type == "number" and _NUMBER.fullmatch(text):
             return float(text)
-        if self.type == "boolean" and text.lower() in ("true", "false"):  # spreadsheets shout
+        if self.type == "boolean" and text.lower() in ("true", "false"):  # spreadsheets write TRUE
             return text.lower() == "true"
         return _json(text) if self.type == "json" else text
 
 
 class Columns:
-    """Those that an export has, in their order, and those that an import knows besides."""
+    """The columns of an export in their order, and the further columns that an import accepts."""
 
     def __init__(self, contract: Contract) -> None:
         schemas = contract.document["components"]["schemas"]
@@ -79,21 +84,23 @@ class Columns:
 
     @property
     def header(self) -> list[str]:
+        """The names of the columns of an export."""
         return [column.name for column in self.exported] + [OTHER]
 
     def cells(self, customer: Mapping[str, Any]) -> list[str]:
-        """One for each column of the header."""
+        """Return a cell for each column of the header."""
         left = _copied(customer)
         cells = [column.cell(_taken(left, column.path)) for column in self.exported]
         parents = {column.path[0] for column in self.exported if len(column.path) > 1}
         other = {k: v for k, v in left.items() if not (k in parents and v in ({}, None))}
-        return [*cells, harmless(orjson.dumps(other).decode()) if other else ""]
+        return [*cells, escape_formula(orjson.dumps(other).decode()) if other else ""]
 
     def named(self, name: str) -> Column | None:
+        """Return the column of this name, if an import accepts it."""
         return self._known.get(name)
 
     def customer(self, columns: Sequence[Column], cells: Sequence[str]) -> dict[str, Any]:
-        """What the cells under these columns say; an empty one says nothing."""
+        """Return the customer that the cells under these columns describe. Ignore empty cells."""
         customer: dict[str, Any] = {}
         other: Any = {}
         for column, cell in zip(columns, cells, strict=False):
@@ -109,14 +116,14 @@ class Columns:
         return _joined(customer, other) if isinstance(other, dict) else {**customer, OTHER: other}
 
 
-def harmless(text: str) -> str:
-    """The text so that no spreadsheet takes it for a formula."""
-    return _HARMFUL.sub("'", text)
+def escape_formula(text: str) -> str:
+    """Return the text with an apostrophe before each formula, so that no spreadsheet runs it."""
+    return _UNESCAPED.sub("'", text)
 
 
-def original(text: str) -> str:
-    """The text that `harmless` was given."""
-    return _HARMLESS.sub("", text)
+def unescape_formula(text: str) -> str:
+    """Return the text that `escape_formula` was given."""
+    return _ESCAPED.sub("", text)
 
 
 def _columns(
@@ -131,7 +138,7 @@ def _columns(
 
 
 def _members(schemas: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of an object; none of anything else."""
+    """Return the members of an object, and no members for any other schema."""
     members: dict[str, Any] = {}
     for part in _parts(schemas, schema):
         members.update(part.get("properties", {}))
@@ -143,7 +150,7 @@ def _type(schemas: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def _parts(schemas: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The schema itself, and those that it leads to by `$ref` and `allOf`."""
+    """Yield the schema itself, and the schemas behind its `$ref` and `allOf`."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
     yield schema
@@ -152,7 +159,7 @@ def _parts(schemas: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Ma
 
 
 def _copied(value: Any) -> Any:
-    """Of the objects, not of the lists: these go into their cells whole."""
+    """Copy the objects, but not the lists, because `_taken` removes members from objects only."""
     if isinstance(value, Mapping):
         return {name: _copied(member) for name, member in value.items()}
     return value
@@ -177,7 +184,7 @@ def _joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 def _json(text: str) -> Any:
     try:
-        # Half a surrogate pair, which stands for bytes that are no UTF-8, is told for the row.
+        # A lone surrogate stands for a byte that is not UTF-8. The strict reader refuses the row.
         return strict_json.read(text.encode("utf-8", "surrogatepass"))
     except InvalidRequest:
         return text

@@ -1,49 +1,199 @@
-"""All customers into a file, or into a pipe."""
+"""flask ecwid export: all customers of a store, written to a file or a pipe."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
+import click
+from flask.cli import ScriptInfo, pass_script_info
+
+from .. import contract
 from ..client import EcwidClient
+from ..errors import EcwidError, InvalidRequest
+from ..web.mount import Mount
 from ..client.pagination import CustomerIterator
-from .files import Writer
-from .resumable import Unfinished
+from . import terminal
+from .columns import Columns
+from .files import Format, Writer
+from .options import format_of, format_option, load_mount, store_option
+from .resumable import CannotWrite, ResumableFile
 
 
-def expected(client: EcwidClient, filters: dict[str, Any]) -> int:
-    """How many customers there are, as Ecwid counts them now."""
+@click.command()
+@click.argument("path")
+@format_option
+@click.option(
+    "--where",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Export only customers that match. NAME is a parameter of list_customers, but not sortBy "
+    "or offset. With several, all must match.",
+)
+@click.option("--resume", is_flag=True, help="Continue an export that was stopped.")
+@store_option
+@pass_script_info
+def export(
+    info: ScriptInfo,
+    path: str,
+    file_format: Format | None,
+    pairs: tuple[str, ...],
+    resume: bool,
+    store: str,
+) -> None:
+    """Write all customers to PATH, each once. The PATH - is the standard output.
+
+    PATH appears when it is complete. Until then PATH.part grows, and PATH.resume says where to
+    continue. An export may be stopped at any moment, even by kill -9, and the same command with
+    --resume continues. An export waits for its calls, and takes half of
+    ECWID_CALLS_PER_MINUTE.
+
+    The files hold personal data, so only this user can read them.
+
+    The exit status is 0 if all customers are there, 1 if not, and 2 if the command or the settings
+    are wrong. A signal gives 128 and the signal's number. After 1 or a signal, --resume continues.
+
+    \b
+    Examples:
+      flask ecwid export customers.jsonl
+      flask ecwid export customers.csv --where acceptMarketing=true --where createdFrom=2026-01-01
+      flask ecwid export customers.jsonl --resume
+      flask ecwid export - | wc -l
+    """
+    file_format = file_format or format_of(path)
+    if path == "-" and resume:
+        raise click.UsageError("an export to the standard output cannot be resumed")
+    mount = load_mount(info, store)
+    filters = parse_filters(pairs)
+    writer = Writer(file_format, Columns(contract.load()))
+    try:
+        with terminal.stop_at_once():
+            if path == "-":
+                customers = _export_to_stdout(mount, filters, writer)
+            else:
+                job = f"{mount.client.store.digest} {file_format} {CustomerIterator.digest_of(filters)}"
+                with ResumableFile(Path(path), job, resume=resume) as file:
+                    if resume and not file.resumed:
+                        terminal.say(
+                            "There is nothing to resume, so a new export begins.", good=True
+                        )
+                    customers = _export_to_file(mount, filters, writer, file)
+                terminal.say(f"{file.checkpoint.customers} customers in {path}", good=True)
+    except CannotWrite as exc:
+        raise click.UsageError(str(exc)) from None
+    except BrokenPipeError:
+        raise  # the reader of the pipe has enough, and click exits without a message
+    except OSError as exc:
+        raise click.ClickException(f"{path}: {exc.strerror}") from None
+    except terminal.Stopped as exc:
+        _say_failed("stopped", path)
+        sys.exit(exc.status)
+    except EcwidError as exc:
+        _say_failed(f"failed: {terminal.describe(exc)}", path)
+        sys.exit(1)
+    missing = customers.difference or 0
+    if missing:
+        more = "more" if missing > 0 else "fewer"
+        terminal.say(
+            f"Ecwid counts {abs(missing)} customers {more}, because the list changed meanwhile.",
+            good=missing < 0,  # customers were deleted after the export had read them
+        )
+    sys.exit(1 if missing > 0 else 0)
+
+
+def _say_failed(why: str, path: str) -> None:
+    terminal.say(why)
+    if path != "-":
+        terminal.say("The same command with --resume continues the export.")
+
+
+def _export_to_stdout(mount: Mount, filters: dict[str, Any], writer: Writer) -> CustomerIterator:
+    client = mount.client
+    customers = client.iter_customers(**filters)
+    with terminal.progress("export", lambda: count_customers(client, filters)) as advance:
+        for count in write_pipe(customers, writer, sys.stdout.buffer):
+            advance(count)
+    return customers
+
+
+def _export_to_file(
+    mount: Mount, filters: dict[str, Any], writer: Writer, file: ResumableFile
+) -> CustomerIterator:
+    client = mount.client
+    before = file.checkpoint.customers
+    customers = client.iter_customers(cursor=file.checkpoint.cursor, **filters)
+    about = f"export, after {before}" if before else "export"
+    with terminal.progress(about, lambda: count_customers(client, filters) - before) as advance:
+        for count in write_file(customers, writer, file):
+            advance(count)
+    return customers
+
+
+def parse_filters(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Return the search parameters that the pairs NAME=VALUE stand for.
+
+    Raises:
+        click.UsageError: a pair is no parameter of list_customers, or cannot be combined with an
+            export. The message holds no value.
+    """
+    operation = contract.load().operations["list_customers"]
+    if not all("=" in pair for pair in pairs):
+        raise click.UsageError("--where takes NAME=VALUE")
+    try:
+        filters = operation.read_parameters({}, [_split(pair) for pair in pairs])
+        CustomerIterator.digest_of(filters)
+    except InvalidRequest as exc:
+        places = ", ".join(f"{each.pointer}: {each.keyword}" for each in exc.errors)
+        names = {name for _, name in operation.parameters} - {"offset", "sortBy"}
+        raise click.UsageError(
+            f"--where is invalid ({places}). The names are {', '.join(sorted(names))}."
+        ) from None
+    except ValueError as exc:
+        raise click.UsageError(f"--where: {exc}") from None
+    return filters
+
+
+def _split(pair: str) -> tuple[str, str]:
+    name, _, value = pair.partition("=")
+    return name, value
+
+
+def count_customers(client: EcwidClient, filters: dict[str, Any]) -> int:
+    """Ask Ecwid for the number of customers that match."""
     client.take_turn()
     page = client.patiently(lambda: client.list_customers(**{**filters, "limit": 1}))
     return int(page.get("total") or 0)
 
 
-def into_file(customers: CustomerIterator, writer: Writer, file: Unfinished) -> Iterator[int]:
-    """Write them; after each page gives how many came since the one before, which are kept now.
+def write_file(customers: CustomerIterator, writer: Writer, file: ResumableFile) -> Iterator[int]:
+    """Write the customers, and yield after each page the number that the disk now has in addition.
 
     Raises:
-        EcwidError: a page could not be read. What is kept is gone on with later.
+        EcwidError: a page could not be read. A later run continues after the last checkpoint.
     """
-    if file.kept.whole:  # all but put in its place
+    if file.checkpoint.complete:  # an earlier run ended just before it could rename the file
         file.finish()
         return
-    data = b"" if file.resumed else writer.head(marked=True)
+    data = b"" if file.resumed else writer.header(bom=True)
     count = 0
     for customer in customers:
         data += writer.row(customer)
         count += 1
         if customers.page_is_over:
-            file.add(data, customers=count, cursor=customers.cursor)
+            file.append(data, customers=count, cursor=customers.cursor)
             yield count
             data, count = b"", 0
-    file.add(data, customers=count, cursor=customers.cursor)
+    file.append(data, customers=count, cursor=customers.cursor)
     yield count
     file.finish()
 
 
-def into_pipe(customers: CustomerIterator, writer: Writer, pipe: BinaryIO) -> Iterator[int]:
-    """Write them, each page when it is there."""
-    pipe.write(writer.head(marked=False))
+def write_pipe(customers: CustomerIterator, writer: Writer, pipe: BinaryIO) -> Iterator[int]:
+    """Write the customers, and yield after each page its number of customers."""
+    pipe.write(writer.header(bom=False))
     count = 0
     for customer in customers:
         pipe.write(writer.row(customer))

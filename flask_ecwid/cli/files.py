@@ -1,7 +1,7 @@
-"""Customers in files: JSON Lines and CSV, written and read. Knows nothing of a store.
+"""Customers in files of JSON Lines or CSV, written and read. No function here knows a store.
 
-CSV is RFC 4180: commas, CR LF, every cell in quotes, in UTF-8. Reading also takes what spreadsheets
-make of it: semicolons or tabs, with or without a byte order mark.
+CSV is RFC 4180 in UTF-8, with commas, CR LF and every cell in quotes. Reading also accepts the
+forms that spreadsheets save, with semicolons or tabs, and with or without a byte order mark.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ..contract import strict_json
 from ..errors import InvalidRequest, Misfit
 from .columns import Column, Columns
 
-Form = Literal["jsonl", "csv"]
+Format = Literal["jsonl", "csv"]
 
-ENDINGS: dict[str, Form] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+ENDINGS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _BOM = "\ufeff".encode()
-_MAX_CELL = 8 * 1024 * 1024  # as large as a reply of Ecwid's
+_MAX_CELL = 8 * 1024 * 1024  # the limit of a reply of Ecwid
 
 
 class NotACustomerFile(Exception):
-    """The file as a whole cannot be read. Says why, without a value."""
+    """The file has no valid header. The message says why, without a value."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a file: the line that it begins in, and what it says, or why that cannot be read."""
+    """A row of a file, with its first line, and its customer or the reason why it is unreadable."""
 
     line: int
     customer: Any = None
@@ -42,31 +42,34 @@ class Row:
 class Writer:
     """Turns customers into the bytes of a file."""
 
-    def __init__(self, form: Form, columns: Columns) -> None:
-        self._form = form
+    def __init__(self, file_format: Format, columns: Columns) -> None:
+        self._format = file_format
         self._columns = columns
 
-    def head(self, *, marked: bool) -> bytes:
-        """What stands before the first customer; `marked`: with the mark by which a spreadsheet
-        knows UTF-8.
+    def header(self, *, bom: bool) -> bytes:
+        """Return the bytes before the first customer.
+
+        A spreadsheet recognizes UTF-8 by the byte order mark. A program in a pipe does not expect
+        one.
         """
-        if self._form == "jsonl":
+        if self._format == "jsonl":
             return b""
-        return (_BOM if marked else b"") + _csv_line(self._columns.header)
+        return (_BOM if bom else b"") + _csv_line(self._columns.header)
 
     def row(self, customer: dict[str, Any]) -> bytes:
-        if self._form == "jsonl":
+        """Return the line of a customer."""
+        if self._format == "jsonl":
             return orjson.dumps(customer, option=orjson.OPT_APPEND_NEWLINE)
         return _csv_line(self._columns.cells(customer))
 
 
-def read(file: BinaryIO, form: Form, columns: Columns) -> Iterator[Row]:
-    """The rows of a file; empty ones are left out.
+def read_rows(file: BinaryIO, file_format: Format, columns: Columns) -> Iterator[Row]:
+    """Yield the rows of a file, without the empty rows.
 
     Raises:
-        NotACustomerFile: its header names what no customer has.
+        NotACustomerFile: the header of a CSV file names a member that no customer has.
     """
-    return _read_json_lines(file) if form == "jsonl" else _read_csv(file, columns)
+    return _read_json_lines(file) if file_format == "jsonl" else _read_csv(file, columns)
 
 
 def _read_json_lines(file: BinaryIO) -> Iterator[Row]:
@@ -77,12 +80,13 @@ def _read_json_lines(file: BinaryIO) -> Iterator[Row]:
 
 
 def _read_csv(file: BinaryIO, columns: Columns) -> Iterator[Row]:
-    # Bytes that are no UTF-8 become half surrogate pairs, which the strict reader then refuses.
+    # Bytes that are not UTF-8 become lone surrogates, so that the strict reader refuses their row.
+    # Without it, one such byte would end the reading of the whole file.
     text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     try:
         yield from _csv_rows(text, columns)
     finally:
-        text.detach()  # the file is the caller's to close
+        text.detach()  # the caller closes the file
 
 
 def _csv_rows(text: TextIO, columns: Columns) -> Iterator[Row]:
@@ -92,12 +96,12 @@ def _csv_rows(text: TextIO, columns: Columns) -> Iterator[Row]:
     header = _header(next(csv.reader([first], delimiter=separator), []), columns)
     reader = csv.reader(text, delimiter=separator, strict=True)
     while True:
-        line = reader.line_num + 2  # the header is the first
+        line = reader.line_num + 2  # the header is line 1
         try:
             cells = next(reader)
         except StopIteration:
             return
-        except csv.Error:  # a quote in the wrong place, or none at the end
+        except csv.Error:  # a quote is misplaced or missing
             yield Row(line, misfit=Misfit("", "csv"))
             continue
         if not any(cells):
@@ -112,10 +116,12 @@ def _header(names: Iterable[str], columns: Columns) -> list[Column]:
     found: list[Column] = []
     for number, name in enumerate(names, start=1):
         column = columns.named(name.strip())
-        if column is None:  # its name may be a customer's, where there is no header
-            raise NotACustomerFile(f"column {number} of the header is no member of a customer's")
+        if (
+            column is None
+        ):  # the message has no name, because a file without a header has a value there
+            raise NotACustomerFile(f"column {number} of the header is not a member of a customer")
         if column in found:
-            raise NotACustomerFile(f"column {number} of the header is there twice")
+            raise NotACustomerFile(f"column {number} of the header comes twice")
         found.append(column)
     if not any(column.name == "email" for column in found):
         raise NotACustomerFile("the header has no column email")
@@ -131,6 +137,7 @@ def _strictly(line: int, text: bytes) -> Row:
 
 def _csv_line(cells: Iterable[str]) -> bytes:
     line = io.StringIO()
-    # All in quotes: one that splits cells by semicolons still takes these for whole.
+    # All cells are in quotes, because some spreadsheets split at semicolons. Without the quotes,
+    # a semicolon in a text would split its cell.
     csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerow(cells)
     return line.getvalue().encode()

@@ -1,22 +1,27 @@
-"""Customers of a file into the store: every row is checked before the first call, each that fits is
-created once, however often the file is imported.
+"""flask ecwid import: customers of a file, created in a store.
 
-A row's key follows from what it sets, so that the same row has the same key in every run and is
-known for as long as keys are kept. After that Ecwid knows it by its e-mail.
+All rows are checked before the first call. Each valid row is created once, however often the file
+is imported. The idempotency key of a row is a digest of the row, so that every run uses the same
+key. When the key has expired, the e-mail tells whether the customer exists.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+import os
+import sys
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
 
+import click
 import orjson
+from flask.cli import ScriptInfo, pass_script_info
 
-from .. import clock
+from .. import clock, contract
 from ..client import EcwidClient
 from ..errors import (
     CustomerNotFound,
@@ -28,34 +33,119 @@ from ..errors import (
     OutcomeUnknown,
     Rejected,
 )
+from ..web.mount import Mount
 from ..web.idempotency import Idempotency
 from ..client.reconcile import find_created, same_email
-from .files import Row
-from .new_customer import Creatable
+from . import terminal
+from .columns import Columns
+from .files import Format, NotACustomerFile, Row, read_rows
+from .new_customer import NewCustomerSchema
+from .options import format_of, format_option, load_mount, store_option
+from .report import Refusal, Report
 
-CALLER = "flask ecwid import"  # no name of ECWID_API_KEYS has blanks
+CALLER = "flask ecwid import"  # an API key's name has no blanks, so no caller is named like this
 
 Body = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a row is not in the store: a line of the report. Holds no value."""
+@click.command("import")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@format_option
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write refused rows to this file as JSON Lines with line, type, pointer and keyword.",
+)
+@click.option("--dry-run", is_flag=True, help="Check the rows, and make no call.")
+@store_option
+@pass_script_info
+def import_(
+    info: ScriptInfo,
+    path: str,
+    file_format: Format | None,
+    report_path: Path | None,
+    dry_run: bool,
+    store: str,
+) -> None:
+    """Create a customer for each row of PATH. The PATH - is the standard input.
 
-    line: int
-    type: str
-    pointer: str
-    keyword: str
-    ecwid_code: str | None = None
+    PATH is JSON Lines or CSV, and may be an export. Members that only Ecwid sets (id, registered,
+    stats and others) are ignored. All rows are checked before the first call. Valid rows are
+    created, and invalid rows are refused. If two rows have the same e-mail, the second is refused.
 
-    def written(self) -> bytes:
-        told = {name: value for name, value in asdict(self).items() if value is not None}
-        return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+    Importing the same rows again creates no duplicates, because a row that is in the store already
+    counts as done. So an import may be stopped at any moment and run again. An import waits
+    for its calls, and takes half of ECWID_CALLS_PER_MINUTE.
+
+    The exit status is 0 if all rows are in the store, 1 if not, and 2 if the command, the file or
+    the settings are wrong. A signal gives 128 and the signal's number.
+
+    \b
+    Examples:
+      flask ecwid import customers.csv --dry-run --report refused.jsonl
+      flask ecwid import customers.csv --report refused.jsonl
+      flask ecwid export - | flask --app other.py ecwid import -
+    """
+    file_format = file_format or format_of(path)
+    if report_path and report_path.exists() and path != "-" and os.path.samefile(path, report_path):
+        raise click.UsageError("--report would overwrite PATH")
+    mount = load_mount(info, store)
+    loaded = contract.load()
+    try:
+        with click.open_file(path, "rb") as file:
+            rows = read_rows(cast(BinaryIO, file), file_format, Columns(loaded))
+            creations, refusals = check_rows(rows, NewCustomerSchema(loaded))
+    except NotACustomerFile as exc:
+        raise click.UsageError(f"{path}: {exc}") from None
+    with Report(report_path) as report:
+        for refusal in refusals:
+            report.add(refusal)
+        if dry_run:
+            terminal.say(
+                f"{len(creations)} valid rows, {report.rows} invalid", good=not report.rows
+            )
+            sys.exit(1 if report.rows else 0)
+        sys.exit(_import(mount, creations, report))
+
+
+def _import(mount: Mount, creations: list[Creation], report: Report) -> int:
+    """Create the customers, say what happened, and return the exit status."""
+    importer = Importer(mount.client, mount.store.idempotency)
+    counts: Counter[str] = Counter()
+    failure = ""
+    with (
+        terminal.stop_gracefully() as stopped,
+        terminal.progress("import", lambda: len(creations)) as advance,
+    ):
+        try:
+            for outcome in importer.create(creations):
+                counts[outcome.kind] += 1
+                if outcome.refusal:
+                    report.add(outcome.refusal)
+                advance(1)
+        except EcwidError as exc:
+            failure = f"failed: {terminal.describe(exc)}"
+        status = stopped()
+    left = len(creations) - sum(counts.values())
+    if left:
+        terminal.say("stopped" if status else failure)
+        terminal.say(f"{left} rows are left. The same command continues the import.")
+    terminal.say(
+        f"{counts['created']} created, {counts['exists']} there already,"
+        f" {report.rows - counts['unknown']} refused, {counts['unknown']} unknown",
+        good=not (left or report.rows),
+    )
+    if counts["unknown"]:
+        terminal.say("The same command finds out what became of the unknown rows.")
+    if left and status:
+        return status
+    return 1 if left or report.rows else 0
 
 
 @dataclass(frozen=True)
 class Creation:
-    """A row that fits."""
+    """A valid row."""
 
     line: int
     body: Body
@@ -63,20 +153,22 @@ class Creation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a creation; `there`: the customer was in the store already."""
+    """The result of a creation. `exists` means that the customer was in the store before."""
 
-    kind: Literal["created", "there", "refused", "unknown"]
+    kind: Literal["created", "exists", "refused", "unknown"]
     refusal: Refusal | None = None
 
 
-def checked(rows: Iterable[Row], creatable: Creatable) -> tuple[list[Creation], list[Refusal]]:
-    """The rows that fit, and why the others do not. An e-mail stands for one customer."""
+def check_rows(
+    rows: Iterable[Row], schema: NewCustomerSchema
+) -> tuple[list[Creation], list[Refusal]]:
+    """Return the valid rows, and the reasons against the others. An e-mail may come once."""
     creations: list[Creation] = []
     refusals: list[Refusal] = []
     emails: set[str] = set()
     for row in rows:
-        body = creatable.body(row.customer)
-        misfits = [row.misfit] if row.misfit else creatable.misfits(body)
+        body = schema.body(row.customer)
+        misfits = [row.misfit] if row.misfit else schema.misfits(body)
         if not misfits and (email := body["email"].casefold()) in emails:
             misfits = [Misfit("/email", "uniqueItems")]
         if misfits:
@@ -95,10 +187,10 @@ class Importer:
         self._idempotency = idempotency
 
     def create(self, creations: Iterable[Creation]) -> Iterator[Outcome]:
-        """What came of each, until all have come or the process is told to end.
+        """Yield the outcome of each creation, until all are done or the process is stopping.
 
         Raises:
-            EcwidError: no other row would fare better. What was done stays; the next run goes on.
+            EcwidError: every other row would fail in the same way. The next run continues.
         """
         waiting = deque(creations)
         while waiting and not clock.is_stopping():
@@ -106,58 +198,61 @@ class Importer:
             try:
                 yield self._outcome(creation)
             except KeyInUse as exc:
-                # By another import, or one that was killed: until its lease has run out.
+                # Another import holds the key, or held it when it was killed. Its lease runs out.
                 waiting.append(creation)
                 clock.pause(float(exc.retry_after_s or 0))
 
     def _outcome(self, creation: Creation) -> Outcome:
         try:
-            created = self._created(creation.body)
+            created = self._create_once(creation.body)
         except EmailTaken as exc:
-            if self._is_there(creation.body):
-                return Outcome("there")
+            if self._exists(creation.body):
+                return Outcome("exists")
             misfit = Misfit("/email", "uniqueItems")
             return Outcome("refused", _refusal(creation.line, exc, misfit))
         except Rejected as exc:
             return Outcome("refused", _refusal(creation.line, exc, Misfit("", "rejected")))
         except OutcomeUnknown as exc:
             return Outcome("unknown", _refusal(creation.line, exc, Misfit("", "unknown")))
-        return Outcome("created" if created else "there")
+        return Outcome("created" if created else "exists")
 
-    def _created(self, body: Body) -> bool:
-        """Whether it was created just now, and not by an earlier run."""
+    def _create_once(self, body: Body) -> bool:
+        """Create the customer. Return False if an earlier run created the customer."""
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
         digest = hashlib.sha256(canonical).hexdigest()
         for attempt in count(1):
             self._client.take_turn()
             try:
-                answer, replayed = self._client.patiently(self._once(f"{digest}-{attempt}", body))
+                response, replayed = self._client.patiently(
+                    self._keyed(f"{digest}-{attempt}", body)
+                )
             except (Rejected, EmailTaken) as exc:
-                if exc.replayed:  # it made nothing then, and may be taken now
+                if exc.replayed:  # an earlier run was refused, but Ecwid may accept the row now
                     continue
                 raise
             if not replayed:
                 return True
-            if self._still_there(answer["id"], body):
+            if self._still_exists(response["id"], body):
                 return False
         raise AssertionError
 
-    def _once(self, key: str, body: Body) -> Callable[[], tuple[dict[str, Any], bool]]:
+    def _keyed(self, idempotency_key: str, body: Body) -> Callable[[], tuple[dict[str, Any], bool]]:
         def create(since: float | None) -> dict[str, Any]:
             return self._client.add_customer(body, since=since)
 
-        return lambda: self._idempotency.run(CALLER, key, body, create)
+        return lambda: self._idempotency.run(CALLER, idempotency_key, body, create)
 
-    def _still_there(self, customer_id: int, body: Body) -> bool:
-        """Whether a customer that an earlier run created was not deleted since."""
+    def _still_exists(self, customer_id: int, body: Body) -> bool:
+        """Return False if the customer of an earlier run was deleted meanwhile."""
         try:
             found = self._client.patiently(lambda: self._client.get_customer(customer_id))
         except CustomerNotFound:
             return False
-        return same_email(body, found)  # else the store was made anew, as a sandbox may be
+        # A sandbox may have been made anew, with another customer at the same id.
+        return same_email(body, found)
 
-    def _is_there(self, body: Body) -> bool:
-        """Whether who has the e-mail is, in all that the row sets, the customer of the row."""
+    def _exists(self, body: Body) -> bool:
+        """Return whether the owner of the e-mail equals the row in all members of the row."""
         self._client.take_turn()
         page = self._client.patiently(
             lambda: self._client.list_customers(email=body["email"], useExactEmailMatch=True)

@@ -1,7 +1,8 @@
-"""What a creation may set of a customer, and whether it fits the contract. Pure.
+"""The schema of a new customer, applied to a customer that was exported. Pure.
 
-An exported customer holds more than that: what only Ecwid sets is left out, and nulls, which say
-nothing. What the contract knows neither in answers nor in creations stays, and does not fit.
+An export holds more than a creation may set. Members that only Ecwid sets are left out, and so are
+nulls, because a null sets nothing. A member that the contract does not know stays, and violates
+the schema.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 from ..contract import Contract
 from ..errors import InvalidRequest, Misfit
 
-# Each place of a customer with the schemas of what Ecwid shows there, and of what a creation sets.
+# Each object of a customer, with the schemas that Ecwid's replies and creations have for it.
 _PLACES = {
     "": (("CustomerIdentity", "CustomerAttributes"), "NewCustomer"),
     "billingPerson": (("Person",), "NewPerson"),
@@ -21,8 +22,8 @@ _PLACES = {
 }
 
 
-class Creatable:
-    """The contract's word on creations."""
+class NewCustomerSchema:
+    """The schema of the body of add_customer."""
 
     def __init__(self, contract: Contract) -> None:
         self._operation = contract.operations["add_customer"]
@@ -31,11 +32,11 @@ class Creatable:
         for place, (shown, new) in _PLACES.items():
             known, settable = contract.members(*shown), contract.members(new)
             self._known[place] = known | settable
-            # An address's id is of the customer who had it.
+            # The id of an address belongs to the customer who was exported.
             self._left_out[place] = known - settable | {"id"}
 
     def body(self, customer: Any) -> Any:
-        """The body of its creation; of what is no customer, that itself."""
+        """Return the body that creates this customer. Return any other value as it is."""
         if not isinstance(customer, dict):
             return customer
         body = self._settable("", customer)
@@ -45,7 +46,7 @@ class Creatable:
         return body
 
     def misfits(self, body: Any) -> list[Misfit]:
-        """The places where a body does not fit."""
+        """Return the places where a body violates the schema."""
         try:
             self._operation.validate_body(body)
         except InvalidRequest as exc:

@@ -1,18 +1,17 @@
-"""A file that is whole when it is there: written beside its place, and gone on with after any end.
+"""A file that appears only when it is complete, and whose writing can be resumed after a crash.
 
-    PATH.part     what is written so far
-    PATH.resume   how many bytes of it are good, and how to go on after them; replaced in one step
+    PATH.part     the data so far
+    PATH.resume   the checkpoint, which is the number of valid bytes and where to continue
 
-What follows the good bytes was written when the process ended: it is cut off. PATH itself appears
-in one step, when all is written. Only this user may read any of them.
+A crash can leave more data in the part than the checkpoint counts. The next run cuts this data
+off. PATH is replaced in one step when all data is written. Only this user can read the files.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -20,59 +19,65 @@ import orjson
 
 
 class CannotWrite(Exception):
-    """The file cannot be begun, or not be gone on with. Says why."""
+    """The file cannot be begun or resumed. The message says why."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is known of the part: `job` is what it is made of, `cursor` where to go on."""
+class Checkpoint:
+    """The state of a part: its `job`, its valid bytes, and the `cursor` that continues the job."""
 
     job: str
     bytes: int = 0
     customers: int = 0
     cursor: str | None = None
-    whole: bool = False
+    complete: bool = False
 
 
-class Unfinished:
-    """The file at `path` while it is written, by one process at a time."""
+class ResumableFile:
+    """The file at `path` while one process writes it."""
 
     def __init__(self, path: Path, job: str, *, resume: bool) -> None:
-        """
+        """Open the part, and continue after the checkpoint if there is one.
+
+        Args:
+            path: the file to write. A link's target is replaced, and not the link.
+            job: the name of the work. A checkpoint of another job is refused.
+            resume: whether a checkpoint is wanted. Without it, a checkpoint is refused.
+
         Raises:
-            CannotWrite: an unfinished one is there, and `resume` is not given; or it is of another
-                job, or was changed; or another process writes it.
-            OSError
+            CannotWrite: the checkpoint is refused, the part was changed, or another process
+                writes the file.
+            OSError: the part cannot be opened.
         """
-        path = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
+        path = Path(os.path.realpath(path))
         if path.exists() and not path.is_file():
-            raise CannotWrite(f"{path} is no file")
+            raise CannotWrite(f"{path} is not a regular file")
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self._state = path.with_name(path.name + ".resume")
         self._fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._lock()
-            found = self._found()
+            found = self._read_checkpoint()
             if found and not resume:
                 raise CannotWrite(
-                    f"an export to {path} is unfinished: --resume goes on with it; or remove"
-                    f" {self._state} to begin anew"
+                    f"an export to {path} is unfinished. Continue it with --resume, or remove"
+                    f" {self._state} to begin a new one"
                 )
             if found and found.job != job:
                 raise CannotWrite(
-                    f"the unfinished export to {path} is of another store, of other filters or of"
-                    f" another format; remove {self._state} to begin anew"
+                    f"the unfinished export to {path} has another store, other filters or another"
+                    f" format. Remove {self._state} to begin a new one"
                 )
             self.resumed = found is not None
-            self.kept = found or Kept(job)
-            if not self.kept.whole:
+            self.checkpoint = found or Checkpoint(job)
+            if not self.checkpoint.complete:
                 self._cut()
         except BaseException:
             os.close(self._fd)
             raise
 
-    def __enter__(self) -> Unfinished:
+    def __enter__(self) -> ResumableFile:
         return self
 
     def __exit__(
@@ -82,59 +87,72 @@ class Unfinished:
         traceback: TracebackType | None,
     ) -> None:
         if not self._state.exists() and self._is_the_part():
-            self._part.unlink()  # nothing to go on with
+            self._part.unlink()  # without a checkpoint, no run can use the part
         os.close(self._fd)
 
-    def add(self, data: bytes, *, customers: int, cursor: str) -> None:
-        """Write this; from now on it is good, and the cursor goes on after it."""
+    def append(self, data: bytes, *, customers: int, cursor: str) -> None:
+        """Write the data to the disk, and then the checkpoint after it."""
         self._write(data)
-        size = self.kept.bytes + len(data)
-        self._keep(Kept(self.kept.job, size, self.kept.customers + customers, cursor))
+        before = self.checkpoint
+        self._save(
+            replace(
+                before,
+                bytes=before.bytes + len(data),
+                customers=before.customers + customers,
+                cursor=cursor,
+            )
+        )
 
     def finish(self) -> None:
-        """All is written: put it in its place."""
-        if not self.kept.whole:
-            self._keep(Kept(**{**asdict(self.kept), "whole": True}))
+        """Replace the file with the part, and remove the checkpoint."""
+        if not self.checkpoint.complete:
+            self._save(replace(self.checkpoint, complete=True))
         if self._is_the_part():
-            if os.fstat(self._fd).st_size == self.kept.bytes:
+            if os.fstat(self._fd).st_size == self.checkpoint.bytes:
                 os.replace(self._part, self._path)
-            else:  # it was put there before this process began, and this one is new
+            else:  # an earlier run replaced the file, and this run has opened a new, empty part
                 self._part.unlink()
         _sync_folder(self._path)
         with suppress(FileNotFoundError):
             self._state.unlink()
 
     def _lock(self) -> None:
+        # Imported here, because Windows has no fcntl. Otherwise `flask ecwid --help` would fail
+        # there, instead of the mounting with a sentence.
+        import fcntl
+
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotWrite(f"another process is exporting to {self._path}") from None
-        if not self._is_the_part():  # it was put in its place meanwhile
-            raise CannotWrite(f"another process has exported to {self._path} just now")
+        if not self._is_the_part():  # the other process has renamed it meanwhile
+            raise CannotWrite(f"another process has just exported to {self._path}")
 
     def _is_the_part(self) -> bool:
+        """Return whether the open file is still the file at PATH.part."""
         try:
             return os.path.samestat(os.stat(self._part), os.fstat(self._fd))
         except FileNotFoundError:
             return False
 
-    def _found(self) -> Kept | None:
+    def _read_checkpoint(self) -> Checkpoint | None:
         try:
             text = self._state.read_bytes()
         except FileNotFoundError:
             return None
         try:
-            return Kept(**orjson.loads(text))
+            return Checkpoint(**orjson.loads(text))
         except (ValueError, TypeError):
             pass
-        raise CannotWrite(f"{self._state} is none of ours; remove it to begin anew")
+        raise CannotWrite(f"{self._state} is not a checkpoint. Remove it to begin a new export")
 
     def _cut(self) -> None:
-        if os.fstat(self._fd).st_size < self.kept.bytes:
+        if os.fstat(self._fd).st_size < self.checkpoint.bytes:
             raise CannotWrite(
-                f"{self._part} is shorter than it was; remove {self._state} to begin anew"
+                f"{self._part} is shorter than at the checkpoint. Remove {self._state} to begin a"
+                " new export"
             )
-        os.ftruncate(self._fd, self.kept.bytes)
+        os.ftruncate(self._fd, self.checkpoint.bytes)
         os.lseek(self._fd, 0, os.SEEK_END)
 
     def _write(self, data: bytes) -> None:
@@ -143,15 +161,16 @@ class Unfinished:
             view = view[os.write(self._fd, view) :]
         os.fsync(self._fd)
 
-    def _keep(self, kept: Kept) -> None:
+    def _save(self, checkpoint: Checkpoint) -> None:
+        """Replace the checkpoint on the disk in one step."""
         new = self._state.with_name(self._state.name + ".new")
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
-            file.write(orjson.dumps(kept))
+            file.write(orjson.dumps(asdict(checkpoint)))
             file.flush()
             os.fsync(file.fileno())
         os.replace(new, self._state)
-        self.kept = kept
+        self.checkpoint = checkpoint
 
 
 def _sync_folder(path: Path) -> None:

@@ -1,7 +1,7 @@
-"""What a command shows while it works, and how it is stopped.
+"""The terminal of a command: messages, the progress bar, and the signals that stop a command.
 
-Quiet where nobody looks: a bar and good news only on a terminal, bad news always; all of it on the
-standard error.
+Everything goes to the standard error. Good news and the bar appear only on a terminal, so that a
+cron job without a failure prints nothing.
 """
 
 from __future__ import annotations
@@ -15,33 +15,43 @@ from types import FrameType
 import click
 
 from .. import clock
+from ..errors import EcwidError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """The command was told to stop; `status` is how a shell calls that."""
+    """A signal stopped the command. `status` is the exit status that a shell expects then."""
 
     def __init__(self, signum: int) -> None:
         self.status = 128 + signum
         super().__init__(signum)
 
 
-def is_watched() -> bool:
+def is_interactive() -> bool:
+    """Return whether the standard error is a terminal."""
     return sys.stderr.isatty()
 
 
-def tell(text: str, *, good: bool = False) -> None:
-    if is_watched() or not good:
+def say(text: str, *, good: bool = False) -> None:
+    """Print a message. Print good news only on a terminal."""
+    if is_interactive() or not good:
         click.echo(text, err=True)
+
+
+def describe(error: EcwidError) -> str:
+    """Return the text of an error, with the places that violate the contract and no value."""
+    places = ", ".join(f"{misfit.pointer}: {misfit.keyword}" for misfit in error.errors)
+    return f"{error} ({places})" if places else str(error)
 
 
 @contextmanager
 def progress(about: str, length: Callable[[], int]) -> Iterator[Callable[[int], None]]:
-    """A bar with count, rate and time left; gives what moves it on. `length` is asked only where
-    there is somebody to see it.
+    """Show a bar with count, rate and time left. Give the function that moves the bar.
+
+    `length` costs a call to Ecwid, so it is called only on a terminal.
     """
-    if not is_watched():
+    if not is_interactive():
         yield lambda steps: None
         return
     begun = clock.now()
@@ -64,8 +74,8 @@ def progress(about: str, length: Callable[[], int]) -> Iterator[Callable[[int], 
 
 
 @contextmanager
-def stopped_at_once() -> Iterator[None]:
-    """A signal to stop raises Stopped, wherever the command is: for what may end anywhere."""
+def stop_at_once() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise Stopped wherever the command is."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise Stopped(signum)
@@ -75,9 +85,11 @@ def stopped_at_once() -> Iterator[None]:
 
 
 @contextmanager
-def stopped_softly() -> Iterator[Callable[[], int]]:
-    """A first signal to stop ends all waits, and what is under way comes to its end; a second one
-    is as ever. Gives what tells the status of the command then, 0 while there was no signal.
+def stop_gracefully() -> Iterator[Callable[[], int]]:
+    """Let the first SIGINT or SIGTERM end all waits, so that the current work can finish.
+
+    A second signal has its usual effect. Give a function that returns the exit status after a
+    signal, and 0 without a signal.
     """
     status = 0
 

@@ -1,0 +1,37 @@
+"""flask ecwid key: a new API key for a caller."""
+
+from __future__ import annotations
+
+import click
+
+from .. import api_keys
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--scopes",
+    default="read",
+    show_default=True,
+    help=f"The scopes of the key, joined by +, from {', '.join(api_keys.SCOPES)}.",
+)
+def key(name: str, scopes: str) -> None:
+    """Make an API key for the caller NAME.
+
+    The command prints the key once, for the caller, and stores it nowhere. Add the printed entry
+    to ECWID_API_KEYS and restart the service. To replace a key, keep both entries until the
+    caller uses the new key.
+
+    \b
+    Example:
+      flask ecwid key warehouse --scopes read+write
+    """
+    try:
+        secret, entry = api_keys.make(name, scopes.split("+"))
+    except ValueError:
+        raise click.UsageError(
+            "NAME may have letters, digits, '.', '_' and '-'. The scopes are some of "
+            f"{'+'.join(api_keys.SCOPES)}."
+        ) from None
+    click.echo(f"key: {secret}")
+    click.echo(f"entry: {entry.entry()}")

@@ -1,0 +1,31 @@
+"""flask ecwid openapi: the contract as it is served."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from .. import contract
+from ..web import openapi as published
+from ..extension import URL_PREFIX
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of YAML.")
+@click.option(
+    "--mount", default=URL_PREFIX, show_default=True, help="The URL that serves the endpoints."
+)
+def openapi(as_json: bool, mount: str) -> None:
+    """Print the contract.
+
+    \b
+    Example:
+      flask ecwid openapi --mount https://shop.example.com/api/json/v1/ecwid > customers.yaml
+    """
+    document = published.at_mount(contract.load().document, mount)
+    click.echo(
+        json.dumps(document, ensure_ascii=False, indent=2)
+        if as_json
+        else published.to_yaml(document)
+    )

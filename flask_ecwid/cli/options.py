@@ -1,0 +1,58 @@
+"""The options that several commands share, and the objects that their values stand for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from flask.cli import ScriptInfo
+
+from ..web.mount import Mount
+from ..settings import SettingsError
+from .files import ENDINGS, Format
+
+store_option = click.option(
+    "--store", default="ecwid", show_default=True, help="The name of the store's mount in the app."
+)
+format_option = click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["jsonl", "csv"]),
+    help="Without it, the ending of PATH decides (.jsonl, .ndjson, .csv), and - is jsonl.",
+)
+
+
+def load_mount(info: ScriptInfo, store: str) -> Mount:
+    """Return the app's mount of this name.
+
+    The process exits with status 2 if the settings cannot work.
+
+    Raises:
+        click.UsageError: the app has no mount of this name.
+    """
+    try:
+        app = info.load_app()
+    except SettingsError as exc:
+        for fault in exc.faults:
+            click.echo(fault, err=True)
+        sys.exit(2)
+    mounts: dict[str, Mount] = app.extensions.get("ecwid", {})
+    if store not in mounts:
+        raise click.UsageError(f"the app has no Ecwid store named {store!r}")
+    return mounts[store]
+
+
+def format_of(path: str) -> Format:
+    """Return the format that the ending of the path stands for.
+
+    Raises:
+        click.UsageError: the ending is unknown.
+    """
+    if path == "-":
+        return "jsonl"
+    found = ENDINGS.get(Path(path).suffix.lower())
+    if found is None:
+        endings = ", ".join(ENDINGS)
+        raise click.UsageError(f"PATH has none of the endings {endings}, so --format is needed")
+    return found

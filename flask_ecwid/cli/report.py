@@ -1,0 +1,68 @@
+"""The report of an import: the rows that were refused, without any value of a customer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+import orjson
+
+from . import terminal
+
+_SHOWN = 10  # refused rows on the standard error, where no file gets the report
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The reason why a row is not in the store. A refusal is one line of the report."""
+
+    line: int
+    type: str
+    pointer: str
+    keyword: str
+    ecwid_code: str | None = None
+
+    def to_json(self) -> bytes:
+        """Return the refusal as a line of JSON."""
+        members = {name: value for name, value in asdict(self).items() if value is not None}
+        return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE)
+
+
+class Report:
+    """The refusals of an import, in a file or as a short list on the standard error."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._lines: set[int] = set()
+        self._file: BinaryIO | None = None
+        if path:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            try:
+                self._file = os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0)
+            except OSError as exc:
+                raise click.FileError(str(path), exc.strerror) from None
+
+    @property
+    def rows(self) -> int:
+        """The number of refused rows. A row can have several refusals."""
+        return len(self._lines)
+
+    def add(self, refusal: Refusal) -> None:
+        """Write the refusal into the file, or show it if only a few rows were refused so far."""
+        self._lines.add(refusal.line)
+        if self._file:
+            self._file.write(refusal.to_json())
+        elif self.rows <= _SHOWN:
+            place = refusal.pointer or "the row"
+            terminal.say(f"line {refusal.line}: {place}: {refusal.keyword}")
+        elif self.rows == _SHOWN + 1:
+            terminal.say("More rows were refused. --report PATH writes all of them to a file.")
+
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()

@@ -1,0 +1,112 @@
+"""flask ecwid sandbox: a simulated Ecwid store on a port of this host."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from ..sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
+from ..client.opening import private_file
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """A request handler without request lines, because the lines would hold query strings."""
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        pass
+
+
+@click.command()
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8100,
+    show_default=True,
+    help="0 takes any free port.",
+)
+@click.option(
+    "--customers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The number of generated customers in a new store. An existing store stays as it is.",
+)
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The SQLite file of the store. Without it, the store is deleted at the end.",
+)
+@click.option(
+    "--calls-per-minute",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Refuse calls of a token above this number. Ecwid's limit is 600. 0 means no limit.",
+)
+@click.option(
+    "--search-lag",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    show_default=True,
+    help="The seconds until searches find a new customer.",
+)
+@click.option("--duplicate-emails", is_flag=True, help="Let two customers have the same e-mail.")
+@click.option(
+    "--faults", type=click.File("rb"), help="A JSON file with a list of faults to inject."
+)
+def sandbox(
+    port: int,
+    customers: int,
+    path: Path | None,
+    calls_per_minute: int,
+    search_lag: float,
+    duplicate_emails: bool,
+    faults: BinaryIO | None,
+) -> None:
+    """Serve a simulated Ecwid store on 127.0.0.1.
+
+    The standard output gets the settings that connect a plugin to the store. The standard error
+    gets a URL that accepts faults. There and at /admin/ledger, GET, POST and DELETE work.
+
+    \b
+    Examples:
+      flask ecwid sandbox --port 8100 --customers 1000
+      flask ecwid sandbox --port 8100 --calls-per-minute 600 --search-lag 2
+      curl http://127.0.0.1:8100/admin/faults -d '{"kind": "reset", "operation": "add_customer"}'
+      curl http://127.0.0.1:8100/admin/ledger
+    """
+    try:
+        ordered = [Fault.read(each) for each in json.load(faults)] if faults else []
+    except (ValueError, TypeError) as exc:
+        raise click.BadParameter(str(exc), param_hint="--faults") from None
+    path = path or private_file()
+    store = create_sandbox(
+        path,
+        customers=customers,
+        calls_per_minute=calls_per_minute,
+        search_lag_s=search_lag,
+        duplicate_emails=duplicate_emails,
+    )
+    Orders(path).order(*ordered)
+    server = make_server("127.0.0.1", port, store, threaded=True, request_handler=_QuietHandler)
+    # An exit runs the exit handlers. Without it, SIGTERM would leave the private file behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        click.echo(f"ECWID_API_URL=http://127.0.0.1:{server.server_port}/api/v3")
+        click.echo(f"ECWID_STORE_ID={STORE_ID}")
+        click.echo(f"ECWID_TOKEN={TOKEN}")
+        click.echo("ECWID_AUTH=none")
+        click.echo(f"faults: http://127.0.0.1:{server.server_port}/admin/faults", err=True)
+        sys.stdout.flush()
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
