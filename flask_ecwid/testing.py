@@ -1,39 +1,36 @@
-"""pytest fixtures for those who test their own app: `ecwid_sandbox`, `ecwid_app`, `ecwid_client`.
+"""A simulated Ecwid store for the tests of your own app.
 
-pytest imports this module wherever the package is installed, needed or not: what it costs to make
-a store is imported when a test asks for one. docs/testing.md shows how it is used.
+pytest finds three fixtures by itself (docs/testing.md shows their use):
+
+    ecwid_sandbox   an empty EcwidSandbox for one test
+    ecwid_app       a Flask app with only the plugin, on `ecwid_sandbox`
+    ecwid_client    the EcwidClient of `ecwid_app`
+
+`flask_ecwid_plugins/fixtures.py` defines them, because every test run loads that module.
 """
 
 from __future__ import annotations
 
 import os
-import time
-import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pytest
+from . import clock
+from .sandbox import Entry, Fault, Orders, seed
+from .sandbox.documents import known_customer
+from .sandbox.store import Store
 
-if TYPE_CHECKING:
-    from flask import Flask
-
-    from .client import EcwidClient
-    from .sandbox import Entry, Fault
-
-# A creation whose reply is lost is looked up for 3 s, a stall takes 10 s: a test has no such time.
+# A lost creation is looked up for 3 s, and a stall takes 10 s. A test has less time.
 _QUICK = {"ECWID_DEADLINE_S": "2", "ECWID_READ_TIMEOUT_S": "1"}
 
 
 class EcwidSandbox:
-    """A simulated Ecwid store, empty at first, in a new file at `path`.
+    """A simulated Ecwid store in a new file at `path`, empty at first.
 
-    What a test does with it goes past Ecwid's API: no fault befalls it, no ledger shows it.
+    The methods bypass the simulated API. They meet no fault, and the ledger does not show them.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        from .sandbox import Orders
-        from .sandbox.store import Store
-
         self._path = os.path.abspath(path)
         self._store = Store(self._path)
         self._store.fill(list)
@@ -41,83 +38,56 @@ class EcwidSandbox:
 
     @property
     def config(self) -> dict[str, str]:
-        """What leads an app here, for its `config` or for the environment that it reads: texts.
+        """The settings that connect an app to this store, as strings, for config or environment.
 
-        Who may call stays as the app has it.
+        They leave the authentication as the app has it.
         """
-        # No Redis: what is shared there would be shared with other tests.
+        # Redis is off, because tests would share their state there.
         return {"ECWID_SANDBOX": self._path, "ECWID_REDIS_URL": "", **_QUICK}
 
     def add_customer(self, customer: Mapping[str, Any]) -> int:
-        """Have a customer there already; gives its id. Beside what a creation may set it may hold
-        what Ecwid sets: `id`, `registered`, `updated`, `totalOrderCount`, `stats`, `favorites`.
+        """Put a customer into the store, and return the id.
+
+        The customer may have the members that only Ecwid sets, which are `id`, `registered`,
+        `updated`, `totalOrderCount`, `stats` and `favorites`.
 
         Raises:
-            ValueError: a store could have no such customer, or not this one too.
+            ValueError: no store can have this customer, or the e-mail or id is taken.
         """
-        from .sandbox.documents import known_customer
-
-        [customer_id] = self._store.put([(known_customer(dict(customer), time.time()), [])])
+        [customer_id] = self._store.put([(known_customer(dict(customer), clock.wall()), [])])
         return customer_id
 
     def seed(self, generated: int = 0) -> None:
-        """Have many there: the four that `ECWID_SANDBOX=on` has, and generated ones, always the
-        same.
-        """
-        from .sandbox import seed
+        """Put the four customers of `ECWID_SANDBOX=on` into the store, and generated customers.
 
+        Every run generates the same customers.
+        """
         self._store.put(seed.customers(generated))
 
     def customers(self) -> list[dict[str, Any]]:
-        """All customers, by their ids, as Ecwid's search shows them."""
+        """Return all customers in the order of their ids, as Ecwid's search shows them."""
         return self._store.customers()
 
     def order(self, *faults: Fault) -> None:
-        """Let faults befall the calls from now on; `nth` counts from here."""
+        """Inject faults into the calls from now on. `nth` counts from here."""
         self._orders.order(*faults)
 
     def clear(self) -> None:
-        """No more faults."""
+        """Stop to inject faults."""
         self._orders.clear()
 
     def switch(self, **switches: Any) -> None:
         """Set `search_lag_s`, `duplicate_emails` or `calls_per_minute` of `sandbox.Switches`.
 
         Raises:
-            ValueError: there is no such switch, or no such value of it.
+            ValueError: the switch or its value is unknown.
         """
         self._orders.switch(**switches)
 
     def ledger(self) -> list[Entry]:
-        """Every call that came in, in order; `sandbox.Entry` says what is known of each."""
+        """Return all calls that came in, in order, each as a `sandbox.Entry`."""
         return self._orders.ledger()
 
     def clear_ledger(self) -> None:
+        """Forget all calls that came in."""
         self._orders.clear_ledger()
-
-
-@pytest.fixture
-def ecwid_sandbox(tmp_path_factory: pytest.TempPathFactory) -> EcwidSandbox:
-    """An empty store of this test alone; put its `config` into that of your app."""
-    # A name that no run before had: outcomes of Idempotency-Keys are kept for a day by its path.
-    return EcwidSandbox(tmp_path_factory.mktemp("ecwid") / f"{uuid.uuid4().hex}.sqlite3")
-
-
-@pytest.fixture
-def ecwid_app(ecwid_sandbox: EcwidSandbox) -> Flask:
-    """A Flask app with nothing but the plugin, on `ecwid_sandbox`; anybody may call."""
-    from flask import Flask
-
-    from .extension import Ecwid
-
-    app = Flask("ecwid_app")
-    app.config.update(ecwid_sandbox.config, TESTING=True)
-    Ecwid(app)
-    return app
-
-
-@pytest.fixture
-def ecwid_client(ecwid_app: Flask) -> EcwidClient:
-    """The `EcwidClient` of `ecwid_app`, for code that is given one."""
-    client: EcwidClient = ecwid_app.extensions["ecwid"]["ecwid"].client
-    return client

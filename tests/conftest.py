@@ -35,7 +35,7 @@ PAYLOADS = Path(__file__).parent / "payloads"
 
 Config = dict[str, Any]
 
-pytest_plugins = ["flask_ecwid.testing"]
+pytest_plugins = ["flask_ecwid_plugins.fixtures"]
 
 
 def payload(name: str) -> Any:

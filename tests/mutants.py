@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 COPIED = [
-    *("flask_ecwid", "openapi", "tests", "docs", "benchmarks/results"),
+    *("flask_ecwid", "flask_ecwid_plugins", "openapi", "tests", "docs", "benchmarks/results"),
     *("README.md", "setup.cfg", "pyproject.toml", "gunicorn.conf.py", "wsgi.py", "Makefile"),
 ]
 

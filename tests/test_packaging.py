@@ -62,7 +62,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel(dist: Path) -> None:
-    """The wheel holds the contract, the type marker and the package, and nothing else."""
+    """The wheel holds the contract, the type marker and the two packages, and nothing else."""
     [wheel] = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -70,9 +70,17 @@ def test_wheel(dist: Path) -> None:
         [listed] = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
         entry_points = archive.read(listed).decode()
     assert contract == (ROOT / "openapi" / "customers.yaml").read_bytes()
-    assert {"flask_ecwid/py.typed", "flask_ecwid/sandbox/app.py"} <= names
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"flask_ecwid"}
-    assert "[pytest11]\necwid = flask_ecwid.testing\n" in entry_points
+    assert {
+        "flask_ecwid/py.typed",
+        "flask_ecwid/cli/check.py",
+        "flask_ecwid/sandbox/app.py",
+    } <= names
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
+        "flask_ecwid",
+        "flask_ecwid_plugins",
+    }
+    assert "[flask.commands]\necwid = flask_ecwid_plugins.commands:ecwid\n" in entry_points
+    assert "[pytest11]\necwid = flask_ecwid_plugins.fixtures\n" in entry_points
     assert any(name.endswith("licenses/LICENSE") or name.endswith("/LICENSE") for name in names)
 
 

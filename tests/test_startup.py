@@ -46,10 +46,3 @@ def test_a_host_that_uses_connexion() -> None:
         "import connexion, wsgi; print(connexion.AioHttpApi.__name__)"
     )
     assert run(program) == "AioHttpApi\n"
-
-
-@pytest.mark.parametrize("module", ["flask", "connexion"])
-def test_the_client_alone(module: str) -> None:
-    """Who takes the client alone imports no Flask and no connexion."""
-    program = f"import sys; from flask_ecwid import EcwidClient; print({module!r} in sys.modules)"
-    assert run(program) == "False\n"

@@ -1,0 +1,44 @@
+"""The group `flask ecwid`, which imports flask_ecwid when a command of the group is looked up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+_NO_LOG = logging.NullHandler()
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        with _import_errors_as_a_sentence():
+            from flask_ecwid import cli
+
+            return list(cli.COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        with _import_errors_as_a_sentence():
+            from flask_ecwid import cli
+
+            return cli.load_command(cmd_name)
+
+
+@contextmanager
+def _import_errors_as_a_sentence() -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:  # a broken dependency may raise anything while it is imported
+        raise click.ClickException(
+            "flask ecwid does not work here, because flask_ecwid cannot be imported"
+            f" ({type(exc).__name__}: {exc})."
+        ) from None
+
+
+@click.group(cls=_LazyGroup)
+def ecwid() -> None:
+    """An Ecwid store's customers."""
+    # Each command reports its own failures. Without this handler, Python would also print the
+    # plugin's log lines. A host that has set up logging still gets them.
+    logging.getLogger("flask_ecwid").addHandler(_NO_LOG)
