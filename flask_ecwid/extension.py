@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from flask import Flask, current_app
 
 from . import contract
 from .client import EcwidClient
-from .settings import Settings, hide_secrets
+from .settings import Settings, SettingsError, hide_secrets
 from .web import openapi
 from .web.authentication import Authenticator, Authorize
 from .web.blueprint import make_blueprint
@@ -64,9 +65,11 @@ class Ecwid:
         """Read the settings from `app.config` and mount the blueprint. Opens no connection.
 
         Raises:
-            SettingsError: the settings cannot work; every fault is named.
+            SettingsError: the settings cannot work, and the error names every fault. The same error
+                says that the system is not POSIX.
             ValueError: the app has a store of this name, or at this prefix, already.
         """
+        _require_posix()
         mounts: dict[str, Mount] = app.extensions.setdefault("ecwid", {})
         if self.name in mounts:
             raise ValueError(f"the app has an Ecwid store named {self.name!r} already")
@@ -109,3 +112,16 @@ class Ecwid:
         """
         mounts: dict[str, Mount] = current_app.extensions["ecwid"]
         return mounts[self.name].client
+
+
+def _require_posix() -> None:
+    """Raise SettingsError if this system lacks the functions that keep shared state private."""
+    try:
+        import fcntl  # noqa: F401
+
+        missing = "" if hasattr(os, "getuid") else "os.getuid"
+    except ImportError:
+        missing = "fcntl"
+    if missing:
+        system = "a POSIX system such as Linux or macOS"
+        raise SettingsError([f"flask_ecwid needs {system}, and this system has no {missing}"])

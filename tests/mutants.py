@@ -448,6 +448,13 @@ MUTANTS = [
         "tests/test_auth.py -k refuses",
     ),
     Mutant(
+        "no word about POSIX",
+        "extension",
+        "        _require_posix()\n",
+        "",
+        "tests/test_bystanders.py -k posix",
+    ),
+    Mutant(
         "a clock set back",
         "throttling.guard",
         "return left if left <= _HELD_MOST_S else 0.0",

@@ -20,9 +20,11 @@ ENTRY_POINTS = {
 HEAVY = {"flask_ecwid", "connexion", "requests", "jsonschema_rs", "yaml"}
 
 # What a program says first, to stand for a system with a defect.
+WITHOUT_POSIX = "import os, sys; sys.modules['fcntl'] = None; del os.getuid\n"
 WITHOUT_CONNEXION = "import sys; sys.modules['connexion'] = None\n"
 
 BARE = "from flask import Flask\napp = Flask('bare')\n"
+MOUNTED = BARE + "from flask_ecwid import Ecwid\napp.config['ECWID_SANDBOX'] = 'on'\nEcwid(app)\n"
 FLASK = """
 import atexit, sys
 from flask.cli import main
@@ -104,3 +106,28 @@ def test_a_broken_dependency_is_told_in_a_sentence(tmp_path: Path, args: list[st
     [line] = done.stderr.splitlines()
     assert line.startswith("Error: flask ecwid does not work here, because flask_ecwid cannot be ")
     assert "connexion" in line
+
+
+def test_mounting_needs_posix(tmp_path: Path) -> None:
+    """Without fcntl or os.getuid the package can be imported, and mounting says what is missing."""
+    for first, missing in (
+        (WITHOUT_POSIX, "fcntl"),
+        ("import os; del os.getuid\n", "os.getuid"),
+    ):
+        done = run(first + "import flask_ecwid\nprint('imported')\n" + MOUNTED, folder=tmp_path)
+        assert done.stdout == "imported\n"
+        assert done.stderr.splitlines()[-1] == (
+            "flask_ecwid.settings.SettingsError: flask_ecwid needs a POSIX system such as Linux or"
+            f" macOS, and this system has no {missing}"
+        )
+
+
+def test_commands_without_posix(tmp_path: Path) -> None:
+    """Without fcntl the help works, and a command that needs the store says what is missing."""
+    done = flask(tmp_path, "ecwid", "--help", first=WITHOUT_POSIX)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert flask(tmp_path, "routes", first=WITHOUT_POSIX).returncode == 0
+    done = flask(tmp_path, "ecwid", "check", app=MOUNTED, first=WITHOUT_POSIX)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert "needs a POSIX system" in line
