@@ -3,6 +3,7 @@
 # make browser: Swagger UI in a real browser
 # make docs: the pages of docs/ as a site in build/site, with their links checked
 # make bench: what it costs, beside others (benchmarks/README.md)
+# make bystanders: the cost of the entry points for other projects (benchmarks/README.md)
 # make fuzz: what no one would think of, much of it (15 minutes on two cores)
 # make soak: the long runs of docs/reliability.md (45 minutes)     make mutants: who guards the guards
 
@@ -12,7 +13,7 @@ PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test clients browser docs fuzz fuzz-requests fuzz-documents bench soak mutants clean
+.PHONY: run test clients browser docs fuzz fuzz-requests fuzz-documents bench bystanders soak mutants clean
 .PHONY: has-nginx has-wrk has-npm has-chromium
 
 # For a program: the Debian package that has it.
@@ -73,6 +74,9 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 bench: has-nginx has-wrk $(ENVIRONMENTS)/.installed
 	$(ENVIRONMENTS)/rivals/bin/python benchmarks/run.py $(BENCH)
+
+bystanders: .venv/.installed
+	$(BIN)/python benchmarks/bystanders.py
 
 $(ENVIRONMENTS)/.installed: setup.cfg openapi/customers.yaml $(wildcard benchmarks/requirements*.txt)
 	$(PYTHON) -m venv $(ENVIRONMENTS)/rivals
