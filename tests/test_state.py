@@ -210,7 +210,7 @@ if child == 0:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 assert state.read("a") == b"one"
 """
-    with tempfile.TemporaryDirectory(dir="/") as folder:  # where another user may look
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # other users may look there
         os.chmod(folder, 0o777)
         run(script, STATE_DIRECTORY=folder)
         assert sorted(os.listdir(folder)) == ["flask-ecwid-0", f"flask-ecwid-{NOBODY}"]

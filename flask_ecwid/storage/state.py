@@ -200,20 +200,24 @@ class _Connection:
         self.path = path
         self.file = file
         self._process = os.getpid()
+        # The finalizer alone keeps `db` alive. Otherwise the garbage collector might come to `db`
+        # first, and Python 3.13 would warn of an open connection.
+        self._finalizer = weakref.finalize(self, _close, db, self._process)
 
     def is_usable(self) -> bool:
-        return self._process == os.getpid()
+        return self._finalizer.alive and self._process == os.getpid()
 
     def close(self) -> None:
-        process, self._process = self._process, 0
-        if process == os.getpid():
-            self.db.close()
-        elif process:
-            # SQLite forbids a child to use or close a connection of its parent. To close it could
-            # undo what the parent writes at the moment.
-            _inherited.append(self.db)
+        self._finalizer()
 
-    __del__ = close
+
+def _close(db: sqlite3.Connection, process: int) -> None:
+    if process == os.getpid():
+        db.close()
+    else:
+        # SQLite forbids a child to use or close a connection of its parent. To close it could
+        # undo what the parent writes at the moment.
+        _inherited.append(db)
 
 
 _inherited: list[sqlite3.Connection] = []
