@@ -11,11 +11,11 @@ The packages are:
 
 from __future__ import annotations
 
-from .web.authentication import Caller
 from .client import EcwidClient
 from .contract import spec_path
 from .errors import EcwidError
 from .extension import Ecwid
 from .settings import Settings, SettingsError
+from .web.authentication import Caller
 
 __all__ = ["Caller", "Ecwid", "EcwidClient", "EcwidError", "Settings", "SettingsError", "spec_path"]

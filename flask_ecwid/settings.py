@@ -10,11 +10,10 @@ import re
 import ssl
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from .api_keys import ApiKey, read_all
-from .secret import Secret
 
 API_URL = "https://app.ecwid.com/api/v3"
 SANDBOX_ON = "on"
@@ -26,6 +25,25 @@ _SECRETS = ("token", "proxy_url", "redis_url")
 _HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_:]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_.:])?")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+class Secret(str):
+    """Text that is not shown, for example a token, or a URL with a password.
+
+    Its repr shows nothing, because a printed config, a debugger and a traceback with variables show
+    reprs. Pickle refuses it.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Secret:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret is not pickled")
 
 
 class SettingsError(ValueError):

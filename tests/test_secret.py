@@ -15,7 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import Ecwid, EcwidClient, Settings, SettingsError, contract, errors
-from flask_ecwid.secret import Secret
+from flask_ecwid.settings import Secret
 from flask_ecwid.web.authentication import Authenticator
 
 from .conftest import Config, app_of

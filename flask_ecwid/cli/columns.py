@@ -19,8 +19,7 @@ from typing import Any
 
 import orjson
 
-from ..contract import strict_json
-from ..contract import Contract
+from ..contract import Contract, strict_json
 from ..errors import InvalidRequest
 
 OTHER = "(other)"  # no member has parentheses in its name

@@ -12,9 +12,9 @@ from flask.cli import ScriptInfo, pass_script_info
 
 from .. import contract
 from ..client import EcwidClient
+from ..client.pagination import CustomerIterator
 from ..errors import EcwidError, InvalidRequest
 from ..web.mount import Mount
-from ..client.pagination import CustomerIterator
 from . import terminal
 from .columns import Columns
 from .files import Format, Writer
@@ -74,7 +74,8 @@ def export(
             if path == "-":
                 customers = _export_to_stdout(mount, filters, writer)
             else:
-                job = f"{mount.client.store.digest} {file_format} {CustomerIterator.digest_of(filters)}"
+                filters_digest = CustomerIterator.digest_of(filters)
+                job = f"{mount.client.store.digest} {file_format} {filters_digest}"
                 with ResumableFile(Path(path), job, resume=resume) as file:
                     if resume and not file.resumed:
                         terminal.say(

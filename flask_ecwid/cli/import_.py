@@ -23,6 +23,7 @@ from flask.cli import ScriptInfo, pass_script_info
 
 from .. import clock, contract
 from ..client import EcwidClient
+from ..client.reconcile import find_created, same_email
 from ..errors import (
     CustomerNotFound,
     EcwidError,
@@ -33,9 +34,8 @@ from ..errors import (
     OutcomeUnknown,
     Rejected,
 )
-from ..web.mount import Mount
 from ..web.idempotency import Idempotency
-from ..client.reconcile import find_created, same_email
+from ..web.mount import Mount
 from . import terminal
 from .columns import Columns
 from .files import Format, NotACustomerFile, Row, read_rows

@@ -7,8 +7,8 @@ import json
 import click
 
 from .. import contract
-from ..web import openapi as published
 from ..extension import URL_PREFIX
+from ..web import openapi as published
 
 
 @click.command()

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 from flask.cli import ScriptInfo
 
-from ..web.mount import Mount
 from ..settings import SettingsError
+from ..web.mount import Mount
 from .files import ENDINGS, Format
 
 store_option = click.option(

@@ -11,8 +11,8 @@ from typing import BinaryIO
 import click
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from ..sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
 from ..client.opening import private_file
+from ..sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
 
 
 class _QuietHandler(WSGIRequestHandler):

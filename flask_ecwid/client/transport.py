@@ -22,8 +22,7 @@ from requests.structures import CaseInsensitiveDict
 
 from .. import clock
 from ..errors import BadReply, EcwidError, NoReply, Undecodable
-from ..secret import Secret
-from ..settings import Settings
+from ..settings import Secret, Settings
 from . import deadline
 from .calls import Call
 from .replies import Reply, error_from_exception

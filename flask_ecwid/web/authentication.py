@@ -15,8 +15,7 @@ from .. import api_keys
 from ..api_keys import ApiKey
 from ..contract.operation import Operation
 from ..errors import CrossSite, Forbidden, Unauthorized, place_of
-from ..secret import Secret
-from ..settings import Settings
+from ..settings import Secret, Settings
 
 log = logging.getLogger("flask_ecwid")
 
