@@ -126,14 +126,22 @@ def _connected(connection: redis.Connection) -> socket.socket:
         except OSError as exc:
             failure = exc
             continue
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if connection.socket_keepalive:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in connection.socket_keepalive_options.items():
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
-        sock.settimeout(connection.socket_timeout)
+        try:
+            _set_options(sock, connection)
+        except OSError:
+            sock.close()
+            raise
         return sock
     raise failure
+
+
+def _set_options(sock: socket.socket, connection: redis.Connection) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if connection.socket_keepalive:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in connection.socket_keepalive_options.items():
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    sock.settimeout(connection.socket_timeout)
 
 
 def open_link(url: str) -> RedisLink | None:
