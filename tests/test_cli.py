@@ -79,7 +79,8 @@ def test_check_of_the_clock(
 ) -> None:
     """A clock that is not Ecwid's is told; that is a warning, and no failure."""
     monkeypatch.setattr(clock, "wall", lambda: int(time.time()) - ahead_s)
-    ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json({"items": []})
+    page = {"total": 0, "items": []}
+    ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(page)
     ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json({}, 400)
     ecwid.expect_request(f"{STORE}/customers/0").respond_with_json({}, 404)
     result = of_config(config)("check")

@@ -15,7 +15,14 @@ from flask_ecwid import EcwidClient, EcwidError, Settings
 from flask_ecwid.client.calls import Call, build_call
 from flask_ecwid.client.operations import OPERATIONS
 from flask_ecwid.client.replies import Reply, read_reply
-from flask_ecwid.errors import BadReply, CustomerNotFound, EmailTaken, InvalidRequest, RateLimited
+from flask_ecwid.errors import (
+    BadReply,
+    ContractBroken,
+    CustomerNotFound,
+    EmailTaken,
+    InvalidRequest,
+    RateLimited,
+)
 
 from .conftest import STORE, TOKEN
 
@@ -116,9 +123,9 @@ def test_a_filter_that_is_none(ecwid: HTTPServer, client: EcwidClient, name: str
 
 @pytest.mark.parametrize("items", [None, {}, [None], [{"email": "x"}], ["x"]])
 def test_a_page_without_customers(ecwid: HTTPServer, client: EcwidClient, items: Any) -> None:
-    """A page that holds no customers is a BadReply, and not a KeyError."""
-    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"items": items})
-    with pytest.raises(BadReply):
+    """A page that holds no customers does not fit the contract, and is not a KeyError."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"total": 1, "items": items})
+    with pytest.raises(ContractBroken):
         list(client.iter_customers())
 
 

@@ -11,7 +11,7 @@ import requests
 from pytest_httpserver import HTTPServer
 from werkzeug.exceptions import HTTPException, NotFound
 
-from flask_ecwid import EcwidClient, contract
+from flask_ecwid import contract
 from flask_ecwid.errors import EcwidError
 from flask_ecwid.web import handlers
 
@@ -115,7 +115,7 @@ def test_unexpected_exception(
 ) -> None:
     """An unexpected exception is a 500 problem; the log names its place, and not its text."""
 
-    def boom(customer: dict[str, Any], request_id: str) -> None:
+    def boom(reply: dict[str, Any]) -> None:
         raise KeyError(CANARY)
 
     monkeypatch.setattr("flask_ecwid.web.envelope.customer", boom)
@@ -154,7 +154,7 @@ def test_undeclared_status(
 ) -> None:
     """A status that the contract does not declare for the operation is a defect, not a pass."""
 
-    def brew(client: EcwidClient, **_: object) -> None:
+    def brew(**_: object) -> None:
         raise Teapot
 
     monkeypatch.setattr(handlers, "get_customer", brew)

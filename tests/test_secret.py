@@ -148,7 +148,7 @@ def test_a_traceback_with_its_variables(ecwid: HTTPServer, config: Config) -> No
         client.get_customer(7)
     report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     text = "".join(report.format())
-    assert "gateway.py" in text
+    assert "retries.py" in text
     assert CANARY not in text
     assert ecwid.log[0][0].headers["Authorization"] == f"Bearer {CANARY}"
     gc.collect()

@@ -79,7 +79,7 @@ def test_the_order_of_the_filters_is_of_no_matter(callers: ThreadPoolExecutor) -
 def test_different_reads_do_not_share(callers: ThreadPoolExecutor) -> None:
     """Another customer, other filters or another selection of fields are other reads."""
     gate = Gate()
-    with RawServer(gate.before(sends(good(b'{"id":7,"items":[]}')))) as server:
+    with RawServer(gate.before(sends(good(b'{"id":7,"total":0,"items":[]}')))) as server:
         client, other = client_of(server), client_of(server)
         asks = [
             lambda: client.get_customer(7),

@@ -194,7 +194,7 @@ class EcwidClient:
         Raises:
             EcwidError: Ecwid does not reply, or refuses the token.
         """
-        call = build_call("list_customers", query={"limit": 1})
+        call = _smallest_call()
         started_at, asked_at = clock.now(), clock.wall()
         ahead_s: float | None = None
         try:
@@ -222,7 +222,7 @@ class EcwidClient:
             for name in ("add_customer", "update_customer")
         }
         probes = (
-            build_call("list_customers", query={"limit": 1}),
+            _smallest_call(),
             Call(broken["add_customer"], "/customers", body=b"{"),
             Call(broken["update_customer"], "/customers/0", body=b"{"),
         )
@@ -243,6 +243,10 @@ class EcwidClient:
         except (Rejected, CustomerNotFound, ContractBroken):
             pass  # Ecwid had let the call in
         return True
+
+
+def _smallest_call() -> Call:
+    return build_call("list_customers", query={"offset": 0, "limit": 1})
 
 
 def _lacks_scope(error: ServiceRefused) -> bool:

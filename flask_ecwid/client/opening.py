@@ -58,7 +58,7 @@ def open_store(
         transport = transport or sandboxed
     transport = transport or Transport(settings)
     storage = storage or open_storage(settings)
-    guard = open_guard(settings, storage.redis)
+    guard = open_guard(settings, storage)
     sender = RetryingSender(transport, guard, signals)
     reads = SharedReads(sender, settings.deadline_s, storage.responses)
     return OpenStore(settings.store_name, transport, storage, guard, sender, reads)

@@ -15,7 +15,7 @@ class Storage:
     """Where the processes that serve one store keep what they share."""
 
     redis: RedisLink | None
-    records: State  # of Idempotency-Keys
+    shared: State  # pauses and the records of Idempotency-Keys
     responses: CacheBackend | None  # None where nothing is cached
 
     def close(self) -> None:

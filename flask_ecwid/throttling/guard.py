@@ -16,8 +16,8 @@ import orjson
 from .. import clock
 from ..errors import DEAD_TOKEN_S, DeadlineExceeded, EcwidError, HeldBack
 from ..settings import Settings
-from ..storage.redis_connection import RedisLink
-from ..storage.state import MemoryState, RedisState, State, StateGone, host_state
+from ..storage.opening import Storage
+from ..storage.state import MemoryState, State, StateGone
 from .rate_limit import Budget
 
 BREAKER_FAILURES = 5  # in a row
@@ -117,19 +117,19 @@ class Guard:
         return self._bucket.take(TIMEOUT_COST if timed_out else RETRY_COST)
 
 
-def open_guard(settings: Settings, link: RedisLink | None) -> Guard:
-    """The guard of one token's calls. Opens no connection.
+def open_guard(settings: Settings, storage: Storage) -> Guard:
+    """Return the guard of one token's calls. Opens no connection.
 
-    Its latch is shared through Redis; or else by the workers of one gunicorn, to which
-    server.py gives a name.
+    Its latch is shared through Redis, or else by the workers of one gunicorn, whose master names
+    their service. Without either it is of this process.
     """
     name = settings.token_name
-    budget = Budget(settings.calls_per_minute, settings.processes, link, name)
-    if link is not None:
-        return Guard(budget, Latch(RedisState(link), f"{name}:latch"))
+    budget = Budget(settings.calls_per_minute, settings.processes, storage.redis, name)
     service = os.environ.get("GUNICORN_ECWID_SERVICE")
+    if storage.redis is not None:
+        return Guard(budget, Latch(storage.shared, f"{name}:latch"))
     if service:
-        return Guard(budget, Latch(host_state(), f"{name}:latch:{service}"))
+        return Guard(budget, Latch(storage.shared, f"{name}:latch:{service}"))
     return Guard(budget, Latch(None, name))
 
 

@@ -54,7 +54,7 @@ def open_runtime(settings: Settings, name: str) -> StoreRuntime:
     return StoreRuntime(
         client,
         Cache(opened.storage.responses, opened.reads, settings.token),
-        Idempotency(opened.storage.records, opened.digest, settings.deadline_s),
+        Idempotency(opened.storage.shared, opened.digest, settings.deadline_s),
     )
 
 
