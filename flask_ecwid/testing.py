@@ -73,7 +73,7 @@ class EcwidSandbox:
         self._orders.order(*faults)
 
     def clear(self) -> None:
-        """Stop to inject faults."""
+        """Stop injecting faults."""
         self._orders.clear()
 
     def switch(self, **switches: Any) -> None:
