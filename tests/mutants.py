@@ -147,8 +147,8 @@ MUTANTS = [
     Mutant(
         "a pause after the lookups",
         "client.retries",
-        "return self._found(call, begun, moment, self._guard.admit_lookup, told)[1]",
-        "return self._found(call, begun, moment, self._guard.admit, told)[1]",
+        "acquire = self._guard.acquire_for_search",
+        "acquire = self._guard.acquire",
         "tests/test_guard.py",
     ),
     Mutant(

@@ -15,7 +15,7 @@ from flask_ecwid import clock
 from flask_ecwid.errors import BudgetSpent
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.redis_connection import RedisLink
-from flask_ecwid.throttling.rate_limit import Budget, Left
+from flask_ecwid.throttling.rate_limit import RateLimit, Remaining
 
 from .ordered_shop import Shop
 from .redis_server import RedisServer
@@ -25,12 +25,12 @@ POLICY = re.compile(r'"calls";q=([0-9]+);w=60')
 LIMIT = re.compile(r'"calls";r=([0-9]+);t=([0-9]+)')
 
 
-def told(response: TestResponse) -> Left:
+def told(response: TestResponse) -> Remaining:
     policy = POLICY.fullmatch(response.headers["RateLimit-Policy"])
     limit = LIMIT.fullmatch(response.headers["RateLimit"])
     assert policy is not None
     assert limit is not None
-    return Left(int(policy[1]), int(limit[1]), int(limit[2]))
+    return Remaining(int(policy[1]), int(limit[1]), int(limit[2]))
 
 
 def test_what_is_spent(ordered: Shop) -> None:
@@ -70,7 +70,7 @@ def test_the_window_moves(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_callers_are_told(ordered: Shop) -> None:
     """Every answer of an operation says what the budget is and what is left of it."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=10)
-    assert told(api.get("/customers?limit=0")) == Left(10, 10, 0)  # no call was made yet
+    assert told(api.get("/customers?limit=0")) == Remaining(10, 10, 0)  # no call was made yet
     for left in (9, 8, 7):
         limit, remaining, reset_s = told(api.get("/customers"))
         assert (limit, remaining) == (10, left)
@@ -111,16 +111,16 @@ def test_apps_in_a_process_share_nothing(ordered: Shop) -> None:
 
 def test_a_forked_process_counts_for_itself() -> None:
     """A worker begins with its own part, not with what its master has counted."""
-    budget = Budget(2, 1, None, "name")
-    budget.take()
-    budget.take()
+    budget = RateLimit(2, 1, None, "name")
+    budget.acquire()
+    budget.acquire()
     child = os.fork()
     if child == 0:
-        budget.take()
+        budget.acquire()
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with pytest.raises(BudgetSpent):
-        budget.take()
+        budget.acquire()
 
 
 # With Redis
@@ -132,20 +132,20 @@ def own_redis() -> Iterator[RedisServer]:
         yield server
 
 
-def spend(budgets: list[Budget], times: int) -> int:
+def spend(budgets: list[RateLimit], times: int) -> int:
     """How many of so many calls may be made, by turns."""
     made = 0
     for number in range(times):
         try:
-            budgets[number % len(budgets)].take()
+            budgets[number % len(budgets)].acquire()
         except BudgetSpent:
             continue
         made += 1
     return made
 
 
-def budgets_of(redis: RedisServer, count: int, per_minute: int = 20) -> list[Budget]:
-    return [Budget(per_minute, 2, RedisLink(redis.url), "name") for _ in range(count)]
+def budgets_of(redis: RedisServer, count: int, per_minute: int = 20) -> list[RateLimit]:
+    return [RateLimit(per_minute, 2, RedisLink(redis.url), "name") for _ in range(count)]
 
 
 def test_hosts_share_in_redis(ordered: Shop, redis: RedisServer) -> None:
@@ -173,7 +173,7 @@ def test_redis_gone(own_redis: RedisServer, fault: str) -> None:
     begun = time.monotonic()
     assert spend(budgets, 50) == 16  # of 20, two were spent by each before
     assert time.monotonic() - begun < 5
-    assert budgets[0].left().limit == 10
+    assert budgets[0].remaining().limit == 10
     if fault == "halted":
         own_redis.go_on()
 
@@ -183,7 +183,7 @@ def test_redis_slow(own_redis: RedisServer) -> None:
     budgets = budgets_of(own_redis, 2)
     own_redis.client.client_pause(100)
     assert spend(budgets, 30) == 20
-    assert budgets[0].left().limit == 20
+    assert budgets[0].remaining().limit == 20
 
 
 def test_redis_back(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +250,7 @@ def test_one_busy_host(redis: RedisServer) -> None:
         with ThreadPoolExecutor(16) as threads:
             made = sum(threads.map(lambda _, b=budget: spend([b], 1), range(220)))
         assert made == 200
-        assert budget.left().limit == 200
+        assert budget.remaining().limit == 200
 
 
 def test_after_redis_was_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,10 +267,10 @@ def test_after_redis_was_gone(own_redis: RedisServer, monkeypatch: pytest.Monkey
 
 def test_bulk(redis: RedisServer) -> None:
     """A reading of all has half of the budget, here and in Redis, and is told how long to wait."""
-    for budget in (Budget(20, 2, None, "name"), *budgets_of(redis, 1)):
+    for budget in (RateLimit(20, 2, None, "name"), *budgets_of(redis, 1)):
         share = 5 if budget._link is None else 10
-        waits = [budget.take_bulk() for _ in range(share + 1)]
+        waits = [budget.acquire_bulk() for _ in range(share + 1)]
         assert waits[:-1] == [0.0] * share
         assert 0 < waits[-1] <= 61
-    gone = Budget(20, 2, RedisLink("redis://127.0.0.1:9"), "name")
-    assert [gone.take_bulk() == 0.0 for _ in range(6)] == [True] * 5 + [False]
+    gone = RateLimit(20, 2, RedisLink("redis://127.0.0.1:9"), "name")
+    assert [gone.acquire_bulk() == 0.0 for _ in range(6)] == [True] * 5 + [False]

@@ -23,8 +23,8 @@ from flask_ecwid import clock
 from flask_ecwid.errors import EcwidError, EcwidFailed, HeldBack, RateLimited, ServiceRefused
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.state import MemoryState, StateGone
-from flask_ecwid.throttling import guard
-from flask_ecwid.throttling.guard import Latch
+from flask_ecwid.throttling import guard, pause
+from flask_ecwid.throttling.pause import Pause, SharedPause
 
 from .conftest import (
     PREFIX,
@@ -234,16 +234,16 @@ REFUSAL, PAUSE = ServiceRefused(holds_s=30), RateLimited(60, brief=False)
 @pytest.mark.parametrize("errors", [(REFUSAL, PAUSE), (PAUSE, REFUSAL)])
 def test_a_pause_and_a_refusal(later: Later, errors: tuple[EcwidError, ...]) -> None:
     """Together they hold for the longer time, and a single call still goes first."""
-    latch = Latch(None, "name")
+    latch = SharedPause(None, "name")
     for error in errors:
-        latch.close(error)
+        latch.begin(error, error.holds_s)
     with pytest.raises(HeldBack) as caught:
         latch.check()
     assert (caught.value.retry_after_s or 0) > 50
     later(61)
     held = latch.check()
     assert held is not None
-    assert 25 < latch.claimed(held).left() <= 30
+    assert 25 < latch.claim_probe(held).left_s() <= 30
 
 
 def test_closed_at_the_same_moment() -> None:
@@ -255,47 +255,47 @@ def test_closed_at_the_same_moment() -> None:
         def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
             self.times += 1
             if self.times == 1:
-                Latch(self, name).close(RateLimited(3, brief=False))
+                SharedPause(self, name).begin(RateLimited(3, brief=False), 3)
             return super().swap(name, before, after, ttl_s)
 
     shared = Beaten()
-    Latch(shared, "name").close(PAUSE)
+    SharedPause(shared, "name").begin(PAUSE, PAUSE.holds_s)
     with pytest.raises(HeldBack) as caught:
-        Latch(shared, "name").check()
+        SharedPause(shared, "name").check()
     assert (caught.value.retry_after_s or 0) > 50
 
 
 def test_one_of_two_hosts_goes_first(later: Later) -> None:
     """Also where both keep what was claimed by one of them already."""
     shared = MemoryState()
-    one, other = Latch(shared, "name"), Latch(shared, "name")
-    held = guard.Held(clock.wall() + 30, 30, probed=True, detail="dead")
-    shared.swap("name", None, held.written(), 3600)
+    one, other = SharedPause(shared, "name"), SharedPause(shared, "name")
+    held = Pause(clock.wall() + 30, 30, probed=True, detail="dead")
+    shared.swap("name", None, held.to_json(), 3600)
     later(31)
     assert (one.check(), other.check()) == (held, held)
-    one.claimed(held)
+    one.claim_probe(held)
     with pytest.raises(HeldBack):
-        other.claimed(held)
+        other.claim_probe(held)
 
 
 def test_a_clock_that_is_set_back(later: Later) -> None:
     """Nobody is held back for longer than anybody may be."""
-    latch = Latch(None, "name")
-    latch.close(REFUSAL)
+    latch = SharedPause(None, "name")
+    latch.begin(REFUSAL, REFUSAL.holds_s)
     later(-30 * 24 * 3600)
     held = latch.check()
     assert held is not None
-    assert latch.claimed(held).left() <= 30
+    assert latch.claim_probe(held).left_s() <= 30
 
 
 def closed_by_others(state: MemoryState) -> None:
-    Latch(state, "name").close(PAUSE)
+    SharedPause(state, "name").begin(PAUSE, PAUSE.holds_s)
 
 
 def test_between_two_looks() -> None:
     """What a look has found holds until the next one finds it gone."""
     state = MemoryState()
-    latch = Latch(state, "name")
+    latch = SharedPause(state, "name")
     closed_by_others(state)
     for _ in range(100):
         with pytest.raises(HeldBack):
@@ -311,7 +311,7 @@ def test_nobody_passes_a_look(later: Later) -> None:
             return super().read(name)
 
     state = Slow()
-    latch = Latch(state, "name")
+    latch = SharedPause(state, "name")
     closed_by_others(state)
 
     barrier = threading.Barrier(16)
@@ -348,7 +348,7 @@ class Leaving(MemoryState):
 def test_a_latch_that_is_known_from_others(later: Later) -> None:
     """What others have closed holds here, too, when the state is gone."""
     state = Leaving()
-    latch = Latch(state, "name")
+    latch = SharedPause(state, "name")
     closed_by_others(state)
     with pytest.raises(HeldBack):
         latch.check()
@@ -363,9 +363,9 @@ def test_a_latch_that_is_known_from_others(later: Later) -> None:
 def test_closed_while_the_state_was_gone(later: Later) -> None:
     """The others learn of it when the state is back."""
     state = Leaving()
-    latch, other = Latch(state, "name"), Latch(state, "name")
+    latch, other = SharedPause(state, "name"), SharedPause(state, "name")
     state.gone = True
-    latch.close(PAUSE)
+    latch.begin(PAUSE, PAUSE.holds_s)
     state.gone = False
     assert other.check() is None
     later(1)
@@ -377,15 +377,15 @@ def test_closed_while_the_state_was_gone(later: Later) -> None:
 def test_opened_by_another(later: Later) -> None:
     """When the call that went first was let in, it is open for all at their next look."""
     state = MemoryState()
-    one, other = Latch(state, "name"), Latch(state, "name")
-    one.close(REFUSAL)
+    one, other = SharedPause(state, "name"), SharedPause(state, "name")
+    one.begin(REFUSAL, REFUSAL.holds_s)
     later(31)
     held = one.check()
     assert held is not None
-    renewed = one.claimed(held)
+    renewed = one.claim_probe(held)
     with pytest.raises(HeldBack):
         other.check()
-    one.open(renewed)
+    one.end(renewed)
     later(0.2)
     assert other.check() is None
 
@@ -420,8 +420,8 @@ class Meanwhile(MemoryState):
 def test_closed_during_a_look() -> None:
     """A look that began before a pause does not end the pause."""
     state = Meanwhile()
-    latch = Latch(state, "name")
-    state.after_read = lambda: latch.close(PAUSE)
+    latch = SharedPause(state, "name")
+    state.after_read = lambda: latch.begin(PAUSE, PAUSE.holds_s)
     for _ in range(2):
         with pytest.raises(HeldBack):
             latch.check()
@@ -430,14 +430,14 @@ def test_closed_during_a_look() -> None:
 def test_opened_during_a_look(later: Later) -> None:
     """A look that began before the call that went first was let in does not close the latch."""
     state = Meanwhile()
-    latch = Latch(state, "name")
-    latch.close(REFUSAL)
+    latch = SharedPause(state, "name")
+    latch.begin(REFUSAL, REFUSAL.holds_s)
     later(31)
     held = latch.check()
     assert held is not None
-    renewed = latch.claimed(held)
+    renewed = latch.claim_probe(held)
     later(1)
-    state.after_read = lambda: latch.open(renewed)
+    state.after_read = lambda: latch.end(renewed)
     assert latch.check() is None
     assert latch.check() is None
 
@@ -445,22 +445,22 @@ def test_opened_during_a_look(later: Later) -> None:
 def test_a_pause_that_is_being_told() -> None:
     """A pause holds in this process before the others know of it."""
     state = Meanwhile()
-    latch = Latch(state, "name")
+    latch = SharedPause(state, "name")
 
     def ask() -> None:
         with pytest.raises(HeldBack):
             latch.check()
 
     state.after_read = ask
-    latch.close(PAUSE)
+    latch.begin(PAUSE, PAUSE.holds_s)
     assert state.after_read is None
 
 
 def test_a_call_that_is_about_to_go_first(later: Later) -> None:
     """A call goes first alone in its process before the others know of it."""
     state = Meanwhile()
-    latch = Latch(state, "name")
-    latch.close(REFUSAL)
+    latch = SharedPause(state, "name")
+    latch.begin(REFUSAL, REFUSAL.holds_s)
     later(31)
     held = latch.check()
     assert held is not None
@@ -472,7 +472,7 @@ def test_a_call_that_is_about_to_go_first(later: Later) -> None:
                 latch.check()
 
     state.before_swap = ask
-    latch.claimed(held)
+    latch.claim_probe(held)
     assert state.before_swap is None
 
 
@@ -488,8 +488,8 @@ def test_two_threads_that_go_first(later: Later) -> None:
             return super().swap(name, before, after, ttl_s)
 
     state = Going()
-    latch = Latch(state, "name")
-    latch.close(REFUSAL)
+    latch = SharedPause(state, "name")
+    latch.begin(REFUSAL, REFUSAL.holds_s)
     later(31)
     held = latch.check()
     assert held is not None
@@ -497,16 +497,16 @@ def test_two_threads_that_go_first(later: Later) -> None:
     def claim_too() -> None:
         state.gone = True
         with pytest.raises(HeldBack):
-            latch.claimed(held)
+            latch.claim_probe(held)
 
     state.after_swap = claim_too
-    latch.claimed(held)
+    latch.claim_probe(held)
     assert state.gone
 
 
 def test_a_look_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long for a look that hangs, and its late result is not believed."""
-    monkeypatch.setattr(guard, "LOOK_MOST_S", 0.1)
+    monkeypatch.setattr(pause, "LOOK_MOST_S", 0.1)
     begun, goes_on = clock.Event(), clock.Event()
 
     def hang() -> None:
@@ -515,7 +515,7 @@ def test_a_look_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     state = Meanwhile()
     state.after_read = hang
-    latch = Latch(state, "name")
+    latch = SharedPause(state, "name")
     with ThreadPoolExecutor(2) as threads:
         late = threads.submit(latch.check)
         begun.wait(30)
@@ -629,16 +629,16 @@ class Gone:
 
 def test_a_latch_without_its_state(later: Later) -> None:
     """A state that is gone stops nobody from closing, going first, and opening."""
-    latch = Latch(Gone(), "name")
+    latch = SharedPause(Gone(), "name")
     assert latch.check() is None
-    latch.close(ServiceRefused(holds_s=30))
+    latch.begin(ServiceRefused(holds_s=30), 30)
     later(31)
     held = latch.check()
     assert held is not None
-    renewed = latch.claimed(held)
+    renewed = latch.claim_probe(held)
     with pytest.raises(HeldBack):
-        latch.claimed(held)
-    latch.open(renewed)
+        latch.claim_probe(held)
+    latch.end(renewed)
     assert latch.check() is None
 
 
@@ -653,7 +653,7 @@ def test_the_state_is_not_asked_all_the_time(later: Later) -> None:
             return super().read(name)
 
     state = Counting()
-    latch = Latch(state, "name")
+    latch = SharedPause(state, "name")
     for _ in range(100):
         latch.check()
     assert state.reads <= 3
@@ -730,7 +730,7 @@ def test_the_bucket(ordered: Shop, no_waiting: list[float]) -> None:
 
 def test_what_a_timeout_costs() -> None:
     """A repeated call after a timeout costs twice as much."""
-    bucket = guard._Bucket()
+    bucket = guard.RetryBudget()
     assert [bucket.take(guard.TIMEOUT_COST) for _ in range(6)] == [True] * 5 + [False]
     assert guard.TIMEOUT_COST == 2 * guard.RETRY_COST
 

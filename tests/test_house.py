@@ -114,26 +114,18 @@ def test_a_library_is_known_in_its_room_alone(library: str, rooms: set[str]) -> 
     assert users == rooms
 
 
-# Modules that import `threading` or `time` beside clock, and why.
-WITHOUT_CLOCK = {
-    "testing": "stands apart, because a user's tests run on the real time",
-}
-
-
 @pytest.mark.parametrize("module", OWN)
 def test_time_and_threads_are_of_the_clock(module: str) -> None:
     """A module gets time, locks and threads from clock, so that tests can watch them."""
     names = {name.split(".")[0] for name in imports(OWN[module])}
-    past_clock = module != "clock" and not names.isdisjoint({"threading", "time", "concurrent"})
-    assert past_clock == (module in WITHOUT_CLOCK)
+    assert module == "clock" or names.isdisjoint({"threading", "time", "concurrent"})
 
 
 @pytest.mark.parametrize("module", OWN)
 def test_chance_is_of_chance(module: str) -> None:
     """A module gets random values from chance, so that a simulation can choose them."""
     names = {name.split(".")[0] for name in imports(OWN[module])}
-    chance = module != "chance" and not names.isdisjoint({"random", "secrets", "uuid"})
-    assert chance == (module in {"testing"})
+    assert module == "chance" or names.isdisjoint({"random", "secrets", "uuid"})
 
 
 BELOW = LAYOUT[LAYOUT.index("client") :]

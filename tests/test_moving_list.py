@@ -608,7 +608,7 @@ def test_half_of_the_budget(tmp_path: Path, no_waiting: list[float]) -> None:
     while len(orders.ledger()) < 5:
         next(reading)
     assert no_waiting == []
-    assert client.store.guard.budget.take_bulk() > 0
+    assert client.store.guard.rate_limit.acquire_bulk() > 0
     for _ in range(5):
         client.get_customer(172890169)
     with pytest.raises(BudgetSpent):

@@ -22,7 +22,7 @@ from ..errors import (
 from ..settings import Settings
 from ..signals import CallSignals
 from ..storage.opening import Storage
-from ..throttling.rate_limit import Left
+from ..throttling.rate_limit import Remaining
 from .calls import Call, build_call
 from .opening import open_store
 from .operations import OPERATIONS
@@ -73,9 +73,9 @@ class EcwidClient:
         """Close the connections of this process. A later call opens new ones."""
         self.store.close()
 
-    def remaining_calls(self) -> Left:
+    def remaining_calls(self) -> Remaining:
         """Return how many calls to Ecwid remain, as of the last call."""
-        return self.store.guard.budget.left()
+        return self.store.guard.rate_limit.remaining()
 
     def list_customers(self, **filters: Any) -> dict[str, Any]:
         """A page: `total`, `count`, `offset`, `limit`, `items`.
@@ -169,7 +169,7 @@ class EcwidClient:
         Raises:
             HeldBack: the process is about to end.
         """
-        while wait_s := self.store.guard.budget.take_bulk():
+        while wait_s := self.store.guard.rate_limit.acquire_bulk():
             if not clock.pause(wait_s):
                 raise HeldBack(wait_s, "The process is about to end.")
 

@@ -24,7 +24,7 @@ from ..errors import (
     RateLimited,
 )
 from ..signals import CallSignals, CallSpan
-from ..throttling.guard import Admission, Guard
+from ..throttling.guard import Guard, Permit
 from .calls import Call
 from .reconcile import WAITS_S, clock_ahead, find_created, lookup_call
 from .replies import Reply, read_reply
@@ -84,7 +84,7 @@ class RetryingSender:
         may_have_executed = first_attempt_at is not None
         if first_attempt_at is not None:
             started_at = first_attempt_at
-            found = self._search(call, started_at, deadline, self._guard.admit, span)
+            found = self._search(call, started_at, deadline, self._guard.acquire, span)
             if found.reply:
                 return found.reply, read_reply(call, found.reply)
             if not found.answered:
@@ -92,7 +92,7 @@ class RetryingSender:
         previous: EcwidError | None = None
         for attempt in count(1):
             try:
-                admission = self._admit(call, deadline, ends_at)
+                permit = self._acquire(call, deadline, ends_at)
             except HeldBack as exc:
                 span.held_back(exc)
                 raise _outcome(call, previous or exc, may_have_executed) from None
@@ -105,9 +105,9 @@ class RetryingSender:
             except EcwidError as exc:
                 error = exc
             else:
-                self._guard.succeeded(admission, first=attempt == 1)
+                self._guard.record_success(permit, first=attempt == 1)
                 return reply, value
-            self._guard.failed(admission, error)
+            self._guard.record_failure(permit, error)
             if first_attempt_at is not None and isinstance(error, EmailTaken):
                 # Most likely the customer of the earlier attempt has the e-mail.
                 error = OutcomeUnknown().changed(looked_up=True)
@@ -121,22 +121,22 @@ class RetryingSender:
             may_have_executed = may_have_executed or error.executed == "unknown"
         raise AssertionError
 
-    def _admit(self, call: Call, deadline: float, ends_at: float) -> Admission:
-        """Admit a call whose time is not over, neither before it is admitted nor after.
+    def _acquire(self, call: Call, deadline: float, ends_at: float) -> Permit:
+        """Return the permit of a call whose time is over neither before nor after.
 
-        Admitting a call may take long where Redis or the state file is slow. Ecwid is not to blame
-        for a call that is then not sent.
+        The checks of the guard may take long where Redis or the state file is slow. Ecwid is not to
+        blame for a call that is then not sent.
 
         Raises:
             HeldBack: The call must not be made, or its time is over.
         """
         if _is_over(call, deadline, ends_at):
             raise _no_time_left()
-        admission = self._guard.admit()
+        permit = self._guard.acquire()
         if _is_over(call, deadline, ends_at):
-            self._guard.release(admission)
+            self._guard.release(permit)
             raise _no_time_left()
-        return admission
+        return permit
 
     def _inferred(
         self,
@@ -154,7 +154,9 @@ class RetryingSender:
         if call.operation.kind == "create" and error.looked_up:
             # The search ignores a pause that this very failure may have begun, because it is the
             # end of one creation.
-            return self._search(call, started_at, deadline, self._guard.admit_lookup, span).reply
+            return self._search(
+                call, started_at, deadline, self._guard.acquire_for_search, span
+            ).reply
         gone = isinstance(error, CustomerNotFound) and error.by_ecwid
         if gone and may_have_executed and call.operation.reply_if_gone is not None:
             return Reply(200, {}, call.operation.reply_if_gone)
@@ -165,7 +167,7 @@ class RetryingSender:
         call: Call,
         started_at: float,
         deadline: float,
-        admit: Callable[[], Admission],
+        acquire: Callable[[], Permit],
         span: CallSpan,
     ) -> Found:
         """Search for the customer of a creation that began at `started_at`, in UNIX seconds.
@@ -180,15 +182,15 @@ class RetryingSender:
             if clock.now() + wait_s >= deadline or not clock.pause(wait_s):
                 break
             try:
-                admission = admit()
+                permit = acquire()
             except HeldBack as exc:
                 span.held_back(exc, lookup=True)
                 break
             if clock.now() >= deadline:
-                self._guard.release(admission)
+                self._guard.release(permit)
                 break
             try:
-                page, ahead_s = self._look_up(admission, str(sent.get("email", "")), deadline, span)
+                page, ahead_s = self._look_up(permit, str(sent.get("email", "")), deadline, span)
             except EcwidError:
                 continue
             answered = True
@@ -205,7 +207,7 @@ class RetryingSender:
         return Found(answered, None)
 
     def _look_up(
-        self, admission: Admission, email: str, deadline: float, span: CallSpan
+        self, permit: Permit, email: str, deadline: float, span: CallSpan
     ) -> tuple[Value, float]:
         """Return the page of the e-mail, and by how many seconds Ecwid's clock is ahead."""
         asked_at = clock.wall()
@@ -219,9 +221,9 @@ class RetryingSender:
         except EcwidError as exc:
             error = exc
         else:
-            self._guard.succeeded(admission, first=False)
+            self._guard.record_success(permit, first=False)
             return page, clock_ahead(reply, asked_at, clock.wall())
-        self._guard.failed(admission, error)
+        self._guard.record_failure(permit, error)
         raise error
 
     def _may_repeat(self, call: Call, error: EcwidError, attempts: int) -> bool:

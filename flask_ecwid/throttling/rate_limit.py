@@ -24,7 +24,7 @@ BULK_SHARE = 0.5  # of the budget, for reading all customers
 _SURE_S = 50  # calls of so short a time are in Redis's window, too, however long an answer takes
 
 
-class Left(NamedTuple):
+class Remaining(NamedTuple):
     """What a caller can know: `remaining` of `limit` calls, more of them in `reset_s`."""
 
     limit: int
@@ -32,7 +32,7 @@ class Left(NamedTuple):
     reset_s: int
 
 
-class Budget:
+class RateLimit:
     """One token's calls a minute. Safe to share between threads."""
 
     def __init__(self, per_minute: int, processes: int, link: RedisLink | None, name: str) -> None:
@@ -45,24 +45,24 @@ class Budget:
         self._counters: _Counters | None = None
         self._process = 0
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """One call is about to be made.
 
         Raises:
             BudgetSpent: none is left.
         """
-        self._process_counters().take()
+        self._process_counters().acquire()
 
-    def take_bulk(self) -> float:
+    def acquire_bulk(self) -> float:
         """One call of a reading of all customers, which gets half of the budget.
 
         Gives the seconds to wait before it is asked again; 0 if the call may be made.
         """
-        return self._process_counters().take_bulk()
+        return self._process_counters().acquire_bulk()
 
-    def left(self) -> Left:
+    def remaining(self) -> Remaining:
         """As of the last call."""
-        return self._process_counters().left()
+        return self._process_counters().remaining()
 
     def _process_counters(self) -> _Counters:
         """This process's own: counting in memory starts a thread, which no fork carries over."""
@@ -125,11 +125,11 @@ class _Counters:
             self._everywhere = MovingWindowRateLimiter(storage)
         self._doubted_until = 0.0  # Redis does not know of every call until then
         limit = share if link is None else per_minute
-        self._left = Left(limit, limit, 0)
+        self._left = Remaining(limit, limit, 0)
         self._lock = clock.Lock()  # over memory alone, never while Redis is asked
         self._reserved = 0  # calls of the share that wait for the word of Redis
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         doubted = clock.now() < self._doubted_until
         if not doubted and self._take_everywhere():
             self._here.hit(self._all, self._name)
@@ -148,7 +148,7 @@ class _Counters:
                 if granted:
                     self._here.hit(self._all, self._name)
 
-    def take_bulk(self) -> float:
+    def acquire_bulk(self) -> float:
         name = f"{self._name}:bulk"
         try:
             if self._link is None or self._everywhere is None:
@@ -158,7 +158,7 @@ class _Counters:
         except RedisGone:
             return _wait(self._here, self._bulk_here, name)
 
-    def left(self) -> Left:
+    def remaining(self) -> Remaining:
         return self._left
 
     def _take_everywhere(self) -> bool:
@@ -201,7 +201,7 @@ class _Counters:
 
     def _note(self, limit: int, remaining: int, reset: float) -> None:
         reset_s = min(max(0, math.ceil(reset - clock.wall())), WINDOW_S)
-        self._left = Left(limit, max(0, remaining), reset_s)
+        self._left = Remaining(limit, max(0, remaining), reset_s)
 
 
 def _spent(reset: float) -> BudgetSpent:
