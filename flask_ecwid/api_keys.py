@@ -56,7 +56,7 @@ def make(name: str, scopes: Iterable[str]) -> tuple[str, ApiKey]:
     Raises:
         ValueError: the name or a scope is none.
     """
-    key = f"ecwid_{chance.api_key_text(32)}"
+    key = f"ecwid_{chance.token_urlsafe(32)}"
     return key, ApiKey.read(f"{name}:{'+'.join(scopes)}:{_digest(key)}")
 
 

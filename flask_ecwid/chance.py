@@ -1,4 +1,7 @@
-"""Chance: the only module that imports `random`, `secrets` and `uuid`."""
+"""Chance: the only module that imports `random`, `secrets` and `uuid`.
+
+A test or a simulation replaces these names to choose what chance gives.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,7 @@ import random
 import secrets
 import uuid
 
-
-def uniform(low: float, high: float) -> float:
-    """Return a number between both, for waits that must not fall together."""
-    return random.uniform(low, high)
-
-
-def token(size_bytes: int) -> str:
-    """Return a hexadecimal text that nobody can guess, of this many random bytes."""
-    return secrets.token_hex(size_bytes)
-
-
-def api_key_text(size_bytes: int) -> str:
-    """Return a URL-safe text that nobody can guess, of this many random bytes."""
-    return secrets.token_urlsafe(size_bytes)
-
-
-def uuid4() -> str:
-    """Return a new UUID, version 4, in lower case."""
-    return str(uuid.uuid4())
+uniform = random.uniform  # for waits that must not fall together
+token_hex = secrets.token_hex  # for names that nobody can guess
+token_urlsafe = secrets.token_urlsafe  # for API keys
+uuid4 = uuid.uuid4  # for the ids of requests

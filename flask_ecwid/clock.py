@@ -13,21 +13,13 @@ from typing import Any, TypeVar
 Lock = threading.Lock
 Event = threading.Event
 ThreadLocal = threading.local
+now = time.monotonic  # seconds that only go forward, of this process alone, for deadlines
+wall = time.time  # UNIX seconds, for values that processes share and for Ecwid's dates
 
 _T = TypeVar("_T")
 
 _stopping = Event()
 _under_way: dict[tuple[int, str], Future[Any]] = {}  # by process, because no thread survives a fork
-
-
-def now() -> float:
-    """Seconds that only go forward, of this process alone: for deadlines."""
-    return time.monotonic()
-
-
-def wall() -> float:
-    """UNIX seconds: for what several processes share, and for Ecwid's dates."""
-    return time.time()
 
 
 def is_stopping() -> bool:

@@ -138,7 +138,7 @@ class ProblemWorker(ThreadWorker):
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Send a problem instead of gunicorn's HTML page, which repeats parts of the request."""
-        kind, request_id = type(exc).__name__, chance.uuid4()
+        kind, request_id = type(exc).__name__, str(chance.uuid4())
         status = _STATUSES.get(kind, 400 if isinstance(exc, (ParseException, SSLError)) else 500)
         phrase = HTTP_STATUS_CODES[status]
         if status == 500:
@@ -166,7 +166,7 @@ class ProblemWorker(ThreadWorker):
 
 def name_service() -> None:
     """Give the workers of this master one name, under which they share a pause."""
-    os.environ.setdefault(SERVICE, chance.token(16))
+    os.environ.setdefault(SERVICE, chance.token_hex(16))
 
 
 def share() -> None:

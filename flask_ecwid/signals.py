@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import weakref
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import TracebackType
 
 from blinker import NamedSignal, Namespace
@@ -59,122 +60,118 @@ def send(signal: NamedSignal, sender: object, **facts: object) -> None:
             log.error("a receiver of %s raised %s at %s", signal.name, name, where)
 
 
+@dataclass(slots=True)
 class CallCount:
-    """How many calls to Ecwid were made, and how many of them looked for a lost creation."""
+    """How many calls to Ecwid were made, and how many of them were lookups."""
 
-    __slots__ = ("attempts", "lookups")
-
-    def __init__(self) -> None:
-        self.attempts = 0
-        self.lookups = 0
-
-    def add(self, *, lookup: bool) -> None:
-        if lookup:
-            self.lookups += 1
-        else:
-            self.attempts += 1
+    attempts: int = 0
+    lookups: int = 0
 
 
-_request: ContextVar[CallCount | None] = ContextVar("flask_ecwid_count", default=None)
-
-
-def count_calls_in(count: CallCount | None) -> None:
-    """Let every call from here on in this context be counted there, too."""
-    _request.set(count)
+# Where the calls of the request under way are counted, if there is one.
+call_count: ContextVar[CallCount | None] = ContextVar("flask_ecwid_call_count", default=None)
 
 
 class CallSignals:
-    """The signals of one client's calls."""
+    """The sender of one client's signals."""
 
     def __init__(self, client: object, store: str) -> None:
         self._client = weakref.ref(client)  # a plain reference would keep a dropped client alive
         self._store = store
 
-    def span(self, operation: str, *, reads: bool) -> CallSpan:
-        """Return a span for a `with` around the call."""
-        return CallSpan(self._client(), self._store, operation, reads=reads)
+    def send(self, signal: NamedSignal, operation: str, **facts: object) -> None:
+        """Send a signal of a call of this operation."""
+        send(signal, self._client(), operation=operation, store=self._store, **facts)
 
 
+@dataclass
 class CallSpan:
-    """A call while it is made. `status` is to be set when there is a reply."""
+    """A call while it is made, for a `with`. `status` is to be set when there is a reply."""
 
-    def __init__(self, client: object, store: str, operation: str, *, reads: bool) -> None:
-        self.status: int | None = None
-        self._client = client
-        self._facts = {"operation": operation, "store": store}
-        self._reads = reads
-        self._count = CallCount()
-        self._started_at = clock.now()
+    signals: CallSignals
+    operation: str
+    reads: bool
+    started_at: float  # of `clock.now()`
+    attempts: int = 0
+    lookups: int = 0
+    status: int | None = None
 
     def __enter__(self) -> CallSpan:
         if call_started.receivers:
-            self._send(call_started)
+            self.signals.send(call_started, self.operation)
         return self
 
     def __exit__(
         self, kind: object, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if count := call_count.get():
+            count.attempts += self.attempts
+            count.lookups += self.lookups
         if call_finished.receivers:
-            self._send(
+            self.signals.send(
                 call_finished,
-                attempts=self._count.attempts,
-                lookups=self._count.lookups,
+                self.operation,
+                attempts=self.attempts,
+                lookups=self.lookups,
                 status=self.status,
                 problem=_problem(exc),
-                executed=None if self._reads else _executed(exc),
-                duration_s=clock.now() - self._started_at,
+                executed=None if self.reads else _executed(exc),
+                duration_s=clock.now() - self.started_at,
             )
 
     def held_back(self, error: HeldBack, *, lookup: bool = False) -> None:
         """Send `call_held_back` for an attempt, or a lookup, that is not made."""
         if call_held_back.receivers:
-            self._send(
+            self.signals.send(
                 call_held_back,
+                self.operation,
                 lookup=lookup,
-                attempts=self._count.attempts,
-                lookups=self._count.lookups,
+                attempts=self.attempts,
+                lookups=self.lookups,
                 problem=error.slug,
             )
 
-    def attempt(self, *, lookup: bool = False) -> AttemptSpan:
-        """Return a span for a `with` around one attempt of the call, or around a lookup."""
-        self._count.add(lookup=lookup)
-        if outer := _request.get():
-            outer.add(lookup=lookup)
-        return AttemptSpan(self, lookup, self._count.attempts, self._count.lookups)
 
-    def _send(self, signal: NamedSignal, **facts: object) -> None:
-        send(signal, self._client, **self._facts, **facts)
-
-
+@dataclass
 class AttemptSpan:
-    """An attempt, or a lookup, while it is made. `status` is to be set when there is a reply."""
+    """An attempt of a call, or a lookup, while it is made, for a `with`."""
 
-    def __init__(self, call: CallSpan, lookup: bool, attempts: int, lookups: int) -> None:
-        self.status: int | None = None
-        self._call = call
-        self._facts = {"lookup": lookup, "attempts": attempts, "lookups": lookups}
-        self._started_at = clock.now()
+    call: CallSpan
+    started_at: float  # of `clock.now()`
+    lookup: bool = False
 
     def __enter__(self) -> AttemptSpan:
+        if self.lookup:
+            self.call.lookups += 1
+        else:
+            self.call.attempts += 1
+        self.call.status = None
         if attempt_started.receivers:
-            self._call._send(attempt_started, **self._facts)
+            self._send(attempt_started)
         return self
 
     def __exit__(
         self, kind: object, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._call.status = self.status
         if attempt_finished.receivers:
-            reads = self._facts["lookup"] or self._call._reads
-            self._call._send(
+            self._send(
                 attempt_finished,
-                **self._facts,
-                status=self.status,
+                status=self.call.status,
                 problem=_problem(exc),
-                executed=None if reads else _executed(exc),
-                duration_s=clock.now() - self._started_at,
+                executed=None if self.lookup or self.call.reads else _executed(exc),
+                duration_s=clock.now() - self.started_at,
             )
+
+    def _send(self, signal: NamedSignal, **facts: object) -> None:
+        call = self.call
+        call.signals.send(
+            signal,
+            call.operation,
+            lookup=self.lookup,
+            attempts=call.attempts,
+            lookups=call.lookups,
+            **facts,
+        )
 
 
 def _problem(exc: BaseException | None) -> str | None:

@@ -293,9 +293,9 @@ def test_the_count_is_the_requests_own(heard: Heard) -> None:
     count = signals.CallCount()
     with RawServer(sends(good(b'{"id":7}'))) as server:
         client = client_of(server)
-        signals.count_calls_in(count)
+        signals.call_count.set(count)
         client.get_customer(7)
-        signals.count_calls_in(None)
+        signals.call_count.set(None)
         client.get_customer(7)
     assert (count.attempts, len(heard.of("call-finished"))) == (1, 2)
 

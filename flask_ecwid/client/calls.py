@@ -49,7 +49,7 @@ def build_call(
     """
     operation = OPERATIONS[name]
     path = operation.path
-    if operation.is_about_one_customer:
+    if "{customer_id}" in path:
         if isinstance(customer_id, bool) or not isinstance(customer_id, int) or customer_id < 1:
             raise InvalidRequest([Misfit("/path/customer_id", "type")])
         path = path.format(customer_id=customer_id)

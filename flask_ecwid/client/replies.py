@@ -25,7 +25,6 @@ from ..errors import (
     DEFAULT_RETRY_AFTER_S,
     BadReply,
     ConnectionLost,
-    ContractBroken,
     CustomerNotFound,
     DeadlineExceeded,
     EcwidError,
@@ -86,8 +85,7 @@ def read_reply(call: Call, reply: Reply) -> dict[str, Any]:
     schema, members = _component(call.operation.reply)
     if members is not None:
         value = {name: value[name] for name in members if name in value}
-    if not schema.fits(value):
-        raise ContractBroken(schema.misfits(value))
+    schema.check_reply(value)
     return value
 
 

@@ -23,7 +23,7 @@ from ..errors import (
     OutcomeUnknown,
     RateLimited,
 )
-from ..signals import CallSignals, CallSpan
+from ..signals import AttemptSpan, CallSignals, CallSpan
 from ..throttling.guard import Guard, Permit
 from .calls import Call
 from .reconcile import WAITS_S, clock_ahead, find_created, lookup_call
@@ -69,7 +69,8 @@ class RetryingSender:
                 effect.
         """
         operation = call.operation
-        with self._signals.span(operation.name, reads=operation.kind == "read") as span:
+        reads = operation.kind == "read"
+        with CallSpan(self._signals, operation.name, reads, clock.now()) as span:
             reply, value = self._send(call, deadline, first_attempt_at, span)
             span.status = reply.status
             return reply, value
@@ -98,9 +99,9 @@ class RetryingSender:
                 raise _outcome(call, previous or exc, may_have_executed) from None
             error: EcwidError
             try:
-                with span.attempt() as attempted:
+                with AttemptSpan(span, clock.now()):
                     reply = self._transport.send(call, deadline)
-                    attempted.status = reply.status
+                    span.status = reply.status
                     value = read_reply(call, reply)
             except EcwidError as exc:
                 error = exc
@@ -122,20 +123,20 @@ class RetryingSender:
         raise AssertionError
 
     def _acquire(self, call: Call, deadline: float, ends_at: float) -> Permit:
-        """Return the permit of a call whose time is over neither before nor after.
+        """Return the permit of a call whose time is not over.
 
-        The checks of the guard may take long where Redis or the state file is slow. Ecwid is not to
-        blame for a call that is then not sent.
+        The time is checked after the guard, because its checks may take long where Redis or the
+        state file is slow. Ecwid is not to blame for a call that is then not sent. A change is
+        never sent late on either clock, because its caller has gone and may have sent it elsewhere.
 
         Raises:
             HeldBack: The call must not be made, or its time is over.
         """
-        if _is_over(call, deadline, ends_at):
-            raise _no_time_left()
         permit = self._guard.acquire()
-        if _is_over(call, deadline, ends_at):
+        is_late = call.operation.kind != "read" and clock.wall() >= ends_at
+        if is_late or clock.now() >= deadline:
             self._guard.release(permit)
-            raise _no_time_left()
+            raise HeldBack(1, "No time was left for the call.")
         return permit
 
     def _inferred(
@@ -214,9 +215,9 @@ class RetryingSender:
         call = lookup_call(email)
         error: EcwidError
         try:
-            with span.attempt(lookup=True) as attempted:
+            with AttemptSpan(span, clock.now(), lookup=True):
                 reply = self._transport.send(call, deadline)
-                attempted.status = reply.status
+                span.status = reply.status
                 page = read_reply(call, reply)
         except EcwidError as exc:
             error = exc
@@ -234,18 +235,6 @@ class RetryingSender:
             "create": error.again.creations,
         }[call.operation.kind]
         return attempts <= allowed and self._guard.may_repeat(error)
-
-
-def _is_over(call: Call, deadline: float, ends_at: float) -> bool:
-    """Return whether the time of a call is over, for a change on either clock.
-
-    A change is never sent late, because its caller has gone and may have sent it elsewhere since.
-    """
-    return clock.now() >= deadline or (call.operation.kind != "read" and clock.wall() >= ends_at)
-
-
-def _no_time_left() -> HeldBack:
-    return HeldBack(1, "No time was left for the call.")
 
 
 def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:

@@ -8,6 +8,7 @@ their own. Nor does anybody wait for another for more than half of his own time.
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 from .. import clock
@@ -20,13 +21,13 @@ from .retries import RetryingSender
 _Question = tuple[str, tuple[tuple[str, str], ...]]  # a path and a query in any order
 
 
+@dataclass
 class _UnderWay:
-    """A read under way: when `done` is set, there is a reply or a refusal, unless it failed."""
+    """A read under way. When `done` is set, there is a reply or a refusal, unless it failed."""
 
-    def __init__(self) -> None:
-        self.done = clock.Event()
-        self.reply: Reply | None = None
-        self.refusal: Refused | None = None
+    done: clock.Event
+    reply: Reply | None = None
+    refusal: Refused | None = None
 
 
 class SharedReads:
@@ -63,7 +64,7 @@ class SharedReads:
             finally:
                 self._forget()
         question = (call.path, tuple(sorted(call.query)))
-        mine = _UnderWay()
+        mine = _UnderWay(clock.Event())
         first = self._under_way.setdefault(question, mine)
         if first is not mine:
             first.done.wait(self._deadline_s / 2)

@@ -86,8 +86,18 @@ class _Compiler:
             },
             body=body,
             responses=responses,
+            envelope=self.envelope(node),
             key=next((each for each in parameters if each.name == IDEMPOTENCY_KEY), None),
         )
+
+    def envelope(self, node: dict[str, Any]) -> Schema:
+        """Compile the schema of a good response without the customers of a page.
+
+        The client has checked them, and a second check costs 13 % of a page.
+        """
+        content = self.resolved(node["responses"]["200"])["content"]["application/json"]
+        components = {**self.schemas["response"], "Customer": {}}
+        return Schema(content["schema"], components, "response")
 
     def parameter(self, node: dict[str, Any]) -> Parameter:
         return Parameter(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..errors import ContractBroken, Defect, InvalidRequest, Misfit, UnsupportedMediaType
+from ..errors import Defect, InvalidRequest, Misfit, UnsupportedMediaType
 from . import strict_json
 from .schema import MAX_MISFITS, Schema
 
@@ -75,6 +75,7 @@ class Operation:
     parameters: Mapping[tuple[str, str], Parameter]
     body: Schema | None
     responses: Mapping[int, Schema]
+    envelope: Schema  # of a good response, without the customers of a page
     key: Parameter | None = None  # the header Idempotency-Key, if it is declared
 
     def read_parameters(
@@ -155,5 +156,4 @@ class Operation:
         schema = self.responses.get(status)
         if schema is None:
             raise Defect(f"The contract does not declare status {status} for this operation.")
-        if not schema.fits(document):
-            raise ContractBroken(schema.misfits(document))
+        schema.check_reply(document)

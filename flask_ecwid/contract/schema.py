@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import jsonschema_rs
 
-from ..errors import Misfit
+from ..errors import ContractBroken, Misfit
 
 Direction = Literal["request", "response"]
 
@@ -30,10 +30,20 @@ class Schema:
         self._validator = jsonschema_rs.Draft4Validator(root, validate_formats=False)
 
     def fits(self, document: object) -> bool:
+        """Return whether the document fits."""
         try:
             return self._validator.is_valid(document)
         except ValueError:  # nested deeper than it can look
             return False
+
+    def check_reply(self, document: object) -> None:
+        """Check a reply of Ecwid's, or an envelope that was made of one.
+
+        Raises:
+            ContractBroken: The document does not fit.
+        """
+        if not self.fits(document):
+            raise ContractBroken(self.misfits(document))
 
     def misfits(self, document: object) -> list[Misfit]:
         """The places that do not fit, the first 20 of them; of a large document the first one.

@@ -100,7 +100,7 @@ class _Redis:
         """
         # At random, not counted, because a number could come again after Redis was emptied.
         pipeline = redis.pipeline(transaction=True)
-        pipeline.set(f"{self._name}:generation", chance.token(16), nx=True)
+        pipeline.set(f"{self._name}:generation", chance.token_hex(16), nx=True)
         pipeline.get(f"{self._name}:generation")
         generation: bytes = pipeline.execute()[1]
         return generation
@@ -118,7 +118,7 @@ class _Redis:
     def invalidate_all(self) -> None:
         try:
             with self._link.asked() as redis:
-                redis.set(f"{self._name}:generation", chance.token(16))
+                redis.set(f"{self._name}:generation", chance.token_hex(16))
         except RedisGone:
             # What is kept there is of before this write: outlive it, if only in this process.
             self._outdated_until = clock.now() + max(self._ttl_s, REST_S)

@@ -15,7 +15,7 @@ class Breaker:
 
     def __init__(self) -> None:
         self._lock = clock.Lock()
-        self._failures = 0
+        self.failures = 0  # in a row
         self._open_until = 0.0
         self._open_s = BREAKER_OPEN_S
         self._probing = False
@@ -26,7 +26,7 @@ class Breaker:
         Raises:
             HeldBack: The breaker is open.
         """
-        if self._failures >= BREAKER_FAILURES:
+        if self.failures >= BREAKER_FAILURES:
             left_s = self._open_until - clock.now()
             if left_s > 0:
                 raise HeldBack(left_s, "Ecwid has failed several times in a row.")
@@ -37,7 +37,7 @@ class Breaker:
         Raises:
             HeldBack: Another call goes first.
         """
-        if self._failures < BREAKER_FAILURES:
+        if self.failures < BREAKER_FAILURES:
             return False
         with self._lock:
             self.check()
@@ -54,17 +54,16 @@ class Breaker:
 
     def record_success(self) -> None:
         """Close the breaker."""
-        if self._failures:
-            with self._lock:
-                self._failures = 0
-                self._open_s = BREAKER_OPEN_S
-                self._probing = False
+        with self._lock:
+            self.failures = 0
+            self._open_s = BREAKER_OPEN_S
+            self._probing = False
 
     def record_failure(self) -> None:
         """Count a failure, and open the breaker, or open it for longer after a probe."""
         with self._lock:
-            self._failures += 1
-            if self._failures == BREAKER_FAILURES:
+            self.failures += 1
+            if self.failures == BREAKER_FAILURES:
                 self._open_until = clock.now() + self._open_s
             elif self._probing:
                 self._probing = False

@@ -47,9 +47,12 @@ class Guard:
         Raises:
             HeldBack: The call must not be made.
         """
-        self._breaker.check()
+        if self._breaker.failures:
+            self._breaker.check()
         pause = self._pause.check()
         self.rate_limit.acquire()
+        if not self._breaker.failures and pause is None:
+            return Permit()
         permit = Permit(is_probe=self._breaker.claim_probe())
         if pause is None:
             return permit
@@ -80,7 +83,8 @@ class Guard:
 
     def record_success(self, permit: Permit, *, first: bool) -> None:
         """Record a good reply, which came to the first attempt or to a later one."""
-        self._breaker.record_success()
+        if self._breaker.failures:
+            self._breaker.record_success()
         self._suspicions = 0
         if permit.pause:
             self._pause.end(permit.pause)

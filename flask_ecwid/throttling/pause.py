@@ -84,6 +84,8 @@ class SharedPause:
             HeldBack: The pause holds.
         """
         pause = self._known
+        if pause is None and clock.now() < self._look_next:
+            return None
         if self._is_outdated(pause):
             pause = self._look()
         if pause is None:

@@ -125,13 +125,14 @@ class _Counters:
             self._everywhere = MovingWindowRateLimiter(storage)
         self._doubted_until = 0.0  # Redis does not know of every call until then
         limit = share if link is None else per_minute
-        self._left = Remaining(limit, limit, 0)
+        self._seen = (limit, limit, 0.0)  # the limit, the calls that remain, when one is back
         self._lock = clock.Lock()  # over memory alone, never while Redis is asked
         self._reserved = 0  # calls of the share that wait for the word of Redis
 
     def acquire(self) -> None:
-        doubted = clock.now() < self._doubted_until
-        if not doubted and self._take_everywhere():
+        shared = self._everywhere is not None
+        doubted = shared and clock.now() < self._doubted_until
+        if shared and not doubted and self._take_everywhere():
             self._here.hit(self._all, self._name)
             return
         with self._lock:
@@ -159,7 +160,9 @@ class _Counters:
             return _wait(self._here, self._bulk_here, name)
 
     def remaining(self) -> Remaining:
-        return self._left
+        limit, remaining, reset = self._seen
+        reset_s = min(max(0, math.ceil(reset - clock.wall())), WINDOW_S)
+        return Remaining(limit, max(0, remaining), reset_s)
 
     def _take_everywhere(self) -> bool:
         """Whether Redis has counted the call, and knows of those that were made here before.
@@ -179,7 +182,7 @@ class _Counters:
         except RedisGone:
             self._doubted_until = clock.now() + WINDOW_S
             return False
-        self._note(self._all.amount, remaining, reset)
+        self._seen = (self._all.amount, remaining, reset)
         if not granted:
             raise _spent(reset)
         if known >= self._all.amount - remaining:  # Redis was emptied
@@ -195,13 +198,9 @@ class _Counters:
         """
         reset, remaining = self._here.get_window_stats(self._all, self._name)
         left = self._share - (self._all.amount - remaining) - self._reserved
-        self._note(self._share, left - 1, reset)
+        self._seen = (self._share, left - 1, reset)
         if left <= 0:
             raise _spent(reset)
-
-    def _note(self, limit: int, remaining: int, reset: float) -> None:
-        reset_s = min(max(0, math.ceil(reset - clock.wall())), WINDOW_S)
-        self._left = Remaining(limit, max(0, remaining), reset_s)
 
 
 def _spent(reset: float) -> BudgetSpent:

@@ -21,42 +21,27 @@ request_log = logging.getLogger("flask_ecwid.request")
 log = logging.getLogger("flask_ecwid.audit")
 log_of_reads = log.getChild("reads")
 
+_PLAIN = re.compile(r"[!-<>-~]+")  # neither a blank nor an equals sign
 
-def write_audit_line(response: Response) -> Response:
-    """Log who called the operation, for which customer, and with what result."""
-    context = current_request()
+
+def write_lines(response: Response, context: RequestContext) -> None:
+    """Log who called an operation with what result, and the duration of any request."""
     if context.operation:
-        _write(context, context.operation, "after", response.status_code)
-    return response
+        _write_audit_line(context, context.operation, "after", response.status_code)
+    if request_log.isEnabledFor(logging.INFO):
+        _write_request_line(context, response.status_code)
 
 
 def write_line_before_delete() -> None:
     """Log that a deletion is about to be sent, because its result may never be known here."""
     context = current_request()
     if context.operation:
-        _write(context, context.operation, "before", None)
+        _write_audit_line(context, context.operation, "before", None)
 
 
-def write_request_line(response: Response) -> Response:
-    """Log the operation, the status and the duration of the request."""
-    if request_log.isEnabledFor(logging.INFO):
-        context = current_request()
-        started_at = context.started_at
-        facts = {
-            "store": context.mount.name,
-            "operation": (request.endpoint or "").rpartition(".")[2],
-            "status": response.status_code,
-            "duration_ms": started_at and round((clock.now() - started_at) * 1000, 1),
-            "request_id": context.request_id,
-        }
-        request_log.info(" ".join(f"{name}={value}" for name, value in facts.items()), extra=facts)
-    return response
-
-
-def send_started() -> None:
+def send_started(context: RequestContext) -> None:
     """Send `operation_started` for a request of an operation."""
-    context = current_request()
-    if context.operation and operation_started.receivers:
+    if context.operation:
         send(
             operation_started,
             current_app._get_current_object(),  # type: ignore[attr-defined]
@@ -68,7 +53,7 @@ def send_started() -> None:
 def send_finished(context: RequestContext) -> None:
     """Send `operation_finished` for a request of an operation that has begun."""
     operation = context.operation
-    if operation and operation_finished.receivers and context.started_at is not None:
+    if operation and context.started_at is not None:
         status = context.status or 500  # no response was made, so the server makes one
         send(
             operation_finished,
@@ -91,7 +76,9 @@ def _executed(context: RequestContext, operation: Operation, status: int | None)
     return context.executed
 
 
-def _write(context: RequestContext, operation: Operation, phase: str, status: int | None) -> None:
+def _write_audit_line(
+    context: RequestContext, operation: Operation, phase: str, status: int | None
+) -> None:
     facts = {
         "phase": phase,
         "store": context.mount.name,
@@ -102,13 +89,28 @@ def _write(context: RequestContext, operation: Operation, phase: str, status: in
         "executed": _executed(context, operation, status) or "-",
         "request_id": context.request_id,
     }
-    line = " ".join(
-        f"{name}={_quoted(str(value)) if name in ('caller', 'store') else value}"
-        for name, value in facts.items()
+    (log if operation.writes else log_of_reads).info(_line(facts), extra=facts)
+
+
+def _write_request_line(context: RequestContext, status: int) -> None:
+    started_at = context.started_at
+    facts = {
+        "store": context.mount.name,
+        "operation": (request.endpoint or "").rpartition(".")[2],
+        "status": status,
+        "duration_ms": started_at and round((clock.now() - started_at) * 1000, 1),
+        "request_id": context.request_id,
+    }
+    request_log.info(_line(facts), extra=facts)
+
+
+def _line(facts: dict[str, object]) -> str:
+    """Return the facts as text, with a value in quotes where a blank would end it early."""
+    return " ".join(
+        [
+            f"{name}={json.dumps(value)}"
+            if isinstance(value, str) and not _PLAIN.fullmatch(value)
+            else f"{name}={value}"
+            for name, value in facts.items()
+        ]
     )
-    (log if operation.writes else log_of_reads).info(line, extra=facts)
-
-
-def _quoted(name: str) -> str:
-    """Return the name in quotes where a blank would make it look like two members."""
-    return name if re.fullmatch(r"[!-<>-~]+", name) else json.dumps(name)

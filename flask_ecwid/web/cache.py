@@ -57,17 +57,14 @@ class Lookup:
     """A look into the cache: the response that was found, or where to keep the one to come."""
 
     response: CachedResponse | None
-    key: str = ""
-    generation: str = ""
-
-
-_OFF = Lookup(None)
+    key: str
+    generation: str
 
 
 class Cache:
-    """The cached responses of one store's reads. Without a backend nothing is kept."""
+    """The cached responses of one store's reads."""
 
-    def __init__(self, backend: CacheBackend | None, reads: SharedReads, secret: str) -> None:
+    def __init__(self, backend: CacheBackend, reads: SharedReads, secret: str) -> None:
         """Make a cache whose keys depend on `secret`, so that other tokens find nothing in it."""
         self._backend = backend
         self._reads = reads
@@ -75,19 +72,14 @@ class Cache:
 
     def get(self, operation_id: str, arguments: Any) -> Lookup:
         """Look for the response to an operation with these arguments."""
-        if self._backend is None:
-            return _OFF
         key = self._key(operation_id, arguments)
         generation, value, age_s = self._backend.get(key)
         self._reads.join_only_in(generation)
-        if value is None:
-            return Lookup(None, key, generation)
-        return Lookup(CachedResponse.from_bytes(value, int(age_s)))
+        found = None if value is None else CachedResponse.from_bytes(value, int(age_s))
+        return Lookup(found, key, generation)
 
-    def set(self, lookup: Lookup, document: Envelope) -> Envelope | CachedResponse:
+    def set(self, lookup: Lookup, document: Envelope) -> CachedResponse:
         """Keep the envelope as the response that the lookup did not find, and return it."""
-        if self._backend is None:
-            return document
         response = CachedResponse.from_envelope(document)
         self._backend.set(lookup.key, lookup.generation, response.to_bytes())
         return response

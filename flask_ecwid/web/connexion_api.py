@@ -17,7 +17,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from ..contract import Contract
-from . import handlers, incoming, responses
+from . import envelope, handlers, incoming, responses
 from .cache import CachedResponse
 from .context import RequestContext, current_request
 from .mount import Mount
@@ -176,9 +176,8 @@ class _Parameters:
     def __call__(self, function: Seam) -> Seam:
         def wrapper(given: _Request) -> Any:
             operation, context = given.operation, given.request_context
-            if operation.body is not None or incoming.has_body():
-                given.body = incoming.read_body(context.mount.settings.max_body_bytes)
-            values = operation.read_parameters(given.path_params, incoming.read_query())
+            given.body, query = incoming.read(context.mount.settings.max_body_bytes)
+            values = operation.read_parameters(given.path_params, query)
             given.path_params = {name: values.pop(name) for name in given.path_params}
             given.query = values
             context.customer_id = given.path_params.get("customer_id")
@@ -221,13 +220,17 @@ class _Response:
     def __call__(self, function: Seam) -> Seam:
         def wrapper(given: _Request) -> Response:
             context = given.request_context
-            context.idempotency_key = given.operation.read_key(request.headers)
+            operation = given.operation
+            if operation.key is not None:
+                context.idempotency_key = operation.read_key(request.headers)
             context.handler_has_run = True
             result = function(given)
             if isinstance(result, CachedResponse):  # validated before the cache kept it
                 return responses.cached(result, context.request_id)
             document, headers = result if isinstance(result, tuple) else (result, {})
-            given.operation.validate_response(200, document)
-            return responses.json(document, headers)
+            operation.envelope.check_reply(document)
+            return Response(
+                envelope.encode(document), headers=headers, content_type="application/json"
+            )
 
         return wrapper

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flask import current_app, request
+
 from .. import chance
-from ..signals import CallCount, count_calls_in
+from ..signals import CallCount, call_count
 
 if TYPE_CHECKING:
     from ..contract.operation import Operation
     from .mount import Mount
+
 
 _UUID4 = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
@@ -36,42 +39,43 @@ class RequestContext:
     problem: str | None = None  # the problem's slug
     status: int | None = None  # of the response, once there is one
     calls: CallCount = field(default_factory=CallCount)  # to Ecwid
-    outer: RequestContext | None = None  # of the request in which this one was made, if any
+    tokens: tuple[Token[RequestContext], Token[CallCount | None]] | None = None
 
 
-_current: ContextVar[RequestContext | None] = ContextVar("flask_ecwid_request", default=None)
+request_var: ContextVar[RequestContext] = ContextVar("flask_ecwid_request")
+# Returns the context of the request under way, and raises a LookupError outside of any.
+current_request = request_var.get
 
 
-def find_request() -> RequestContext | None:
-    """Return the context of the request under way, or None outside of a request."""
-    return _current.get()
+def enter_request() -> RequestContext:
+    """Make the context of Flask's request, which holds until `leave_request`.
 
-
-def current_request() -> RequestContext:
-    """Return the context of the request under way.
-
-    Raises:
-        LookupError: There is no request below a mount under way.
+    The request's id is the caller's `X-Request-ID` if that is a UUID, version 4, or a new one.
     """
-    context = _current.get()
-    if context is None:
-        raise LookupError("no request below an Ecwid mount is under way")
+    blueprint, _, endpoint = (request.endpoint or "").rpartition(".")
+    mount: Mount = current_app.extensions["ecwid"][blueprint]
+    given = request.headers.get("X-Request-ID", "")
+    context = RequestContext(
+        mount=mount,
+        environ=request.environ,
+        operation=mount.contract.operations.get(endpoint),
+        request_id=given.lower() if _UUID4.fullmatch(given) else str(chance.uuid4()),
+    )
+    # A request may be made inside of another one, which is under way again afterwards.
+    context.tokens = request_var.set(context), call_count.set(context.calls)
     return context
 
 
-def enter(context: RequestContext) -> None:
-    """Make this the context of the request under way, until `leave`."""
-    context.outer = _current.get()
-    _current.set(context)
-    count_calls_in(context.calls)
+def request_under_way() -> RequestContext:
+    """Return the context of Flask's request, and make it if the host answered before its start."""
+    context = request_var.get(None)
+    if context is None or context.environ is not request.environ:
+        return enter_request()
+    return context
 
 
-def leave(context: RequestContext) -> None:
-    """Make the outer request, if there is one, the request under way again."""
-    _current.set(context.outer)
-    count_calls_in(context.outer.calls if context.outer else None)
-
-
-def request_id_of(given: str) -> str:
-    """Return the caller's `X-Request-ID` if it is a UUID, version 4, and a new one otherwise."""
-    return given.lower() if _UUID4.fullmatch(given) else chance.uuid4()
+def leave_request(context: RequestContext) -> None:
+    """End the context of a request. An outer request, if there is one, is under way again."""
+    if context.tokens:
+        request_var.reset(context.tokens[0])
+        call_count.reset(context.tokens[1])

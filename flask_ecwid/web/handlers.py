@@ -18,11 +18,12 @@ from .mount import current_store
 def list_customers(**filters: Any) -> Envelope | CachedResponse:
     """Return a page of the customers that match."""
     store = current_store()
-    lookup = store.cache.get("list_customers", filters)
-    if lookup.response is not None:
+    lookup = store.cache.get("list_customers", filters) if store.cache else None
+    if lookup and lookup.response:
         return lookup.response
     page = store.client.list_customers(**filters)
-    return store.cache.set(lookup, envelope.page(page, current_request().request_id))
+    document = envelope.page(page, current_request().request_id)
+    return store.cache.set(lookup, document) if store.cache and lookup else document
 
 
 def get_customer(
@@ -31,11 +32,13 @@ def get_customer(
 ) -> Envelope | CachedResponse:
     """Return one customer."""
     store = current_store()
-    lookup = store.cache.get("get_customer", [customer_id, responseFields])
-    if lookup.response is not None:
+    question = [customer_id, responseFields]
+    lookup = store.cache.get("get_customer", question) if store.cache else None
+    if lookup and lookup.response:
         return lookup.response
     customer = store.client.get_customer(customer_id, responseFields=responseFields)
-    return store.cache.set(lookup, envelope.customer(customer))
+    document = envelope.customer(customer)
+    return store.cache.set(lookup, document) if store.cache and lookup else document
 
 
 def add_customer(body: dict[str, Any]) -> Envelope | tuple[Envelope, dict[str, str]]:

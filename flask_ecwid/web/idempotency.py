@@ -115,7 +115,7 @@ class Idempotency:
                 if found.state == "running" and now < found.lease:
                     raise KeyInUse
             since = found.since if found else now
-            owner = chance.token(8)
+            owner = chance.token_hex(8)
             mine = _Record("running", fingerprint, owner, since, now + self._lease_s)
             if self._state.swap(name, value, mine.written(), KEPT_S):
                 return found, mine

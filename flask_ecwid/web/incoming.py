@@ -10,18 +10,26 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException
 from ..errors import BodyTooLarge, InvalidRequest, Misfit, UnsupportedMediaType
 
 
-def read_query() -> list[tuple[str, str]]:
-    """Return the query's names and values in their order, repeated ones too.
+def read(max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
+    """Return the request's body, and the query's names and values in their order.
+
+    Raises:
+        UnsupportedMediaType: The body is encoded. A small one may be large once it is decoded.
+        BodyTooLarge: The body is larger than the limit, or than the host's.
+        InvalidRequest: The body cannot be read, or the query is not UTF-8.
+    """
+    environ = request.environ
+    has_body = environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
+    body = _body(max_body_bytes) if has_body else b""
+    return body, _query(request.query_string) if request.query_string else []
+
+
+def _query(raw: bytes) -> list[tuple[str, str]]:
+    """Parse the query with repeated parameters.
 
     connexion keeps the last of repeated parameters, and werkzeug puts another character in the
     place of bytes that are not UTF-8.
-
-    Raises:
-        InvalidRequest: The query is not UTF-8.
     """
-    raw = request.query_string
-    if not raw:
-        return []
     try:
         return parse_qsl(raw.decode("utf-8"), keep_blank_values=True, errors="strict")
     except ValueError:
@@ -29,20 +37,7 @@ def read_query() -> list[tuple[str, str]]:
     raise InvalidRequest([Misfit("/query", "type")])  # out here, without the text as its context
 
 
-def has_body() -> bool:
-    """Return whether the request may have a body."""
-    environ = request.environ
-    return bool(environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"))
-
-
-def read_body(max_bytes: int) -> bytes:
-    """Return the request's body, of `max_bytes` or of the host's limit at most.
-
-    Raises:
-        UnsupportedMediaType: The body is encoded. A small one may be large once it is decoded.
-        BodyTooLarge: The body is larger than the limit.
-        InvalidRequest: The body cannot be read.
-    """
+def _body(max_bytes: int) -> bytes:
     if request.headers.get("Content-Encoding"):
         raise UnsupportedMediaType
     host_limit = current_app.config["MAX_CONTENT_LENGTH"]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from flask import current_app, request
-
 from ..client import EcwidClient
 from ..contract import Contract
 from ..settings import Settings
+from ..throttling.rate_limit import RateLimit
 from .authentication import Authenticator
 from .cache import Cache
-from .context import RequestContext, current_request, enter, find_request, request_id_of
+from .context import current_request
 from .idempotency import Idempotency
 
 
@@ -21,8 +20,9 @@ class StoreRuntime:
     """An open store as the endpoints use it."""
 
     client: EcwidClient
-    cache: Cache
+    cache: Cache | None
     idempotency: Idempotency
+    rate_limit: RateLimit
 
 
 @dataclass(frozen=True)
@@ -51,36 +51,15 @@ def open_runtime(settings: Settings, name: str) -> StoreRuntime:
     """
     client = EcwidClient(settings, name=name)
     opened = client.store
+    responses = opened.storage.responses
     return StoreRuntime(
         client,
-        Cache(opened.storage.responses, opened.reads, settings.token),
+        Cache(responses, opened.reads, settings.token) if responses else None,
         Idempotency(opened.storage.shared, opened.digest, settings.deadline_s),
+        opened.guard.rate_limit,
     )
 
 
 def current_store() -> StoreRuntime:
     """Return the store that the request under way is about."""
     return current_request().mount.store
-
-
-def request_under_way() -> RequestContext:
-    """Return the context of Flask's request, and make it if it is not there yet.
-
-    A host may answer a request before any hook of the blueprint runs.
-    """
-    context = find_request()
-    if context is None or context.environ is not request.environ:
-        context = _new_context()
-        enter(context)
-    return context
-
-
-def _new_context() -> RequestContext:
-    blueprint, _, endpoint = (request.endpoint or "").rpartition(".")
-    mount: Mount = current_app.extensions["ecwid"][blueprint]
-    return RequestContext(
-        mount=mount,
-        environ=request.environ,
-        operation=mount.contract.operations.get(endpoint),
-        request_id=request_id_of(request.headers.get("X-Request-ID", "")),
-    )

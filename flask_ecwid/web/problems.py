@@ -27,9 +27,8 @@ from ..errors import (
     Misfit,
     place_of,
 )
-from .context import RequestContext, current_request
+from .context import RequestContext, current_request, request_under_way
 from .envelope import pointer_in_envelope
-from .mount import request_under_way
 
 log = logging.getLogger("flask_ecwid")
 

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from flask import Response, request
 
 from .cache import CachedResponse
-from .envelope import Envelope, encode
-
-
-def json(document: Envelope, headers: Mapping[str, str]) -> Response:
-    """Return the envelope as a response.
-
-    Raises:
-        Undecodable: Ecwid's reply is nested deeper than JSON can be written.
-    """
-    return Response(encode(document), headers=headers, content_type="application/json")
 
 
 def cached(response: CachedResponse, request_id: str) -> Response:
