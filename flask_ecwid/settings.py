@@ -89,12 +89,12 @@ class Settings:
             object.__setattr__(self, name, Secret(getattr(self, name)))
 
     @property
-    def store_name(self) -> str:
+    def store_digest(self) -> str:
         """The same for every process that serves this store."""
         return _digest(self.api_url, self.store_id, self.sandbox)
 
     @property
-    def token_name(self) -> str:
+    def token_digest(self) -> str:
         """The same for every process that serves this store with this token."""
         return _digest(self.api_url, self.store_id, self.sandbox, self.token)
 

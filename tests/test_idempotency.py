@@ -439,7 +439,7 @@ def test_another_token(tmp_path: Path, key: str) -> None:
 
     assert sandbox is not None
     names = {
-        Settings(store_id="1003", token=token, api_url=f"https://{key}.example.com").store_name
+        Settings(store_id="1003", token=token, api_url=f"https://{key}.example.com").store_digest
         for token in ("secret_a", "secret_b")
     }
     [name] = names

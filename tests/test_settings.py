@@ -224,9 +224,12 @@ def test_names_of_stores_and_tokens() -> None:
         ("100", "3secret_a"),
     ]
     all_settings = [Settings(store_id=store, token=token) for store, token in stores]
-    assert len({settings.token_name for settings in all_settings}) == len(stores)
-    assert len({settings.store_name for settings in all_settings}) == 3
+    assert len({settings.token_digest for settings in all_settings}) == len(stores)
+    assert len({settings.store_digest for settings in all_settings}) == 3
     for settings in all_settings:
         again = Settings(store_id=settings.store_id, token=str(settings.token))
-        assert (again.store_name, again.token_name) == (settings.store_name, settings.token_name)
-        assert settings.token not in settings.token_name
+        assert (again.store_digest, again.token_digest) == (
+            settings.store_digest,
+            settings.token_digest,
+        )
+        assert settings.token not in settings.token_digest

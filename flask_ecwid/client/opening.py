@@ -61,7 +61,7 @@ def open_store(
     guard = open_guard(settings, storage)
     sender = RetryingSender(transport, guard, signals)
     reads = SharedReads(sender, settings.deadline_s, storage.responses)
-    return OpenStore(settings.store_name, transport, storage, guard, sender, reads)
+    return OpenStore(settings.store_digest, transport, storage, guard, sender, reads)
 
 
 def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:

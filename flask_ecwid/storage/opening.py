@@ -34,5 +34,5 @@ def open_storage(settings: Settings) -> Storage:
     return Storage(
         redis,
         RedisState(redis) if redis else host_state(),
-        open_cache_backend(settings.cache_ttl_s, redis, settings.store_name),
+        open_cache_backend(settings.cache_ttl_s, redis, settings.store_digest),
     )

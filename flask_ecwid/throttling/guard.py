@@ -146,7 +146,7 @@ def open_guard(settings: Settings, storage: Storage) -> Guard:
     The pause is shared through Redis, or else by the workers of one gunicorn, whose master names
     their service. Without either it is of this process.
     """
-    name = settings.token_name
+    name = settings.token_digest
     rate_limit = RateLimit(settings.calls_per_minute, settings.processes, storage.redis, name)
     service = os.environ.get("GUNICORN_ECWID_SERVICE")
     if storage.redis is not None:
