@@ -1,15 +1,15 @@
-"""Settings: read once from a Flask config (or any mapping), every fault told at once."""
+"""The settings of a store. Each is declared once, and all faults are reported at once."""
 
 from __future__ import annotations
 
 import hashlib
 import ipaddress
-import math
 import os
 import re
 import ssl
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from inspect import cleandoc
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -18,9 +18,6 @@ from .api_keys import ApiKey, read_all
 API_URL = "https://app.ecwid.com/api/v3"
 SANDBOX_ON = "on"
 MAX_CACHE_TTL_S = 3600
-
-# What a config holds and must not show.
-_SECRETS = ("token", "proxy_url", "redis_url")
 
 _HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_:]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_.:])?")
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -55,170 +52,177 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What one store needs to be served.
+class Kind:
+    """A kind of values. `read` raises TypeError or ValueError where a value is of another kind."""
 
-    Each field is the config key `ECWID_<FIELD>`. Units are in the names: `_s` is seconds.
+    name: str
+    read: Callable[[object], Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The range of a setting, in words, and a function that returns the fault of a value, or ""."""
+
+    allowed: str
+    fault: Callable[[Any], str]
+
+
+def setting(
+    default: object,
+    kind: Kind,
+    rule: Rule | None,
+    doc: str,
+    *,
+    secret: bool = False,
+    in_repr: bool = True,
+) -> Any:
+    """Declare a setting as a field of `Settings`.
+
+    Args:
+        default: The value where the config has none, or the empty string.
+        kind: Reads the values of the config.
+        rule: The range. None if every value of the kind is allowed.
+        doc: One line for `help(Settings)` and the docstring of `Ecwid.init_app`.
+        secret: The value is a `Secret`, also in the config.
+        in_repr: The repr of the settings shows the value, unless it is a secret.
+    """
+    return field(
+        default=default,
+        repr=in_repr and not secret,
+        metadata={
+            "kind": kind,
+            "rule": rule or Rule(kind.name, lambda value: ""),
+            "doc": doc,
+            "secret": secret,
+        },
+    )
+
+
+def _read_text(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise TypeError
+    return raw.strip()
+
+
+def _read_digits(raw: object) -> str:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return str(raw)
+    return _read_text(raw)
+
+
+def _read_url(raw: object) -> str:
+    return _read_text(raw).rstrip("/")
+
+
+def switch(raw: object) -> bool:
+    """Return whether a word such as on, off, yes or 0 means on.
 
     Raises:
-        SettingsError: a field is missing or out of its range.
+        ValueError: The word means neither on nor off.
     """
-
-    store_id: str = ""
-    token: str = field(default="", repr=False)
-    sandbox: str = ""  # "" is off, "on" a private file, anything else the path of the SQLite file
-    api_url: str = API_URL
-    auth: str = "keys"
-    api_keys: tuple[ApiKey, ...] = field(default=(), repr=False)
-    connect_timeout_s: float = 3.0
-    read_timeout_s: float = 10.0
-    deadline_s: float = 20.0
-    max_body_bytes: int = 262_144
-    proxy_url: str = field(default="", repr=False)
-    ca_bundle: str = ""
-    ui: bool = True
-    cache_ttl_s: float = 0.0  # 0 is off
-    redis_url: str = field(default="", repr=False)
-    calls_per_minute: int = 540  # of Ecwid's 600 for a token
-    processes: int = 0  # that share them without Redis; 0: as many as gunicorn has workers
-
-    def __post_init__(self) -> None:
-        if faults := _faults(vars(self)):
-            raise SettingsError([f"ECWID_{name.upper()} {fault}" for name, fault in faults.items()])
-        for name in _SECRETS:
-            object.__setattr__(self, name, Secret(getattr(self, name)))
-
-    @property
-    def store_digest(self) -> str:
-        """The same for every process that serves this store."""
-        return _digest(self.api_url, self.store_id, self.sandbox)
-
-    @property
-    def token_digest(self) -> str:
-        """The same for every process that serves this store with this token."""
-        return _digest(self.api_url, self.store_id, self.sandbox, self.token)
-
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], prefix: str = "", *, authorize: bool = False
-    ) -> Settings:
-        """Settings for a store that is to be served, from the keys `<prefix>ECWID_*`.
-
-        Values may be strings, as the environment has them, or Python values. Other keys are left
-        alone: a host has settings of its own. `authorize`: the host says itself who may call.
-
-        Raises:
-            SettingsError: every fault there is, by key name.
-        """
-        values: dict[str, Any] = {spec.name: spec.default for spec in fields(cls)}
-        values["auth"] = ""
-        unreadable: dict[str, str] = {}
-        for name, (read, kind) in _READERS.items():
-            raw = config.get(f"{prefix}ECWID_{name.upper()}")
-            if raw is None or raw == "":  # an empty variable is an unset one
-                continue
-            try:
-                values[name] = read(raw)
-            except (TypeError, ValueError):
-                unreadable[name] = f"is not {kind}"
-        if not values["auth"]:
-            # The sandbox's data is fake: it starts open, unless somebody has closed it.
-            closed = authorize or "api_keys" in unreadable or values["api_keys"]
-            values["auth"] = "none" if values["sandbox"] and not closed else "keys"
-        serving = {} if "api_keys" in unreadable else _serving_faults(values, authorize)
-        faults = {**_faults(values), **serving, **unreadable}
-        if faults:
-            raise SettingsError(
-                [f"{prefix}ECWID_{name.upper()} {fault}" for name, fault in faults.items()]
-            )
-        return cls(**values)
+    word = str(raw).strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError
+    return word in _TRUE
 
 
-def _faults(values: Mapping[str, Any]) -> dict[str, str]:
-    """What cannot work, as field -> fault."""
-    faults: dict[str, str] = {}
-    if values["sandbox"]:
-        if values["sandbox"] != SANDBOX_ON and not os.path.isabs(values["sandbox"]):
-            faults["sandbox"] = "is neither on, off nor the absolute path of a file"
-    else:
-        if not re.fullmatch(r"[0-9]{1,20}", str(values["store_id"])):
-            faults["store_id"] = "is missing, or not decimal digits"
-        if not re.fullmatch(r"[!-~]{1,512}", values["token"]):
-            faults["token"] = "is missing, or not visible ASCII characters"
-    if fault := _url_fault(values["api_url"]):
-        faults["api_url"] = fault
-    if values["proxy_url"] and (fault := _url_fault(values["proxy_url"], proxy=True)):
-        faults["proxy_url"] = fault
-    if values["ca_bundle"] and not _is_ca_bundle(values["ca_bundle"]):
-        faults["ca_bundle"] = "names no file of certificates"
-    if values["auth"] not in ("keys", "none"):
-        faults["auth"] = "is neither keys nor none"
-    if len({key.digest for key in values["api_keys"]}) < len(values["api_keys"]):
-        faults["api_keys"] = "holds one key twice"
-    for name in ("connect_timeout_s", "read_timeout_s", "deadline_s"):
-        if not (math.isfinite(values[name]) and 0.01 <= values[name] <= 600):
-            faults[name] = "is not a number of seconds from 0.01 to 600"
-    if values["cache_ttl_s"] != 0 and not 0.1 <= values["cache_ttl_s"] <= MAX_CACHE_TTL_S:
-        faults["cache_ttl_s"] = (
-            f"is neither 0 nor a number of seconds from 0.1 to {MAX_CACHE_TTL_S}"
-        )
-    if values["redis_url"] and not _is_redis_url(values["redis_url"]):
-        faults["redis_url"] = "is not a redis, rediss or unix URL"
-    if values["calls_per_minute"] < 1:
-        faults["calls_per_minute"] = "is not a number of calls above 0"
-    if not 0 <= values["processes"] <= 10_000:
-        faults["processes"] = "is not a number of processes"
-    if values["max_body_bytes"] < 1:
-        faults["max_body_bytes"] = "is not a number of bytes above 0"
-    return faults
+def _read_sandbox(raw: object) -> str:
+    if isinstance(raw, os.PathLike):
+        return str(os.fspath(raw))
+    word = str(raw).strip()
+    if word.lower() in _FALSE:
+        return ""
+    return SANDBOX_ON if word.lower() in _TRUE else word
 
 
-def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
-    """What the config holds of ours stays as it is, but no longer shows in its repr."""
-    for name in _SECRETS:
-        key = f"{prefix}ECWID_{name.upper()}"
-        if isinstance(value := config.get(key), str):
-            config[key] = Secret(value)
+def _read_api_keys(raw: object) -> tuple[ApiKey, ...]:
+    if not isinstance(raw, (str, list, tuple)) or not all(isinstance(each, str) for each in raw):
+        raise TypeError
+    return read_all(raw)
 
 
-def _serving_faults(values: Mapping[str, Any], authorize: bool) -> dict[str, str]:
-    """What must not be served: a store that is open though nobody has said so; and what looks
-    honoured and is not.
-    """
-    if values["auth"] == "none":
-        if authorize:
-            return {"auth": "is none, and authorize is given: take one of them away"}
-        if values["api_keys"]:
-            return {"api_keys": "has no effect while ECWID_AUTH is none"}
-    if values["auth"] == "keys":
-        if authorize and values["api_keys"]:
-            return {"api_keys": "has no effect where authorize is given"}
-        if not authorize and not values["api_keys"]:
-            return {
-                "auth": "is keys, and ECWID_API_KEYS has none: make one with `flask ecwid key`, "
-                "or give authorize, or say none to serve anybody"
-            }
-    return {}
+def _read_number(raw: object) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, (str, int, float)):
+        raise TypeError
+    return float(raw)
 
 
-def _digest(*parts: str) -> str:
-    """Return a name that tells these values apart and from which none of them can be read."""
-    # Each value with its length, because the repr of a Secret is the same for all secrets, and
-    # values that are only joined could be cut elsewhere.
-    values = [part.encode("utf-8", "surrogatepass") for part in parts]
-    told_apart = b"".join(b"%d:%b" % (len(value), value) for value in values)
-    return "flask-ecwid:" + hashlib.blake2b(told_apart, digest_size=16).hexdigest()
+def _read_whole_number(raw: object) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, (str, int)):
+        raise TypeError
+    if isinstance(raw, str) and not re.fullmatch(r"[0-9]{1,18}", raw.strip()):
+        raise ValueError
+    return int(raw)
 
 
-def _is_ca_bundle(path: str) -> bool:
-    try:
-        ssl.create_default_context(cafile=path)
-    except (OSError, ValueError):  # ssl.SSLError is an OSError
-        return False
-    return True
+TEXT = Kind("text", _read_text)
+DIGITS = Kind("text", _read_digits)
+URL = Kind("text", _read_url)
+SWITCH = Kind("on or off", switch)
+SANDBOX = Kind("on, off or a path", _read_sandbox)
+API_KEYS = Kind(
+    "a list of NAME:SCOPES:SHA256HEX with scopes such as read+write+delete", _read_api_keys
+)
+NUMBER = Kind("a number", _read_number)
+WHOLE_NUMBER = Kind("a whole number", _read_whole_number)
 
 
-def _url_fault(url: str, *, proxy: bool = False) -> str:
+def _matches(pattern: str, allowed: str) -> Rule:
+    def fault(value: object) -> str:
+        return "" if re.fullmatch(pattern, str(value)) else f"is missing, or not {allowed}"
+
+    return Rule(allowed, fault)
+
+
+def _between(lowest: float, highest: float, unit: str, *, or_zero: bool = False) -> Rule:
+    allowed = f"from {lowest:g} to {highest:g}"
+    message = f"is not a number of {unit} {allowed}"
+    if or_zero:
+        allowed = f"0, or {allowed}"
+        message = message.replace("is not", "is neither 0 nor")
+
+    def fault(value: float) -> str:
+        # NaN is in no range, because each comparison with it is false.
+        return "" if lowest <= value <= highest or (or_zero and value == 0) else message
+
+    return Rule(allowed, fault)
+
+
+def _above_zero(unit: str) -> Rule:
+    return Rule("above 0", lambda value: "" if value > 0 else f"is not a number of {unit} above 0")
+
+
+def _sandbox_fault(value: str) -> str:
+    if not value or value == SANDBOX_ON or os.path.isabs(value):
+        return ""
+    return "is neither on, off nor the absolute path of a file"
+
+
+def _auth_fault(value: str) -> str:
+    return "" if value in ("keys", "none") else "is neither keys nor none"
+
+
+def _api_keys_fault(keys: tuple[ApiKey, ...]) -> str:
+    return "holds one key twice" if len({key.digest for key in keys}) < len(keys) else ""
+
+
+def _api_url_fault(url: str) -> str:
+    if fault := _http_url_fault(url):
+        return fault
+    parts = urlsplit(url)
+    if parts.username is not None or parts.query or parts.fragment or url[-1] in "?#":
+        return "holds credentials, a query or a fragment"
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        return "is plain http to another host and would send the token in the clear"
+    return ""
+
+
+def _proxy_url_fault(url: str) -> str:
+    # A proxy may need credentials and plain http, because the token is encrypted end to end.
+    return _http_url_fault(url) if url else ""
+
+
+def _http_url_fault(url: str) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -227,13 +231,27 @@ def _url_fault(url: str, *, proxy: bool = False) -> str:
         return "is not a URL"
     if parts.scheme not in ("http", "https") or not _HOST.fullmatch(host):
         return "is not an http or https URL"
-    if proxy:  # a proxy may need credentials, and stands wherever it stands
-        return ""
-    if parts.username is not None or parts.query or parts.fragment or url[-1] in "?#":
-        return "holds credentials, a query or a fragment"
-    if parts.scheme == "http" and not _is_loopback(host):
-        return "is plain http to another host than this one: the token would travel in the clear"
     return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _ca_bundle_fault(path: str) -> str:
+    if path:
+        try:
+            ssl.create_default_context(cafile=path)
+        except (OSError, ValueError):  # ssl.SSLError is an OSError
+            return "names no file of certificates"
+    return ""
+
+
+def _redis_url_fault(url: str) -> str:
+    return "" if not url or _is_redis_url(url) else "is not a redis, rediss or unix URL"
 
 
 def _is_redis_url(url: str) -> bool:
@@ -247,90 +265,242 @@ def _is_redis_url(url: str) -> bool:
     return parts.scheme in ("redis", "rediss") and _HOST.fullmatch(parts.hostname or "") is not None
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one store. The config key of `store_id` is `ECWID_STORE_ID`, and so on.
 
-
-def _text(raw: object) -> str:
-    if not isinstance(raw, str):
-        raise TypeError
-    return raw.strip()
-
-
-def _secret(raw: object) -> Secret:
-    return Secret(_text(raw))
-
-
-def _digits(raw: object) -> str:
-    if isinstance(raw, int) and not isinstance(raw, bool):
-        return str(raw)
-    return _text(raw)
-
-
-def _url(raw: object) -> str:
-    return _text(raw).rstrip("/")
-
-
-def switch(raw: object) -> bool:
-    """On or off, in any of the usual words.
+    Units are in the names, where `_s` means seconds.
 
     Raises:
-        ValueError: it is neither.
+        SettingsError: A setting is missing or out of its range.
     """
-    word = str(raw).strip().lower()
-    if word not in _TRUE | _FALSE:
-        raise ValueError
-    return word in _TRUE
+
+    store_id: str = setting(
+        "",
+        DIGITS,
+        _matches(r"[0-9]{1,20}", "decimal digits"),
+        "The number of the store. Needed unless the sandbox is on.",
+    )
+    token: str = setting(
+        "",
+        TEXT,
+        _matches(r"[!-~]{1,512}", "visible ASCII characters"),
+        "The token of the store. Needed unless the sandbox is on.",
+        secret=True,
+    )
+    sandbox: str = setting(
+        "",
+        SANDBOX,
+        Rule("on, off or the absolute path of a file", _sandbox_fault),
+        "A simulated store in a private file, or in the named one.",
+    )
+    api_url: str = setting(
+        API_URL,
+        URL,
+        Rule("an https URL, or an http URL of this host", _api_url_fault),
+        "The address of Ecwid's API.",
+    )
+    auth: str = setting(
+        "keys",
+        TEXT,
+        Rule("keys or none", _auth_fault),
+        "Whether callers need an API key. An open sandbox needs none.",
+    )
+    api_keys: tuple[ApiKey, ...] = setting(
+        (),
+        API_KEYS,
+        Rule("a list of NAME:SCOPES:SHA256HEX", _api_keys_fault),
+        "The API keys of the callers, with their scopes.",
+        in_repr=False,
+    )
+    connect_timeout_s: float = setting(
+        3.0, NUMBER, _between(0.01, 600, "seconds"), "Seconds to connect to Ecwid."
+    )
+    read_timeout_s: float = setting(
+        10.0, NUMBER, _between(0.01, 600, "seconds"), "Seconds to wait for each part of a reply."
+    )
+    deadline_s: float = setting(
+        20.0,
+        NUMBER,
+        _between(0.01, 600, "seconds"),
+        "Seconds for one request with all its calls to Ecwid.",
+    )
+    max_body_bytes: int = setting(
+        262_144, WHOLE_NUMBER, _above_zero("bytes"), "The largest body of a request."
+    )
+    proxy_url: str = setting(
+        "",
+        TEXT,
+        Rule("an http or https URL", _proxy_url_fault),
+        "The proxy between this host and Ecwid.",
+        secret=True,
+    )
+    ca_bundle: str = setting(
+        "",
+        TEXT,
+        Rule("a file of certificates", _ca_bundle_fault),
+        "The certificates to trust, instead of those of certifi.",
+    )
+    ui: bool = setting(True, SWITCH, None, "Swagger UI at /ui/.")
+    cache_ttl_s: float = setting(
+        0.0,
+        NUMBER,
+        _between(0.1, MAX_CACHE_TTL_S, "seconds", or_zero=True),
+        "Seconds to keep the responses of reads. 0 keeps none.",
+    )
+    redis_url: str = setting(
+        "",
+        TEXT,
+        Rule("a redis, rediss or unix URL", _redis_url_fault),
+        "The Redis that all workers and hosts share.",
+        secret=True,
+    )
+    calls_per_minute: int = setting(
+        540,
+        WHOLE_NUMBER,
+        _above_zero("calls"),
+        "The share of the 600 calls that Ecwid allows a token.",
+    )
+    processes: int = setting(
+        0,
+        WHOLE_NUMBER,
+        _between(0, 10_000, "processes"),
+        "Processes that share the calls without Redis. 0 means gunicorn's workers.",
+    )
+
+    def __post_init__(self) -> None:
+        if faults := _faults(vars(self)):
+            raise _error(faults)
+        for spec in fields(self):
+            if spec.metadata["secret"]:
+                object.__setattr__(self, spec.name, Secret(getattr(self, spec.name)))
+
+    @property
+    def store_digest(self) -> str:
+        """A name that is the same in every process that serves this store."""
+        return _digest(self.api_url, self.store_id, self.sandbox)
+
+    @property
+    def token_digest(self) -> str:
+        """A name that is the same in every process that serves this store with this token."""
+        return _digest(self.api_url, self.store_id, self.sandbox, self.token)
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], prefix: str = "", *, authorize: bool = False
+    ) -> Settings:
+        """Read the settings of a store that will be served, from the keys `<prefix>ECWID_*`.
+
+        Values may be strings, as in the environment, or Python values. The method ignores all other
+        keys, because a host has settings of its own.
+
+        Args:
+            config: The config of a Flask app, or any other mapping.
+            prefix: Stands before the name of each key.
+            authorize: The host decides itself who may call.
+
+        Raises:
+            SettingsError: The settings cannot work. The error names the key of every fault.
+        """
+        values: dict[str, Any] = {spec.name: spec.default for spec in fields(cls)}
+        values["auth"] = ""
+        unreadable: dict[str, str] = {}
+        for spec in fields(cls):
+            raw = config.get(_key(spec, prefix))
+            if raw is None or raw == "":  # an empty variable is an unset one
+                continue
+            try:
+                values[spec.name] = _read(spec, raw)
+            except (TypeError, ValueError):
+                unreadable[spec.name] = f"is not {spec.metadata['kind'].name}"
+        closed = authorize or "api_keys" in unreadable
+        values["auth"] = values["auth"] or _default_auth(values, closed)
+        serving = {} if "api_keys" in unreadable else _serving_faults(values, authorize)
+        if faults := {**_faults(values), **serving, **unreadable}:
+            raise _error(faults, prefix)
+        return cls(**values)
 
 
-def _sandbox(raw: object) -> str:
-    if isinstance(raw, os.PathLike):
-        return str(os.fspath(raw))
-    word = str(raw).strip()
-    if word.lower() in _FALSE:
-        return ""
-    return SANDBOX_ON if word.lower() in _TRUE else word
+Settings.__doc__ = "\n".join(
+    [
+        cleandoc(Settings.__doc__ or ""),
+        "\nAttributes:",
+        *(f"    {spec.name}: {spec.metadata['doc']}" for spec in fields(Settings)),
+    ]
+)
 
 
-def _api_keys(raw: object) -> tuple[ApiKey, ...]:
-    if not isinstance(raw, (str, list, tuple)) or not all(isinstance(each, str) for each in raw):
-        raise TypeError
-    return read_all(raw)
+def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
+    """Replace the secrets of a config by equal texts that its repr does not show."""
+    for spec in fields(Settings):
+        key = _key(spec, prefix)
+        if spec.metadata["secret"] and isinstance(value := config.get(key), str):
+            config[key] = Secret(value)
 
 
-def _seconds(raw: object) -> float:
-    if isinstance(raw, bool) or not isinstance(raw, (str, int, float)):
-        raise TypeError
-    return float(raw)
+def _key(spec: Field[Any], prefix: str) -> str:
+    return f"{prefix}ECWID_{spec.name.upper()}"
 
 
-def _whole(raw: object) -> int:
-    if isinstance(raw, bool) or not isinstance(raw, (str, int)):
-        raise TypeError
-    if isinstance(raw, str) and not re.fullmatch(r"[0-9]{1,18}", raw.strip()):
-        raise ValueError
-    return int(raw)
+def _read(spec: Field[Any], raw: object) -> Any:
+    value = spec.metadata["kind"].read(raw)
+    return Secret(value) if spec.metadata["secret"] else value
 
 
-_READERS: dict[str, tuple[Callable[[object], Any], str]] = {
-    "store_id": (_digits, "text"),
-    "token": (_secret, "text"),
-    "sandbox": (_sandbox, "on, off or a path"),
-    "api_url": (_url, "text"),
-    "auth": (_text, "text"),
-    "api_keys": (_api_keys, "a list of NAME:SCOPES:SHA256HEX (scopes: read+write+delete)"),
-    "connect_timeout_s": (_seconds, "a number"),
-    "read_timeout_s": (_seconds, "a number"),
-    "deadline_s": (_seconds, "a number"),
-    "max_body_bytes": (_whole, "a whole number"),
-    "proxy_url": (_secret, "text"),
-    "ca_bundle": (_text, "text"),
-    "ui": (switch, "on or off"),
-    "cache_ttl_s": (_seconds, "a number"),
-    "redis_url": (_secret, "text"),
-    "calls_per_minute": (_whole, "a whole number"),
-    "processes": (_whole, "a whole number"),
-}
+def _error(faults: Mapping[str, str], prefix: str = "") -> SettingsError:
+    """Return the error that reports these faults, in the order of the declarations."""
+    told = [
+        f"{_key(spec, prefix)} {faults[spec.name]}"
+        for spec in fields(Settings)
+        if spec.name in faults
+    ]
+    return SettingsError(told)
+
+
+def _faults(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fault of each setting that is out of its range."""
+    unused = ("store_id", "token") if values["sandbox"] else ()
+    return {
+        spec.name: fault
+        for spec in fields(Settings)
+        if spec.name not in unused and (fault := spec.metadata["rule"].fault(values[spec.name]))
+    }
+
+
+def _default_auth(values: Mapping[str, Any], closed: bool) -> str:
+    """Return the default of `auth`, which is none for a sandbox that nobody has closed.
+
+    The data of the sandbox is fake, so the sandbox starts open.
+    """
+    return "none" if values["sandbox"] and not closed and not values["api_keys"] else "keys"
+
+
+def _serving_faults(values: Mapping[str, Any], authorize: bool) -> dict[str, str]:
+    """Return the faults of settings that contradict each other about the allowed callers.
+
+    A store is open only if somebody has said so. A setting without effect is refused, because its
+    author would rely on it.
+    """
+    if values["auth"] == "none":
+        if authorize:
+            return {"auth": "is none, but authorize is given, so take one of them away"}
+        if values["api_keys"]:
+            return {"api_keys": "has no effect while ECWID_AUTH is none"}
+    if values["auth"] == "keys":
+        if authorize and values["api_keys"]:
+            return {"api_keys": "has no effect where authorize is given"}
+        if not authorize and not values["api_keys"]:
+            return {
+                "auth": "is keys, and ECWID_API_KEYS has none, so make one with `flask ecwid key`, "
+                "or give authorize, or say none to serve anybody"
+            }
+    return {}
+
+
+def _digest(*parts: str) -> str:
+    """Return a name that tells these values apart and from which none of them can be read."""
+    # Each value has its length before it, because the repr of a Secret is the same for all secrets,
+    # and because joined values could be cut elsewhere. Without it, two stores could share a name.
+    values = [part.encode("utf-8", "surrogatepass") for part in parts]
+    told_apart = b"".join(b"%d:%b" % (len(value), value) for value in values)
+    return "flask-ecwid:" + hashlib.blake2b(told_apart, digest_size=16).hexdigest()
