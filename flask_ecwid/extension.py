@@ -64,6 +64,26 @@ class Ecwid:
     def init_app(self, app: Flask) -> None:
         """Read the settings from `app.config` and mount the blueprint. Opens no connection.
 
+        `config_prefix` stands before each key. The page docs/settings.md has defaults and ranges.
+
+        - ECWID_STORE_ID: The number of the store. Needed unless the sandbox is on.
+        - ECWID_TOKEN: The token of the store. Needed unless the sandbox is on.
+        - ECWID_SANDBOX: A simulated store in a private file, or in the named one.
+        - ECWID_API_URL: The address of Ecwid's API.
+        - ECWID_AUTH: Whether callers need an API key. An open sandbox needs none.
+        - ECWID_API_KEYS: The API keys of the callers, with their scopes.
+        - ECWID_CONNECT_TIMEOUT_S: Seconds to connect to Ecwid.
+        - ECWID_READ_TIMEOUT_S: Seconds to wait for each part of a reply.
+        - ECWID_DEADLINE_S: Seconds for one request with all its calls to Ecwid.
+        - ECWID_MAX_BODY_BYTES: The largest body of a request.
+        - ECWID_PROXY_URL: The proxy between this host and Ecwid.
+        - ECWID_CA_BUNDLE: The certificates to trust, instead of those of certifi.
+        - ECWID_UI: Swagger UI at /ui/.
+        - ECWID_CACHE_TTL_S: Seconds to keep the responses of reads. 0 keeps none.
+        - ECWID_REDIS_URL: The Redis that all workers and hosts share.
+        - ECWID_CALLS_PER_MINUTE: The share of the 600 calls that Ecwid allows a token.
+        - ECWID_PROCESSES: Processes that share the calls without Redis. 0 means gunicorn's workers.
+
         Raises:
             SettingsError: the settings cannot work, and the error names every fault. The same error
                 says that the system is not POSIX.

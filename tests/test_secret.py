@@ -7,7 +7,7 @@ import gc
 import pickle
 import pprint
 import traceback
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import flask
@@ -15,7 +15,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import Ecwid, EcwidClient, Settings, SettingsError, contract, errors
-from flask_ecwid.settings import Secret
+from flask_ecwid.settings import Secret, hide_secrets
 from flask_ecwid.web.authentication import Authenticator
 
 from .conftest import Config, app_of
@@ -49,6 +49,22 @@ def test_the_config_of_another_prefix() -> None:
     Ecwid(app, config_prefix="OUTLET_")
     assert CANARY not in repr(app.config)
     assert "'canary-own'" in repr(app.config)
+
+
+def test_every_secret_setting() -> None:
+    """The token and the URLs that may hold a password are secrets, in the settings and the config.
+
+    Only they are changed in the config.
+    """
+    config: dict[str, Any] = {f"ECWID_{spec.name.upper()}": CANARY for spec in fields(Settings)}
+    hide_secrets(config)
+    hidden = {key for key, value in config.items() if isinstance(value, Secret)}
+    assert hidden == {"ECWID_TOKEN", "ECWID_PROXY_URL", "ECWID_REDIS_URL"}
+    for settings in (Settings.from_config(SETTINGS), Settings(store_id="1003", token=CANARY)):
+        for key in hidden:
+            name = key.removeprefix("ECWID_").lower()
+            assert type(getattr(settings, name)) is Secret
+            assert f"{name}=" not in repr(settings)
 
 
 def test_no_object_of_ours_shows_one() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +143,14 @@ def test_an_empty_variable_is_an_unset_one() -> None:
 
 
 def test_all_faults_at_once() -> None:
-    """Every fault is told at once."""
+    """Every fault is told at once, in the order of the declarations."""
     config = {"ECWID_UI": "maybe", "ECWID_DEADLINE_S": "soon", "ECWID_API_URL": "x"}
-    assert sorted(faults(config)) == [
+    assert faults(config) == [
+        "ECWID_STORE_ID",
+        "ECWID_TOKEN",
         "ECWID_API_URL",
         "ECWID_AUTH",
         "ECWID_DEADLINE_S",
-        "ECWID_STORE_ID",
-        "ECWID_TOKEN",
         "ECWID_UI",
     ]
 
@@ -233,3 +236,30 @@ def test_names_of_stores_and_tokens() -> None:
             settings.token_digest,
         )
         assert settings.token not in settings.token_digest
+
+
+def documented(text: str | None, line: str) -> list[tuple[str, str]]:
+    """Return the names and the sentences of the lines in a docstring that match."""
+    return re.findall(line, inspect.cleandoc(text or ""), re.M)
+
+
+def test_help_lists_every_setting() -> None:
+    """The docstrings of Settings and init_app have one line for each setting, in the same order."""
+    declared = [(spec.name, spec.metadata["doc"]) for spec in fields(Settings)]
+    assert all(doc for _, doc in declared)
+    assert documented(Settings.__doc__, r"^    ([a-z_]+): (.+)$")[-len(declared) :] == declared
+    keys = [(f"ECWID_{name.upper()}", doc) for name, doc in declared]
+    assert documented(Ecwid.init_app.__doc__, r"^- (\w+): (.+)$") == keys
+
+
+def test_the_fault_of_a_number_names_the_range() -> None:
+    """A number out of its range is a fault whose message has the range of the declaration."""
+    numbers = [spec for spec in fields(Settings) if spec.metadata["kind"].name.endswith("number")]
+    assert numbers
+    for spec in numbers:
+        with pytest.raises(SettingsError) as caught:
+            Settings(store_id="1003", token="secret_x", **{spec.name: -1})  # type: ignore[arg-type]
+        [fault] = caught.value.faults
+        allowed = spec.metadata["rule"].allowed.removeprefix("0, or ")
+        assert fault.startswith(f"ECWID_{spec.name.upper()} ")
+        assert fault.endswith(f" {allowed}")
