@@ -9,17 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
 from ..client.opening import private_file
 from ..sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
-
-
-class _QuietHandler(WSGIRequestHandler):
-    """A request handler without request lines, because the lines would hold query strings."""
-
-    def log_request(self, code: object = "-", size: object = "-") -> None:
-        pass
+from ..sandbox.wire import RequestHandler
 
 
 @click.command()
@@ -95,7 +89,7 @@ def sandbox(
         duplicate_emails=duplicate_emails,
     )
     Orders(path).order(*ordered)
-    server = make_server("127.0.0.1", port, store, threaded=True, request_handler=_QuietHandler)
+    server = make_server("127.0.0.1", port, store, threaded=True, request_handler=RequestHandler)
     # An exit runs the exit handlers. Without it, SIGTERM would leave the private file behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:

@@ -1,11 +1,12 @@
-"""Faults below HTTP: on the socket of the server, or as what `requests` raises in this process.
+"""Faults below HTTP, on the socket of the server or as errors of `requests` in this process.
 
-The app marks an answer with the fault that is to befall it; what stands between app and caller
-sees to it.
+The app marks an answer with a fault. The middleware or the adapter between the app and the caller
+makes the fault.
 """
 
 from __future__ import annotations
 
+import errno
 import http.client
 import io
 import os
@@ -23,6 +24,7 @@ from urllib3.exceptions import (
     ProtocolError,
     ReadTimeoutError,
 )
+from werkzeug.serving import WSGIRequestHandler
 
 from .faults import Fault
 
@@ -39,8 +41,21 @@ def mark(fault: Fault) -> str:
     return orjson.dumps([fault.kind, fault.seconds]).decode()
 
 
+class RequestHandler(WSGIRequestHandler):
+    """A handler for werkzeug's server, without request lines, because they hold query strings."""
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        pass
+
+    def connection_dropped(
+        self, error: BaseException, environ: WSGIEnvironment | None = None
+    ) -> None:
+        """End the connection. Otherwise the server reads its next request and logs the failure."""
+        self.close_connection = True
+
+
 class OnTheSocket:
-    """Middleware of a served sandbox: spoils marked answers on the server's own socket."""
+    """Middleware of a served sandbox. It spoils marked answers on the server's own socket."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
@@ -65,30 +80,30 @@ class OnTheSocket:
             return [b"This server gives no way to do this."]
         lines = [f"HTTP/1.1 {status}", *(f"{k}: {v}" for k, v in headers if k != MARK)]
         head = "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
-        _spoil(sock, kind, seconds, head, b"".join(chunks))
-        start_response("200 OK", [])
-        return []
+        with suppress(OSError):  # The caller may have hung up.
+            _spoil(sock, kind, seconds, head, b"".join(chunks))
+        # werkzeug and gunicorn end a connection silently after this error. Without it, the server
+        # would send an answer of its own, or log the failure to send one.
+        raise ConnectionResetError(errno.ECONNRESET, "the sandbox has ended the connection")
 
 
 def _spoil(sock: socket.socket, kind: str, seconds: float, head: bytes, body: bytes) -> None:
-    with suppress(OSError):  # the caller may have hung up
-        if kind == "stall":
+    """Send the part of the answer that the fault lets through, and end the connection."""
+    if kind == "reset":
+        # Closing with a linger time of 0 sends a reset. The server must not close the socket,
+        # because the server shuts it down first, and a shutdown sends an ordinary end.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        os.close(sock.detach())
+        return
+    if kind == "stall":
+        time.sleep(seconds)
+    elif kind == "drip":
+        for byte in head + body:
+            sock.sendall(bytes([byte]))
             time.sleep(seconds)
-        elif kind == "drip":
-            for byte in head + body:
-                sock.sendall(bytes([byte]))
-                time.sleep(seconds)
-        elif kind == "truncate":
-            sock.sendall(head + body[: len(body) // 2])
-        elif kind == "reset":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-    # What the server writes now must not reach the caller: it goes to a pair that nobody reads.
-    one, other = socket.socketpair()
-    with one, other:
-        if kind != "reset":
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        os.dup2(one.fileno(), sock.fileno())
+    elif kind == "truncate":
+        sock.sendall(head + body[: len(body) // 2])
+    sock.shutdown(socket.SHUT_RDWR)
 
 
 def raised(kind: str, seconds: float, timeout: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 from flask.testing import FlaskClient
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
 from flask_ecwid.sandbox import (
     STORE_ID,
@@ -27,6 +27,7 @@ from flask_ecwid.sandbox import (
     Switches,
     create_sandbox,
 )
+from flask_ecwid.sandbox.wire import RequestHandler
 
 from ..conftest import environment, free_port, wait_for
 from .conftest import admitted
@@ -36,11 +37,6 @@ OURS = f"{CUSTOMERS}/172890169"
 NEW = {"email": "new@example.com"}
 
 Send = Callable[..., requests.Response]
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_request(self, code: object = "-", size: object = "-") -> None:
-        pass
 
 
 @pytest.fixture
@@ -66,7 +62,7 @@ def send(path: Path, request: pytest.FixtureRequest) -> Iterator[Send]:
     if request.param == "in process":
         yield sender(InProcessAdapter(app), "https://sandbox.invalid")
         return
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=RequestHandler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     with requests.Session() as session:
@@ -78,7 +74,7 @@ def send(path: Path, request: pytest.FixtureRequest) -> Iterator[Send]:
 
 def sender(adapter: Any, host: str) -> Send:
     def send(method: str = "GET", path: str = OURS, **options: Any) -> requests.Response:
-        headers = {"Authorization": f"Bearer {TOKEN}", "Connection": "close"}
+        headers = {"Authorization": f"Bearer {TOKEN}"}
         prepared = requests.Request(method, host + path, headers=headers, **options).prepare()
         response: requests.Response = adapter.send(
             prepared, stream=False, timeout=(1, 0.5), proxies={}
@@ -99,8 +95,13 @@ def sender(adapter: Any, host: str) -> Send:
     ],
     ids=lambda value: getattr(value, "kind", ""),
 )
-def test_below_http(send: Send, orders: Orders, fault: Fault, error: Any) -> None:
-    """A fault below HTTP is what `requests` raises; without it the next call is a good one."""
+def test_below_http(
+    send: Send, orders: Orders, fault: Fault, error: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A fault below HTTP is what `requests` raises, and the server logs nothing.
+
+    Without a fault, the next call gets a good answer.
+    """
     orders.order(fault)
     with pytest.raises(error) as caught:
         send()
@@ -108,6 +109,7 @@ def test_below_http(send: Send, orders: Orders, fault: Fault, error: Any) -> Non
     assert ("ConnectionResetError" in repr(caught.value)) == (fault.kind == "reset")
     orders.clear()
     assert send().json()["id"] == 172890169
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_refused_in_process(path: Path, orders: Orders) -> None:
@@ -397,13 +399,14 @@ def test_switches_of_a_new_store(tmp_path: Path) -> None:
 
 
 def test_workers_share_orders(path: Path, orders: Orders) -> None:
-    """What is ordered from outside befalls the calls of every worker of a gunicorn."""
+    """A fault from outside befalls the calls of every worker of a gunicorn, which logs no error."""
     port = free_port()
     program = [sys.executable, "-m", "gunicorn", "-c", "/dev/null", "-w", "2", "-k", "gthread"]
     app = f"flask_ecwid.sandbox:create_sandbox({str(path)!r})"
     process = subprocess.Popen(
-        [*program, "--log-level", "critical", "--bind", f"127.0.0.1:{port}", app],
+        [*program, "--log-level", "error", "--bind", f"127.0.0.1:{port}", app],
         env=environment(),
+        stderr=subprocess.PIPE,
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/", process)
@@ -419,4 +422,5 @@ def test_workers_share_orders(path: Path, orders: Orders) -> None:
             assert connection
     finally:
         process.terminate()
-        process.wait(30)
+        _, logged = process.communicate(timeout=30)
+    assert b"Traceback" not in logged
