@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flask_ecwid import clock
-from flask_ecwid.client.transport import Transport
+from flask_ecwid.client.transport import RequestsTransport
 from flask_ecwid.storage.redis_connection import RedisLink
 
 OF_SOCKETS = (
@@ -41,7 +41,7 @@ class LockWatch:
         seams: list[tuple[Any, str]] = [
             *((socket, name) for name in ("getaddrinfo", "create_connection")),
             *((clock, name) for name in ("pause", "call_within")),
-            (Transport, "send"),
+            (RequestsTransport, "send"),
             (RedisLink, "asked"),
         ]
         for owner, name in seams:

@@ -94,7 +94,7 @@ def test_in_memory(ecwid: HTTPServer, watch: LockWatch, later: list[float]) -> N
     config = {**config_of(ecwid), "ECWID_CACHE_TTL_S": 5}
     use(Store(ecwid), [app_of(config) for _ in range(2)], later)
     assert watch.made >= 10
-    assert watch.seen >= {"Transport.send", "socket.connect", "sqlite3.execute"}
+    assert watch.seen >= {"RequestsTransport.send", "socket.connect", "sqlite3.execute"}
     assert watch.violations == set()
 
 
@@ -104,7 +104,7 @@ def test_in_the_file(
     """No lock is held while processes share a pause through the file of the host."""
     monkeypatch.setenv("FLASK_ECWID_SERVICE", "locks")
     use(Store(ecwid), [app_of(config_of(ecwid)) for _ in range(2)], later)
-    assert watch.seen >= {"Transport.send", "sqlite3.execute"}
+    assert watch.seen >= {"RequestsTransport.send", "sqlite3.execute"}
     assert watch.violations == set()
 
 
@@ -126,7 +126,7 @@ def test_in_redis(
     own_redis.start_again()
     later[0] += 6  # Redis is asked again, and its count of calls is doubted
     use(store, apps, later)
-    assert watch.seen >= {"Transport.send", "RedisLink.asked", "socket.sendall"}
+    assert watch.seen >= {"RequestsTransport.send", "RedisLink.asked", "socket.sendall"}
     assert watch.violations == set()
 
 
@@ -134,5 +134,5 @@ def test_in_the_sandbox(ordered: Shop, watch: LockWatch) -> None:
     """No lock is held while a call fails and is repeated in the sandbox."""
     ordered.orders.order(Fault("status", operation="get_customer", status=500, nth=3))
     assert 200 in ask_at_once([ordered.api()._client.application])
-    assert watch.seen >= {"Transport.send", "sqlite3.execute"}
+    assert watch.seen >= {"RequestsTransport.send", "sqlite3.execute"}
     assert watch.violations == set()

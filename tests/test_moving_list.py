@@ -17,7 +17,7 @@ import pytest
 
 from flask_ecwid import EcwidClient, Settings, clock
 from flask_ecwid.client.pagination import LAG_S, PAGE_SIZE, CustomerIterator
-from flask_ecwid.client.transport import Transport
+from flask_ecwid.client.transport import RequestsTransport
 from flask_ecwid.errors import BadReply, BudgetSpent, ConnectionLost, EcwidError, InvalidRequest
 from flask_ecwid.sandbox import STORE_ID, TOKEN, InProcessAdapter, Orders, create_sandbox
 
@@ -560,7 +560,7 @@ def client_of(path: Path, **options: Any) -> EcwidClient:
     url = "https://sandbox.invalid/api/v3"
     given = {"calls_per_minute": 100_000, **options}
     settings = Settings(store_id=STORE_ID, token=TOKEN, api_url=url, **given)
-    transport = Transport(settings, lambda: InProcessAdapter(create_sandbox(path)))
+    transport = RequestsTransport(settings, lambda: InProcessAdapter(create_sandbox(path)))
     return EcwidClient(settings, transport=transport)
 
 

@@ -20,7 +20,6 @@ from pytest_httpserver import HTTPServer
 
 from flask_ecwid import Ecwid, EcwidClient, EcwidError, Settings, errors, signals
 from flask_ecwid.client.calls import Call
-from flask_ecwid.client.transport import Transport
 from flask_ecwid.contract import load
 from flask_ecwid.sandbox import Fault
 
@@ -303,13 +302,16 @@ def test_the_count_is_the_requests_own(heard: Heard) -> None:
 def test_a_defect(heard: Heard) -> None:
     """A call that fails for a reason that nobody foresaw is told of, too."""
 
-    class Broken(Transport):
-        def send(self, call: Call, moment: float) -> NoReturn:
+    class Broken:
+        def send(self, call: Call, deadline: float) -> NoReturn:
             raise RuntimeError
+
+        def close(self) -> None:
+            pass
 
     settings = Settings(store_id="1003", token=TOKEN)
     with pytest.raises(RuntimeError):
-        EcwidClient(settings, transport=Broken(settings)).delete_customer(7)
+        EcwidClient(settings, transport=Broken()).delete_customer(7)
     for name in ("attempt-finished", "call-finished"):
         [facts] = heard.of(name)
         assert (facts["problem"], facts["executed"]) == ("internal-error", "unknown")

@@ -20,7 +20,7 @@ import trustme
 from flask_ecwid import Ecwid, EcwidClient, Settings, clock
 from flask_ecwid.client.calls import build_call
 from flask_ecwid.client.replies import read_reply
-from flask_ecwid.client.transport import Transport
+from flask_ecwid.client.transport import RequestsTransport
 from flask_ecwid.errors import (
     BadReply,
     ConnectionLost,
@@ -54,7 +54,7 @@ def receive(url: str, **options: Any) -> Any:
     """What comes of a single call: what is made of failures by the gateway is another matter."""
     settings = settings_of(url, **options)
     call = build_call("get_customer", 7)
-    reply = Transport(settings).send(call, clock.now() + settings.deadline_s)
+    reply = RequestsTransport(settings).send(call, clock.now() + settings.deadline_s)
     return read_reply(build_call("get_customer", 7), reply)
 
 
@@ -219,8 +219,25 @@ def test_tls_handshake_reset() -> None:
         client_of(server.url.replace("http:", "https:")).add_customer({"email": CANARY})
 
 
+def test_a_connection_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call whose deadline passes while its connection is made is not sent."""
+    late_s = [0.0]
+    connect, now = socket.socket.connect, clock.now
+
+    def connects_late(sock: socket.socket, address: Any) -> None:
+        connect(sock, address)
+        late_s[0] = 10.0
+
+    with RawServer(sends(GOOD)) as server, monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connects_late)
+        patch.setattr(clock, "now", lambda: now() + late_s[0])
+        with pytest.raises(Unreachable) as caught:
+            receive(server.url)
+    assert caught.value.executed == "no"
+
+
 def test_many_dead_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The deadline also bounds the trying of one address after the other."""
+    """The deadline ends the attempts to connect to one address after the other."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -258,7 +275,7 @@ def test_many_dead_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Unreachable):
             EcwidClient(settings).get_customer(7)
         assert time.monotonic() - begun < SLACK_S  # 30 addresses at 0.5 s would be 15
-        assert len(tried) == 30
+        assert 0 < len(tried) < 30
         for filler in fillers:
             filler.close()
 

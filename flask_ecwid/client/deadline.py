@@ -1,26 +1,25 @@
-"""A total deadline below `requests`, whose own timeouts hold for a single receive only.
+"""A total deadline for `requests`, whose own timeouts hold for a single receive only.
 
-Under `timeout=1` a server that drips a byte every half second can hold a thread for ever. Here
-every receive, of headers and body alike, and each address that is tried, gets what is left of the
-whole, `until(moment)`. The attempt also remembers whether anything may have been sent.
+A server that sends a byte now and then holds a thread forever, because each receive is in time.
+Here each address that is tried and each receive gets the time that the whole call has left.
 """
 
 from __future__ import annotations
 
 import http.client
 import io
-import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import create_connection
 
 from .. import clock
 from ..storage import names
@@ -28,39 +27,46 @@ from ..storage import names
 
 @dataclass
 class Attempt:
-    """One sending of a call: when it must end, and how far it has come."""
+    """The sending of a call, with its deadline and its progress."""
 
-    moment: float  # of clock.now()
-    sent: bool = False  # whether a byte of the call may have left: a connection was up before
+    deadline: float  # of clock.now()
+    sent: bool = False  # whether a byte of the call may have left
     received: bool = False  # whether a byte of a reply has come
-    rest: bool = False  # whether more came than the reply: then it is not to be trusted
+    has_rest: bool = False  # whether more bytes came than the reply has
 
-    def left(self) -> float:
-        """Seconds left; 0 or less when there are none."""
-        return self.moment - clock.now()
+    def left_s(self) -> float:
+        """Return the seconds until the deadline.
+
+        Raises:
+            TimeoutError: The deadline has passed.
+        """
+        left_s = self.deadline - clock.now()
+        if left_s <= 0:
+            raise TimeoutError("the deadline has passed")
+        return left_s
 
 
-_attempt: ContextVar[Attempt | None] = ContextVar("flask_ecwid_attempt", default=None)
+_current: ContextVar[Attempt] = ContextVar("flask_ecwid_attempt")
 
 
 @contextmanager
-def until(moment: float) -> Iterator[Attempt]:
-    """Let everything that is connected and received inside end at `moment`."""
-    attempt = Attempt(moment)
-    token = _attempt.set(attempt)
+def until(deadline: float) -> Iterator[Attempt]:
+    """End all connecting and receiving inside the block at the deadline."""
+    attempt = Attempt(deadline)
+    token = _current.set(attempt)
     try:
         yield attempt
     finally:
-        _attempt.reset(token)
+        _current.reset(token)
 
 
 def is_set() -> bool:
-    """Whether this is inside of `until`."""
-    return _attempt.get() is not None
+    """Return whether the caller is inside a block of `until`."""
+    return _current.get(None) is not None
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """`requests`' own adapter over connections that keep the deadline."""
+    """The adapter of `requests`, over connections that keep the deadline."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -72,148 +78,118 @@ class DeadlineAdapter(HTTPAdapter):
         return manager
 
 
-class _Raw(io.RawIOBase):
-    """What a socket receives, until the deadline; each receive also keeps the socket's timeout."""
+class _Receiver(io.RawIOBase):
+    """The receiving side of a socket, until the deadline of the current attempt."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, file: io.BufferedIOBase) -> None:
         self._sock = sock
-        self._held = sock.makefile("rb", buffering=0)  # keeps the socket open until it is closed
-        self._timeout = sock.gettimeout()
-        self.ended = False  # no more comes, or is to be read
+        self._file = file  # holds the socket open, also after its connection was closed
+        self._timeout_s = sock.gettimeout() or inf
+        self._attempt = _current.get()
+        self.has_ended = False  # whether the reader gets no more bytes
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        if self.ended:
+    def readinto(self, buffer: Any) -> int:
+        if self.has_ended:
             return 0
-        attempt = _attempt.get()
-        if attempt:
-            seconds = attempt.left()
-            if seconds <= 0:
-                raise TimeoutError("the deadline has passed")
-            if self._timeout is None or seconds < self._timeout:  # a system call each time
-                self._sock.settimeout(seconds)
+        self._sock.settimeout(min(self._timeout_s, self._attempt.left_s()))
         size = self._sock.recv_into(buffer)
-        if not size:
-            self.ended = True
-        elif attempt:
-            attempt.received = True
+        if size:
+            self._attempt.received = True
+        else:
+            self.has_ended = True
         return size
 
-    def hang_up(self) -> None:
-        """The pool finds the connection dead, and does not use it again."""
+    def refuse_rest(self) -> None:
+        """Note that bytes are left after a reply, and break the connection.
+
+        The pool would give the connection to the next call. Without the shutdown, that call could
+        take the rest of the bytes for its own reply.
+        """
+        self._attempt.has_rest = True
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self._held.close()
+        self._file.close()
         super().close()
 
 
 class _Reader(io.BufferedReader):
-    """A reply, read through a buffer; closed when the reply is complete, or given up."""
+    """A reply's bytes. `http.client` closes the reader at the end of the reply."""
 
-    raw: _Raw
+    raw: _Receiver
 
     def close(self) -> None:
+        """Close the reader, and look for bytes after the reply.
+
+        The rows "extra bytes" and "two replies at once" of tests/faults.py need the look.
+        """
         if not self.closed:
-            self.raw.ended = True  # so that this looks into the buffer alone
+            self.raw.has_ended = True  # Without it, peek would wait for the server.
             if self.peek(1):
-                if attempt := _attempt.get():
-                    attempt.rest = True
-                self.raw.hang_up()
+                self.raw.refuse_rest()
         super().close()
 
 
-class _Receiver:
-    """What `http.client` asks of a socket to read a response: `makefile`, and nothing else."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def makefile(self, mode: str) -> _Reader:
-        return _Reader(_Raw(self._sock))
-
-
 class _Response(http.client.HTTPResponse):
+    fp: _Reader
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_Receiver(sock), *args, **kwargs)  # type: ignore[arg-type]
+        super().__init__(sock, *args, **kwargs)
+        self.fp = _Reader(_Receiver(sock, self.fp))
 
     def begin(self) -> None:
-        """`http.client` takes headers that end with the connection for whole ones, and the first of
-        several lengths for the right one.
+        """Read the headers, and refuse headers that are cut or whose length is unclear.
+
+        `http.client` accepts all of them. The rows "headers cut ..." and "a length ..." of
+        tests/faults.py need the checks. urllib3 refuses several lengths.
         """
         super().begin()
-        if self.fp is not None and self.fp.raw.ended:  # type: ignore[attr-defined]
+        if self.fp.raw.has_ended:
             raise http.client.HTTPException("the headers are cut short")
-        lengths = set(self.headers.get_all("Content-Length", []))
-        framings = len(lengths) + ("Transfer-Encoding" in self.headers)
-        if framings > 1 or not all(re.fullmatch("[0-9]+", length) for length in lengths):
-            raise http.client.HTTPException("the length is not clear")
+        length = self.headers.get("Content-Length")
+        chunked = "Transfer-Encoding" in self.headers
+        if length is not None and (chunked or not length.isdecimal()):
+            raise http.client.HTTPException("the length is unclear")
 
 
 class _HttpConnection(HTTPConnection):
     response_class = _Response
 
     def _new_conn(self) -> socket.socket:
-        return _first_connected(self, super()._new_conn)
+        """Connect to the first address of the host that accepts.
+
+        urllib3 would give the resolver any time, and each address the whole connect timeout.
+        """
+        attempt, timeout_s = _current.get(), float(self.timeout or inf)
+        failure: OSError | None = None
+        for address in names.addresses(self._dns_host, min(timeout_s, attempt.left_s())):
+            within_s = min(timeout_s, attempt.left_s())
+            try:
+                return create_connection(
+                    (address, self.port), within_s, socket_options=self.socket_options
+                )
+            except OSError as exc:
+                failure = exc
+        raise failure or OSError("the host has no address")
+
+    def connect(self) -> None:
+        super().connect()
+        _current.get().left_s()  # A call that cannot be answered in time is not sent.
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        _connect_and_note(self)
+        """Connect first, because connecting sends nothing of the call, and then send the call."""
+        if self.sock is None:
+            self.connect()
+        _current.get().sent = True
         super().request(*args, **kwargs)
 
 
-class _HttpsConnection(HTTPSConnection):
-    response_class = _Response
-
-    def _new_conn(self) -> socket.socket:
-        return _first_connected(self, super()._new_conn)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        _connect_and_note(self)
-        super().request(*args, **kwargs)
-
-
-def _connect_and_note(connection: HTTPConnection) -> None:
-    """Connect first, which sends nothing of the call; from then on it may have been sent."""
-    if connection.sock is None:
-        connection.connect()
-    if attempt := _attempt.get():
-        if attempt.left() <= 0:
-            raise TimeoutError("the deadline has passed")
-        attempt.sent = True
-
-
-def _first_connected(
-    connection: HTTPConnection, connect: Callable[[], socket.socket]
-) -> socket.socket:
-    """urllib3 gives each address of a name the whole connect timeout, and the resolver any time:
-    give them what is left.
-    """
-    attempt, name, timeout = _attempt.get(), connection._dns_host, connection.timeout
-    if attempt is None or not isinstance(timeout, (int, float)):
-        return connect()
-    unknown: socket.gaierror | None = None
-    try:
-        addresses = names.addresses(name, max(min(timeout, attempt.left()), 0.001))
-    except socket.gaierror as exc:
-        unknown = exc
-    except TimeoutError:
-        unknown = socket.gaierror(socket.EAI_AGAIN, "no answer")
-    if unknown:
-        raise NameResolutionError(name, connection, unknown)
-    try:
-        for address in addresses[:-1]:
-            connection._dns_host = address
-            connection.timeout = max(min(timeout, attempt.left()), 0.001)
-            with suppress(NewConnectionError, ConnectTimeoutError):
-                return connect()
-        connection._dns_host = addresses[-1]
-        connection.timeout = max(min(timeout, attempt.left()), 0.001)
-        return connect()
-    finally:
-        connection._dns_host, connection.timeout = name, timeout
+class _HttpsConnection(_HttpConnection, HTTPSConnection):
+    pass
 
 
 class _HttpPool(HTTPConnectionPool):

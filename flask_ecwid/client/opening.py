@@ -15,7 +15,7 @@ from ..storage.opening import Storage, open_storage
 from ..throttling.guard import Guard, open_guard
 from .retries import RetryingSender
 from .shared_reads import SharedReads
-from .transport import Transport
+from .transport import RequestsTransport, Transport
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def open_store(
     if settings.sandbox:
         settings, sandboxed = _open_sandbox(settings)
         transport = transport or sandboxed
-    transport = transport or Transport(settings)
+    transport = transport or RequestsTransport(settings)
     storage = storage or open_storage(settings)
     guard = open_guard(settings, storage)
     sender = RetryingSender(transport, guard, signals)
@@ -81,7 +81,7 @@ def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:
         token=TOKEN,
         api_url="https://sandbox.invalid/api/v3",
     )
-    return settings, Transport(settings, lambda: InProcessAdapter(sandbox))
+    return settings, RequestsTransport(settings, lambda: InProcessAdapter(sandbox))
 
 
 def private_file() -> Path:
