@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from flask_ecwid import EcwidClient, Settings, clock
+from flask_ecwid.client import Customer
 from flask_ecwid.client.pagination import LAG_S, PAGE_SIZE, CustomerIterator
 from flask_ecwid.client.transport import RequestsTransport
 from flask_ecwid.errors import BadReply, BudgetSpent, ConnectionLost, EcwidError, InvalidRequest
@@ -68,7 +69,7 @@ class Shop:
     def change(self, id: int) -> None:
         self.customers[id] = (self.customers[id][0], self.now)
 
-    def list_page(self, **query: Any) -> dict[str, Any]:
+    def list_page(self, **query: Any) -> Any:
         self.pages += 1
         assert self.pages < 5_000, "without an end"
         self._happens(self)
@@ -218,7 +219,7 @@ def test_no_dates() -> None:
     """Customers without a readable date come too."""
     shop = Shop(spread(250))
 
-    def dateless(**query: Any) -> dict[str, Any]:
+    def dateless(**query: Any) -> Any:
         page = shop.list_page(**query)
         return {**page, "items": [{"id": item["id"], "registered": "?"} for item in page["items"]]}
 
@@ -311,7 +312,7 @@ def test_a_customer_from_before_1970() -> None:
     shop = Shop([-DAY] * 150 + [0] * 75 + [5] * 75 + [NOW - DAY])
     bounds: list[int] = []
 
-    def noted(**query: Any) -> dict[str, Any]:
+    def noted(**query: Any) -> Any:
         bounds.append(query.get("createdFrom", 0))
         return shop.list_page(**query)
 
@@ -391,7 +392,7 @@ class HugeShop:
         id = self.first_id + number * self.gap + self.jitter[number] * self.gap // 256
         return {"id": id, "registered": registered, "updated": registered}
 
-    def list_page(self, **query: Any) -> dict[str, Any]:
+    def list_page(self, **query: Any) -> Any:
         page = slice(query["offset"], query["offset"] + query["limit"])
         if query.get("sortBy") == "UPDATED_DATE_ASC":
             updates = [(NOW + n // 100, place) for n, place in enumerate(self.changed_or_late)]
@@ -403,7 +404,7 @@ class HugeShop:
             items = [self.customer(place) for place in range(self.count)[behind:][page]]
         return {"total": len(self.came), "items": items}
 
-    def note(self, customer: dict[str, Any]) -> None:
+    def note(self, customer: Customer) -> None:
         self.came[(customer["id"] - self.first_id) // self.gap] += 1
 
 
@@ -479,7 +480,7 @@ def test_an_error_in_the_middle() -> None:
     shop = Shop(spread(1000))
     chance = random.Random(4)
 
-    def failing(**query: Any) -> dict[str, Any]:
+    def failing(**query: Any) -> Any:
         if chance.random() < 0.4:
             raise ConnectionLost
         return shop.list_page(**query)
@@ -498,7 +499,7 @@ def test_an_error_in_the_middle() -> None:
 
 def test_the_same_page_again() -> None:
     """A store that ignores the offset ends the reading with an error."""
-    same = {"total": 2, "items": [{"id": 1}, {"id": 2}]}
+    same: Any = {"total": 2, "items": [{"id": 1}, {"id": 2}]}
     reading = CustomerIterator(lambda **_: same, {})
     assert [next(reading)["id"], next(reading)["id"]] == [1, 2]
     for _ in range(2):
@@ -521,7 +522,7 @@ def test_the_callers_bounds(form: Callable[[int], Any]) -> None:
     since = NOW - DAY - 500
     queries: list[dict[str, Any]] = []
 
-    def noted(**query: Any) -> dict[str, Any]:
+    def noted(**query: Any) -> Any:
         queries.append(query)
         created = query["createdFrom"]
         number = created if isinstance(created, int) else since
@@ -543,7 +544,7 @@ def test_fields() -> None:
     """Pages have the caller's fields and the needed ones, and malformed fields are refused."""
     seen = []
 
-    def noted(**query: Any) -> dict[str, Any]:
+    def noted(**query: Any) -> Any:
         seen.append(query["responseFields"])
         return {"total": 0, "items": []}
 

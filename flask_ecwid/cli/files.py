@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, TextIO
 
@@ -56,7 +56,7 @@ class Writer:
             return b""
         return (_BOM if bom else b"") + _csv_line(self._columns.header)
 
-    def row(self, customer: dict[str, Any]) -> bytes:
+    def row(self, customer: Mapping[str, Any]) -> bytes:
         """Return the line of a customer."""
         if self._format == "jsonl":
             return orjson.dumps(customer, option=orjson.OPT_APPEND_NEWLINE)

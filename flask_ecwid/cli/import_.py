@@ -238,7 +238,7 @@ class Importer:
 
     def _keyed(self, idempotency_key: str, body: Body) -> Callable[[], tuple[dict[str, Any], bool]]:
         def create(since: float | None) -> dict[str, Any]:
-            return self._client.add_customer(body, since=since)
+            return dict(self._client.add_customer(body, since=since))
 
         return lambda: self._idempotency.run(CALLER, idempotency_key, body, create)
 

@@ -29,6 +29,7 @@ from .operations import OPERATIONS
 from .pagination import PAGE_SIZE, CustomerIterator
 from .reconcile import date_ahead
 from .transport import Transport
+from .types import Customer, CustomerIdentity, CustomerPage, DeleteCount, UpdateCount
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class EcwidClient:
         """Return how many calls to Ecwid remain, as of the last call."""
         return self.store.guard.rate_limit.remaining()
 
-    def list_customers(self, **filters: Any) -> dict[str, Any]:
+    def list_customers(self, **filters: Any) -> CustomerPage:
         """A page: `total`, `count`, `offset`, `limit`, `items`.
 
         The filters are Ecwid's query parameters (https://api-docs.ecwid.com/reference/search-customers);
@@ -89,26 +90,28 @@ class EcwidClient:
         _check_names(filters)
         given = {name: value for name, value in filters.items() if value is not None}
         query = {"offset": 0, "limit": PAGE_SIZE, **given}
-
-        return self.store.reads.send(build_call("list_customers", query=query))
+        page: CustomerPage = self.store.reads.send(build_call("list_customers", query=query))
+        return page
 
     def get_customer(
         self,
         customer_id: int,
         *,
         responseFields: str | None = None,  # noqa: N803  # Ecwid's name for it
-    ) -> dict[str, Any]:
+    ) -> Customer:
         """A customer, with its `id`. https://api-docs.ecwid.com/reference/get-customer
 
         Raises:
             CustomerNotFound: the store has none with this id.
         """
         query = {"responseFields": responseFields}
-        return self.store.reads.send(build_call("get_customer", customer_id, query=query))
+        call = build_call("get_customer", customer_id, query=query)
+        customer: Customer = self.store.reads.send(call)
+        return customer
 
     def add_customer(
         self, customer: Mapping[str, Any], *, since: float | None = None
-    ) -> dict[str, Any]:
+    ) -> CustomerIdentity:
         """Create a customer: `{"id": int}`. https://api-docs.ecwid.com/reference/create-customer
 
         It is created once at most: where no good reply comes, it is looked up. `since`: an earlier
@@ -119,11 +122,11 @@ class EcwidClient:
             TypeError: the customer holds what is no JSON; as with the changes of an update.
             EmailTaken: another customer already has this e-mail.
         """
-        return self.store.reads.send(
-            build_call("add_customer", body=customer), first_attempt_at=since
-        )
+        call = build_call("add_customer", body=customer)
+        identity: CustomerIdentity = self.store.reads.send(call, first_attempt_at=since)
+        return identity
 
-    def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
+    def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> UpdateCount:
         """Change what is named: `{"updateCount": int}`.
         https://api-docs.ecwid.com/reference/update-customer
 
@@ -131,16 +134,19 @@ class EcwidClient:
             CustomerNotFound: the store has none with this id.
             EmailTaken: another customer already has the new e-mail.
         """
-        return self.store.reads.send(build_call("update_customer", customer_id, body=changes))
+        call = build_call("update_customer", customer_id, body=changes)
+        count: UpdateCount = self.store.reads.send(call)
+        return count
 
-    def delete_customer(self, customer_id: int) -> dict[str, Any]:
+    def delete_customer(self, customer_id: int) -> DeleteCount:
         """Delete a customer: `{"deleteCount": int}`.
         https://api-docs.ecwid.com/reference/delete-customer
 
         Raises:
             CustomerNotFound: the store has none with this id.
         """
-        return self.store.reads.send(build_call("delete_customer", customer_id))
+        count: DeleteCount = self.store.reads.send(build_call("delete_customer", customer_id))
+        return count
 
     def iter_customers(self, *, cursor: str | None = None, **filters: Any) -> CustomerIterator:
         """Iterate over the customers that match, each id once, though the list changes meanwhile.

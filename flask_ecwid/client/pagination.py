@@ -31,6 +31,7 @@ from typing import Any
 from .. import clock
 from ..errors import BadReply, InvalidRequest, Misfit
 from . import fields
+from .types import Customer, CustomerPage
 
 log = logging.getLogger("flask_ecwid")
 
@@ -44,8 +45,6 @@ _UNDATED = -1  # Stands for a date that cannot be read. Every date that can be r
 _DATE = re.compile(
     r"(\d{4}-\d\d-\d\d)(?: (\d\d:\d\d:\d\d)(?: ([+-]\d\d):?(\d\d))?)?", flags=re.ASCII
 )
-
-Customer = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class CustomerIterator(Iterator[Customer]):
 
     def __init__(
         self,
-        list_page: Callable[..., dict[str, Any]],
+        list_page: Callable[..., CustomerPage],
         filters: Mapping[str, Any],
         *,
         cursor: str | None = None,
@@ -264,10 +263,6 @@ class CustomerIterator(Iterator[Customer]):
         self._at = _Position(number, since) if number < len(_PASSES) else None
 
 
-# cli.py and exporting.py still import the old name. Delete this line when they are renamed.
-Customers = CustomerIterator
-
-
 class _OverlapIds:
     """The ids of returned customers that a later page may show again.
 
@@ -375,7 +370,7 @@ def _bound(filters: Mapping[str, Any], name: str) -> int | None:
     return max(0, moment)
 
 
-def _customers(page: dict[str, Any]) -> list[Customer]:
+def _customers(page: CustomerPage) -> list[Customer]:
     """Return the customers of a page.
 
     Raises:

@@ -46,8 +46,11 @@ class SharedReads:
         self._generation: str | None = None  # the last one that a read of this process found
         self._under_way: dict[_Question, _UnderWay] = {}  # each step on it is atomic: no lock
 
-    def send(self, call: Call, *, first_attempt_at: float | None = None) -> dict[str, Any]:
+    def send(self, call: Call, *, first_attempt_at: float | None = None) -> Any:
         """Return the value of a good reply, within the deadline.
+
+        The value fits the component of the contract that `call.operation.reply` names, so a method
+        of the client may return it as the type of that name.
 
         Args:
             call: The call.
