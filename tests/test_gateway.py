@@ -96,7 +96,7 @@ def test_a_creation_that_cannot_be_looked_up_any_more(no_waiting: list[float]) -
     """A second try of a creation that may have happened is not made before it was looked up."""
     with RawServer(resets) as server:
         with pytest.raises(OutcomeUnknown):
-            client_of(server).add_customer({"email": CANARY}, since=clock.wall())
+            client_of(server).add_customer({"email": CANARY}, first_attempt_at=clock.wall())
         assert server.connections == 3  # each a lookup
 
 
@@ -106,7 +106,7 @@ def test_no_creation_after_the_deadline() -> None:
     with RawServer(listing, stalls(for_s=5)) as server:
         with pytest.raises(EcwidError) as caught:
             client_of(server, deadline_s=1.6, read_timeout_s=9).add_customer(
-                {"email": CANARY}, since=clock.wall()
+                {"email": CANARY}, first_attempt_at=clock.wall()
             )
         time.sleep(0.3)
         assert server.connections == 2  # each a lookup
@@ -304,6 +304,6 @@ def test_a_lookup_whose_time_ran_out(
     for _ in range(6):
         slow_redis.later(6)  # and Redis is asked again
         with pytest.raises(OutcomeUnknown):
-            client.add_customer({"email": CANARY}, since=clock.wall())
+            client.add_customer({"email": CANARY}, first_attempt_at=clock.wall())
     assert ecwid.log == []
     assert client.get_customer(7) == {"id": 7}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 from flask.cli import ScriptInfo, pass_script_info
 
-from ..client.client import Look
+from ..client.client import Ping
 from ..errors import EcwidError, ServiceRefused
 from ..storage.redis_connection import RedisGone, RedisLink
 from ..web.mount import StoreRuntime
@@ -55,8 +55,8 @@ class Finding(NamedTuple):
 def findings(store: StoreRuntime) -> Iterator[Finding]:
     """Yield the findings in order. Leave out each finding that an earlier failure hides."""
     try:
-        look = store.client.look()
-        yield Finding("store", f"answers in {look.seconds * 1000:.0f} ms")
+        ping = store.client.ping()
+        yield Finding("store", f"answers in {ping.duration_s * 1000:.0f} ms")
         scopes = store.client.granted_scopes()
     except ServiceRefused as exc:
         yield Finding("store", f"refuses this service ({exc})", ok=False)
@@ -66,7 +66,7 @@ def findings(store: StoreRuntime) -> Iterator[Finding]:
         yield Finding("token", "accepted")
         for scope, granted in scopes.items():
             yield Finding(scope, _SCOPES[granted], ok=bool(granted))
-        yield _clock(look)
+        yield _clock(ping)
         left = store.client.remaining_calls()
         yield Finding("budget", f"{left.remaining} of {left.limit} calls a minute are left")
     redis = store.client.store.storage.redis
@@ -74,12 +74,12 @@ def findings(store: StoreRuntime) -> Iterator[Finding]:
         yield _redis(redis)
 
 
-def _clock(look: Look) -> Finding:
-    ahead_s = look.clock_ahead_s
+def _clock(ping: Ping) -> Finding:
+    ahead_s = ping.clock_ahead_s
     if ahead_s is None:
         return Finding("clock", "unknown, because Ecwid's reply has no date")
     # A Date header has whole seconds, so it is up to a second old. The reply also took its time.
-    if -1 - look.seconds <= ahead_s <= 0:
+    if -1 - ping.duration_s <= ahead_s <= 0:
         return Finding("clock", "agrees with Ecwid's")
     text = f"{abs(ahead_s):.0f} s {'behind' if ahead_s > 0 else 'ahead of'} Ecwid's"
     if abs(ahead_s) > CLOCKS_DIFFER_S:

@@ -164,8 +164,8 @@ def _split(pair: str) -> tuple[str, str]:
 
 def count_customers(client: EcwidClient, filters: dict[str, Any]) -> int:
     """Ask Ecwid for the number of customers that match."""
-    client.take_turn()
-    page = client.patiently(lambda: client.list_customers(**{**filters, "limit": 1}))
+    client.wait_for_budget()
+    page = client.wait_while_unavailable(lambda: client.list_customers(**{**filters, "limit": 1}))
     return int(page.get("total") or 0)
 
 

@@ -221,9 +221,9 @@ class Importer:
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
         digest = hashlib.sha256(canonical).hexdigest()
         for attempt in count(1):
-            self._client.take_turn()
+            self._client.wait_for_budget()
             try:
-                response, replayed = self._client.patiently(
+                response, replayed = self._client.wait_while_unavailable(
                     self._keyed(f"{digest}-{attempt}", body)
                 )
             except (Rejected, EmailTaken) as exc:
@@ -237,15 +237,17 @@ class Importer:
         raise AssertionError
 
     def _keyed(self, idempotency_key: str, body: Body) -> Callable[[], tuple[dict[str, Any], bool]]:
-        def create(since: float | None) -> dict[str, Any]:
-            return dict(self._client.add_customer(body, since=since))
+        def create(first_attempt_at: float | None) -> dict[str, Any]:
+            return dict(self._client.add_customer(body, first_attempt_at=first_attempt_at))
 
         return lambda: self._idempotency.run(CALLER, idempotency_key, body, create)
 
     def _still_exists(self, customer_id: int, body: Body) -> bool:
         """Return False if the customer of an earlier run was deleted meanwhile."""
         try:
-            found = self._client.patiently(lambda: self._client.get_customer(customer_id))
+            found = self._client.wait_while_unavailable(
+                lambda: self._client.get_customer(customer_id)
+            )
         except CustomerNotFound:
             return False
         # A sandbox may have been made anew, with another customer at the same id.
@@ -253,8 +255,8 @@ class Importer:
 
     def _exists(self, body: Body) -> bool:
         """Return whether the owner of the e-mail equals the row in all members of the row."""
-        self._client.take_turn()
-        page = self._client.patiently(
+        self._client.wait_for_budget()
+        page = self._client.wait_while_unavailable(
             lambda: self._client.list_customers(email=body["email"], useExactEmailMatch=True)
         )
         try:

@@ -34,12 +34,12 @@ from .types import Customer, CustomerIdentity, CustomerPage, DeleteCount, Update
 T = TypeVar("T")
 
 
-class Look(NamedTuple):
+class Ping(NamedTuple):
     """How long Ecwid took to answer, and by how many seconds its clock is ahead of ours; None
     where its answer has no date.
     """
 
-    seconds: float
+    duration_s: float
     clock_ahead_s: float | None
 
 
@@ -110,7 +110,7 @@ class EcwidClient:
         return customer
 
     def add_customer(
-        self, customer: Mapping[str, Any], *, since: float | None = None
+        self, customer: Mapping[str, Any], *, first_attempt_at: float | None = None
     ) -> CustomerIdentity:
         """Create a customer: `{"id": int}`. https://api-docs.ecwid.com/reference/create-customer
 
@@ -123,7 +123,7 @@ class EcwidClient:
             EmailTaken: another customer already has this e-mail.
         """
         call = build_call("add_customer", body=customer)
-        identity: CustomerIdentity = self.store.reads.send(call, first_attempt_at=since)
+        identity: CustomerIdentity = self.store.reads.send(call, first_attempt_at=first_attempt_at)
         return identity
 
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> UpdateCount:
@@ -163,13 +163,13 @@ class EcwidClient:
         """
         _check_names(filters)
         return CustomerIterator(
-            lambda **query: self.patiently(partial(self.list_customers, **query)),
+            lambda **query: self.wait_while_unavailable(partial(self.list_customers, **query)),
             filters,
             cursor=cursor,
-            before_page=self.take_turn,
+            before_page=self.wait_for_budget,
         )
 
-    def take_turn(self) -> None:
+    def wait_for_budget(self) -> None:
         """Wait until the next call of some bulk work may be made: all of it has half of the budget.
 
         Raises:
@@ -179,7 +179,7 @@ class EcwidClient:
             if not clock.pause(wait_s):
                 raise HeldBack(wait_s, "The process is about to end.")
 
-    def patiently(self, ask: Callable[[], T]) -> T:
+    def wait_while_unavailable(self, ask: Callable[[], T]) -> T:
         """What `ask` gives, for whoever has time: it waits where others would be refused.
 
         Raises:
@@ -194,7 +194,7 @@ class EcwidClient:
                 if not clock.pause(float(exc.retry_after_s or 0)):
                     raise
 
-    def look(self) -> Look:
+    def ping(self) -> Ping:
         """Make one small call, to see whether Ecwid replies.
 
         Raises:
@@ -211,7 +211,7 @@ class EcwidClient:
         except ServiceRefused as exc:
             if not _lacks_scope(exc):
                 raise  # a token without the scope is known to Ecwid all the same
-        return Look(clock.now() - started_at, ahead_s)
+        return Ping(clock.now() - started_at, ahead_s)
 
     def granted_scopes(self) -> dict[str, bool | None]:
         """Return which of the customers' Ecwid scopes the token has, without a change.

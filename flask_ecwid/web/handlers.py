@@ -46,7 +46,7 @@ def add_customer(body: dict[str, Any]) -> Envelope | tuple[Envelope, dict[str, s
     store, context = current_store(), current_request()
 
     def create(first_attempt_at: float | None = None) -> Envelope:
-        return envelope.added(store.client.add_customer(body, since=first_attempt_at))
+        return envelope.added(store.client.add_customer(body, first_attempt_at=first_attempt_at))
 
     headers = {}
     if context.idempotency_key is None:
