@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -50,17 +51,26 @@ def test_five_calls(ecwid: HTTPServer, client: EcwidClient) -> None:
 
 
 def test_flask_is_not_needed_to_be_running(ecwid: HTTPServer) -> None:
-    """A script without any app can use the client."""
-    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    """A script without an app can make each call, and no call makes an app context."""
+    everything = {"total": 1, "items": [{"id": 7}], "id": 7, "updateCount": 1, "deleteCount": 1}
+    ecwid.expect_request(re.compile(f"{STORE}/customers(/7)?")).respond_with_json(everything)
     script = f"""
-from flask_ecwid import EcwidClient, Settings
+from flask_ecwid.client import EcwidClient
+from flask_ecwid.settings import Settings
 settings = Settings(store_id="1003", token="secret_x", api_url={ecwid.url_for("/api/v3")!r})
-print(EcwidClient(settings).get_customer(7))
+with EcwidClient(settings) as client:
+    assert client.list_customers()["total"] == 1
+    assert client.get_customer(7)["id"] == 7
+    assert client.add_customer({{"email": "a@example.com"}})["id"] == 7
+    assert client.update_customer(7, {{}}) == {{"updateCount": 1}}
+    assert client.delete_customer(7) == {{"deleteCount": 1}}
+from flask import has_app_context
+print(has_app_context())
 """
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert done.stdout == "{'id': 7}\n"
+    assert done.stdout == "False\n"
 
 
 class Shop:

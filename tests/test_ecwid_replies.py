@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
-from .conftest import REQUEST_ID, STORE, TOKEN, Api, payload
+from flask_ecwid import EcwidClient, EcwidError, Settings
+from flask_ecwid.errors import ContractBroken, OutcomeUnknown
+
+from .conftest import REQUEST_ID, STORE, TOKEN, Api, Config, payload
 
 CANARY = "canary@example.com"
 URN = "urn:flask-ecwid:problem:"
@@ -257,6 +261,34 @@ def test_contract_broken(
     ours = [r.getMessage() for r in caplog.records if r.name.startswith("flask_ecwid")]
     assert any(pointer in line and keyword in line and REQUEST_ID in line for line in ours)
     assert CANARY not in response.text + "".join(ours)
+
+
+ON_CLIENT: dict[str, Callable[[EcwidClient], object]] = {
+    "list_customers": lambda client: client.list_customers(),
+    "get_customer": lambda client: client.get_customer(7),
+    "add_customer": lambda client: client.add_customer({"email": CANARY}),
+    "update_customer": lambda client: client.update_customer(7, {"email": CANARY}),
+    "delete_customer": lambda client: client.delete_customer(7),
+}
+MALFORMED = {"id": "not-a-number", "email": 5}
+
+
+@pytest.mark.parametrize(
+    ("operation", "reply"),
+    [(operation, MALFORMED) for operation in OPERATIONS] + [row[:2] for row in BROKEN],
+)
+def test_a_client_without_flask(
+    ecwid: HTTPServer, config: Config, api: Api, operation: str, reply: Any
+) -> None:
+    """EcwidClient without Flask refuses each reply that the mounted client refuses."""
+    answer_with(ecwid, 200, json.dumps(reply))
+    client = EcwidClient(Settings.from_config(config))
+    with client, pytest.raises(EcwidError) as caught:
+        ON_CLIENT[operation](client)
+    # A creation without a good reply is searched for, and the search does not find the customer.
+    error = OutcomeUnknown if operation == "add_customer" else ContractBroken
+    assert type(caught.value) is error
+    assert ask(api, operation).json["type"] == caught.value.urn
 
 
 def test_large_ids_pass(ecwid: HTTPServer, api: Api) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from .. import clock
@@ -35,8 +36,10 @@ T = TypeVar("T")
 
 
 class Ping(NamedTuple):
-    """How long Ecwid took to answer, and by how many seconds its clock is ahead of ours; None
-    where its answer has no date.
+    """The result of a ping.
+
+    `duration_s` is the time that Ecwid took to reply. `clock_ahead_s` says by how many seconds
+    Ecwid's clock is ahead of ours. It is None if the reply has no date.
     """
 
     duration_s: float
@@ -44,16 +47,27 @@ class Ping(NamedTuple):
 
 
 class EcwidClient:
-    """One store's customers, over Ecwid's REST API.
+    """The customers of one store, over Ecwid's REST API.
 
-    Every method raises an `EcwidError` when the call fails; `errors.py` draws the tree. The values
-    are Ecwid's own: parsed JSON, as it came.
+    Each call ends within `deadline_s` of the settings, with all its attempts. A method returns the
+    JSON of Ecwid's reply after the contract has checked the reply. `types.py` has the types of the
+    replies. A method that has no good reply raises an `EcwidError`, and `errors.py` draws the tree
+    of these errors. https://api-docs.ecwid.com/reference/customers describes Ecwid's side.
 
-    A client may be used by several threads. A process that is forked from one with a client opens
-    connections of its own.
+    A client opens no connection before its first call. A `with` statement closes the connections:
 
-    Raises:
-        SettingsError: The sandbox's file cannot be a store, or `redis_url` cannot be used.
+        with EcwidClient(Settings(store_id="1003", token="secret_...")) as client:
+            print(client.get_customer(172890169).get("email"))
+
+    Threads may share a client. No two threads use a connection at the same time. Equal reads at
+    the same time share one call to Ecwid.
+
+    A process may fork after it has used a client, and both processes may go on using the client.
+    The child opens its own connections to Ecwid, to Redis and to the state file. The state file has
+    a connection for each thread of each process. `close` in the child closes no connection of the
+    parent. Without Redis, parent and child count their calls separately, so together they may
+    exceed `calls_per_minute`. Fork while no other thread begins or ends a call, because the
+    thread may hold a lock. Nobody in the child would release the lock.
     """
 
     def __init__(
@@ -64,14 +78,42 @@ class EcwidClient:
         transport: Transport | None = None,
         storage: Storage | None = None,
     ) -> None:
-        """Open the store that the settings name. `name` is the store's in the signals."""
+        """Open the store that the settings name, without a connection.
+
+        Args:
+            settings: The store, its token and all limits.
+            name: The name of the store in the signals.
+            transport: Sends the calls. By default over HTTP, or into the sandbox.
+            storage: Keeps what processes share. By default Redis if the settings name one, and a
+                file.
+
+        Raises:
+            SettingsError: The sandbox's file cannot be a store, or `redis_url` cannot be used.
+        """
         self._deadline_s = settings.deadline_s
         self.store = open_store(
             settings, CallSignals(self, name), transport=transport, storage=storage
         )
 
+    def __enter__(self) -> EcwidClient:
+        """Return this client."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the client, whether or not an error was raised inside."""
+        self.close()
+
     def close(self) -> None:
-        """Close the connections of this process. A later call opens new ones."""
+        """Close the connections of this process to Ecwid and to Redis.
+
+        A call that another thread has under way still gets its reply. A later call opens new
+        connections. A connection to the state file closes when its thread ends.
+        """
         self.store.close()
 
     def remaining_calls(self) -> Remaining:
@@ -79,13 +121,18 @@ class EcwidClient:
         return self.store.guard.rate_limit.remaining()
 
     def list_customers(self, **filters: Any) -> CustomerPage:
-        """A page: `total`, `count`, `offset`, `limit`, `items`.
+        """Return a page of the customers that match.
 
-        The filters are Ecwid's query parameters (https://api-docs.ecwid.com/reference/search-customers);
-        one that is None is left out, a list is joined by commas. Their values are not checked here.
+        Args:
+            **filters: Ecwid's query parameters, which
+                https://api-docs.ecwid.com/reference/search-customers lists. A filter that is None
+                is left out. A list becomes a text with commas. Ecwid checks the values, and the
+                client does not.
 
         Raises:
-            TypeError: there is no such filter: one that Ecwid overlooked would match everybody.
+            TypeError: Ecwid has no such filter. Ecwid would ignore a misspelt filter and return all
+                customers.
+            InvalidRequest: `responseFields` is not in Ecwid's syntax.
         """
         _check_names(filters)
         given = {name: value for name, value in filters.items() if value is not None}
@@ -99,10 +146,17 @@ class EcwidClient:
         *,
         responseFields: str | None = None,  # noqa: N803  # Ecwid's name for it
     ) -> Customer:
-        """A customer, with its `id`. https://api-docs.ecwid.com/reference/get-customer
+        """Return a customer. https://api-docs.ecwid.com/reference/get-customer
+
+        Args:
+            customer_id: The id of the customer.
+            responseFields: The members to return, for example `email,stats(numberOfOrders)`. The
+                `id` is always returned. By default Ecwid returns all members.
 
         Raises:
-            CustomerNotFound: the store has none with this id.
+            CustomerNotFound: The store has no customer with this id.
+            InvalidRequest: The id is not a positive integer, or `responseFields` is not in Ecwid's
+                syntax.
         """
         query = {"responseFields": responseFields}
         call = build_call("get_customer", customer_id, query=query)
@@ -112,54 +166,76 @@ class EcwidClient:
     def add_customer(
         self, customer: Mapping[str, Any], *, first_attempt_at: float | None = None
     ) -> CustomerIdentity:
-        """Create a customer: `{"id": int}`. https://api-docs.ecwid.com/reference/create-customer
+        """Create a customer at most once, and return the id.
 
-        It is created once at most: where no good reply comes, it is looked up. `since`: an earlier
-        try of the same, whose outcome is not known, began then (UNIX seconds): look first.
+        https://api-docs.ecwid.com/reference/create-customer describes the members. If a creation
+        gets no good reply, the client searches for the customer before it tries again.
+
+        Args:
+            customer: The members of the new customer. Ecwid requires `email`.
+            first_attempt_at: When an earlier attempt of the same creation began, in UNIX seconds,
+                if its outcome is not known. The client then searches before the first attempt.
 
         Raises:
-            OutcomeUnknown: it may have been created, and is not found.
-            TypeError: the customer holds what is no JSON; as with the changes of an update.
-            EmailTaken: another customer already has this e-mail.
+            OutcomeUnknown: The customer may have been created, and the search does not find them.
+            EmailTaken: Another customer already has this e-mail.
+            TypeError: The customer holds a value that JSON does not have.
         """
         call = build_call("add_customer", body=customer)
         identity: CustomerIdentity = self.store.reads.send(call, first_attempt_at=first_attempt_at)
         return identity
 
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> UpdateCount:
-        """Change what is named: `{"updateCount": int}`.
-        https://api-docs.ecwid.com/reference/update-customer
+        """Change some members of a customer, and return how many customers were changed.
+
+        https://api-docs.ecwid.com/reference/update-customer describes the members.
+
+        Args:
+            customer_id: The id of the customer.
+            changes: The members to change. The other members keep their values.
 
         Raises:
-            CustomerNotFound: the store has none with this id.
-            EmailTaken: another customer already has the new e-mail.
+            CustomerNotFound: The store has no customer with this id.
+            EmailTaken: Another customer already has the new e-mail.
+            InvalidRequest: The id is not a positive integer.
+            TypeError: The changes hold a value that JSON does not have.
         """
         call = build_call("update_customer", customer_id, body=changes)
         count: UpdateCount = self.store.reads.send(call)
         return count
 
     def delete_customer(self, customer_id: int) -> DeleteCount:
-        """Delete a customer: `{"deleteCount": int}`.
+        """Delete a customer, and return how many customers were deleted.
+
         https://api-docs.ecwid.com/reference/delete-customer
 
         Raises:
-            CustomerNotFound: the store has none with this id.
+            CustomerNotFound: The store has no customer with this id.
+            InvalidRequest: The id is not a positive integer.
         """
         count: DeleteCount = self.store.reads.send(build_call("delete_customer", customer_id))
         return count
 
     def iter_customers(self, *, cursor: str | None = None, **filters: Any) -> CustomerIterator:
-        """Iterate over the customers that match, each id once, though the list changes meanwhile.
+        """Iterate over the customers that match, each id once, although the list changes meanwhile.
 
-        The reading takes half of the budget at most, and waits for it. `CustomerIterator.cursor`
-        resumes the reading after the customer that came last, in another process too.
-        `CustomerIterator.difference` is, at the end, Ecwid's `total` minus the number that came.
+        The reading waits for its calls, and takes half of `calls_per_minute` at most.
+
+        Args:
+            cursor: The `cursor` of an earlier iterator with equal filters, also of another
+                process. The reading continues after the customer that came last.
+            **filters: The filters of `list_customers`, without `sortBy` and `offset`.
+
+        Returns:
+            An iterator whose `next` raises an `EcwidError` if a page cannot be read. Calling `next`
+            again continues at the same place. At the end, its `difference` is Ecwid's `total` minus
+            the number of customers that came.
 
         Raises:
-            TypeError: there is no such filter.
-            ValueError: `sortBy` or `offset` is given, or the cursor is damaged or belongs to other
+            TypeError: Ecwid has no such filter.
+            ValueError: `sortBy` or `offset` is given. Or the cursor is damaged, or belongs to other
                 filters.
-            EcwidError: from `next`. Calling `next` again continues at the same place.
+            InvalidRequest: `responseFields` is not in Ecwid's syntax.
         """
         _check_names(filters)
         return CustomerIterator(
@@ -170,20 +246,27 @@ class EcwidClient:
         )
 
     def wait_for_budget(self) -> None:
-        """Wait until the next call of some bulk work may be made: all of it has half of the budget.
+        """Wait until bulk work may make its next call.
+
+        All bulk work together takes half of `calls_per_minute` at most.
 
         Raises:
-            HeldBack: the process is about to end.
+            HeldBack: The process is about to end.
         """
         while wait_s := self.store.guard.rate_limit.acquire_bulk():
             if not clock.pause(wait_s):
                 raise HeldBack(wait_s, "The process is about to end.")
 
     def wait_while_unavailable(self, ask: Callable[[], T]) -> T:
-        """What `ask` gives, for whoever has time: it waits where others would be refused.
+        """Return the result of `ask`, and wait as often as Ecwid or this process asks to.
+
+        Bulk work has the time to wait, where a request would be refused.
+
+        Args:
+            ask: Makes the calls. The client calls it again after each wait.
 
         Raises:
-            EcwidError: what waiting does not help; anything, when the process is about to end.
+            EcwidError: Waiting does not help, or the process is about to end.
         """
         while True:
             try:
@@ -196,6 +279,8 @@ class EcwidClient:
 
     def ping(self) -> Ping:
         """Make one small call, to see whether Ecwid replies.
+
+        A token without the Ecwid scope `read_customers` is good enough.
 
         Raises:
             EcwidError: Ecwid does not reply, or refuses the token.
@@ -210,15 +295,15 @@ class EcwidClient:
             pass  # Ecwid has replied
         except ServiceRefused as exc:
             if not _lacks_scope(exc):
-                raise  # a token without the scope is known to Ecwid all the same
+                raise
         return Ping(clock.now() - started_at, ahead_s)
 
     def granted_scopes(self) -> dict[str, bool | None]:
-        """Return which of the customers' Ecwid scopes the token has, without a change.
+        """Return which Ecwid scopes for customers the token has, without changing anything.
 
-        Ecwid has no call that tells them. It refuses a call without its scope (403) before it reads
-        the body, so a write whose body is no JSON tells them apart and can do nothing. An update
-        needs the scope to read as well. Without that scope it is not known (None).
+        Ecwid has no call that tells them. Ecwid refuses a call without its scope (403) before it
+        reads the body. So a write whose body is no JSON shows the scope, and can change nothing. An
+        update needs the scope to read as well. Without that scope, the answer is not known (None).
 
         Raises:
             EcwidError: The store does not reply, or refuses the token as such.
@@ -240,6 +325,7 @@ class EcwidClient:
         return scopes
 
     def _is_permitted(self, call: Call) -> bool:
+        """Return whether Ecwid lets the call in. Raise the error of any other failure."""
         try:
             self.store.sender.send(call, clock.now() + self._deadline_s)
         except ServiceRefused as exc:
@@ -263,4 +349,4 @@ def _check_names(filters: Mapping[str, Any]) -> None:
     known = load().operations["list_customers"].parameters
     for name in filters:
         if ("query", name) not in known:
-            raise TypeError(f"there is no filter {name!r}: they have Ecwid's names")
+            raise TypeError(f"Ecwid has no filter {name!r}")

@@ -7,6 +7,7 @@ their own. Nor does anybody wait for another for more than half of his own time.
 
 from __future__ import annotations
 
+import os
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from .calls import Call
 from .replies import Reply, read_reply
 from .retries import RetryingSender
 
-_Question = tuple[str, tuple[tuple[str, str], ...]]  # a path and a query in any order
+_Question = tuple[int, str, tuple[tuple[str, str], ...]]  # process, path, query in any order
 
 
 @dataclass
@@ -66,7 +67,9 @@ class SharedReads:
                 return self._sender.send(call, deadline, first_attempt_at=first_attempt_at)[1]
             finally:
                 self._forget()
-        question = (call.path, tuple(sorted(call.query)))
+        # The process is a part of the question, because a forked child inherits the reads that its
+        # parent has under way. Without it, the child would wait for replies that never come.
+        question = (os.getpid(), call.path, tuple(sorted(call.query)))
         mine = _UnderWay(clock.Event())
         first = self._under_way.setdefault(question, mine)
         if first is not mine:
