@@ -99,7 +99,7 @@ print(app.test_client().get("{API}/openapi.json", headers=outer).json["servers"]
 """,
         f"[{{'url': '/eu{API}'}}]\n",
     ),
-    ("mounting.md", "Without Flask"): ("print(type(client).__name__)", "EcwidClient\n"),
+    ("mounting.md", "Without Flask"): ("", "customer@example.com\ndemo.second@example.com\n"),
     ("security.md", "Other origins"): (
         f"""
 for origin in ("https://app.example.com", "https://other.example.com"):

@@ -1,4 +1,4 @@
-"""EcwidClient: the five calls on a store's customers, usable without Flask."""
+"""EcwidClient, which makes the five calls without Flask, and the types of its results."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Ping(NamedTuple):
     """The result of a ping.
 
     `duration_s` is the time that Ecwid took to reply. `clock_ahead_s` says by how many seconds
-    Ecwid's clock is ahead of ours. It is None if the reply has no date.
+    Ecwid's clock is ahead of ours, and is None if the reply has no date.
     """
 
     duration_s: float
