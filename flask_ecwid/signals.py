@@ -108,70 +108,39 @@ class CallSpan:
             count.attempts += self.attempts
             count.lookups += self.lookups
         if call_finished.receivers:
-            self.signals.send(
+            self._send(
                 call_finished,
-                self.operation,
-                attempts=self.attempts,
-                lookups=self.lookups,
                 status=self.status,
                 problem=_problem(exc),
                 executed=None if self.reads else _executed(exc),
                 duration_s=clock.now() - self.started_at,
             )
 
+    def send_attempt_started(self, *, lookup: bool) -> None:
+        """Send `attempt_started` for an attempt, or a lookup, that is counted already."""
+        self._send(attempt_started, lookup=lookup)
+
+    def send_attempt_finished(
+        self, exc: BaseException | None, started_at: float, *, lookup: bool
+    ) -> None:
+        """Send `attempt_finished` for an attempt, or a lookup, with what it raised, if anything."""
+        self._send(
+            attempt_finished,
+            lookup=lookup,
+            status=self.status,
+            problem=_problem(exc),
+            executed=None if lookup or self.reads else _executed(exc),
+            duration_s=clock.now() - started_at,
+        )
+
     def held_back(self, error: HeldBack, *, lookup: bool = False) -> None:
         """Send `call_held_back` for an attempt, or a lookup, that is not made."""
         if call_held_back.receivers:
-            self.signals.send(
-                call_held_back,
-                self.operation,
-                lookup=lookup,
-                attempts=self.attempts,
-                lookups=self.lookups,
-                problem=error.slug,
-            )
-
-
-@dataclass
-class AttemptSpan:
-    """An attempt of a call, or a lookup, while it is made, for a `with`."""
-
-    call: CallSpan
-    started_at: float  # of `clock.now()`
-    lookup: bool = False
-
-    def __enter__(self) -> AttemptSpan:
-        if self.lookup:
-            self.call.lookups += 1
-        else:
-            self.call.attempts += 1
-        self.call.status = None
-        if attempt_started.receivers:
-            self._send(attempt_started)
-        return self
-
-    def __exit__(
-        self, kind: object, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if attempt_finished.receivers:
-            self._send(
-                attempt_finished,
-                status=self.call.status,
-                problem=_problem(exc),
-                executed=None if self.lookup or self.call.reads else _executed(exc),
-                duration_s=clock.now() - self.started_at,
-            )
+            self._send(call_held_back, lookup=lookup, problem=error.slug)
 
     def _send(self, signal: NamedSignal, **facts: object) -> None:
-        call = self.call
-        call.signals.send(
-            signal,
-            call.operation,
-            lookup=self.lookup,
-            attempts=call.attempts,
-            lookups=call.lookups,
-            **facts,
-        )
+        counts = {"attempts": self.attempts, "lookups": self.lookups}
+        self.signals.send(signal, self.operation, **counts, **facts)
 
 
 def _problem(exc: BaseException | None) -> str | None:

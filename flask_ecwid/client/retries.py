@@ -23,7 +23,7 @@ from ..errors import (
     OutcomeUnknown,
     RateLimited,
 )
-from ..signals import AttemptSpan, CallSignals, CallSpan
+from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..throttling.guard import Guard, Permit
 from .calls import Call
 from .reconcile import WAITS_S, clock_ahead, find_created, lookup_call
@@ -99,10 +99,7 @@ class RetryingSender:
                 raise _outcome(call, previous or exc, may_have_executed) from None
             error: EcwidError
             try:
-                with AttemptSpan(span, clock.now()):
-                    reply = self._transport.send(call, deadline)
-                    span.status = reply.status
-                    value = read_reply(call, reply)
+                reply, value = self._attempt(call, deadline, span)
             except EcwidError as exc:
                 error = exc
             else:
@@ -121,6 +118,32 @@ class RetryingSender:
             previous = error
             may_have_executed = may_have_executed or error.executed == "unknown"
         raise AssertionError
+
+    def _attempt(
+        self, call: Call, deadline: float, span: CallSpan, *, lookup: bool = False
+    ) -> tuple[Reply, Value]:
+        """Send a call once and read its reply, between two signals.
+
+        Raises:
+            EcwidError: There is no good reply.
+        """
+        span.attempts += not lookup
+        span.lookups += lookup
+        span.status = None
+        started_at = clock.now()
+        failure: BaseException | None = None
+        if attempt_started.receivers:
+            span.send_attempt_started(lookup=lookup)
+        try:
+            reply = self._transport.send(call, deadline)
+            span.status = reply.status
+            return reply, read_reply(call, reply)
+        except BaseException as exc:
+            failure = exc
+            raise
+        finally:
+            if attempt_finished.receivers:
+                span.send_attempt_finished(failure, started_at, lookup=lookup)
 
     def _acquire(self, call: Call, deadline: float, ends_at: float) -> Permit:
         """Return the permit of a call whose time is not over.
@@ -215,10 +238,7 @@ class RetryingSender:
         call = lookup_call(email)
         error: EcwidError
         try:
-            with AttemptSpan(span, clock.now(), lookup=True):
-                reply = self._transport.send(call, deadline)
-                span.status = reply.status
-                page = read_reply(call, reply)
+            reply, page = self._attempt(call, deadline, span, lookup=True)
         except EcwidError as exc:
             error = exc
         else:

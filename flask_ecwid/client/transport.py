@@ -23,7 +23,7 @@ from requests.structures import CaseInsensitiveDict
 from ..errors import BadReply, EcwidError, NoReply, Undecodable
 from ..settings import Secret, Settings
 from .calls import Call
-from .deadline import Attempt, DeadlineAdapter, is_set, until
+from .deadline import Attempt, DeadlineAdapter, current_attempt, is_set
 from .replies import Reply, error_from_exception
 
 log = logging.getLogger("flask_ecwid")
@@ -88,13 +88,16 @@ class RequestsTransport(Transport):
     def send(self, call: Call, deadline: float) -> Reply:
         request = self._prepared(call)
         failure: EcwidError
-        with until(deadline) as attempt:
-            try:
-                return self._exchange(request, attempt)
-            except NoReply as exc:
-                failure = exc
-            except Exception as exc:  # Of any class. A negative chunk size is a ValueError.
-                failure = error_from_exception(exc, sent=attempt.sent, received=attempt.received)
+        attempt = Attempt(deadline)
+        token = current_attempt.set(attempt)
+        try:
+            return self._exchange(request, attempt)
+        except NoReply as exc:
+            failure = exc
+        except Exception as exc:  # Of any class. A negative chunk size is a ValueError.
+            failure = error_from_exception(exc, sent=attempt.sent, received=attempt.received)
+        finally:
+            current_attempt.reset(token)
         # The error is raised outside of the except clause. Otherwise its context would be the
         # library's error, which holds the URL with its query.
         raise failure

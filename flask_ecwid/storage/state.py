@@ -151,7 +151,7 @@ class FileState:
 
     def _opened(self) -> _Connection:
         connection: _Connection | None = getattr(self._thread, "connection", None)
-        if connection is None or not connection.is_usable():
+        if connection is None or not connection.is_open or connection.process != os.getpid():
             connection = self._thread.connection = _open(self._path)
         elif connection.file != _identity(connection.path):
             connection = self._thread.connection = _moved(connection)
@@ -199,15 +199,14 @@ class _Connection:
         self.db = db
         self.path = path
         self.file = file
-        self._process = os.getpid()
+        self.process = os.getpid()  # a child that was forked from it must not use the connection
+        self.is_open = True
         # The finalizer alone keeps `db` alive. Otherwise the garbage collector might come to `db`
         # first, and Python 3.13 would warn of an open connection.
-        self._finalizer = weakref.finalize(self, _close, db, self._process)
-
-    def is_usable(self) -> bool:
-        return self._finalizer.alive and self._process == os.getpid()
+        self._finalizer = weakref.finalize(self, _close, db, self.process)
 
     def close(self) -> None:
+        self.is_open = False
         self._finalizer()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import NotFound
 
 from .. import clock
 from ..signals import operation_finished, operation_started
@@ -31,7 +32,7 @@ def before_request() -> None:
     """Make the request's context, before connexion's chain runs."""
     context = enter_request()
     context.started_at = clock.now()
-    problems.refuse_hidden_slashes()
+    refuse_hidden_slashes()
     if operation_started.receivers:
         audit.send_started(context)
 
@@ -54,10 +55,24 @@ def teardown_request(_: BaseException | None) -> None:
     Teardown runs after every hook of the host. The host may still replace the response in its own
     hooks, so the signal is not sent before.
     """
-    context = request_under_way()
+    context = leave_request()
     if operation_finished.receivers:
         audit.send_finished(context)
-    leave_request(context)
+
+
+def refuse_hidden_slashes() -> None:
+    """Refuse a path that a guard in front of the service may have read as another path.
+
+    WSGI decodes an encoded slash before the rules see it, and werkzeug drops one of two leading
+    slashes.
+
+    Raises:
+        NotFound: The path has an encoded slash, or begins with two.
+    """
+    environ = request.environ
+    raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""  # by the server's kind
+    if "%2f" in raw.partition("?")[0].lower() or environ["PATH_INFO"].startswith("//"):
+        raise NotFound
 
 
 def add_privacy_headers(response: Response) -> None:

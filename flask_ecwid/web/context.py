@@ -74,8 +74,13 @@ def request_under_way() -> RequestContext:
     return context
 
 
-def leave_request(context: RequestContext) -> None:
-    """End the context of a request. An outer request, if there is one, is under way again."""
+def leave_request() -> RequestContext:
+    """End the context of Flask's request and return it.
+
+    An outer request, if there is one, is under way again.
+    """
+    context = request_under_way()
     if context.tokens:
         request_var.reset(context.tokens[0])
         call_count.reset(context.tokens[1])
+    return context

@@ -79,7 +79,12 @@ class Idempotency:
         # Keyed with the key itself, which nobody keeps: the body cannot be guessed from it.
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
         fingerprint = hmac.new(key.encode(), canonical, hashlib.sha256).hexdigest()
-        found, mine = self._begun(name, fingerprint)
+        try:
+            found, mine = self._begin(name, fingerprint)
+        except StateGone:
+            found = mine = None
+        if mine is None:  # out here, without the state's error as its context
+            raise KeysUnavailable(REST_S)
         if found and found.state == "done":
             return _replayed(found), True
         since = found.since if found else None
@@ -93,13 +98,6 @@ class Idempotency:
             raise
         self._settle(name, mine, replace(mine, state="done", answer=answer))
         return answer, False
-
-    def _begun(self, name: str, fingerprint: str) -> tuple[_Record | None, _Record]:
-        try:
-            return self._begin(name, fingerprint)
-        except StateGone:
-            pass
-        raise KeysUnavailable(REST_S)
 
     def _begin(self, name: str, fingerprint: str) -> tuple[_Record | None, _Record]:
         """What is known of the key, and this request's own record, unless all is done."""

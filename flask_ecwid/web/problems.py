@@ -13,7 +13,7 @@ from collections import defaultdict
 import orjson
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
-from werkzeug.exceptions import HTTPException, InternalServerError, NotFound, default_exceptions
+from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import BaseConverter, Rule
 
@@ -101,21 +101,6 @@ def _error(exc: Exception, context: RequestContext) -> EcwidError:
 def _http_failure(status: int, context: RequestContext) -> HttpFailure:
     title = HTTP_STATUS_CODES.get(status, "Unknown Error")
     return HttpFailure(status, title, executed="unknown" if context.handler_has_run else "no")
-
-
-def refuse_hidden_slashes() -> None:
-    """Refuse a path that a guard in front of the service may have read as another path.
-
-    WSGI decodes an encoded slash before the rules see it, and werkzeug drops one of two leading
-    slashes.
-
-    Raises:
-        NotFound: The path has an encoded slash, or begins with two.
-    """
-    environ = request.environ
-    raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""  # by the server's kind
-    if "%2f" in raw.partition("?")[0].lower() or environ["PATH_INFO"].startswith("//"):
-        raise NotFound
 
 
 def _failed(status: int, headers: dict[str, str]) -> Response:
