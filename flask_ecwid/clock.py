@@ -23,11 +23,11 @@ _under_way: dict[tuple[int, str], Future[Any]] = {}  # by process, because no th
 
 
 def is_stopping() -> bool:
-    """Whether the process is about to end: see `stop_waiting`."""
+    """Whether the process is about to end: see `interrupt_sleeps`."""
     return _stopping.is_set()
 
 
-def pause(seconds: float) -> bool:
+def sleep(seconds: float) -> bool:
     """Wait; False, and at once, when the process is about to end."""
     return not _stopping.wait(max(seconds, 0.0))
 
@@ -69,7 +69,7 @@ def call_within(timeout_s: float, key: str, function: Callable[..., _T], *args: 
     raise TimeoutError("no result in time")
 
 
-class Rest:
+class Cooldown:
     """What has failed is left alone for a while: whoever needs it goes on without, at once."""
 
     def __init__(self, seconds: float) -> None:
@@ -83,7 +83,7 @@ class Rest:
         return now() >= self._until
 
 
-def stop_waiting() -> None:
+def interrupt_sleeps() -> None:
     """The process is about to end: every wait of this process ends now, and none begins.
 
     server.py calls it when a worker is told to go, and an import when it is.

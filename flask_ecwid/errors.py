@@ -1,46 +1,48 @@
-"""What can go wrong with a call or a request; each error is one problem (RFC 9457).
+"""The errors of calls and requests. Each class is one problem (RFC 9457) and states its policy.
 
-EcwidError                                                                       again (r u c)
-├── RequestError                the request does not fit; nothing has left the house
-│   ├── InvalidRequest          400  the contract says where
-│   ├── Unauthorized            401  nobody knows who is calling
-│   ├── Forbidden               403  who is calling lacks the scope
-│   ├── CrossSite               403  another site's page may have sent it
-│   ├── BodyTooLarge            413
-│   ├── UnsupportedMediaType    415
-│   ├── KeyInUse                409  another request with this Idempotency-Key is under way
-│   └── KeyReused               422  the Idempotency-Key belongs to another body
-├── NotSent                     no byte of the call reached Ecwid
-│   ├── Unreachable             503  refused, no such name, no connection in time  2 1 2
-│   ├── TlsFailed               502  the certificate is not Ecwid's
-│   └── HeldBack                503  we made no call: Ecwid would not answer it, or no time was left
-│       ├── BudgetSpent         429  our share of Ecwid's calls a minute is spent
-│       └── KeysUnavailable     503  what an Idempotency-Key promises cannot be kept
-├── NoReply                     the call may have reached Ecwid, and no good reply came back
-│   ├── DeadlineExceeded        504                                                2 1 L
-│   ├── ConnectionLost          502  before the first byte of a reply              2 1 L
-│   ├── BadReply                502  cut short, mangled                            2 1 L
-│   │   ├── NotJson             502  complete, and no JSON object                  1 1 L
-│   │   ├── Undecodable         502  too large, or cannot be decompressed          0 0 L
-│   │   └── Redirected          502  never followed
-│   └── OutcomeUnknown          504  a customer may have been created, and is not found
-├── Refused                     Ecwid answered, and the answer is no
-│   ├── CustomerNotFound        404
-│   ├── EmailTaken              409
-│   ├── Rejected                400, 413, 422: Ecwid does not take the content
-│   ├── RateLimited             429  once, if Ecwid names a wait of 2 s at most     1 1 1
-│   ├── EcwidUnavailable        503  with Retry-After                              0 0 L
-│   ├── EcwidTimedOut           504                                                2 1 L
-│   ├── EcwidFailed             502  any other failure of Ecwid's                  2 1 L
-│   └── ServiceRefused          502  our token, scope, plan, store or call: never the caller's fault
-├── ContractBroken              502  the answer does not fit the contract          1 0 L
-├── HttpFailure                 any  named by its status alone: no such path, the host's abort()
-└── Defect                      500  our own
+EcwidError                       status                                            retries (r c n)
+├── RequestError                         The request is refused before Ecwid is called.
+│   ├── InvalidRequest           400     The request does not fit the contract.
+│   ├── Unauthorized             401     The caller is not known.
+│   ├── Forbidden                403     The caller lacks the scope.
+│   ├── CrossSite                403     The page of another site may have sent the write.
+│   ├── BodyTooLarge             413
+│   ├── UnsupportedMediaType     415
+│   ├── IdempotencyKeyInUse      409     Another request with the key is under way.
+│   └── IdempotencyKeyReused     422     The key belongs to another body.
+├── NotSent                              No byte of the call reached Ecwid.
+│   ├── Unreachable              503     No connection came about.                       2 1 2
+│   ├── TlsFailed                502     The certificate is not Ecwid's.
+│   └── Throttled                503     The plugin made no call.
+│       ├── BudgetSpent          429     The plugin's share of Ecwid's calls is spent.
+│       └── IdempotencyUnavailable 503   The storage of the keys is unavailable.
+├── NoReply                              The call may have reached Ecwid.
+│   ├── DeadlineExceeded         504                                                     2 1 S
+│   ├── ConnectionLost           502     It broke before the first byte of a reply.      2 1 S
+│   ├── BadReply                 502     The reply is cut short or mangled.              2 1 S
+│   │   ├── NotJson              502     The reply is complete and no JSON object.       1 1 S
+│   │   ├── Undecodable          502     The reply is too large or not decompressible.   0 0 S
+│   │   └── Redirected           502     The plugin follows no redirect.
+│   └── OutcomeUnknown           504     The customer may have been created.
+├── Refused                              Ecwid replied with a refusal.
+│   ├── CustomerNotFound         404
+│   ├── EmailTaken               409
+│   ├── Rejected                 400, 413, 422
+│   ├── RateLimited              429     Repeated if Ecwid asks for 2 s or less.         1 1 1
+│   ├── EcwidUnavailable         503     Ecwid sent Retry-After.                         0 0 S
+│   ├── EcwidTimedOut            504                                                     2 1 S
+│   ├── EcwidFailed              502     Any other failure of Ecwid.                     2 1 S
+│   └── ServiceRefused           502     The token, its scope, the plan or the store.
+├── ContractBroken               502     The reply does not fit the contract.            1 0 S
+├── HttpFailure                  any     Flask or the host named only the status.
+└── Defect                       500     The plugin failed.
 
-"again" says how often a call that failed so may be made again: reads, updates and deletes,
-creations. L: a creation is looked up instead, for it may have happened.
+The last column says how often a failed call may be repeated, for reads, changes (updates and
+deletes) and new customers. S means that the plugin searches for the customer instead, because the
+creation may have happened.
 
-No error holds a value: not in its text, not in `errors`, not in a chained exception.
+No error holds a value of a caller or of Ecwid, neither in its text nor in `errors` nor in a chained
+exception.
 """
 
 from __future__ import annotations
@@ -55,13 +57,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEFAULT_RETRY_AFTER_S = 10  # where nobody said how long to wait
-DEAD_TOKEN_S = 30.0  # Ecwid blocks a token, or an IP, after 20 bad calls a minute
+REFUSED_TOKEN_S = 30.0  # Ecwid blocks a token, or an IP, after 20 bad calls a minute
 
 
 _REALM = 'Bearer realm="ecwid"'
 
 
-class Again(NamedTuple):
+class Retries(NamedTuple):
     """How often a call may be made again after a failure, besides the first time."""
 
     reads: int = 0
@@ -69,7 +71,7 @@ class Again(NamedTuple):
     creations: int = 0
 
 
-class Misfit(NamedTuple):
+class Violation(NamedTuple):
     """A place that does not fit the contract: where, and by which rule. Never the value."""
 
     pointer: str
@@ -92,17 +94,17 @@ class EcwidError(Exception):
     executed: str = "unknown"
     retry_after_s: int | None = None
     ecwid_code: str | None = None
-    errors: Sequence[Misfit] = ()
+    errors: Sequence[Violation] = ()
     challenge: str | None = None  # for the header WWW-Authenticate
     replayed: bool = False
     # What is done about it, in gateway.py and guard.py.
-    again: Again = Again()
-    looked_up: bool = False  # whether a creation that failed so may have happened
-    of_gateway: bool = False  # whether the breaker counts it
-    holds_s: float = 0.0  # for how long no call is made after it
+    retries: Retries = Retries()
+    needs_reconciliation: bool = False  # whether a creation that failed so may have happened
+    trips_breaker: bool = False  # whether the breaker counts it
+    pause_s: float = 0.0  # for how long no call is made after it
     probed: bool = False  # whether after that time a single call goes first
-    let_in: bool = False  # whether Ecwid took token and store, and refused the rest
-    unexplained: bool = False  # whether it may be the token that Ecwid refuses
+    proves_token: bool = False  # whether Ecwid took token and store, and refused the rest
+    suspects_token: bool = False  # whether it may be the token that Ecwid refuses
 
     def __init__(self, detail: str | None = None) -> None:
         if detail is not None:
@@ -137,7 +139,7 @@ class EcwidError(Exception):
             "origin": self.origin,
         }
         if self.errors:
-            body["errors"] = [misfit._asdict() for misfit in self.errors]
+            body["errors"] = [violation._asdict() for violation in self.errors]
         if self.ecwid_code:
             body["ecwid_code"] = self.ecwid_code
         if write:
@@ -173,7 +175,7 @@ class InvalidRequest(RequestError):
     status = 400
     detail = "See errors for the places that do not fit."
 
-    def __init__(self, errors: Sequence[Misfit] = (), detail: str | None = None) -> None:
+    def __init__(self, errors: Sequence[Violation] = (), detail: str | None = None) -> None:
         self.errors = errors
         super().__init__(detail)
 
@@ -231,7 +233,7 @@ class UnsupportedMediaType(RequestError):
     detail = "Send the body as application/json in UTF-8, without a Content-Encoding."
 
 
-class KeyInUse(RequestError):
+class IdempotencyKeyInUse(RequestError):
     """Another request with the same Idempotency-Key is under way; it may have created already."""
 
     slug = "idempotency-key-in-use"
@@ -242,7 +244,7 @@ class KeyInUse(RequestError):
     retry_after_s = 1
 
 
-class KeyReused(RequestError):
+class IdempotencyKeyReused(RequestError):
     """The Idempotency-Key was sent before, with another body."""
 
     slug = "idempotency-key-reused"
@@ -266,8 +268,8 @@ class Unreachable(NotSent):
     status = 503
     detail = "No connection to Ecwid could be made."
     retry_after_s = DEFAULT_RETRY_AFTER_S
-    again = Again(2, 1, 2)
-    of_gateway = True
+    retries = Retries(2, 1, 2)
+    trips_breaker = True
 
 
 class TlsFailed(NotSent):
@@ -277,15 +279,15 @@ class TlsFailed(NotSent):
     title = "Ecwid's certificate is not accepted"
     status = 502
     detail = "The TLS handshake with Ecwid failed; nothing was sent."
-    of_gateway = True
+    trips_breaker = True
 
 
-class HeldBack(NotSent):
+class Throttled(NotSent):
     """No call was made, because Ecwid asked for a pause, refused this service, or keeps failing, or
     because the time of the request was over before.
     """
 
-    slug = "held-back"
+    slug = "throttled"
     title = "No call to Ecwid is made for now"
     origin = "service"
     status = 503
@@ -296,7 +298,7 @@ class HeldBack(NotSent):
         super().__init__(detail)
 
 
-class BudgetSpent(HeldBack):
+class BudgetSpent(Throttled):
     """This service's share of Ecwid's calls a minute is spent."""
 
     slug = "budget-spent"
@@ -304,7 +306,7 @@ class BudgetSpent(HeldBack):
     status = 429
 
 
-class KeysUnavailable(HeldBack):
+class IdempotencyUnavailable(Throttled):
     """Where Idempotency-Keys are kept cannot be reached."""
 
     slug = "idempotency-unavailable"
@@ -316,9 +318,9 @@ class NoReply(EcwidError):
     """The call may have reached Ecwid, and no good reply came back."""
 
     origin = "ecwid"
-    again = Again(2, 1)
-    looked_up = True
-    of_gateway = True
+    retries = Retries(2, 1)
+    needs_reconciliation = True
+    trips_breaker = True
 
 
 class DeadlineExceeded(NoReply):
@@ -352,22 +354,22 @@ class NotJson(BadReply):
     """The reply is complete, and no JSON object."""
 
     detail = "Ecwid's answer is not a JSON object."
-    again = Again(1, 1)
+    retries = Retries(1, 1)
 
 
 class Undecodable(BadReply):
     """The reply is larger than any good one, or cannot be decompressed."""
 
     detail = "Ecwid's answer is too large, or cannot be decompressed."
-    again = Again()
+    retries = Retries()
 
 
 class Redirected(BadReply):
     """The reply is a redirect, which is never followed."""
 
     detail = "Ecwid answered with a redirect, which is not followed."
-    again = Again()
-    looked_up = False
+    retries = Retries()
+    needs_reconciliation = False
 
 
 class OutcomeUnknown(NoReply):
@@ -377,8 +379,8 @@ class OutcomeUnknown(NoReply):
     title = "Whether the customer was created is not known"
     status = 504
     detail = "No good answer came, and the customer is not found: it may have been created."
-    looked_up = False
-    of_gateway = False
+    needs_reconciliation = False
+    trips_breaker = False
 
 
 class Refused(EcwidError):
@@ -402,7 +404,7 @@ class CustomerNotFound(Refused):
     status = 404
     detail = "The store has no customer with this id."
     executed = "no"
-    let_in = True
+    proves_token = True
 
     def __init__(self, *, by_ecwid: bool = True, ecwid_code: str | None = None) -> None:
         self.by_ecwid = by_ecwid
@@ -417,7 +419,7 @@ class EmailTaken(Refused):
     status = 409
     detail = "Another customer already has this e-mail."
     executed = "no"
-    let_in = True
+    proves_token = True
 
 
 class Rejected(Refused):
@@ -427,7 +429,7 @@ class Rejected(Refused):
     title = "Ecwid does not accept the content of the request"
     detail = "Ecwid refused the content of the request."
     executed = "no"
-    let_in = True
+    proves_token = True
 
     def __init__(self, status: int, *, ecwid_code: str | None = None) -> None:
         self.status = status
@@ -446,9 +448,9 @@ class RateLimited(Refused):
     def __init__(self, retry_after_s: int, *, brief: bool, ecwid_code: str | None = None) -> None:
         self.retry_after_s = retry_after_s
         if brief:
-            self.again = Again(1, 1, 1)
+            self.retries = Retries(1, 1, 1)
         else:
-            self.holds_s = retry_after_s
+            self.pause_s = retry_after_s
         super().__init__(ecwid_code=ecwid_code)
 
 
@@ -459,11 +461,11 @@ class EcwidUnavailable(Refused):
     title = "Ecwid is not available for now"
     status = 503
     detail = "Wait as long as Retry-After says."
-    looked_up = True
+    needs_reconciliation = True
 
     def __init__(self, retry_after_s: int, *, ecwid_code: str | None = None) -> None:
         self.retry_after_s = retry_after_s
-        self.holds_s = retry_after_s
+        self.pause_s = retry_after_s
         super().__init__(ecwid_code=ecwid_code)
 
 
@@ -474,9 +476,9 @@ class EcwidTimedOut(Refused):
     title = "Ecwid ran out of time"
     status = 504
     detail = "Ecwid answered that it ran out of time."
-    again = Again(2, 1)
-    looked_up = True
-    of_gateway = True
+    retries = Retries(2, 1)
+    needs_reconciliation = True
+    trips_breaker = True
 
 
 class EcwidFailed(Refused):
@@ -486,15 +488,15 @@ class EcwidFailed(Refused):
     title = "Ecwid failed"
     status = 502
     detail = "Ecwid answered with a failure of its own."
-    again = Again(2, 1)
-    looked_up = True
-    of_gateway = True
+    retries = Retries(2, 1)
+    needs_reconciliation = True
+    trips_breaker = True
 
 
 class ServiceRefused(Refused):
     """Ecwid refuses this service (its token, scope, plan, store, or how it calls).
 
-    `holds_s`: for how long it would refuse every other call, too. `unexplained`: it may be the
+    `pause_s`: for how long it would refuse every other call, too. `suspects_token`: it may be the
     token that it refuses, and does not say so.
     """
 
@@ -510,12 +512,12 @@ class ServiceRefused(Refused):
         detail: str | None = None,
         *,
         ecwid_code: str | None = None,
-        holds_s: float = 0.0,
-        unexplained: bool = False,
+        pause_s: float = 0.0,
+        suspects_token: bool = False,
     ) -> None:
-        self.holds_s = holds_s
-        self.unexplained = unexplained
-        self.let_in = not holds_s and not unexplained
+        self.pause_s = pause_s
+        self.suspects_token = suspects_token
+        self.proves_token = not pause_s and not suspects_token
         super().__init__(detail, ecwid_code=ecwid_code)
 
 
@@ -527,10 +529,10 @@ class ContractBroken(EcwidError):
     origin = "ecwid"
     status = 502
     detail = "See errors for the places that do not fit."
-    again = Again(1)
-    looked_up = True
+    retries = Retries(1)
+    needs_reconciliation = True
 
-    def __init__(self, errors: Sequence[Misfit]) -> None:
+    def __init__(self, errors: Sequence[Violation]) -> None:
         self.errors = errors
         super().__init__()
 

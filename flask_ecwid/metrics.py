@@ -63,8 +63,8 @@ _attempts = Counter(
     "What was sent to Ecwid, by its outcome; a lookup looks for a lost creation.",
     (*_WHOSE, "kind", "outcome"),
 )
-_held_back = Counter(
-    "flask_ecwid_held_back",
+_throttled = Counter(
+    "flask_ecwid_throttled",
     "Attempts and lookups that were not made: budget spent, latch closed or breaker open.",
     (*_WHOSE, "kind", "problem"),
 )
@@ -76,7 +76,7 @@ def attach() -> None:
     signals.operation_finished.connect(_on_operation_finished)
     signals.call_finished.connect(_on_call_finished)
     signals.attempt_finished.connect(_on_attempt_finished)
-    signals.call_held_back.connect(_on_call_held_back)
+    signals.call_throttled.connect(_on_call_throttled)
 
 
 def view() -> Response:
@@ -113,10 +113,10 @@ def _on_attempt_finished(
     _attempts.labels(store, operation, _kind(lookup), problem or "ok").inc()
 
 
-def _on_call_held_back(
+def _on_call_throttled(
     _: object, store: str, operation: str, problem: str, lookup: bool, **facts: object
 ) -> None:
-    _held_back.labels(store, operation, _kind(lookup), problem).inc()
+    _throttled.labels(store, operation, _kind(lookup), problem).inc()
 
 
 def _kind(lookup: bool) -> str:

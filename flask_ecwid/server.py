@@ -128,12 +128,12 @@ class ProblemWorker(ThreadWorker):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End every sleep before a retry, so that requests under way are answered at once."""
-        clock.stop_waiting()
+        clock.interrupt_sleeps()
         super().handle_exit(sig, frame)
 
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
         """End every sleep, as `handle_exit` does."""
-        clock.stop_waiting()
+        clock.interrupt_sleeps()
         super().handle_quit(sig, frame)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:

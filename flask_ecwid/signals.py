@@ -21,7 +21,7 @@ from types import TracebackType
 from blinker import NamedSignal, Namespace
 
 from . import clock
-from .errors import Defect, EcwidError, HeldBack, place_of
+from .errors import Defect, EcwidError, Throttled, place_of
 
 log = logging.getLogger("flask_ecwid")
 
@@ -36,8 +36,8 @@ call_started = _ours.signal(
     "A call to Ecwid begins, with all its attempts and lookups. Sender: the EcwidClient.",
 )
 call_finished = _ours.signal("call-finished", "Its outcome is known, or will not be.")
-call_held_back = _ours.signal(
-    "call-held-back",
+call_throttled = _ours.signal(
+    "call-throttled",
     "The guard lets an attempt, or a lookup (`lookup`), of a call not through: it is not made.",
 )
 attempt_started = _ours.signal(
@@ -133,10 +133,10 @@ class CallSpan:
             duration_s=clock.now() - started_at,
         )
 
-    def held_back(self, error: HeldBack, *, lookup: bool = False) -> None:
-        """Send `call_held_back` for an attempt, or a lookup, that is not made."""
-        if call_held_back.receivers:
-            self._send(call_held_back, lookup=lookup, problem=error.slug)
+    def throttled(self, error: Throttled, *, lookup: bool = False) -> None:
+        """Send `call_throttled` for an attempt, or a lookup, that is not made."""
+        if call_throttled.receivers:
+            self._send(call_throttled, lookup=lookup, problem=error.slug)
 
     def _send(self, signal: NamedSignal, **facts: object) -> None:
         counts = {"attempts": self.attempts, "lookups": self.lookups}

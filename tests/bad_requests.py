@@ -81,7 +81,7 @@ def invalid(detail: str) -> Gets:
     return INVALID._replace(detail=detail)
 
 
-def misfit(*errors: str) -> Gets:
+def broken(*errors: str) -> Gets:
     """`/pointer keyword`, of each place that does not fit."""
     places = (error.partition(" ") for error in errors)
     return INVALID._replace(errors=tuple((pointer, keyword) for pointer, _, keyword in places))
@@ -217,12 +217,12 @@ def media(name: str, *headers: Text) -> tuple[Row, ...]:
 def query(text: Text, *errors: str) -> Row:
     """A query of `list_customers`; the name of the row is the query."""
     sent = get(b"/customers?keyword=canary&" + wire(text))
-    return row(f"?{wire(text)[:50].decode('latin-1')}", sent, misfit(*errors))
+    return row(f"?{wire(text)[:50].decode('latin-1')}", sent, broken(*errors))
 
 
 def customer_id(name: str, text: Text, keyword: str) -> tuple[Row, ...]:
     """An id that is none, to each of the three operations that take one."""
-    gets = misfit(f"/path/customer_id {keyword}")
+    gets = broken(f"/path/customer_id {keyword}")
     return (
         row(f"get: id {name}", get(b"/customer/" + wire(text)), gets),
         write(f"update: id {name}", post(b"/update_customer/" + wire(text), "{}"), gets),
@@ -247,7 +247,7 @@ def methods(target: str, allow: str, names: str) -> tuple[Row, ...]:
 def member(text: str, *errors: str) -> Row:
     """A creation with this member as well."""
     sent = post("/add_customer", '{"email": "canary@example.com", ' + text + "}")
-    return write(f"member {text[:50]}", sent, misfit(*errors))
+    return write(f"member {text[:50]}", sent, broken(*errors))
 
 
 def unknown(name: str, parent: str = "") -> Row:
@@ -260,7 +260,7 @@ def unknown(name: str, parent: str = "") -> Row:
 
 def email(name: str, text: str, keyword: str) -> tuple[Row, ...]:
     """An e-mail that is none."""
-    return body(f"e-mail {name}", creation(text), misfit(f"/email {keyword}"))
+    return body(f"e-mail {name}", creation(text), broken(f"/email {keyword}"))
 
 
 # fmt: off
@@ -311,12 +311,12 @@ BAD_REQUESTS: list[Row] = [
     *body("a tab in a text",                '{"taxId": "canary\t"}', NOT_JSON),
     *body("a line feed in a name",          '{"canary\n": 1}', NOT_JSON),
     *body("gzip, and not said so",          b"\x1f\x8b\x08\x00canary", NOT_JSON),
-    *body("null",                           "null", misfit(" type")),
-    *body("true",                           "true", misfit(" type")),
-    *body("a number",                       "172890169", misfit(" type")),
-    *body("a text",                         '"canary@example.com"', misfit(" type")),
-    *body("an array",                       "[]", misfit(" type")),
-    *body("an array of one",                f"[{NEW}]", misfit(" type")),
+    *body("null",                           "null", broken(" type")),
+    *body("true",                           "true", broken(" type")),
+    *body("a number",                       "172890169", broken(" type")),
+    *body("a text",                         '"canary@example.com"', broken(" type")),
+    *body("an array",                       "[]", broken(" type")),
+    *body("an array of one",                f"[{NEW}]", broken(" type")),
 
     # duplicate keys at any depth; NaN, Infinity, 1e999; integers beyond 2^53-1; depth > 32;
     # > 1,000 keys; NUL or lone surrogates in strings
@@ -385,7 +385,7 @@ BAD_REQUESTS: list[Row] = [
     # body over the limit, declared or while reading
     *body("a byte over the limit",          filled(LIMIT + 1), TOO_LARGE),
     *body("a megabyte",                     filled(1_000_000), TOO_LARGE),
-    *body("at the limit, and no good",      filled(LIMIT), misfit(" additionalProperties")),
+    *body("at the limit, and no good",      filled(LIMIT), broken(" additionalProperties")),
     write("over the limit, declared alone", request("POST", "/add_customer", JSON,
           f"Content-Length: {LIMIT + 2}"), TOO_LARGE),
     write("a terabyte, declared alone", request("POST", "/add_customer", JSON,
@@ -519,19 +519,19 @@ BAD_REQUESTS: list[Row] = [
     query("name=canary%f5%80%80%80",        "/query type"),
     query("%ff=canary",                     "/query type"),
     row("get: an unknown parameter", get(f"/customer/{ID}?canary=canary"),
-        misfit("/query additionalProperties")),
+        broken("/query additionalProperties")),
     row("get: a parameter of the list", get(f"/customer/{ID}?limit=5"),
-        misfit("/query additionalProperties")),
+        broken("/query additionalProperties")),
     row("get: fields that are none", get(f"/customer/{ID}?responseFields=canary("),
-        misfit("/query/responseFields pattern")),
+        broken("/query/responseFields pattern")),
     write("add: an unknown parameter", post("/add_customer?canary=canary", NEW),
-          misfit("/query additionalProperties")),
+          broken("/query additionalProperties")),
     write("update: an unknown parameter", post(f"/update_customer/{ID}?canary=canary", "{}"),
-          misfit("/query additionalProperties")),
+          broken("/query additionalProperties")),
     write("delete: an unknown parameter", request("POST", f"/delete_customer/{ID}?canary"),
-          misfit("/query additionalProperties")),
+          broken("/query additionalProperties")),
     write("delete: invalid UTF-8 in a query", request("POST", f"/delete_customer/{ID}?canary%ff"),
-          misfit("/query type")),
+          broken("/query type")),
 
     # customer id 0, -1, +1, 01, 1.0, 1e3, 1_0, > 2^53-1, 4,000 digits
     *customer_id("0",                       "0", "minimum"),
@@ -559,26 +559,26 @@ BAD_REQUESTS: list[Row] = [
     *customer_id("and another",             f"{ID},{ID}", "type"),
 
     # `%2F`, `..%2f`, `%0d%0a`, `;x`, `{}`, `//`, `%00`, `%ff` in the path
-    path("/customer/{customer_id}",         misfit("/path/customer_id type")),
-    path("/customer/%7Bcustomer_id%7D",     misfit("/path/customer_id type")),
-    path("/customer/<customer_id>",         misfit("/path/customer_id type")),
-    path(f"/customer/{ID};canary",          misfit("/path/customer_id type")),
-    path(f"/customer/{ID};canary=1",        misfit("/path/customer_id type")),
-    path(f"/customer/{ID}%3Bcanary",        misfit("/path/customer_id type")),
-    path(f"/customer/{ID}%3Fcanary",        misfit("/path/customer_id type")),
-    path(f"/customer/{ID}%23canary",        misfit("/path/customer_id type")),
-    path(f"/customer/{ID}%00",              misfit("/path/customer_id type")),
-    path(f"/customer/{ID}%00.json",         misfit("/path/customer_id type")),
-    path(f"/customer/{ID}%ff",              misfit("/path/customer_id type")),
-    path(f"/customer/{ID}%0d%0aX:%20canary", misfit("/path/customer_id type")),
-    path(f"/customer/{ID}%5ccanary",        misfit("/path/customer_id type")),
-    path(f"/customer/{ID}\\canary",         misfit("/path/customer_id type")),
-    path("/customer/%252f",                 misfit("/path/customer_id type")),
-    path("/customer/..",                    misfit("/path/customer_id type")),
-    path("/customer/%2e%2e",                misfit("/path/customer_id type")),
-    path("/customer/*",                     misfit("/path/customer_id type")),
-    path("/customer/%",                     misfit("/path/customer_id type")),
-    path("/customer/%zz",                   misfit("/path/customer_id type")),
+    path("/customer/{customer_id}",         broken("/path/customer_id type")),
+    path("/customer/%7Bcustomer_id%7D",     broken("/path/customer_id type")),
+    path("/customer/<customer_id>",         broken("/path/customer_id type")),
+    path(f"/customer/{ID};canary",          broken("/path/customer_id type")),
+    path(f"/customer/{ID};canary=1",        broken("/path/customer_id type")),
+    path(f"/customer/{ID}%3Bcanary",        broken("/path/customer_id type")),
+    path(f"/customer/{ID}%3Fcanary",        broken("/path/customer_id type")),
+    path(f"/customer/{ID}%23canary",        broken("/path/customer_id type")),
+    path(f"/customer/{ID}%00",              broken("/path/customer_id type")),
+    path(f"/customer/{ID}%00.json",         broken("/path/customer_id type")),
+    path(f"/customer/{ID}%ff",              broken("/path/customer_id type")),
+    path(f"/customer/{ID}%0d%0aX:%20canary", broken("/path/customer_id type")),
+    path(f"/customer/{ID}%5ccanary",        broken("/path/customer_id type")),
+    path(f"/customer/{ID}\\canary",         broken("/path/customer_id type")),
+    path("/customer/%252f",                 broken("/path/customer_id type")),
+    path("/customer/..",                    broken("/path/customer_id type")),
+    path("/customer/%2e%2e",                broken("/path/customer_id type")),
+    path("/customer/*",                     broken("/path/customer_id type")),
+    path("/customer/%",                     broken("/path/customer_id type")),
+    path("/customer/%zz",                   broken("/path/customer_id type")),
     path("/customer/..%2f"),
     path("/customer/..%2F..%2Fcustomers"),
     path("/customer/..%5c..%2f"),
@@ -675,7 +675,7 @@ BAD_REQUESTS: list[Row] = [
     unknown("stateOrProvinceName", "/billingPerson"),
     unknown("canary", "/billingPerson"),
     *(write(f"update: member {name}", post(f"/update_customer/{ID}", f'{{"{name}": "canary"}}'),
-            misfit(" additionalProperties")) for name in (
+            broken(" additionalProperties")) for name in (
         "id", "registered", "updated", "totalOrderCount", "stats", "__proto__", "constructor",
     )),
     member('"contacts": [{"contact": "canary", "type": "OTHER", "id": 7}]',
@@ -686,12 +686,12 @@ BAD_REQUESTS: list[Row] = [
            "/shippingAddresses/0 additionalProperties"),
 
     # values of the wrong type, out of range, over their limits
-    write("add: nothing in it", post("/add_customer", "{}"), misfit("/email required")),
-    write("add: no e-mail", post("/add_customer", '{"lang": "canary"}'), misfit("/email required")),
-    *body("e-mail null",                    '{"email": null}', misfit("/email type")),
-    *body("e-mail a number",                '{"email": 172890169}', misfit("/email type")),
-    *body("e-mail an array",                '{"email": ["canary@example"]}', misfit("/email type")),
-    *body("e-mail an object",               '{"email": {"$ne": "canary"}}', misfit("/email type")),
+    write("add: nothing in it", post("/add_customer", "{}"), broken("/email required")),
+    write("add: no e-mail", post("/add_customer", '{"lang": "canary"}'), broken("/email required")),
+    *body("e-mail null",                    '{"email": null}', broken("/email type")),
+    *body("e-mail a number",                '{"email": 172890169}', broken("/email type")),
+    *body("e-mail an array",                '{"email": ["canary@example"]}', broken("/email type")),
+    *body("e-mail an object",               '{"email": {"$ne": "canary"}}', broken("/email type")),
     *email("of 255 characters",             "canary" * 40 + "abc@example.com", "maxLength"),
     *email("with two @",                    "canary@example.com@example.com", "pattern"),
     *email("without @",                     "canary.example.com", "pattern"),
@@ -736,13 +736,13 @@ BAD_REQUESTS: list[Row] = [
 
     # an Idempotency-Key that is none
     write("an empty Idempotency-Key", post("/add_customer", NEW, "Idempotency-Key:"),
-          misfit("/header/Idempotency-Key minLength")),
+          broken("/header/Idempotency-Key minLength")),
     write("an Idempotency-Key of 256 characters", post("/add_customer", NEW, "Idempotency-Key: "
-          + "canary" * 42 + "abcd"), misfit("/header/Idempotency-Key maxLength")),
+          + "canary" * 42 + "abcd"), broken("/header/Idempotency-Key maxLength")),
     write("an Idempotency-Key with an umlaut", post("/add_customer", NEW,
-          "Idempotency-Key: canary-ä"), misfit("/header/Idempotency-Key pattern")),
+          "Idempotency-Key: canary-ä"), broken("/header/Idempotency-Key pattern")),
     write("an Idempotency-Key with a tab", post("/add_customer", NEW,
-          "Idempotency-Key: canary\tcanary"), misfit("/header/Idempotency-Key pattern")),
+          "Idempotency-Key: canary\tcanary"), broken("/header/Idempotency-Key pattern")),
 
     # no WebSockets
     *(row(f"a WebSocket, {name}", request(*first, "Upgrade: websocket", "Connection: Upgrade",
@@ -763,15 +763,15 @@ BAD_REQUESTS: list[Row] = [
     row("POST with an override to GET", request("POST", "/customers",
         "X-HTTP-Method-Override: GET"), NOT_ALLOWED._replace(allow="GET, HEAD, OPTIONS")),
     write("a parameter _method", post(f"/update_customer/{ID}?_method=DELETE", "{}"),
-          misfit("/query additionalProperties")),
+          broken("/query additionalProperties")),
     write("a member _method", post(f"/update_customer/{ID}", '{"_method": "DELETE"}'),
-          misfit(" additionalProperties")),
+          broken(" additionalProperties")),
 
     # bad requests, one after the other over one connection, and one inside of the other
     row("a request inside of a body", post("/canary", SMUGGLED), NOT_FOUND),
     write("a request inside of a body that is no JSON", post("/add_customer", SMUGGLED), NOT_JSON),
     row("a bad body, then a bad query", post("/add_customer", "canary") + get("/customers?limit=0"),
-        NOT_JSON._replace(write=True), misfit("/query/limit minimum")),
+        NOT_JSON._replace(write=True), broken("/query/limit minimum")),
     row("no path with a body of JSON, then no path", post("/canary", NEW) + get("/canary", CLOSE),
         NOT_FOUND, NOT_FOUND),
     write("100-continue, then a bad body", post("/add_customer", "canary", "Expect: 100-continue"),
@@ -927,7 +927,7 @@ HIDDEN: list[Row] = [
           "Content_Length: 5", body=b"0\r\n\r\n" + SMUGGLED), NOT_JSON, by_gunicorn(400)),
     write("gzip under chunks, and the connection ends", request("POST", "/add_customer", JSON,
           "Transfer-Encoding: gzip, chunked", body=chunks("{}") + SMUGGLED),
-          misfit("/email required")),
+          broken("/email required")),
     *(write(f"{name}, and the connection ends", stream(sent + SMUGGLED), NOT_READ)
       for name, sent in (
         ("a chunk with a bad size",         b"canary\r\n{}\r\n0\r\n\r\n"),
@@ -1060,7 +1060,7 @@ GOOD_REQUESTS: list[Row] = [
 
     # one request after the other
     row("pipelined", get(f"/customer/{ID}") + get("/customer/7") + get("/customers?limit=0"),
-        GOOD, NO_CUSTOMER, misfit("/query/limit minimum"), calls=(ONE, "GET /customers/7")),
+        GOOD, NO_CUSTOMER, broken("/query/limit minimum"), calls=(ONE, "GET /customers/7")),
     row("pipelined behind a bad body", post("/add_customer", "canary") + get(f"/customer/{ID}"),
         NOT_JSON._replace(write=True), GOOD, calls=(ONE,)),
     row("pipelined behind chunks", stream(chunks("canary")) + get(f"/customer/{ID}"),

@@ -146,7 +146,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waits.append(seconds)
         return True
 
-    monkeypatch.setattr(clock, "pause", pause)
+    monkeypatch.setattr(clock, "sleep", pause)
     return waits
 
 

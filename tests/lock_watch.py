@@ -15,7 +15,7 @@ import pytest
 
 from flask_ecwid import clock
 from flask_ecwid.client.transport import RequestsTransport
-from flask_ecwid.storage.redis_connection import RedisLink
+from flask_ecwid.storage.redis_connection import RedisConnection
 
 OF_SOCKETS = (
     *("connect", "connect_ex"),
@@ -40,9 +40,9 @@ class LockWatch:
             patch.setattr(socket.socket, name, self._watched(f"socket.{name}", name))
         seams: list[tuple[Any, str]] = [
             *((socket, name) for name in ("getaddrinfo", "create_connection")),
-            *((clock, name) for name in ("pause", "call_within")),
+            *((clock, name) for name in ("sleep", "call_within")),
             (RequestsTransport, "send"),
-            (RedisLink, "asked"),
+            (RedisConnection, "connection"),
         ]
         for owner, name in seams:
             patch.setattr(owner, name, self._noting(f"{owner.__name__}.{name}", owner, name))

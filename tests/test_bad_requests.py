@@ -42,8 +42,8 @@ from .bad_requests import (
     Gets,
     Row,
     Text,
+    broken,
     get,
-    misfit,
     post,
     wire,
 )
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 STORE_PATH = f"/api/v3/{STORE_ID}"
-INVALID_ID = misfit("/path/customer_id minimum")
+INVALID_ID = broken("/path/customer_id minimum")
 LOGGED = {
     *("asctime", "levelname", "process", "name", "message"),
     *("store", "operation", "status", "duration_ms", "request_id"),
@@ -359,7 +359,7 @@ def test_emails(service: Service, email: str) -> None:
 def test_texts_in_a_query(service: Service, text: str) -> None:
     """A search for such a text is passed on as it is, unless it holds a line's end."""
     fits = not set("\r\n") & set(text)
-    gets = GOOD if fits else misfit("/query/keyword pattern")
+    gets = GOOD if fits else broken("/query/keyword pattern")
     [answer] = answers(service.send(get(f"/customers?keyword={quote(text, safe='')}")), [gets])
     check(answer, gets)
     assert [parse_qs(call.query)["keyword"] for call in service.calls()] == [[text]] * fits

@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 from flask_ecwid import clock
 from flask_ecwid.errors import BudgetSpent
 from flask_ecwid.sandbox import Fault
-from flask_ecwid.storage.redis_connection import RedisLink
+from flask_ecwid.storage.redis_connection import RedisConnection
 from flask_ecwid.throttling.rate_limit import RateLimit, Remaining
 
 from .ordered_shop import Shop
@@ -145,7 +145,7 @@ def spend(budgets: list[RateLimit], times: int) -> int:
 
 
 def budgets_of(redis: RedisServer, count: int, per_minute: int = 20) -> list[RateLimit]:
-    return [RateLimit(per_minute, 2, RedisLink(redis.url), "name") for _ in range(count)]
+    return [RateLimit(per_minute, 2, RedisConnection(redis.url), "name") for _ in range(count)]
 
 
 def test_hosts_share_in_redis(ordered: Shop, redis: RedisServer) -> None:
@@ -272,5 +272,5 @@ def test_bulk(redis: RedisServer) -> None:
         waits = [budget.acquire_bulk() for _ in range(share + 1)]
         assert waits[:-1] == [0.0] * share
         assert 0 < waits[-1] <= 61
-    gone = RateLimit(20, 2, RedisLink("redis://127.0.0.1:9"), "name")
+    gone = RateLimit(20, 2, RedisConnection("redis://127.0.0.1:9"), "name")
     assert [gone.acquire_bulk() == 0.0 for _ in range(6)] == [True] * 5 + [False]

@@ -172,7 +172,7 @@ def test_different_reads_are_kept_apart(shop_of_one: Shop, cached: Config) -> No
     assert shop_of_one.reads == 6
 
 
-@pytest.mark.parametrize("fault", ["refused", "misfit"])
+@pytest.mark.parametrize("fault", ["refused", "violation"])
 def test_failures_are_not_kept(shop_of_one: Shop, cached: Config, fault: str) -> None:
     """Only a good answer that fits the contract is kept."""
     api = Api(app_of(cached).test_client())
@@ -399,7 +399,7 @@ def test_a_write_that_redis_does_not_learn_of(
     shop_of_one: Shop, in_redis: Config, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who could not empty Redis after a write does not read from it until all of that is over."""
-    monkeypatch.setattr(redis_connection, "REST_S", 0.0)
+    monkeypatch.setattr(redis_connection, "COOLDOWN_S", 0.0)
     api = Api(app_of(in_redis).test_client())
     api.get("/customer/7")
     redis.client.config_set("min-replicas-to-write", 1)  # it answers, and refuses to be changed
@@ -412,7 +412,7 @@ def test_redis_comes_back(
     shop_of_one: Shop, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When Redis answers again, answers are kept again."""
-    monkeypatch.setattr(redis_connection, "REST_S", 0.2)
+    monkeypatch.setattr(redis_connection, "COOLDOWN_S", 0.2)
     with RedisServer() as redis:
         api = Api(
             app_of(

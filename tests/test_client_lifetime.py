@@ -91,10 +91,10 @@ shared, link = client.store.storage.shared, client.store.storage.redis
 
 def use(name):
     assert client.get_customer(7) == {"id": 7}
-    assert shared.swap(name, None, b"kept", 60)
+    assert shared.compare_and_swap(name, None, b"kept", 60)
     if link is None:
         return None
-    with link.asked() as redis:
+    with link.connection() as redis:
         return redis.client_id()
 
 before = use("parent, before")
@@ -168,8 +168,8 @@ os._exit(0)
 def test_a_fork_during_a_call() -> None:
     """A read in a child does not wait for an equal read that its parent had under way."""
     gate = Gate()
-    held_back, at_once = gate.before(sends(good(b'{"id":7}'))), sends(good(b'{"id":7}'))
-    with RawServer(held_back, at_once) as server:
+    throttled, at_once = gate.before(sends(good(b'{"id":7}'))), sends(good(b'{"id":7}'))
+    with RawServer(throttled, at_once) as server:
         command = [sys.executable, "-c", FORKS_DURING_A_CALL, server.url]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:

@@ -148,7 +148,7 @@ NUL = "json" if sys.version_info >= (3, 11) else "csv"  # before, csv itself tak
 def test_rows_that_cannot_be_read(text: bytes, lines: dict[int, str]) -> None:
     """A row of CSV that cannot be read is told by the line it begins in; the others are read."""
     rows = parsed(text)
-    assert {row.line: row.misfit.keyword for row in rows if row.misfit} == lines
+    assert {row.line: row.violation.keyword for row in rows if row.violation} == lines
 
 
 @pytest.mark.parametrize(
@@ -165,12 +165,12 @@ def test_json_lines() -> None:
     """JSON Lines are read strictly, empty lines are left out, a mark at the beginning too."""
     text = b'\xef\xbb\xbf{"a":1}\r\n\n{"a":1,"a":2}\n{"a":NaN}\n  \n[1]\n{"a":"\xff"}\n{"a":1}'
     rows = parsed(text, "jsonl")
-    assert [(row.line, row.customer) for row in rows if not row.misfit] == [
+    assert [(row.line, row.customer) for row in rows if not row.violation] == [
         (1, {"a": 1}),
         (6, [1]),
         (8, {"a": 1}),
     ]
-    assert [(row.line, row.misfit) for row in rows if row.misfit] == [
+    assert [(row.line, row.violation) for row in rows if row.violation] == [
         (3, ("", "json")),
         (4, ("", "json")),
         (7, ("", "json")),

@@ -171,7 +171,7 @@ def _waits_and_names() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", getaddrinfo)
-        patch.setattr("flask_ecwid.clock.pause", Pauses())
+        patch.setattr("flask_ecwid.clock.sleep", Pauses())
         gc.collect()
         gc.freeze()  # what each case leaves is then found in no time
         yield
@@ -392,13 +392,13 @@ def check_problem(response: TestResponse, expected: Problem, operation: str) -> 
     assert (response.status_code, body.get("type")) == (expected.status, URN + expected.slug)
     assert response.content_type == "application/problem+json"
     assert body["status"] == expected.status
-    assert body["origin"] == ("service" if expected.slug == "held-back" else "ecwid")
+    assert body["origin"] == ("service" if expected.slug == "throttled" else "ecwid")
     assert body["request_id"] == response.headers["X-Request-ID"] == REQUEST_ID
     assert body.get("executed") == (expected.executed if operation in WRITES else None)
     assert body.get("ecwid_code") == expected.code
     assert re.search(expected.detail, body["detail"])
     assert bool(body.get("errors")) == (expected.slug == "contract-broken")
-    assert all(set(misfit) == {"pointer", "keyword"} for misfit in body.get("errors", []))
+    assert all(set(violation) == {"pointer", "keyword"} for violation in body.get("errors", []))
     contract.load().operations[operation].validate_response(response.status_code, body)
     if expected.retry_after:
         least, most = expected.retry_after
@@ -414,7 +414,7 @@ def check_good(response: TestResponse, operation: str, body: bytes) -> None:
     assert "canary" not in str(response.headers).casefold()
 
 
-HELD_BACK = Problem(503, "held-back", "no", (1, 3600))
+HELD_BACK = Problem(503, "throttled", "no", (1, 3600))
 
 
 def check(case: Case, outcome: Outcome) -> None:

@@ -19,9 +19,9 @@ from flask_ecwid.errors import (
     BudgetSpent,
     ConnectionLost,
     EcwidError,
-    HeldBack,
     OutcomeUnknown,
     RateLimited,
+    Throttled,
     Unreachable,
 )
 
@@ -131,7 +131,7 @@ def test_a_clock_that_is_set_forward(monkeypatch: pytest.MonkeyPatch, write: str
         monkeypatch.setattr(clock, "wall", lambda: wall() + 31)
         return True
 
-    monkeypatch.setattr(clock, "pause", pause)
+    monkeypatch.setattr(clock, "sleep", pause)
     with RawServer(limited(2)) as server:
         client = client_of(server)
         with pytest.raises(RateLimited):
@@ -186,7 +186,7 @@ def test_held_back_carries_how_long() -> None:
         client = client_of(server)
         with pytest.raises(RateLimited):
             client.get_customer(7)
-        with pytest.raises(HeldBack) as caught:
+        with pytest.raises(Throttled) as caught:
             client.get_customer(8)
         assert server.connections == 1
     assert caught.value.executed == "no"
@@ -237,7 +237,7 @@ def is_out_of_time(response: TestResponse) -> bool:
     body = response.get_json()
     return (
         response.status_code == 503
-        and body["type"] == "urn:flask-ecwid:problem:held-back"
+        and body["type"] == "urn:flask-ecwid:problem:throttled"
         and body["origin"] == "service"
         and body.get("executed", "no") == "no"
         and body["detail"] == "No time was left for the call."

@@ -20,9 +20,9 @@ from werkzeug import Response
 from werkzeug.test import TestResponse
 
 from flask_ecwid import clock
-from flask_ecwid.errors import EcwidError, EcwidFailed, HeldBack, RateLimited, ServiceRefused
+from flask_ecwid.errors import EcwidError, EcwidFailed, RateLimited, ServiceRefused, Throttled
 from flask_ecwid.sandbox import Fault
-from flask_ecwid.storage.state import MemoryState, StateGone
+from flask_ecwid.storage.state import MemoryState, StateUnavailable
 from flask_ecwid.throttling import guard, pause
 from flask_ecwid.throttling.pause import Pause, SharedPause
 
@@ -73,7 +73,7 @@ def is_held_back(response: TestResponse, most_s: int) -> bool:
     body = response.get_json()
     return (
         response.status_code == 503
-        and body["type"] == "urn:flask-ecwid:problem:held-back"
+        and body["type"] == "urn:flask-ecwid:problem:throttled"
         and body["origin"] == "service"
         and body.get("executed", "no") == "no"
         and 1 <= int(response.headers["Retry-After"]) <= most_s
@@ -228,7 +228,7 @@ def test_apps_in_a_process_share_no_latch(ordered: Shop) -> None:
     assert other.get("/customers").status_code == 200
 
 
-REFUSAL, PAUSE = ServiceRefused(holds_s=30), RateLimited(60, brief=False)
+REFUSAL, PAUSE = ServiceRefused(pause_s=30), RateLimited(60, brief=False)
 
 
 @pytest.mark.parametrize("errors", [(REFUSAL, PAUSE), (PAUSE, REFUSAL)])
@@ -236,8 +236,8 @@ def test_a_pause_and_a_refusal(later: Later, errors: tuple[EcwidError, ...]) -> 
     """Together they hold for the longer time, and a single call still goes first."""
     latch = SharedPause(None, "name")
     for error in errors:
-        latch.begin(error, error.holds_s)
-    with pytest.raises(HeldBack) as caught:
+        latch.begin(error, error.pause_s)
+    with pytest.raises(Throttled) as caught:
         latch.check()
     assert (caught.value.retry_after_s or 0) > 50
     later(61)
@@ -252,15 +252,17 @@ def test_closed_at_the_same_moment() -> None:
     class Beaten(MemoryState):
         times = 0
 
-        def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+        def compare_and_swap(
+            self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+        ) -> bool:
             self.times += 1
             if self.times == 1:
                 SharedPause(self, name).begin(RateLimited(3, brief=False), 3)
-            return super().swap(name, before, after, ttl_s)
+            return super().compare_and_swap(name, before, after, ttl_s)
 
     shared = Beaten()
-    SharedPause(shared, "name").begin(PAUSE, PAUSE.holds_s)
-    with pytest.raises(HeldBack) as caught:
+    SharedPause(shared, "name").begin(PAUSE, PAUSE.pause_s)
+    with pytest.raises(Throttled) as caught:
         SharedPause(shared, "name").check()
     assert (caught.value.retry_after_s or 0) > 50
 
@@ -270,18 +272,18 @@ def test_one_of_two_hosts_goes_first(later: Later) -> None:
     shared = MemoryState()
     one, other = SharedPause(shared, "name"), SharedPause(shared, "name")
     held = Pause(clock.wall() + 30, 30, probed=True, detail="dead")
-    shared.swap("name", None, held.to_json(), 3600)
+    shared.compare_and_swap("name", None, held.to_json(), 3600)
     later(31)
     assert (one.check(), other.check()) == (held, held)
     one.claim_probe(held)
-    with pytest.raises(HeldBack):
+    with pytest.raises(Throttled):
         other.claim_probe(held)
 
 
 def test_a_clock_that_is_set_back(later: Later) -> None:
     """Nobody is held back for longer than anybody may be."""
     latch = SharedPause(None, "name")
-    latch.begin(REFUSAL, REFUSAL.holds_s)
+    latch.begin(REFUSAL, REFUSAL.pause_s)
     later(-30 * 24 * 3600)
     held = latch.check()
     assert held is not None
@@ -289,7 +291,7 @@ def test_a_clock_that_is_set_back(later: Later) -> None:
 
 
 def closed_by_others(state: MemoryState) -> None:
-    SharedPause(state, "name").begin(PAUSE, PAUSE.holds_s)
+    SharedPause(state, "name").begin(PAUSE, PAUSE.pause_s)
 
 
 def test_between_two_looks() -> None:
@@ -298,7 +300,7 @@ def test_between_two_looks() -> None:
     latch = SharedPause(state, "name")
     closed_by_others(state)
     for _ in range(100):
-        with pytest.raises(HeldBack):
+        with pytest.raises(Throttled):
             latch.check()
 
 
@@ -316,16 +318,16 @@ def test_nobody_passes_a_look(later: Later) -> None:
 
     barrier = threading.Barrier(16)
 
-    def held_back() -> bool:
+    def throttled() -> bool:
         barrier.wait()
         try:
             latch.check()
-        except HeldBack:
+        except Throttled:
             return True
         return False
 
     with ThreadPoolExecutor(16) as threads:
-        asked = [threads.submit(held_back) for _ in range(16)]
+        asked = [threads.submit(throttled) for _ in range(16)]
         assert all(each.result() for each in asked)
 
 
@@ -336,13 +338,15 @@ class Leaving(MemoryState):
 
     def read(self, name: str) -> bytes | None:
         if self.gone:
-            raise StateGone
+            raise StateUnavailable
         return super().read(name)
 
-    def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+    def compare_and_swap(
+        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+    ) -> bool:
         if self.gone:
-            raise StateGone
-        return super().swap(name, before, after, ttl_s)
+            raise StateUnavailable
+        return super().compare_and_swap(name, before, after, ttl_s)
 
 
 def test_a_latch_that_is_known_from_others(later: Later) -> None:
@@ -350,11 +354,11 @@ def test_a_latch_that_is_known_from_others(later: Later) -> None:
     state = Leaving()
     latch = SharedPause(state, "name")
     closed_by_others(state)
-    with pytest.raises(HeldBack):
+    with pytest.raises(Throttled):
         latch.check()
     state.gone = True
     later(1)
-    with pytest.raises(HeldBack):
+    with pytest.raises(Throttled):
         latch.check()
     later(60)
     assert latch.check() is None
@@ -365,12 +369,12 @@ def test_closed_while_the_state_was_gone(later: Later) -> None:
     state = Leaving()
     latch, other = SharedPause(state, "name"), SharedPause(state, "name")
     state.gone = True
-    latch.begin(PAUSE, PAUSE.holds_s)
+    latch.begin(PAUSE, PAUSE.pause_s)
     state.gone = False
     assert other.check() is None
     later(1)
     for each in (latch, other):
-        with pytest.raises(HeldBack):
+        with pytest.raises(Throttled):
             each.check()
 
 
@@ -378,12 +382,12 @@ def test_opened_by_another(later: Later) -> None:
     """When the call that went first was let in, it is open for all at their next look."""
     state = MemoryState()
     one, other = SharedPause(state, "name"), SharedPause(state, "name")
-    one.begin(REFUSAL, REFUSAL.holds_s)
+    one.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
     held = one.check()
     assert held is not None
     renewed = one.claim_probe(held)
-    with pytest.raises(HeldBack):
+    with pytest.raises(Throttled):
         other.check()
     one.end(renewed)
     later(0.2)
@@ -406,11 +410,13 @@ class Meanwhile(MemoryState):
             happens()
         return value
 
-    def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+    def compare_and_swap(
+        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+    ) -> bool:
         happens, self.before_swap = self.before_swap, None
         if happens:
             happens()
-        swapped = super().swap(name, before, after, ttl_s)
+        swapped = super().compare_and_swap(name, before, after, ttl_s)
         happens, self.after_swap = self.after_swap, None
         if happens:
             happens()
@@ -421,9 +427,9 @@ def test_closed_during_a_look() -> None:
     """A look that began before a pause does not end the pause."""
     state = Meanwhile()
     latch = SharedPause(state, "name")
-    state.after_read = lambda: latch.begin(PAUSE, PAUSE.holds_s)
+    state.after_read = lambda: latch.begin(PAUSE, PAUSE.pause_s)
     for _ in range(2):
-        with pytest.raises(HeldBack):
+        with pytest.raises(Throttled):
             latch.check()
 
 
@@ -431,7 +437,7 @@ def test_opened_during_a_look(later: Later) -> None:
     """A look that began before the call that went first was let in does not close the latch."""
     state = Meanwhile()
     latch = SharedPause(state, "name")
-    latch.begin(REFUSAL, REFUSAL.holds_s)
+    latch.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
     held = latch.check()
     assert held is not None
@@ -448,11 +454,11 @@ def test_a_pause_that_is_being_told() -> None:
     latch = SharedPause(state, "name")
 
     def ask() -> None:
-        with pytest.raises(HeldBack):
+        with pytest.raises(Throttled):
             latch.check()
 
     state.after_read = ask
-    latch.begin(PAUSE, PAUSE.holds_s)
+    latch.begin(PAUSE, PAUSE.pause_s)
     assert state.after_read is None
 
 
@@ -460,7 +466,7 @@ def test_a_call_that_is_about_to_go_first(later: Later) -> None:
     """A call goes first alone in its process before the others know of it."""
     state = Meanwhile()
     latch = SharedPause(state, "name")
-    latch.begin(REFUSAL, REFUSAL.holds_s)
+    latch.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
     held = latch.check()
     assert held is not None
@@ -468,7 +474,7 @@ def test_a_call_that_is_about_to_go_first(later: Later) -> None:
     def ask() -> None:
         later(1)
         for _ in range(2):
-            with pytest.raises(HeldBack):
+            with pytest.raises(Throttled):
                 latch.check()
 
     state.before_swap = ask
@@ -482,21 +488,23 @@ def test_two_threads_that_go_first(later: Later) -> None:
     class Going(Meanwhile):
         gone = False
 
-        def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+        def compare_and_swap(
+            self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+        ) -> bool:
             if self.gone:
-                raise StateGone
-            return super().swap(name, before, after, ttl_s)
+                raise StateUnavailable
+            return super().compare_and_swap(name, before, after, ttl_s)
 
     state = Going()
     latch = SharedPause(state, "name")
-    latch.begin(REFUSAL, REFUSAL.holds_s)
+    latch.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
     held = latch.check()
     assert held is not None
 
     def claim_too() -> None:
         state.gone = True
-        with pytest.raises(HeldBack):
+        with pytest.raises(Throttled):
             latch.claim_probe(held)
 
     state.after_swap = claim_too
@@ -521,12 +529,12 @@ def test_a_look_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         begun.wait(30)
         assert threads.submit(latch.check).result(15) is None
         closed_by_others(state)
-        with pytest.raises(HeldBack):
+        with pytest.raises(Throttled):
             latch.check()
         goes_on.set()
-        with pytest.raises(HeldBack):
+        with pytest.raises(Throttled):
             late.result()
-    with pytest.raises(HeldBack):
+    with pytest.raises(Throttled):
         latch.check()
 
 
@@ -621,22 +629,22 @@ def test_a_call_from_before_does_not_open_it(ordered: Shop) -> None:
 
 class Gone:
     def read(self, name: str) -> bytes | None:
-        raise StateGone
+        raise StateUnavailable
 
-    def swap(self, *_: object) -> bool:
-        raise StateGone
+    def compare_and_swap(self, *_: object) -> bool:
+        raise StateUnavailable
 
 
 def test_a_latch_without_its_state(later: Later) -> None:
     """A state that is gone stops nobody from closing, going first, and opening."""
     latch = SharedPause(Gone(), "name")
     assert latch.check() is None
-    latch.begin(ServiceRefused(holds_s=30), 30)
+    latch.begin(ServiceRefused(pause_s=30), 30)
     later(31)
     held = latch.check()
     assert held is not None
     renewed = latch.claim_probe(held)
-    with pytest.raises(HeldBack):
+    with pytest.raises(Throttled):
         latch.claim_probe(held)
     latch.end(renewed)
     assert latch.check() is None
@@ -740,7 +748,7 @@ def test_what_a_timeout_costs() -> None:
 
 @pytest.fixture
 def ending() -> Iterator[None]:
-    clock.stop_waiting()
+    clock.interrupt_sleeps()
     yield
     clock._stopping.clear()
 
@@ -842,5 +850,5 @@ def test_a_worker_that_is_told_to_go(
 
 def test_failures_that_are_none_of_the_gateways() -> None:
     """What the breaker counts stands with each error."""
-    assert EcwidFailed.of_gateway
-    assert not RateLimited.of_gateway
+    assert EcwidFailed.trips_breaker
+    assert not RateLimited.trips_breaker

@@ -151,7 +151,7 @@ def test_what_a_creation_may_set() -> None:
         "contacts": [{"contact": "x", "type": "URL"}],
         "extrafields": [{"key": "k"}],
     }
-    assert {each.keyword for each in schema.misfits(body)} == {"additionalProperties"}
+    assert {each.keyword for each in schema.violations(body)} == {"additionalProperties"}
 
 
 def test_contacts_that_ecwid_adds_to(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_in_redis(
     own_redis.start_again()
     later[0] += 6  # Redis is asked again, and its count of calls is doubted
     use(store, apps, later)
-    assert watch.seen >= {"RequestsTransport.send", "RedisLink.asked", "socket.sendall"}
+    assert watch.seen >= {"RequestsTransport.send", "RedisConnection.connection", "socket.sendall"}
     assert watch.violations == set()
 
 

@@ -291,7 +291,7 @@ def test_what_is_counted(everything: str) -> None:
     listed = {"operation": "list_customers", **whose}
     assert total(everything, "calls_total", outcome="ok", **listed) == 26
     assert total(everything, "calls_total", outcome="budget-spent", **listed) == 14
-    assert total(everything, "held_back_total", problem="budget-spent", kind="call") == 14
+    assert total(everything, "throttled_total", problem="budget-spent", kind="call") == 14
     assert total(everything, "call_duration_seconds_count", **listed) == 40
     assert total(everything, "requests_total", status="429", **listed) == 14
 

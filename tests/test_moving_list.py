@@ -630,7 +630,7 @@ def test_it_waits_for_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         waits.append(seconds)
         return len(waits) < 3
 
-    monkeypatch.setattr(clock, "pause", pause)
+    monkeypatch.setattr(clock, "sleep", pause)
     with pytest.raises(EcwidError):
         next(client.iter_customers())
     assert len(waits) == 3

@@ -101,7 +101,7 @@ client.post("{URL}/add_customer", json={{"email": "{CANARY}"}})
     assert len(calls) == len(ecwid.log) == 6  # then the breaker is open
     assert [span["status"].get("description") for span in calls[1:]] == ["upstream-failed"] * 5
     events = [event["name"] for span in found for event in span["events"]]
-    assert set(events) == {"held back"}
+    assert set(events) == {"throttled"}
     shown = json.dumps(found)
     for secret in ("canary", "777123", "secret_", "email", "limit=0"):
         assert secret not in shown
@@ -165,7 +165,7 @@ app.test_client().get("/api/json/v1/ecwid/customers")
 
 def test_every_signal_is_told() -> None:
     """The table has every signal."""
-    told = set(re.findall(r"`(\w+_(?:started|finished|back))`", DOCUMENT))
+    told = set(re.findall(r"`(\w+_(?:started|finished|throttled))`", DOCUMENT))
     assert told == {name.replace("-", "_") for name in signals._ours}
 
 

@@ -16,7 +16,7 @@ import trustme
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import clock
-from flask_ecwid.storage.redis_connection import RedisGone, RedisLink
+from flask_ecwid.storage.redis_connection import RedisConnection, RedisUnavailable
 
 from .conftest import Api, app_of, config_of
 from .raw_server import RawServer, Script
@@ -52,11 +52,11 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     resolver.answers.set()
 
 
-def answers(link: RedisLink) -> bool:
+def answers(link: RedisConnection) -> bool:
     try:
-        with link.asked() as redis:
+        with link.connection() as redis:
             return bool(redis.ping())
-    except RedisGone:
+    except RedisUnavailable:
         return False
 
 
@@ -88,7 +88,7 @@ def test_a_name_with_a_dead_address(redis: RedisServer, resolver: Resolver) -> N
         for filler in fillers:  # fill the queue, which nobody empties
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.2", port))
-        assert answers(RedisLink(f"redis://{HOST}:{port}/0"))
+        assert answers(RedisConnection(f"redis://{HOST}:{port}/0"))
         for filler in fillers:
             filler.close()
 
@@ -96,8 +96,8 @@ def test_a_name_with_a_dead_address(redis: RedisServer, resolver: Resolver) -> N
 def test_a_name_without_an_address(resolver: Resolver) -> None:
     """A name that does not resolve is a Redis that is gone, and so is a name that is not valid."""
     resolver.answers.set()
-    assert not answers(RedisLink(f"redis://{HOST}:6379/0"))
-    assert not answers(RedisLink("redis://a..b:6379/0"))
+    assert not answers(RedisConnection(f"redis://{HOST}:6379/0"))
+    assert not answers(RedisConnection("redis://a..b:6379/0"))
 
 
 def forwards_to(redis: RedisServer, name: str, authority: trustme.CA) -> Script:
@@ -131,7 +131,7 @@ def test_tls_checks_the_name(
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with RawServer(forwards_to(redis, name, authority)) as server:
         url = f"rediss://{HOST}:{server.port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}"
-        assert answers(RedisLink(url + "&socket_timeout=5")) is good
+        assert answers(RedisConnection(url + "&socket_timeout=5")) is good
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_unix_socket(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as threads:
         listener.bind(str(tmp_path / "redis.sock"))
         listener.listen()
-        link = RedisLink(f"unix://{tmp_path / 'redis.sock'}")
+        link = RedisConnection(f"unix://{tmp_path / 'redis.sock'}")
         asked = threads.submit(answers, link)
         listener.settimeout(10)
         listener.accept()[0].close()

@@ -315,7 +315,7 @@ def test_large_body(ecwid: HTTPServer, api: Api) -> None:
 
 @pytest.mark.parametrize("count", [3, 19, 80_000])
 def test_many_misfits(ecwid: HTTPServer, api: Api, count: int) -> None:
-    """Of a large body the first misfit is told, so that looking for all takes no memory; of a
+    """Of a large body the first violation is told, so that looking for all takes no memory; of a
     small one up to 20.
     """
     response = api.post("/update_customer/5", {"extrafields": [1] * count})

@@ -146,8 +146,8 @@ def test_errors_are_pickled_as_they_are() -> None:
         errors.RateLimited(7, brief=False, ecwid_code="X"),
         errors.Rejected(422),
         errors.CustomerNotFound(by_ecwid=False),
-        errors.HeldBack(3),
-        errors.InvalidRequest([errors.Misfit("/a", "type")]),
+        errors.Throttled(3),
+        errors.InvalidRequest([errors.Violation("/a", "type")]),
         errors.Unauthorized(wrong=True),
     ):
         again = pickle.loads(pickle.dumps(error))

@@ -32,7 +32,7 @@ NAMES = {
     name.replace("_", "-"): getattr(signals, name)
     for name in (
         *("operation_started", "operation_finished", "call_started", "call_finished"),
-        *("attempt_started", "attempt_finished", "call_held_back"),
+        *("attempt_started", "attempt_finished", "call_throttled"),
     )
 }
 FOUND_NOBODY = good(b'{"total":0,"count":0,"offset":0,"limit":100,"items":[]}')
@@ -248,7 +248,7 @@ def test_calls_that_are_held_back(heard: Heard, ordered: Shop) -> None:
     assert [api.get("/customers").status_code for _ in range(2)] == [200, 429]
     what = {"operation": "list_customers", "store": "ecwid", "attempts": 0, "lookups": 0}
     held = {**what, "problem": "budget-spent"}
-    assert heard.of("call-held-back") == [{**held, "lookup": False}]
+    assert heard.of("call-throttled") == [{**held, "lookup": False}]
     assert heard.of("call-finished")[1] == {**held, "status": None, "executed": None}
     assert len(heard.of("attempt-started")) == 1
 
@@ -257,7 +257,7 @@ def test_a_lookup_that_is_held_back(heard: Heard, no_waiting: list[float]) -> No
     """So is a lookup."""
     with RawServer(resets) as server, pytest.raises(errors.OutcomeUnknown):
         client_of(server, calls_per_minute=1).add_customer({"email": CANARY})
-    [facts] = heard.of("call-held-back")
+    [facts] = heard.of("call-throttled")
     assert (facts["lookup"], facts["operation"], facts["problem"]) == (
         *(True, "add_customer"),
         "budget-spent",

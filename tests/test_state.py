@@ -22,13 +22,13 @@ import pytest
 
 from flask_ecwid import clock
 from flask_ecwid.storage import redis_connection
-from flask_ecwid.storage.redis_connection import RedisLink
+from flask_ecwid.storage.redis_connection import RedisConnection
 from flask_ecwid.storage.state import (
     FileState,
     MemoryState,
     RedisState,
     State,
-    StateGone,
+    StateUnavailable,
     host_state,
 )
 
@@ -50,7 +50,7 @@ def open_files() -> int:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a state neither wait for a busy file nor rest after a failure."""
     monkeypatch.setattr(f"{MODULE}._BUSY_S", 0.01)
-    monkeypatch.setattr(f"{MODULE}.REST_S", 0.0)
+    monkeypatch.setattr(f"{MODULE}.COOLDOWN_S", 0.0)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> State:
     if request.param == "file":
         return FileState(tmp_path / "private" / "state.sqlite3")
     redis: RedisServer = request.getfixturevalue("redis")
-    return RedisState(RedisLink(redis.url))
+    return RedisState(RedisConnection(redis.url))
 
 
 def test_nothing_at_first(state: State) -> None:
@@ -116,47 +116,49 @@ def test_nothing_at_first(state: State) -> None:
 
 def test_swap(state: State) -> None:
     """A value is put only where what was read still is; nothing is a value like any other."""
-    assert state.swap("a", None, b"one", 60)
-    assert not state.swap("a", None, b"two", 60)
-    assert not state.swap("a", b"two", b"three", 60)
+    assert state.compare_and_swap("a", None, b"one", 60)
+    assert not state.compare_and_swap("a", None, b"two", 60)
+    assert not state.compare_and_swap("a", b"two", b"three", 60)
     assert state.read("a") == b"one"
-    assert state.swap("a", b"one", ANY_BYTES, 60)
+    assert state.compare_and_swap("a", b"one", ANY_BYTES, 60)
     assert state.read("a") == ANY_BYTES
-    assert state.swap("a", ANY_BYTES, None, 0)
+    assert state.compare_and_swap("a", ANY_BYTES, None, 0)
     assert state.read("a") is None
-    assert state.swap("a", None, b"", 60)
+    assert state.compare_and_swap("a", None, b"", 60)
     assert state.read("a") == b""
 
 
 def test_names_are_apart(state: State) -> None:
     """A value is of its name alone."""
-    state.swap("a", None, b"one", 60)
+    state.compare_and_swap("a", None, b"one", 60)
     assert state.read("b") is None
 
 
 def test_values_end(state: State) -> None:
     """After its time a value is gone, and another can be put there."""
-    state.swap("a", None, b"one", 0.05)
+    state.compare_and_swap("a", None, b"one", 0.05)
     time.sleep(0.1)
     assert state.read("a") is None
-    assert state.swap("a", None, b"two", 60)
+    assert state.compare_and_swap("a", None, b"two", 60)
 
 
 def test_one_wins(state: State) -> None:
     """Of many that swap at the same time exactly one does."""
     with ThreadPoolExecutor(8) as threads:
         for name in map(str, range(25)):
-            wins = threads.map(lambda n, name=name: state.swap(name, None, b"%d" % n, 60), range(8))
+            wins = threads.map(
+                lambda n, name=name: state.compare_and_swap(name, None, b"%d" % n, 60), range(8)
+            )
             assert sum(wins) == 1
 
 
 def test_processes_share_a_file(tmp_path: Path) -> None:
     """A forked process has its own connection, and sees and changes the same values."""
     state = FileState(tmp_path / "private" / "state.sqlite3")
-    state.swap("a", None, b"one", 60)
+    state.compare_and_swap("a", None, b"one", 60)
     child = os.fork()
     if child == 0:
-        good = state.read("a") == b"one" and state.swap("a", b"one", b"two", 60)
+        good = state.read("a") == b"one" and state.compare_and_swap("a", b"one", b"two", 60)
         os._exit(0 if good else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert state.read("a") == b"two"
@@ -172,15 +174,15 @@ def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
 
 def test_the_hosts_file() -> None:
     """All processes of a user on a host find the same file."""
-    host_state().swap("test", None, b"one", 60)
+    host_state().compare_and_swap("test", None, b"one", 60)
     assert host_state().read("test") == b"one"
-    host_state().swap("test", b"one", None, 0)
+    host_state().compare_and_swap("test", b"one", None, 0)
 
 
 def test_the_file_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under systemd it is in the service's own folder, which a restart does not empty."""
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}:/elsewhere")
-    host_state().swap("test", None, b"one", 60)
+    host_state().compare_and_swap("test", None, b"one", 60)
     assert [path.name for path in tmp_path.glob("flask-ecwid-*/*.sqlite3")] == ["state.sqlite3"]
 
 
@@ -188,7 +190,7 @@ def test_the_path_is_found_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """The host's file is looked for when the state is used, not when the store is mounted."""
     state = host_state()
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
-    state.swap("test", None, b"one", 60)
+    state.compare_and_swap("test", None, b"one", 60)
     assert [path.name for path in tmp_path.glob("flask-ecwid-*/*.sqlite3")] == ["state.sqlite3"]
 
 
@@ -201,11 +203,11 @@ import os, sqlite3, sys, tempfile
 from {MODULE} import host_state
 
 state = host_state()
-assert state.swap("a", None, b"one", 60)
+assert state.compare_and_swap("a", None, b"one", 60)
 child = os.fork()
 if child == 0:
     os.setuid({NOBODY})
-    good = state.read("a") is None and state.swap("a", None, b"two", 60)
+    good = state.read("a") is None and state.compare_and_swap("a", None, b"two", 60)
     os._exit(0 if good else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 assert state.read("a") == b"one"
@@ -268,10 +270,10 @@ def test_a_folder_that_is_not_ours_alone(
     else:
         folder = tmp_path / "missing" / "private"
     state = FileState(folder / "state.sqlite3")
-    with pytest.raises(StateGone):
+    with pytest.raises(StateUnavailable):
         state.read("a")
-    with pytest.raises(StateGone):
-        state.swap("a", None, b"", 1)
+    with pytest.raises(StateUnavailable):
+        state.compare_and_swap("a", None, b"", 1)
     assert not (tmp_path / "elsewhere" / "state.sqlite3").exists()
     [line] = caplog.messages
     assert reason.format(folder=folder) in line
@@ -283,7 +285,7 @@ def test_a_folder_that_was_opened_to_others(tmp_path: Path, mode: int) -> None:
     folder = tmp_path / "private"
     folder.mkdir()
     folder.chmod(mode)
-    assert FileState(folder / "state.sqlite3").swap("a", None, b"one", 60)
+    assert FileState(folder / "state.sqlite3").compare_and_swap("a", None, b"one", 60)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
@@ -293,7 +295,7 @@ def test_a_folder_that_stays_open_to_others(
     """A folder that cannot be set back is not used, and the log names it and its mode."""
     if os.getuid() != 0:
         pytest.skip("only root can mount a file system")
-    with read_only(tmp_path / "private", mode=0o770), pytest.raises(StateGone):
+    with read_only(tmp_path / "private", mode=0o770), pytest.raises(StateUnavailable):
         FileState(tmp_path / "private" / "state.sqlite3").read("a")
     assert caplog.messages == [
         f"The shared state is unavailable, because the folder {tmp_path / 'private'}"
@@ -303,22 +305,22 @@ def test_a_folder_that_stays_open_to_others(
 
 def rested(monkeypatch: pytest.MonkeyPatch) -> None:
     """So long after now that what has failed is asked again."""
-    later = clock.now() + redis_connection.REST_S + 0.1
+    later = clock.now() + redis_connection.COOLDOWN_S + 0.1
     monkeypatch.setattr(clock, "now", lambda: later)
 
 
 def test_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is none of ours is StateGone, and nothing worse; when it is gone, all goes on."""
+    """A foreign file means StateUnavailable, and its removal ends that."""
     path = tmp_path / "private" / "state.sqlite3"
     path.parent.mkdir(mode=0o700)
     path.write_bytes(b"no database at all, but long enough to be read as one" * 100)
     state = FileState(path)
     for _ in range(2):
-        with pytest.raises(StateGone):
-            state.swap("a", None, b"one", 60)
+        with pytest.raises(StateUnavailable):
+            state.compare_and_swap("a", None, b"one", 60)
     path.unlink()
     rested(monkeypatch)
-    assert state.swap("a", None, b"one", 60)
+    assert state.compare_and_swap("a", None, b"one", 60)
 
 
 def version(path: Path) -> int:
@@ -334,14 +336,14 @@ def test_a_file_of_another_format(
 ) -> None:
     """A file of another format is refused unchanged, until somebody removes it."""
     path = tmp_path / "private" / "state.sqlite3"
-    FileState(path).swap("a", None, b"one", 60)
+    FileState(path).compare_and_swap("a", None, b"one", 60)
     assert version(path) == 1
     db = sqlite3.connect(path)
     db.execute(f"PRAGMA user_version = {other}")
     db.close()
     before = path.read_bytes()
     state = FileState(path)
-    with pytest.raises(StateGone):
+    with pytest.raises(StateUnavailable):
         state.read("a")
     assert caplog.messages == [
         f"The shared state is unavailable, because the file {path} has format {other} instead of 1."
@@ -350,7 +352,7 @@ def test_a_file_of_another_format(
     assert path.read_bytes() == before
     path.unlink()
     rested(monkeypatch)
-    assert state.swap("a", None, b"two", 60)
+    assert state.compare_and_swap("a", None, b"two", 60)
 
 
 THREADS = 32  # of a gunicorn worker
@@ -427,9 +429,9 @@ def test_a_thread_that_waits_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(f"{MODULE}._BUSY_S", 60.0)
     path = tmp_path / "private" / "state.sqlite3"
     state = FileState(path)
-    state.swap("a", None, b"one", 60)
+    state.compare_and_swap("a", None, b"one", 60)
     with ThreadPoolExecutor(1) as threads, locked(path, "IMMEDIATE"):
-        waits = threads.submit(state.swap, "a", b"one", b"two", 60)
+        waits = threads.submit(state.compare_and_swap, "a", b"one", b"two", 60)
         time.sleep(0.2)
         assert state.read("a") == b"one"
         assert not waits.done()
@@ -441,7 +443,7 @@ def test_an_interrupted_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(f"{MODULE}._BUSY_S", 60.0)
     path = tmp_path / "private" / "state.sqlite3"
     state = FileState(path)
-    state.swap("a", None, b"one", 60)
+    state.compare_and_swap("a", None, b"one", 60)
     previous = signal.signal(signal.SIGUSR1, lambda *_: sys.exit(1))
     try:
         with locked(path, "IMMEDIATE") as holder, ThreadPoolExecutor(1) as threads:
@@ -454,11 +456,11 @@ def test_an_interrupted_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
             threads.submit(interrupt)
             with pytest.raises(SystemExit):
-                state.swap("a", b"one", b"two", 60)
+                state.compare_and_swap("a", b"one", b"two", 60)
     finally:
         signal.signal(signal.SIGUSR1, previous)
     monkeypatch.setattr(f"{MODULE}._BUSY_S", 0.1)
-    assert FileState(path).swap("a", b"one", b"three", 60)
+    assert FileState(path).compare_and_swap("a", b"one", b"three", 60)
     assert state.read("a") == b"three"
 
 
@@ -472,13 +474,13 @@ from {MODULE} import FileState
 
 path = Path(sys.argv[1])
 state = FileState(path)
-state.swap("a", None, b"one", 60)
+state.compare_and_swap("a", None, b"one", 60)
 heard, told = os.pipe(), os.pipe()
 if os.fork() == 0:
     assert state.read("a") == b"one"
     os.write(told[1], b"open")
     os.read(heard[0], 1)
-    os._exit(0 if state.swap("a", b"one", b"two", 60) else 1)
+    os._exit(0 if state.compare_and_swap("a", b"one", b"two", 60) else 1)
 os.read(told[0], 4)
 state.read("a")
 del state
@@ -510,8 +512,8 @@ def test_a_failed_opening_leaves_nothing_open(tmp_path: Path, impatient: None, f
         state = FileState(path)
         before = open_files()
         for _ in range(OPENINGS):
-            with pytest.raises(StateGone):
-                state.swap("a", None, b"one", 60)
+            with pytest.raises(StateUnavailable):
+                state.compare_and_swap("a", None, b"one", 60)
         assert open_files() <= before
 
 
@@ -521,13 +523,13 @@ def test_a_failed_move_leaves_nothing_open(tmp_path: Path, impatient: None) -> N
     state = FileState(path)
     before = open_files()
     for _ in range(OPENINGS):
-        assert state.swap("a", None, b"one", 60)
+        assert state.compare_and_swap("a", None, b"one", 60)
         shutil.rmtree(path.parent)
         path.parent.mkdir(mode=0o700)
         db = sqlite3.connect(path)
         db.execute("CREATE TABLE state (name TEXT, ends REAL)")
         db.close()
-        with pytest.raises(StateGone):
+        with pytest.raises(StateUnavailable):
             state.read("a")
         shutil.rmtree(path.parent)
     assert open_files() <= before
@@ -540,21 +542,21 @@ import {MODULE} as module
 
 if os.getuid() == 0:  # Root may write to a read-only file, so another user has to fail.
     os.setuid({NOBODY})
-module.REST_S = 0.0
+module.COOLDOWN_S = 0.0
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "private" / "state.sqlite3"
     if sys.argv[1] == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     else:
-        module.FileState(path).swap("a", None, b"one", 60)
+        module.FileState(path).compare_and_swap("a", None, b"one", 60)
         path.chmod(0o400)
     state = module.FileState(path)
     before = len(os.listdir("/proc/self/fd"))
     failures = 0
     for _ in range({OPENINGS}):
         try:
-            state.swap("a", None, b"two", 60)
-        except module.StateGone:
+            state.compare_and_swap("a", None, b"two", 60)
+        except module.StateUnavailable:
             failures += 1
     print(failures, len(os.listdir("/proc/self/fd")) - before)
 """
@@ -570,12 +572,12 @@ def test_a_file_that_is_removed(tmp_path: Path) -> None:
     """Who still has it open puts what it held into a new one, for the processes that come later."""
     path = tmp_path / "private" / "state.sqlite3"
     state, other = FileState(path), FileState(path)
-    assert state.swap("a", None, b"one", 60)
+    assert state.compare_and_swap("a", None, b"one", 60)
     assert other.read("a") == b"one"
     shutil.rmtree(path.parent)
     assert state.read("a") == b"one"
     assert FileState(path).read("a") == b"one"
-    assert state.swap("a", b"one", b"two", 60)
+    assert state.compare_and_swap("a", b"one", b"two", 60)
     assert other.read("a") == FileState(path).read("a") == b"two"
 
 
@@ -583,10 +585,10 @@ def test_a_removed_file_brings_nothing_back(tmp_path: Path) -> None:
     """A value that was deleted after its file was removed stays deleted."""
     path = tmp_path / "private" / "state.sqlite3"
     state, other = FileState(path), FileState(path)
-    state.swap("a", None, b"one", 60)
+    state.compare_and_swap("a", None, b"one", 60)
     assert other.read("a") == b"one"
     shutil.rmtree(path.parent)
-    assert state.swap("a", b"one", None, 0)
+    assert state.compare_and_swap("a", b"one", None, 0)
     assert other.read("a") is None
     assert FileState(path).read("a") is None
 
@@ -597,15 +599,15 @@ def test_a_file_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """
     path = tmp_path / "private" / "state.sqlite3"
     state = FileState(path)
-    state.swap("a", None, b"one", 60)
+    state.compare_and_swap("a", None, b"one", 60)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     begun = time.monotonic()
 
     def is_gone(_: int) -> bool:
         try:
-            state.swap("a", b"one", b"two", 60)
-        except StateGone:
+            state.compare_and_swap("a", b"one", b"two", 60)
+        except StateUnavailable:
             return True
         return False
 
@@ -616,7 +618,7 @@ def test_a_file_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     holder.close()
     assert is_gone(0)
     rested(monkeypatch)
-    assert state.swap("a", b"one", b"two", 60)
+    assert state.compare_and_swap("a", b"one", b"two", 60)
 
 
 def test_what_is_over_leaves_the_file(tmp_path: Path) -> None:
@@ -624,9 +626,9 @@ def test_what_is_over_leaves_the_file(tmp_path: Path) -> None:
     path = tmp_path / "private" / "state.sqlite3"
     state = FileState(path)
     for name in map(str, range(20)):
-        state.swap(name, None, b"one", 0.01)
+        state.compare_and_swap(name, None, b"one", 0.01)
     time.sleep(0.05)
-    state.swap("a", None, b"one", 60)
+    state.compare_and_swap("a", None, b"one", 60)
     db = sqlite3.connect(path)
     [[count]] = db.execute("SELECT count(*) FROM state")
     db.close()
@@ -641,21 +643,21 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.mark.parametrize("fault", ["stopped", "halted"])
 def test_redis_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
-    """A Redis that stops or hangs is StateGone soon, then at once for a while; then it is back."""
-    state = RedisState(RedisLink(own_redis.url))
-    state.swap("a", None, b"one", 60)
+    """A Redis that stops or hangs means StateUnavailable until it is back."""
+    state = RedisState(RedisConnection(own_redis.url))
+    state.compare_and_swap("a", None, b"one", 60)
     (own_redis.stop if fault == "stopped" else own_redis.halt)()
     begun = time.monotonic()
-    with pytest.raises(StateGone):
+    with pytest.raises(StateUnavailable):
         state.read("a")
     assert time.monotonic() - begun < 2  # 0.2 s, and what a busy machine adds
     begun = time.monotonic()
     for _ in range(100):
-        with pytest.raises(StateGone):
-            state.swap("a", None, b"", 1)
+        with pytest.raises(StateUnavailable):
+            state.compare_and_swap("a", None, b"", 1)
     assert time.monotonic() - begun < 1
     (own_redis.start_again if fault == "stopped" else own_redis.go_on)()
-    with pytest.raises(StateGone):
+    with pytest.raises(StateUnavailable):
         state.read("a")
     rested(monkeypatch)
     assert state.read("a") == (None if fault == "stopped" else b"one")
@@ -663,8 +665,8 @@ def test_redis_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, fau
 
 def test_redis_emptied(redis: RedisServer) -> None:
     """An emptied Redis has nothing, and takes new values."""
-    state = RedisState(RedisLink(redis.url))
-    state.swap("a", None, b"one", 60)
+    state = RedisState(RedisConnection(redis.url))
+    state.compare_and_swap("a", None, b"one", 60)
     redis.client.flushall()
     assert state.read("a") is None
-    assert state.swap("a", None, b"two", 60)
+    assert state.compare_and_swap("a", None, b"two", 60)

@@ -332,7 +332,7 @@ def test_no_thread_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise RuntimeError("can't start new thread")
 
             patch.setattr(threading.Thread, "start", start)
-            patch.setattr(clock, "pause", lambda seconds: True)
+            patch.setattr(clock, "sleep", lambda seconds: True)
             with pytest.raises(Unreachable):
                 client.get_customer(7)
         assert client.get_customer(7) == {"id": 7}

@@ -11,7 +11,7 @@ from flask.cli import ScriptInfo, pass_script_info
 
 from ..client.client import Ping
 from ..errors import EcwidError, ServiceRefused
-from ..storage.redis_connection import RedisGone, RedisLink
+from ..storage.redis_connection import RedisConnection, RedisUnavailable
 from ..web.mount import StoreRuntime
 from .options import load_mount, store_option
 
@@ -87,10 +87,10 @@ def _clock(ping: Ping) -> Finding:
     return Finding("clock", text)
 
 
-def _redis(link: RedisLink) -> Finding:
+def _redis(link: RedisConnection) -> Finding:
     try:
-        with link.asked() as redis:
+        with link.connection() as redis:
             redis.ping()
-    except RedisGone:
+    except RedisUnavailable:
         return Finding("redis", "does not answer", ok=False)
     return Finding("redis", "answers")

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal, TextIO
 import orjson
 
 from ..contract import strict_json
-from ..errors import InvalidRequest, Misfit
+from ..errors import InvalidRequest, Violation
 from .columns import Column, Columns
 
 Format = Literal["jsonl", "csv"]
@@ -36,7 +36,7 @@ class Row:
 
     line: int
     customer: Any = None
-    misfit: Misfit | None = None
+    violation: Violation | None = None
 
 
 class Writer:
@@ -102,12 +102,12 @@ def _csv_rows(text: TextIO, columns: Columns) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error:  # a quote is misplaced or missing
-            yield Row(line, misfit=Misfit("", "csv"))
+            yield Row(line, violation=Violation("", "csv"))
             continue
         if not any(cells):
             continue
         if len(cells) > len(header) and any(cells[len(header) :]):
-            yield Row(line, misfit=Misfit("", "maxItems"))
+            yield Row(line, violation=Violation("", "maxItems"))
             continue
         yield _strictly(line, json.dumps(columns.customer(header, cells)).encode())
 
@@ -132,7 +132,7 @@ def _strictly(line: int, text: bytes) -> Row:
     try:
         return Row(line, strict_json.read(text))
     except InvalidRequest:
-        return Row(line, misfit=Misfit("", "json"))
+        return Row(line, violation=Violation("", "json"))
 
 
 def _csv_line(cells: Iterable[str]) -> bytes:

@@ -28,11 +28,11 @@ from ..errors import (
     CustomerNotFound,
     EcwidError,
     EmailTaken,
+    IdempotencyKeyInUse,
     InvalidRequest,
-    KeyInUse,
-    Misfit,
     OutcomeUnknown,
     Rejected,
+    Violation,
 )
 from ..web.idempotency import Idempotency
 from ..web.mount import Mount
@@ -168,11 +168,11 @@ def check_rows(
     emails: set[str] = set()
     for row in rows:
         body = schema.body(row.customer)
-        misfits = [row.misfit] if row.misfit else schema.misfits(body)
-        if not misfits and (email := body["email"].casefold()) in emails:
-            misfits = [Misfit("/email", "uniqueItems")]
-        if misfits:
-            refusals += [_refusal(row.line, InvalidRequest(), each) for each in misfits]
+        violations = [row.violation] if row.violation else schema.violations(body)
+        if not violations and (email := body["email"].casefold()) in emails:
+            violations = [Violation("/email", "uniqueItems")]
+        if violations:
+            refusals += [_refusal(row.line, InvalidRequest(), each) for each in violations]
             continue
         emails.add(email)
         creations.append(Creation(row.line, body))
@@ -197,10 +197,10 @@ class Importer:
             creation = waiting.popleft()
             try:
                 yield self._outcome(creation)
-            except KeyInUse as exc:
+            except IdempotencyKeyInUse as exc:
                 # Another import holds the key, or held it when it was killed. Its lease runs out.
                 waiting.append(creation)
-                clock.pause(float(exc.retry_after_s or 0))
+                clock.sleep(float(exc.retry_after_s or 0))
 
     def _outcome(self, creation: Creation) -> Outcome:
         try:
@@ -208,12 +208,12 @@ class Importer:
         except EmailTaken as exc:
             if self._exists(creation.body):
                 return Outcome("exists")
-            misfit = Misfit("/email", "uniqueItems")
-            return Outcome("refused", _refusal(creation.line, exc, misfit))
+            violation = Violation("/email", "uniqueItems")
+            return Outcome("refused", _refusal(creation.line, exc, violation))
         except Rejected as exc:
-            return Outcome("refused", _refusal(creation.line, exc, Misfit("", "rejected")))
+            return Outcome("refused", _refusal(creation.line, exc, Violation("", "rejected")))
         except OutcomeUnknown as exc:
-            return Outcome("unknown", _refusal(creation.line, exc, Misfit("", "unknown")))
+            return Outcome("unknown", _refusal(creation.line, exc, Violation("", "unknown")))
         return Outcome("created" if created else "exists")
 
     def _create_once(self, body: Body) -> bool:
@@ -265,5 +265,5 @@ class Importer:
             return False
 
 
-def _refusal(line: int, error: EcwidError, misfit: Misfit) -> Refusal:
-    return Refusal(line, error.urn, misfit.pointer, misfit.keyword, error.ecwid_code)
+def _refusal(line: int, error: EcwidError, violation: Violation) -> Refusal:
+    return Refusal(line, error.urn, violation.pointer, violation.keyword, error.ecwid_code)

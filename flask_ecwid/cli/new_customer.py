@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..contract import Contract
-from ..errors import InvalidRequest, Misfit
+from ..errors import InvalidRequest, Violation
 
 # Each object of a customer, with the schemas that Ecwid's replies and creations have for it.
 _PLACES = {
@@ -45,7 +45,7 @@ class NewCustomerSchema:
                 body[place] = self._inner(place, body[place])
         return body
 
-    def misfits(self, body: Any) -> list[Misfit]:
+    def violations(self, body: Any) -> list[Violation]:
         """Return the places where a body violates the schema."""
         try:
             self._operation.validate_body(body)

@@ -41,7 +41,7 @@ def say(text: str, *, good: bool = False) -> None:
 
 def describe(error: EcwidError) -> str:
     """Return the text of an error, with the places that violate the contract and no value."""
-    places = ", ".join(f"{misfit.pointer}: {misfit.keyword}" for misfit in error.errors)
+    places = ", ".join(f"{violation.pointer}: {violation.keyword}" for violation in error.errors)
     return f"{error} ({places})" if places else str(error)
 
 
@@ -96,7 +96,7 @@ def stop_gracefully() -> Iterator[Callable[[], int]]:
     def stop(signum: int, frame: FrameType | None) -> None:
         nonlocal status
         status = 128 + signum
-        clock.stop_waiting()
+        clock.interrupt_sleeps()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

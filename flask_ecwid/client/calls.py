@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from ..errors import InvalidRequest, Misfit
+from ..errors import InvalidRequest, Violation
 from . import fields
 from .operations import OPERATIONS, EcwidOperation
 
@@ -51,7 +51,7 @@ def build_call(
     path = operation.path
     if "{customer_id}" in path:
         if isinstance(customer_id, bool) or not isinstance(customer_id, int) or customer_id < 1:
-            raise InvalidRequest([Misfit("/path/customer_id", "type")])
+            raise InvalidRequest([Violation("/path/customer_id", "type")])
         path = path.format(customer_id=customer_id)
     given = {name: value for name, value in query.items() if value is not None}
     if "responseFields" in given:
@@ -70,7 +70,7 @@ def _completed(selection: str, required: str) -> str:
     try:
         return fields.complete(selection, required)
     except (ValueError, RecursionError):
-        raise InvalidRequest([Misfit("/query/responseFields", "pattern")]) from None
+        raise InvalidRequest([Violation("/query/responseFields", "pattern")]) from None
 
 
 def _query_text(value: object) -> str:

@@ -14,11 +14,11 @@ from ..errors import (
     ContractBroken,
     CustomerNotFound,
     EcwidUnavailable,
-    HeldBack,
-    KeysUnavailable,
+    IdempotencyUnavailable,
     RateLimited,
     Rejected,
     ServiceRefused,
+    Throttled,
 )
 from ..settings import Settings
 from ..signals import CallSignals
@@ -251,11 +251,11 @@ class EcwidClient:
         All bulk work together takes half of `calls_per_minute` at most.
 
         Raises:
-            HeldBack: The process is about to end.
+            Throttled: The process is about to end.
         """
         while wait_s := self.store.guard.rate_limit.acquire_bulk():
-            if not clock.pause(wait_s):
-                raise HeldBack(wait_s, "The process is about to end.")
+            if not clock.sleep(wait_s):
+                raise Throttled(wait_s, "The process is about to end.")
 
     def wait_while_unavailable(self, ask: Callable[[], T]) -> T:
         """Return the result of `ask`, and wait as often as Ecwid or this process asks to.
@@ -271,10 +271,10 @@ class EcwidClient:
         while True:
             try:
                 return ask()
-            except KeysUnavailable:
+            except IdempotencyUnavailable:
                 raise
-            except (HeldBack, RateLimited, EcwidUnavailable) as exc:
-                if not clock.pause(float(exc.retry_after_s or 0)):
+            except (Throttled, RateLimited, EcwidUnavailable) as exc:
+                if not clock.sleep(float(exc.retry_after_s or 0)):
                     raise
 
     def ping(self) -> Ping:

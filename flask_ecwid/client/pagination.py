@@ -29,7 +29,7 @@ from itertools import accumulate, islice
 from typing import Any
 
 from .. import clock
-from ..errors import BadReply, InvalidRequest, Misfit
+from ..errors import BadReply, InvalidRequest, Violation
 from . import fields
 from .types import Customer, CustomerPage
 
@@ -346,7 +346,7 @@ def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
         try:
             selection = fields.complete(str(given["responseFields"]), _NEEDED_FIELDS)
         except (ValueError, RecursionError):
-            raise InvalidRequest([Misfit("/query/responseFields", "pattern")]) from None
+            raise InvalidRequest([Violation("/query/responseFields", "pattern")]) from None
         given["responseFields"] = selection
     return {"limit": PAGE_SIZE, **given}
 

@@ -21,8 +21,8 @@ from .. import clock
 from ..contract import load
 from ..contract.schema import Schema
 from ..errors import (
-    DEAD_TOKEN_S,
     DEFAULT_RETRY_AFTER_S,
+    REFUSED_TOKEN_S,
     BadReply,
     ConnectionLost,
     CustomerNotFound,
@@ -183,18 +183,18 @@ def _service_refused(
 ) -> EcwidError:
     if status == 402:
         detail = "Ecwid's API is not available on the store's plan, or the store is suspended."
-        return ServiceRefused(detail, ecwid_code=code, holds_s=CLOSED_STORE_S)
+        return ServiceRefused(detail, ecwid_code=code, pause_s=CLOSED_STORE_S)
     if status == 404:
         detail = "Ecwid does not know the store."
-        return ServiceRefused(detail, ecwid_code=code, holds_s=CLOSED_STORE_S)
+        return ServiceRefused(detail, ecwid_code=code, pause_s=CLOSED_STORE_S)
     if code == "INSUFFICIENT_APP_SCOPE":
         detail = f"This service's token lacks the scope {operation.ecwid_scope}."
         return ServiceRefused(detail, ecwid_code=code)
     if status == 403 and (code == "INVALID_API_TOKEN" or empty):
         detail = "Ecwid does not accept this service's token."
-        return ServiceRefused(detail, ecwid_code=code, holds_s=DEAD_TOKEN_S)
-    unexplained = status == 401 or (status == 403 and code is None)
-    return ServiceRefused(ecwid_code=code, unexplained=unexplained)
+        return ServiceRefused(detail, ecwid_code=code, pause_s=REFUSED_TOKEN_S)
+    suspects_token = status == 401 or (status == 403 and code is None)
+    return ServiceRefused(ecwid_code=code, suspects_token=suspects_token)
 
 
 def _seconds(retry_after: str | None) -> int | None:

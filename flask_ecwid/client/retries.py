@@ -19,9 +19,9 @@ from ..errors import (
     EcwidError,
     EcwidUnavailable,
     EmailTaken,
-    HeldBack,
     OutcomeUnknown,
     RateLimited,
+    Throttled,
 )
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..throttling.guard import Guard, Permit
@@ -94,8 +94,8 @@ class RetryingSender:
         for attempt in count(1):
             try:
                 permit = self._acquire(call, deadline, ends_at)
-            except HeldBack as exc:
-                span.held_back(exc)
+            except Throttled as exc:
+                span.throttled(exc)
                 raise _outcome(call, previous or exc, may_have_executed) from None
             error: EcwidError
             try:
@@ -108,7 +108,7 @@ class RetryingSender:
             self._guard.record_failure(permit, error)
             if first_attempt_at is not None and isinstance(error, EmailTaken):
                 # Most likely the customer of the earlier attempt has the e-mail.
-                error = OutcomeUnknown().changed(looked_up=True)
+                error = OutcomeUnknown().changed(needs_reconciliation=True)
             known = self._inferred(call, error, started_at, deadline, span, may_have_executed)
             if known:
                 return known, read_reply(call, known)
@@ -153,13 +153,13 @@ class RetryingSender:
         never sent late on either clock, because its caller has gone and may have sent it elsewhere.
 
         Raises:
-            HeldBack: The call must not be made, or its time is over.
+            Throttled: The call must not be made, or its time is over.
         """
         permit = self._guard.acquire()
         is_late = call.operation.kind != "read" and clock.wall() >= ends_at
         if is_late or clock.now() >= deadline:
             self._guard.release(permit)
-            raise HeldBack(1, "No time was left for the call.")
+            raise Throttled(1, "No time was left for the call.")
         return permit
 
     def _inferred(
@@ -175,7 +175,7 @@ class RetryingSender:
 
         For example, a 404 on a repeated delete means that the first attempt deleted the customer.
         """
-        if call.operation.kind == "create" and error.looked_up:
+        if call.operation.kind == "create" and error.needs_reconciliation:
             # The search ignores a pause that this very failure may have begun, because it is the
             # end of one creation.
             return self._search(
@@ -203,12 +203,12 @@ class RetryingSender:
         answered = False
         taken: EmailTaken | None = None
         for wait_s in WAITS_S:
-            if clock.now() + wait_s >= deadline or not clock.pause(wait_s):
+            if clock.now() + wait_s >= deadline or not clock.sleep(wait_s):
                 break
             try:
                 permit = acquire()
-            except HeldBack as exc:
-                span.held_back(exc, lookup=True)
+            except Throttled as exc:
+                span.throttled(exc, lookup=True)
                 break
             if clock.now() >= deadline:
                 self._guard.release(permit)
@@ -250,9 +250,9 @@ class RetryingSender:
     def _may_repeat(self, call: Call, error: EcwidError, attempts: int) -> bool:
         """Return whether the error allows one more attempt, and the retry budget has it."""
         allowed = {
-            "read": error.again.reads,
-            "change": error.again.changes,
-            "create": error.again.creations,
+            "read": error.retries.reads,
+            "change": error.retries.changes,
+            "create": error.retries.creations,
         }[call.operation.kind]
         return attempts <= allowed and self._guard.may_repeat(error)
 
@@ -263,17 +263,17 @@ def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:
         wait_s = float(error.retry_after_s or 0)
     else:
         wait_s = chance.uniform(0, min(BACKOFF_MOST_S, BACKOFF_S * 2 ** (attempts - 1)))
-    return clock.now() + wait_s < deadline and clock.pause(wait_s)
+    return clock.now() + wait_s < deadline and clock.sleep(wait_s)
 
 
 def _described(error: EcwidError) -> str:
     """Return the error's kind and the places that do not fit, and nothing of a customer."""
-    places = " ".join(f"{misfit.pointer}:{misfit.keyword}" for misfit in error.errors)
+    places = " ".join(f"{violation.pointer}:{violation.keyword}" for violation in error.errors)
     return f"{error.slug} places={places}" if places else error.slug
 
 
 def _outcome(call: Call, error: EcwidError, may_have_executed: bool) -> EcwidError:
     """Return the error as the caller learns of it."""
-    if call.operation.kind == "create" and error.looked_up:
+    if call.operation.kind == "create" and error.needs_reconciliation:
         return error if isinstance(error, EcwidUnavailable) else OutcomeUnknown()
     return error.changed(executed="unknown") if may_have_executed else error

@@ -83,7 +83,7 @@ class SharedReads:
             mine.reply, value = self._sender.send(call, deadline)
             return value
         except Refused as exc:
-            if not exc.of_gateway:
+            if not exc.trips_breaker:
                 mine.refusal = exc
             raise
         finally:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..errors import Defect, InvalidRequest, Misfit, UnsupportedMediaType
+from ..errors import Defect, InvalidRequest, UnsupportedMediaType, Violation
 from . import strict_json
-from .schema import MAX_MISFITS, Schema
+from .schema import MAX_VIOLATIONS, Schema
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
@@ -42,15 +42,17 @@ class Parameter:
     def pointer(self) -> str:
         return f"/{self.location}/{self.name}"
 
-    def read(self, text: str) -> tuple[object, list[Misfit]]:
+    def read(self, text: str) -> tuple[object, list[Violation]]:
         """The text as a value of the declared type, and where it does not fit."""
         try:
             value = self._value(text)
         except ValueError:
-            return None, [Misfit(self.pointer, "type")]
-        if self.schema.fits(value):
+            return None, [Violation(self.pointer, "type")]
+        if self.schema.is_valid(value):
             return value, []
-        return value, [Misfit(self.pointer, keyword) for _, keyword in self.schema.misfits(value)]
+        return value, [
+            Violation(self.pointer, keyword) for _, keyword in self.schema.violations(value)
+        ]
 
     def _value(self, text: str) -> object:
         """Strictly: an integer is no `+5`, `007`, `1_0` or `1e2`, a boolean no `True` or `1`."""
@@ -93,22 +95,22 @@ class Operation:
             given.setdefault(("query", name), []).append(text)
 
         values: dict[str, Any] = {}
-        misfits = [
-            Misfit(parameter.pointer, "required")
+        violations = [
+            Violation(parameter.pointer, "required")
             for key, parameter in self.parameters.items()
             if parameter.required and key not in given
         ]
         for (location, name), texts in given.items():
             parameter = self.parameters.get((location, name))
             if parameter is None:  # its name is the caller's text: not repeated
-                misfits.append(Misfit(f"/{location}", "additionalProperties"))
+                violations.append(Violation(f"/{location}", "additionalProperties"))
             elif len(texts) > 1:
-                misfits.append(Misfit(parameter.pointer, "uniqueItems"))
+                violations.append(Violation(parameter.pointer, "uniqueItems"))
             else:
                 values[name], found = parameter.read(texts[0])
-                misfits += found
-        if misfits:
-            raise InvalidRequest(misfits[:MAX_MISFITS])
+                violations += found
+        if violations:
+            raise InvalidRequest(violations[:MAX_VIOLATIONS])
         return values
 
     def read_key(self, headers: Headers) -> str | None:
@@ -119,9 +121,9 @@ class Operation:
         """
         if self.key is None or (text := headers.get(self.key.name)) is None:
             return None
-        _, misfits = self.key.read(text)
-        if misfits:
-            raise InvalidRequest(misfits)
+        _, violations = self.key.read(text)
+        if violations:
+            raise InvalidRequest(violations)
         return text
 
     def read_body(self, media_type: str, charset: str, body: bytes) -> Any:
@@ -143,8 +145,8 @@ class Operation:
         Raises:
             InvalidRequest: it does not fit.
         """
-        if self.body is not None and not self.body.fits(document):
-            raise InvalidRequest(self.body.misfits(document))
+        if self.body is not None and not self.body.is_valid(document):
+            raise InvalidRequest(self.body.violations(document))
 
     def validate_response(self, status: int, document: object) -> None:
         """Validate a response before it leaves.

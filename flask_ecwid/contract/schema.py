@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import jsonschema_rs
 
-from ..errors import ContractBroken, Misfit
+from ..errors import ContractBroken, Violation
 
 Direction = Literal["request", "response"]
 
-MAX_MISFITS = 20  # enough to mend a document by; thousands of bad items need not all be told
-MAX_VALUES = 2000  # of a document in which all misfits are looked for
+MAX_VIOLATIONS = 20  # enough to mend a document by; thousands of bad items need not all be told
+MAX_VALUES = 2000  # of a document in which all violations are looked for
 
 
 class Schema:
@@ -29,7 +29,7 @@ class Schema:
         # `format` only annotates: Ecwid's data holds e-mails that no strict reader would take.
         self._validator = jsonschema_rs.Draft4Validator(root, validate_formats=False)
 
-    def fits(self, document: object) -> bool:
+    def is_valid(self, document: object) -> bool:
         """Return whether the document fits."""
         try:
             return self._validator.is_valid(document)
@@ -42,28 +42,28 @@ class Schema:
         Raises:
             ContractBroken: The document does not fit.
         """
-        if not self.fits(document):
-            raise ContractBroken(self.misfits(document))
+        if not self.is_valid(document):
+            raise ContractBroken(self.violations(document))
 
-    def misfits(self, document: object) -> list[Misfit]:
+    def violations(self, document: object) -> list[Violation]:
         """The places that do not fit, the first 20 of them; of a large document the first one.
         None holds a value.
         """
-        misfits: list[Misfit] = []
+        violations: list[Violation] = []
         try:
             errors = self._errors(document)
         except ValueError:
-            return [Misfit("", "nesting")]
+            return [Violation("", "nesting")]
         for error in errors:
             path = list(error.instance_path)
             if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
                 path.append(error.kind.property)  # what is missing: a name of the contract's
-            misfits.append(Misfit(_pointer(path), error.kind.name))
-        return misfits
+            violations.append(Violation(_pointer(path), error.kind.name))
+        return violations
 
     def _errors(self, document: object) -> list[jsonschema_rs.ValidationError]:
         if _is_small(document):
-            return list(islice(self._validator.iter_errors(document), MAX_MISFITS))
+            return list(islice(self._validator.iter_errors(document), MAX_VIOLATIONS))
         # It finds all of them before it gives the first: gigabytes for a page of nonsense.
         try:
             self._validator.validate(document)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from cachetools import TTLCache
 
 from .. import chance, clock
-from .redis_connection import REST_S, RedisGone, RedisLink
+from .redis_connection import COOLDOWN_S, RedisConnection, RedisUnavailable
 
 MAX_BYTES = 32 * 1024 * 1024  # of one store's answers in memory
 
@@ -28,7 +28,9 @@ class CacheBackend(Protocol):
         """Nothing that was kept so far is found from now on."""
 
 
-def open_cache_backend(ttl_s: float, link: RedisLink | None, name: str) -> CacheBackend | None:
+def open_cache_backend(
+    ttl_s: float, link: RedisConnection | None, name: str
+) -> CacheBackend | None:
     """Return the backend for one store's answers, in Redis if there is a way to it.
 
     Without a time to live nothing is kept and there is no backend. Opens no connection.
@@ -67,7 +69,7 @@ class _Memory:
 class _Redis:
     """Shared by every worker and host. Where Redis fails, reads go to Ecwid for a while."""
 
-    def __init__(self, link: RedisLink, name: str, ttl_s: float) -> None:
+    def __init__(self, link: RedisConnection, name: str, ttl_s: float) -> None:
         self._link = link
         self._name = name
         self._ttl_s = ttl_s
@@ -78,7 +80,7 @@ class _Redis:
             return "", None, 0
         name = f"{self._name}:{key}"
         try:
-            with self._link.asked() as redis:
+            with self._link.connection() as redis:
                 pipeline = redis.pipeline(transaction=False)
                 pipeline.get(f"{self._name}:generation")
                 pipeline.get(name)
@@ -86,7 +88,7 @@ class _Redis:
                 generation, entry, left_ms = pipeline.execute()
                 if not generation:
                     generation = self._first_generation(redis)
-        except RedisGone:
+        except RedisUnavailable:
             return "", None, 0
         of, _, value = (entry or b" ").partition(b" ")
         if of != generation:
@@ -110,15 +112,15 @@ class _Redis:
             return
         entry = generation.encode() + b" " + value
         try:
-            with self._link.asked() as redis:
+            with self._link.connection() as redis:
                 redis.set(f"{self._name}:{key}", entry, px=int(self._ttl_s * 1000))
-        except RedisGone:
+        except RedisUnavailable:
             pass
 
     def invalidate_all(self) -> None:
         try:
-            with self._link.asked() as redis:
+            with self._link.connection() as redis:
                 redis.set(f"{self._name}:generation", chance.token_hex(16))
-        except RedisGone:
+        except RedisUnavailable:
             # What is kept there is of before this write: outlive it, if only in this process.
-            self._outdated_until = clock.now() + max(self._ttl_s, REST_S)
+            self._outdated_until = clock.now() + max(self._ttl_s, COOLDOWN_S)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..settings import Settings
 from .cache_backend import CacheBackend, open_cache_backend
-from .redis_connection import RedisLink, open_link
+from .redis_connection import RedisConnection, open_redis
 from .state import RedisState, State, host_state
 
 
@@ -14,7 +14,7 @@ from .state import RedisState, State, host_state
 class Storage:
     """Where the processes that serve one store keep what they share."""
 
-    redis: RedisLink | None
+    redis: RedisConnection | None
     shared: State  # pauses and the records of Idempotency-Keys
     responses: CacheBackend | None  # None where nothing is cached
 
@@ -30,7 +30,7 @@ def open_storage(settings: Settings) -> Storage:
     Raises:
         SettingsError: redis-py is not installed, or refuses the URL.
     """
-    redis = open_link(settings.redis_url)
+    redis = open_redis(settings.redis_url)
     return Storage(
         redis,
         RedisState(redis) if redis else host_state(),

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("flask_ecwid")
 
 TIMEOUT_S = 0.2  # to resolve the name and connect, and for each reply
-REST_S = 5.0  # how long to go on without it after a failure
+COOLDOWN_S = 5.0  # how long to go on without it after a failure
 
 
-class RedisGone(Exception):
+class RedisUnavailable(Exception):
     """Redis does not answer, or did not a moment ago."""
 
 
-class RedisLink:
+class RedisConnection:
     """One store's way to Redis. Opens no connection before it is asked."""
 
     def __init__(self, url: str) -> None:
@@ -53,26 +53,26 @@ class RedisLink:
             retry_on_timeout=False,
         )
         weakref.finalize(self, self._redis.close)  # with the app, as in a host's tests
-        self._rest = clock.Rest(REST_S)
+        self._cooldown = clock.Cooldown(COOLDOWN_S)
 
     @contextmanager
-    def asked(self) -> Iterator[redis.Redis]:
+    def connection(self) -> Iterator[redis.Redis]:
         """The client, to be asked inside.
 
         Raises:
-            RedisGone: it failed inside, or has less than 5 s ago.
+            RedisUnavailable: it failed inside, or has less than 5 s ago.
         """
-        if not self._rest.is_over():
-            raise RedisGone
+        if not self._cooldown.is_over():
+            raise RedisUnavailable
         failed = False
         try:
             yield self._redis
         except self._failures:
             failed = True
         if failed:  # out here: the library's error, which may hold a value, stays behind
-            log.warning("Redis fails; going on without it for %.0f s", REST_S)
-            self._rest.begin()
-            raise RedisGone
+            log.warning("Redis fails; going on without it for %.0f s", COOLDOWN_S)
+            self._cooldown.begin()
+            raise RedisUnavailable
 
     def close(self) -> None:
         """Close the connections of this process. A later command opens new ones."""
@@ -144,7 +144,7 @@ def _set_options(sock: socket.socket, connection: redis.Connection) -> None:
     sock.settimeout(connection.socket_timeout)
 
 
-def open_link(url: str) -> RedisLink | None:
+def open_redis(url: str) -> RedisConnection | None:
     """The way to the Redis of the settings, if they name one.
 
     Raises:
@@ -153,7 +153,7 @@ def open_link(url: str) -> RedisLink | None:
     if not url:
         return None
     try:
-        return RedisLink(url)
+        return RedisConnection(url)
     except ImportError:
         fault = "needs redis-py: flask-ecwid[redis]"
     except ValueError:  # an option in it; the error would repeat the URL

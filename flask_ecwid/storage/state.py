@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .. import clock
-from .redis_connection import REST_S, RedisGone, RedisLink
+from .redis_connection import COOLDOWN_S, RedisConnection, RedisUnavailable
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,7 +42,7 @@ return 1
 """
 
 
-class StateGone(Exception):
+class StateUnavailable(Exception):
     """The place where values are kept cannot be reached."""
 
 
@@ -53,14 +53,16 @@ class State(Protocol):
         """The value of this name, if there is one.
 
         Raises:
-            StateGone
+            StateUnavailable
         """
 
-    def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+    def compare_and_swap(
+        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+    ) -> bool:
         """Put `after` (None: nothing) where `before` is, for `ttl_s`; False if it is not there.
 
         Raises:
-            StateGone
+            StateUnavailable
         """
 
 
@@ -75,7 +77,9 @@ class MemoryState:
         value, ends = self._values.get(name, (None, 0.0))
         return value if clock.wall() < ends else None
 
-    def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+    def compare_and_swap(
+        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+    ) -> bool:
         with self._lock:
             if self.read(name) != before:
                 return False
@@ -103,7 +107,7 @@ class FileState:
         self._given = path
         self._found: tuple[int, Path] | None = None  # by which process, and where
         self._thread = clock.ThreadLocal()
-        self._rest = clock.Rest(REST_S)
+        self._cooldown = clock.Cooldown(COOLDOWN_S)
 
     def read(self, name: str) -> bytes | None:
         with self._connection() as db:
@@ -112,7 +116,9 @@ class FileState:
             ).fetchone()
         return None if found is None else bytes(found[0])
 
-    def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+    def compare_and_swap(
+        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+    ) -> bool:
         with self._connection() as db:
             db.execute("BEGIN IMMEDIATE")
             db.execute("DELETE FROM state WHERE ends <= ?", [clock.wall()])
@@ -131,18 +137,18 @@ class FileState:
         """Lend the connection of this thread, and close it if anything fails meanwhile.
 
         Raises:
-            StateGone
+            StateUnavailable
         """
         import sqlite3  # here: most processes never come by
 
-        if not self._rest.is_over():
-            raise StateGone
+        if not self._cooldown.is_over():
+            raise StateUnavailable
         try:
             yield self._opened().db
         except (sqlite3.Error, OSError) as exc:
             self._close()
             self._fail(exc)
-            raise StateGone from None
+            raise StateUnavailable from None
         except BaseException:
             # A worker that is told to go raises anywhere. Without a rollback, half a swap would
             # keep the file locked.
@@ -177,9 +183,9 @@ class FileState:
 
     def _fail(self, exc: Exception) -> None:
         """Log the reason once, although many threads may fail together, and begin the rest."""
-        if not self._rest.is_over():
+        if not self._cooldown.is_over():
             return
-        self._rest.begin()
+        self._cooldown.begin()
         if isinstance(exc, _Refused):
             log.warning("The shared state is unavailable, because %s.", exc)
             return
@@ -301,7 +307,7 @@ def _write_ahead(db: sqlite3.Connection) -> None:
             db.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError:
-            if clock.now() >= until or not clock.pause(0.01):
+            if clock.now() >= until or not clock.sleep(0.01):
                 raise
 
 
@@ -328,18 +334,20 @@ def _moved(removed: _Connection) -> _Connection:
 class RedisState:
     """In Redis, for every worker and host."""
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisConnection) -> None:
         self._link = link
 
     def read(self, name: str) -> bytes | None:
         try:
-            with self._link.asked() as redis:
+            with self._link.connection() as redis:
                 value = redis.get(name)
-        except RedisGone:
-            raise StateGone from None
+        except RedisUnavailable:
+            raise StateUnavailable from None
         return None if value is None else bytes(value)  # type: ignore[arg-type]
 
-    def swap(self, name: str, before: bytes | None, after: bytes | None, ttl_s: float) -> bool:
+    def compare_and_swap(
+        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+    ) -> bool:
         arguments: list[bytes | int] = [
             int(before is not None),
             before or b"",
@@ -348,10 +356,10 @@ class RedisState:
             max(1, int(ttl_s * 1000)),
         ]
         try:
-            with self._link.asked() as redis:
+            with self._link.connection() as redis:
                 swapped = redis.register_script(_SWAP)([name], arguments)
-        except RedisGone:
-            raise StateGone from None
+        except RedisUnavailable:
+            raise StateUnavailable from None
         return bool(swapped)
 
 

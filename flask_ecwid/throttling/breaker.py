@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import clock
-from ..errors import HeldBack
+from ..errors import Throttled
 
 BREAKER_FAILURES = 5  # in a row
 BREAKER_OPEN_S = 10.0  # doubled with each probe that fails
@@ -24,18 +24,18 @@ class Breaker:
         """Let a call pass.
 
         Raises:
-            HeldBack: The breaker is open.
+            Throttled: The breaker is open.
         """
         if self.failures >= BREAKER_FAILURES:
             left_s = self._open_until - clock.now()
             if left_s > 0:
-                raise HeldBack(left_s, "Ecwid has failed several times in a row.")
+                raise Throttled(left_s, "Ecwid has failed several times in a row.")
 
     def claim_probe(self) -> bool:
         """Return whether the call goes first, while the breaker stays open for the others.
 
         Raises:
-            HeldBack: Another call goes first.
+            Throttled: Another call goes first.
         """
         if self.failures < BREAKER_FAILURES:
             return False

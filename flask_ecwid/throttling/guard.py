@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, replace
 
 from .. import clock
-from ..errors import DEAD_TOKEN_S, DeadlineExceeded, EcwidError, HeldBack
+from ..errors import REFUSED_TOKEN_S, DeadlineExceeded, EcwidError, Throttled
 from ..settings import Settings
 from ..storage.opening import Storage
 from .breaker import Breaker
@@ -45,7 +45,7 @@ class Guard:
         """Permit a call that is about to be made.
 
         Raises:
-            HeldBack: The call must not be made.
+            Throttled: The call must not be made.
         """
         if self._breaker.failures:
             self._breaker.check()
@@ -58,7 +58,7 @@ class Guard:
             return permit
         try:
             return replace(permit, pause=self._pause.claim_probe(pause))
-        except HeldBack:
+        except Throttled:
             self.release(permit)
             raise
 
@@ -93,18 +93,18 @@ class Guard:
 
     def record_failure(self, permit: Permit, error: EcwidError) -> None:
         """Record that no good reply came, and pause all calls if the error asks for it."""
-        if error.of_gateway:
+        if error.trips_breaker:
             self._breaker.record_failure()
         else:
             self._breaker.record_success()  # Ecwid has replied, whatever the reply says
-        pause_s = error.holds_s
-        if error.unexplained:
+        pause_s = error.pause_s
+        if error.suspects_token:
             self._suspicions += 1
             if self._suspicions >= SUSPICIONS_MOST:
-                pause_s = DEAD_TOKEN_S
+                pause_s = REFUSED_TOKEN_S
         if pause_s:
             self._pause.begin(error, pause_s)
-        elif error.let_in:
+        elif error.proves_token:
             self._suspicions = 0
             if permit.pause:
                 self._pause.end(permit.pause)

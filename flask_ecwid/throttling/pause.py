@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import orjson
 
 from .. import clock
-from ..errors import EcwidError, HeldBack
-from ..storage.state import MemoryState, State, StateGone
+from ..errors import EcwidError, Throttled
+from ..storage.state import MemoryState, State, StateUnavailable
 
 LOOK_EVERY_S = 0.1  # between looks into the shared state, because each is a system call or more
 LOOK_MOST_S = 2.0  # that a thread waits for the look of another thread
@@ -81,7 +81,7 @@ class SharedPause:
         """Return the pause that is over, if one call must go first now, and None otherwise.
 
         Raises:
-            HeldBack: The pause holds.
+            Throttled: The pause holds.
         """
         pause = self._known
         if pause is None and clock.now() < self._look_next:
@@ -91,18 +91,18 @@ class SharedPause:
         if pause is None:
             return None
         if pause.left_s() > 0:
-            raise HeldBack(pause.left_s(), pause.detail)
+            raise Throttled(pause.left_s(), pause.detail)
         return pause if pause.probed else None
 
     def claim_probe(self, pause: Pause) -> Pause:
         """Begin the pause again while one call goes first, and return it.
 
         Raises:
-            HeldBack: Another call goes first already.
+            Throttled: Another call goes first already.
         """
         renewed = replace(pause, until=clock.wall() + pause.seconds)
         if not self._replaced(pause, renewed):
-            raise HeldBack(pause.seconds, pause.detail)
+            raise Throttled(pause.seconds, pause.detail)
         return renewed
 
     def release_probe(self, pause: Pause) -> None:
@@ -117,7 +117,7 @@ class SharedPause:
             with self._lock:
                 self._known = begun.joined(self._known)
                 self._owed = owed = begun.joined(self._owed)
-            with suppress(StateGone):
+            with suppress(StateUnavailable):
                 after = self._published(owed)
                 with self._lock:
                     if self._owed == owed:  # otherwise a later pause is longer
@@ -126,8 +126,8 @@ class SharedPause:
     def end(self, pause: Pause) -> None:
         """End the pause for all, because Ecwid accepted the call that went first."""
         with self._change():
-            with suppress(StateGone):
-                self._swap(pause, None)
+            with suppress(StateUnavailable):
+                self._compare_and_swap(pause, None)
             with self._lock:
                 if self._known == pause:
                     self._known = self._owed = None
@@ -144,8 +144,8 @@ class SharedPause:
                 if mine:
                     self._known = after
             if mine:
-                with suppress(StateGone):
-                    mine = self._swap(before, after)
+                with suppress(StateUnavailable):
+                    mine = self._compare_and_swap(before, after)
             if not mine:
                 with self._lock:
                     if self._known == after:
@@ -200,7 +200,7 @@ class SharedPause:
         """Read the pause of the other processes, and publish one that they do not know yet."""
         with self._lock:
             owed, changed = self._owed, self._changed
-        with suppress(StateGone):
+        with suppress(StateUnavailable):
             found = self._published(owed) if owed else self._read()
             with self._lock:
                 if not self._changing and self._changed == changed:
@@ -210,24 +210,24 @@ class SharedPause:
         """Publish a pause, and return the one that holds for all then.
 
         Raises:
-            StateGone: The state is unavailable, or other processes change it all the time.
+            StateUnavailable: The state is unavailable, or other processes change it all the time.
         """
         for _ in range(_PUBLISH_ATTEMPTS):
             pause = self._read()
             after = owed.joined(pause)
-            if after == pause or self._swap(pause, after):
+            if after == pause or self._compare_and_swap(pause, after):
                 return after
-        raise StateGone
+        raise StateUnavailable
 
     def _read(self) -> Pause | None:
         value = self._shared.read(self._name)
         return Pause.from_json(value) if value else None
 
-    def _swap(self, before: Pause | None, after: Pause | None) -> bool:
+    def _compare_and_swap(self, before: Pause | None, after: Pause | None) -> bool:
         ttl_s = 0.0
         if after:
             ttl_s = max(after.left_s(), 0.001) + (_KEPT_S if after.probed else 0.0)
-        return self._shared.swap(
+        return self._shared.compare_and_swap(
             self._name,
             before.to_json() if before else None,
             after.to_json() if after else None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import clock
 from ..errors import BudgetSpent
-from ..storage.redis_connection import RedisGone, RedisLink
+from ..storage.redis_connection import RedisConnection, RedisUnavailable
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
@@ -35,7 +35,9 @@ class Remaining(NamedTuple):
 class RateLimit:
     """One token's calls a minute. Safe to share between threads."""
 
-    def __init__(self, per_minute: int, processes: int, link: RedisLink | None, name: str) -> None:
+    def __init__(
+        self, per_minute: int, processes: int, link: RedisConnection | None, name: str
+    ) -> None:
         """`processes` share the budget where there is no Redis; 0: as many as gunicorn says."""
         self._per_minute = per_minute
         self._processes = processes
@@ -92,7 +94,9 @@ def _processes_here() -> int:
 class _Counters:
     """The budget as one process counts it."""
 
-    def __init__(self, per_minute: int, share: int, link: RedisLink | None, name: str) -> None:
+    def __init__(
+        self, per_minute: int, share: int, link: RedisConnection | None, name: str
+    ) -> None:
         # Here and not above: it takes as long to import as a third of the plugin's start.
         from limits import RateLimitItemPerMinute
         from limits.storage import MemoryStorage, RedisStorage
@@ -153,10 +157,10 @@ class _Counters:
         name = f"{self._name}:bulk"
         try:
             if self._link is None or self._everywhere is None:
-                raise RedisGone
-            with self._link.asked():
+                raise RedisUnavailable
+            with self._link.connection():
                 return _wait(self._everywhere, self._bulk, name)
-        except RedisGone:
+        except RedisUnavailable:
             return _wait(self._here, self._bulk_here, name)
 
     def remaining(self) -> Remaining:
@@ -176,10 +180,10 @@ class _Counters:
         # Looked at before Redis counts: whatever other threads do meanwhile, it knows of these.
         _, known = self._memory.get_moving_window(key, self._all.amount, _SURE_S)
         try:
-            with self._link.asked():
+            with self._link.connection():
                 granted = self._everywhere.hit(self._all, self._name)
                 reset, remaining = self._everywhere.get_window_stats(self._all, self._name)
-        except RedisGone:
+        except RedisUnavailable:
             self._doubted_until = clock.now() + WINDOW_S
             return False
         self._seen = (self._all.amount, remaining, reset)

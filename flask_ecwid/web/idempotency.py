@@ -21,9 +21,16 @@ from typing import Any
 import orjson
 
 from .. import chance, clock
-from ..errors import EcwidError, EmailTaken, KeyInUse, KeyReused, KeysUnavailable, Rejected
-from ..storage.redis_connection import REST_S
-from ..storage.state import State, StateGone
+from ..errors import (
+    EcwidError,
+    EmailTaken,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    IdempotencyUnavailable,
+    Rejected,
+)
+from ..storage.redis_connection import COOLDOWN_S
+from ..storage.state import State, StateUnavailable
 
 log = logging.getLogger("flask_ecwid")
 
@@ -69,9 +76,9 @@ class Idempotency:
         request whose outcome is not known, or None.
 
         Raises:
-            KeyInUse: another request with the key is under way.
-            KeyReused: the key came with another body before.
-            KeysUnavailable: records cannot be kept; nothing was done.
+            IdempotencyKeyInUse: another request with the key is under way.
+            IdempotencyKeyReused: the key came with another body before.
+            IdempotencyUnavailable: records cannot be kept; nothing was done.
             EcwidError: what `create` raises, or raised before (`replayed`).
         """
         whose = hashlib.sha256(f"{caller}\n{key}".encode()).hexdigest()
@@ -81,10 +88,10 @@ class Idempotency:
         fingerprint = hmac.new(key.encode(), canonical, hashlib.sha256).hexdigest()
         try:
             found, mine = self._begin(name, fingerprint)
-        except StateGone:
+        except StateUnavailable:
             found = mine = None
         if mine is None:  # out here, without the state's error as its context
-            raise KeysUnavailable(REST_S)
+            raise IdempotencyUnavailable(COOLDOWN_S)
         if found and found.state == "done":
             return _replayed(found), True
         since = found.since if found else None
@@ -107,25 +114,27 @@ class Idempotency:
             now = clock.wall()
             if found:
                 if found.body != fingerprint:
-                    raise KeyReused
+                    raise IdempotencyKeyReused
                 if found.state == "done":
                     return found, found
                 if found.state == "running" and now < found.lease:
-                    raise KeyInUse
+                    raise IdempotencyKeyInUse
             since = found.since if found else now
             owner = chance.token_hex(8)
             mine = _Record("running", fingerprint, owner, since, now + self._lease_s)
-            if self._state.swap(name, value, mine.written(), KEPT_S):
+            if self._state.compare_and_swap(name, value, mine.written(), KEPT_S):
                 return found, mine
 
     def _settle(self, name: str, mine: _Record, after: _Record | None) -> None:
         """Keep the outcome, unless another request has taken over meanwhile."""
         try:
-            if self._state.swap(name, mine.written(), after.written() if after else None, KEPT_S):
+            if self._state.compare_and_swap(
+                name, mine.written(), after.written() if after else None, KEPT_S
+            ):
                 return
             if after is not None:  # forgotten by its keeper, or taken over: then it is not put
-                self._state.swap(name, None, after.written(), KEPT_S)
-        except StateGone:
+                self._state.compare_and_swap(name, None, after.written(), KEPT_S)
+        except StateUnavailable:
             # The lease runs out, and who comes next looks before he creates.
             log.warning("idempotency: an outcome could not be kept")
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from flask import current_app, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
 
-from ..errors import BodyTooLarge, InvalidRequest, Misfit, UnsupportedMediaType
+from ..errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, Violation
 
 
 def read(max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
@@ -34,7 +34,7 @@ def _query(raw: bytes) -> list[tuple[str, str]]:
         return parse_qsl(raw.decode("utf-8"), keep_blank_values=True, errors="strict")
     except ValueError:
         pass
-    raise InvalidRequest([Misfit("/query", "type")])  # out here, without the text as its context
+    raise InvalidRequest([Violation("/query", "type")])  # out here, without the text as its context
 
 
 def _body(max_bytes: int) -> bytes:

@@ -24,7 +24,7 @@ from ..errors import (
     Defect,
     EcwidError,
     HttpFailure,
-    Misfit,
+    Violation,
     place_of,
 )
 from .context import RequestContext, current_request, request_under_way
@@ -81,10 +81,12 @@ def _response(error: EcwidError, headers: dict[str, str], context: RequestContex
 def _error(exc: Exception, context: RequestContext) -> EcwidError:
     if isinstance(exc, ContractBroken):
         # The client names places in Ecwid's reply, and the caller knows the envelope.
-        exc = ContractBroken([Misfit(pointer_in_envelope(p), k) for p, k in exc.errors])
+        exc = ContractBroken([Violation(pointer_in_envelope(p), k) for p, k in exc.errors])
     if isinstance(exc, EcwidError):
         if isinstance(exc, (ContractBroken, Defect)):
-            places = " ".join(f"{misfit.pointer}:{misfit.keyword}" for misfit in exc.errors)
+            places = " ".join(
+                f"{violation.pointer}:{violation.keyword}" for violation in exc.errors
+            )
             log.error("%s request_id=%s places=%s", exc.slug, context.request_id, places)
         return exc
     if isinstance(exc, HTTPException):
