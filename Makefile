@@ -52,13 +52,13 @@ fuzz: .venv/.installed
 	$(MAKE) --no-print-directory --jobs=2 --output-sync fuzz-requests fuzz-documents
 
 fuzz-requests: .venv/.installed
-	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/test_fuzz_requests.py
+	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/e2e/test_fuzz_requests.py
 
 fuzz-documents: .venv/.installed
-	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/test_fuzz_json.py tests/test_fuzz_replies.py
+	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/web/test_fuzz_json.py tests/client/test_fuzz_replies.py
 
 clients: has-npm .venv/.clients clients/node_modules/.installed
-	$(BIN)/python -m pytest tests/test_python_client.py clients --ignore clients/test_browser.py
+	$(BIN)/python -m pytest tests/e2e/test_python_client.py clients --ignore clients/test_browser.py
 
 browser: has-chromium .venv/.clients
 	$(BIN)/python -m pytest clients/test_browser.py

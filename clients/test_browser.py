@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.conftest import ROOT
-from tests.fresh_folder import shop
+from tests.helpers.fresh_folder import shop
 
 PICTURE = ROOT / "clients" / "build" / "swagger-ui.png"  # the one in docs was made so
 PATIENCE = 60_000  # ms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conftest import ROOT
-from tests.fresh_folder import sh
+from tests.helpers.fresh_folder import sh
 
 CLIENTS = ROOT / "clients"
 CONTRACT = ROOT / "openapi" / "customers.yaml"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.fresh_folder import block, generate, sh, shop
+from tests.helpers.fresh_folder import block, generate, sh, shop
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.fresh_folder import block, generate, sh, shop
+from tests.helpers.fresh_folder import block, generate, sh, shop
 
 TSC = "npx tsc --strict --target es2022 --module nodenext --skipLibCheck false"
 

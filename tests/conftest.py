@@ -23,8 +23,8 @@ from werkzeug.test import TestResponse
 from flask_ecwid import Ecwid, clock
 
 if TYPE_CHECKING:
-    from .ordered_shop import Shop
-    from .redis_server import RedisServer
+    from .helpers.ordered_shop import Shop
+    from .helpers.redis_server import RedisServer
 
 PREFIX = "/api/json/v1/ecwid"
 STORE = "/api/v3/1003"
@@ -161,7 +161,7 @@ def shop() -> Api:
 
 @pytest.fixture(scope="session")
 def _redis() -> Iterator[RedisServer]:
-    from .redis_server import RedisServer  # which needs a free port from here
+    from .helpers.redis_server import RedisServer  # which needs a free port from here
 
     with RedisServer() as server:
         yield server
@@ -177,6 +177,6 @@ def redis(_redis: RedisServer) -> RedisServer:
 @pytest.fixture
 def ordered(tmp_path: Path) -> Shop:
     """A store that misbehaves to order."""
-    from .ordered_shop import Shop
+    from .helpers.ordered_shop import Shop
 
     return Shop(tmp_path / "store.sqlite3")

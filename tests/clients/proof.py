@@ -1,6 +1,6 @@
 """The Python client through all five operations and their failures; each type is asserted for mypy.
 
-Runs beside what openapi-python-client has generated: tests/test_python_client.py.
+Runs beside what openapi-python-client has generated: tests/e2e/test_python_client.py.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any
 from flask_ecwid import EcwidClient, Settings
 from flask_ecwid.sandbox import STORE_ID, TOKEN, Fault
 
-from ..redis_server import RedisServer
+from ..helpers.redis_server import RedisServer
 from .services import THREADS, Ecwid, Plugin, ask, at_a_rate, folder, most_in, plugin
 
 Figures = dict[str, Any]

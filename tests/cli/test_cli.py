@@ -1,0 +1,315 @@
+"""flask ecwid check | key | openapi | sandbox, and all help texts"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+import requests
+import yaml
+from click.testing import CliRunner, Result
+from flask.cli import FlaskGroup
+from openapi_spec_validator import validate
+from pytest_httpserver import HTTPServer
+
+from flask_ecwid import Ecwid, clock, contract
+
+from ..conftest import ROOT, STORE, TOKEN, Config, environment, free_port
+from ..helpers.redis_server import RedisServer
+
+Run = Callable[..., Result]
+
+
+def runner(create_app: Callable[[], flask.Flask]) -> Run:
+    def run(*args: str) -> Result:
+        return CliRunner().invoke(
+            FlaskGroup(create_app=create_app, load_dotenv=False), ["ecwid", *args]
+        )
+
+    return run
+
+
+def of_config(config: dict[str, Any]) -> Run:
+    def create_app() -> flask.Flask:
+        app = flask.Flask("host")
+        app.config.update(config)
+        Ecwid(app)
+        return app
+
+    return runner(create_app)
+
+
+def test_check_of_the_sandbox() -> None:
+    """A store that answers a token with all scopes: exit status 0."""
+    result = of_config({"ECWID_SANDBOX": "on"})("check")
+    assert result.exit_code == 0
+    store, *others = result.output.splitlines()
+    assert re.fullmatch(r"store: answers in [0-9]+ ms", store)
+    assert others == [
+        "token: accepted",
+        "read_customers: granted",
+        "create_customers: granted",
+        "update_customers: granted",
+        "clock: unknown, because Ecwid's reply has no date",
+        "budget: 536 of 540 calls a minute are left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "told"),
+    [
+        (0, "clock: agrees with Ecwid's"),
+        (3, "clock: [34] s behind Ecwid's"),
+        (60, "clock: warning: 6[01] s behind Ecwid's.*"),
+        (-7200, "clock: warning: 7(199|200) s ahead of Ecwid's.*"),
+    ],
+)
+def test_check_of_the_clock(
+    ecwid: HTTPServer, config: Config, monkeypatch: pytest.MonkeyPatch, ahead_s: float, told: str
+) -> None:
+    """A clock that is not Ecwid's is told; that is a warning, and no failure."""
+    monkeypatch.setattr(clock, "wall", lambda: int(time.time()) - ahead_s)
+    page = {"total": 0, "items": []}
+    ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(page)
+    ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json({}, 400)
+    ecwid.expect_request(f"{STORE}/customers/0").respond_with_json({}, 404)
+    result = of_config(config)("check")
+    assert result.exit_code == 0
+    [line] = [line for line in result.output.splitlines() if line.startswith("clock")]
+    assert re.fullmatch(told, line)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_check_of_redis(redis: RedisServer, answers: bool) -> None:
+    """Where Redis is configured and does not answer: exit status 1."""
+    url = redis.url if answers else f"redis://127.0.0.1:{free_port()}/0"
+    result = of_config({"ECWID_SANDBOX": "on", "ECWID_REDIS_URL": url})("check")
+    assert result.exit_code == (0 if answers else 1)
+    assert result.output.splitlines()[-1] == f"redis: {'answers' if answers else 'does not answer'}"
+
+
+def test_check_without_a_network(tmp_path: Path) -> None:
+    """Where nothing can be reached the result is all that is said: no log line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), "ecwid", "check"],
+        cwd=tmp_path,
+        env=environment(
+            ECWID_STORE_ID="1003",
+            ECWID_TOKEN=TOKEN,
+            ECWID_AUTH="none",
+            ECWID_API_URL=f"http://127.0.0.1:{free_port()}/api/v3",
+        ),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("store: no valid reply (upstream-unreachable: ")
+
+
+def test_check_of_a_missing_scope(ecwid: HTTPServer, config: Config) -> None:
+    """A token that lacks a scope: exit status 1, and which."""
+    lacking = {"errorCode": "INSUFFICIENT_APP_SCOPE", "errorMessage": "x"}
+    ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json({"items": []})
+    ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json({}, 400)
+    ecwid.expect_request(f"{STORE}/customers/0").respond_with_json(lacking, 403)
+    result = of_config(config)("check")
+    assert result.exit_code == 1
+    assert "create_customers: granted" in result.output
+    assert "update_customers: missing" in result.output
+
+
+def made_key(*args: str) -> tuple[str, str]:
+    result = runner(lambda: flask.Flask("host"))("key", *args)
+    assert result.exit_code == 0
+    [key, entry] = result.output.splitlines()
+    return key.removeprefix("key: "), entry.removeprefix("entry: ")
+
+
+def test_key() -> None:
+    """A key is made once, with the entry that lets it in; it needs no store."""
+    key, entry = made_key("warehouse", "--scopes", "write+read")
+    assert re.fullmatch(r"ecwid_[A-Za-z0-9_-]{43}", key)
+    assert entry == f"warehouse:read+write:{hashlib.sha256(key.encode()).hexdigest()}"
+    app = flask.Flask("host")
+    app.config.update(ECWID_SANDBOX=True, ECWID_API_KEYS=entry)
+    Ecwid(app)
+    headers = {"Authorization": f"Bearer {key}"}
+    url = "/api/json/v1/ecwid/customers"
+    assert app.test_client().get(url, headers=headers).status_code == 200
+    assert app.test_client().get(url).status_code == 401
+
+
+def test_keys_differ() -> None:
+    """No key comes twice; without a word it may read."""
+    keys = [made_key("a") for _ in range(3)]
+    assert len({key for key, _ in keys}) == 3
+    assert all(entry.startswith("a:read:") for _, entry in keys)
+
+
+@pytest.mark.parametrize(
+    "args", [["two words"], [""], *(["a", "--scopes", each] for each in ("admin", "", "+"))]
+)
+def test_a_key_that_cannot_be(args: list[str]) -> None:
+    """A name or a scope that is none is told, with what may be."""
+    result = runner(lambda: flask.Flask("host"))("key", *args)
+    assert result.exit_code == 2
+    assert "read+write+delete" in result.stderr
+    assert "key: " not in result.output
+
+
+def test_check_of_a_false_token(ecwid: HTTPServer, config: Config) -> None:
+    """A token that Ecwid does not accept: exit status 1, without the token."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_data("", 403)
+    result = of_config(config)("check")
+    assert result.exit_code == 1
+    assert "does not accept this service's token" in result.output
+    assert config["ECWID_TOKEN"] not in result.output
+
+
+def test_check_of_bad_settings() -> None:
+    """Settings at fault: exit status 2, every fault by name, and no traceback."""
+    result = of_config({"ECWID_STORE_ID": "1003"})("check")
+    assert result.exit_code == 2
+    assert "ECWID_TOKEN" in result.stderr
+    assert "ECWID_AUTH" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_check_of_another_store() -> None:
+    """A store that the app does not have is said so."""
+    result = of_config({"ECWID_SANDBOX": "on"})("check", "--store", "outlet")
+    assert result.exit_code == 2
+    assert "no Ecwid store named 'outlet'" in result.output
+
+
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_openapi(form: str) -> None:
+    """The contract is printed, valid, and with the server that was asked for."""
+    flags = ["--json"] if form == "json" else []
+    result = of_config({})("openapi", *flags, "--mount", "https://shop.example.com/api")
+    assert result.exit_code == 0
+    printed = yaml.safe_load(result.output)
+    validate(printed)
+    assert printed["servers"] == [{"url": "https://shop.example.com/api"}]
+    assert printed["paths"] == contract.load().document["paths"]
+
+
+def test_sandbox_on_a_port(tmp_path: Path) -> None:
+    """The sandbox prints three settings, and a plugin that takes them is served by it."""
+    command = [
+        sys.executable,
+        "-m",
+        "flask",
+        "ecwid",
+        "sandbox",
+        "--port",
+        "0",
+        "--customers",
+        "250",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip() for _ in range(4)]
+        settings = dict(line.split("=", 1) for line in lines)
+        assert list(settings) == ["ECWID_API_URL", "ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_AUTH"]
+        app = flask.Flask("host")
+        app.config.update(settings)
+        Ecwid(app)
+        page = app.test_client().get("/api/json/v1/ecwid/customers?limit=1").json
+        assert page is not None
+        assert page["data"]["attributes"]["total"] == 254
+        url = f"{settings['ECWID_API_URL']}/{settings['ECWID_STORE_ID']}/customers"
+        assert requests.get(url, timeout=30).status_code == 403
+        requests.get(url, params={"email": "canary@example.com"}, timeout=30)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        printed = "".join(process.communicate())
+    assert "canary" not in printed
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kept", [True, False])
+def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signals) -> None:
+    """With --file the store is there the next time; a private one is gone, however it ends."""
+    flags = ["--file", str(tmp_path / "store.sqlite3")] if kept else []
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(ending)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == (["store.sqlite3"] if kept else [])
+
+
+def test_sandbox_misbehaves_to_order(tmp_path: Path) -> None:
+    """Switches and faults of the command line hold, and more can be ordered while it runs."""
+    (tmp_path / "faults.json").write_text('[{"kind": "status", "status": 500, "nth": 1}]')
+    switches = ["--port", "0", "--calls-per-minute", "600", "--search-lag", "2"]
+    switches += ["--duplicate-emails"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flask", "ecwid", "sandbox", *switches, "--faults", "faults.json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    try:
+        assert process.stdout is not None
+        settings = dict(process.stdout.readline().strip().split("=", 1) for _ in range(3))
+        url = f"{settings['ECWID_API_URL']}/{settings['ECWID_STORE_ID']}/customers"
+        headers = {"Authorization": f"Bearer {settings['ECWID_TOKEN']}"}
+        admin = settings["ECWID_API_URL"].replace("/api/v3", "/admin")
+        wanted = {"search_lag_s": 2.0, "duplicate_emails": True, "calls_per_minute": 600}
+        assert requests.get(f"{admin}/switches", timeout=30).json() == wanted
+        statuses = [requests.get(url, headers=headers, timeout=30).status_code for _ in range(2)]
+        assert statuses == [500, 200]
+        assert len(requests.get(f"{admin}/ledger", timeout=30).json()) == 2
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert f"{admin}/faults" in told
+
+
+@pytest.mark.parametrize("wrong", ["{", "[5]", '[{"kind": "boom"}]', "7"])
+def test_sandbox_faults_that_cannot_be(tmp_path: Path, wrong: str) -> None:
+    """A file of faults that holds none is a usage error."""
+    (tmp_path / "faults.json").write_text(wrong)
+    assert of_config({})("sandbox", "--faults", str(tmp_path / "faults.json")).exit_code == 2
+
+
+@pytest.mark.parametrize("wrong", [("--port", "99999"), ("--port", "-1"), ("--customers", "-5")])
+def test_sandbox_options_out_of_range(wrong: tuple[str, str]) -> None:
+    """A port or a number that cannot be is a usage error."""
+    assert of_config({})("sandbox", *wrong).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["check"], ["export"], ["import"], ["key"], ["openapi"], ["sandbox"]]
+)
+def test_help(command: list[str]) -> None:
+    """Every command explains itself, with an example."""
+    result = of_config({})(*command, "--help")
+    assert result.exit_code == 0
+    assert not command or "Example" in result.output

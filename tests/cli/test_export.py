@@ -1,0 +1,351 @@
+"""`flask ecwid export`."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import pty
+import random
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from flask_ecwid.sandbox import Fault
+
+from ..helpers.command import Command
+
+
+def ids(command: Command, name: str) -> list[int]:
+    """Of an export, in its order."""
+    if name.endswith(".csv"):
+        with (command.folder / name).open(encoding="utf-8-sig", newline="") as file:
+            return [int(row["id"]) for row in csv.DictReader(file)]
+    return [line["id"] for line in command.lines(name)]
+
+
+def slow(command: Command, seconds: float = 0.05) -> None:
+    command.orders.order(Fault("latency", operation="list_customers", seconds=seconds))
+
+
+def kept(command: Command, name: str) -> bytes:
+    """What is known of an unfinished export."""
+    try:
+        return (command.folder / f"{name}.resume").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def until_kept(
+    command: Command, name: str, process: subprocess.Popen[str], before: bytes = b""
+) -> None:
+    """Until an export has more to go on with than before, or has ended."""
+    while kept(command, name) == before and process.poll() is None:
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.CSV"])
+def test_export(tmp_path: Path, name: str) -> None:
+    """Every customer comes once; on no terminal nothing is said; only this user may read it."""
+    command = Command(tmp_path, 250)
+    assert command.run("export", name) == (0, "", "")
+    exported = ids(command, name) if name == "all.jsonl" else []
+    if name == "all.CSV":
+        with (tmp_path / name).open(encoding="utf-8-sig", newline="") as file:
+            exported = [int(row["id"]) for row in csv.DictReader(file)]
+    assert len(exported) == 254
+    assert set(exported) == set(command.customers())
+    assert command.files() == {name}
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_json_lines_are_what_ecwid_shows(tmp_path: Path) -> None:
+    """A line is a customer as Ecwid shows it."""
+    command = Command(tmp_path, 50)
+    assert command.run("export", "all.jsonl")[0] == 0
+    shown = {**command.customers()}
+    for line in command.lines("all.jsonl"):
+        assert line == {"id": line["id"], **shown[line["id"]]}
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.csv"])
+def test_killed_again_and_again(tmp_path: Path, name: str) -> None:
+    """Killed with -9 at any moments, and resumed each time: none is lost, none doubled."""
+    command = Command(tmp_path, 250)
+    slow(command, 0.1)
+    chance = random.Random(name)
+    kills = 0
+    while True:
+        before = kept(command, name)
+        process = command.begin("export", name, "--where", "limit=20", "--resume")
+        if kills < 5:
+            if chance.random() < 0.8:  # else it may be killed while it starts
+                until_kept(command, name, process, before)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(chance.random() / 4)
+            process.kill()
+        _, err = process.communicate()
+        assert err == ""
+        if process.returncode != -signal.SIGKILL:
+            break
+        kills += 1
+    assert process.returncode == 0
+    assert kills > 2
+    exported = ids(command, name)
+    assert len(exported) == len(set(exported))
+    assert set(exported) == set(command.customers())
+    assert command.files() == {name}
+    # And what is in it is whole: the same as is exported in one go.
+    command.orders.clear()
+    assert command.run("export", f"again-{name}", "--where", "limit=20")[0] == 0
+    read = [sorted((tmp_path / each).read_bytes().splitlines()) for each in (name, f"again-{name}")]
+    assert read[0] == read[1]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
+    """Told to stop it says how to go on, and its status is a shell's."""
+    command = Command(tmp_path, 300)
+    slow(command, 0.3)
+    process = command.begin("export", "all.jsonl", "--where", "limit=20")
+    until_kept(command, "all.jsonl", process)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + signum, "")
+    assert err == "stopped\nThe same command with --resume continues the export.\n"
+    assert command.files() == {"all.jsonl.part", "all.jsonl.resume"}
+    assert all((tmp_path / each).stat().st_mode & 0o777 == 0o600 for each in command.files())
+    command.orders.clear()
+    # Nothing is overwritten by mistake.
+    status, _, err = command.run("export", "all.jsonl", "--where", "limit=20")
+    assert status == 2
+    assert "Continue it with --resume" in err
+    # Neither by another export.
+    for other in (["--where", "limit=30"], ["--where", "limit=20", "--format", "csv"]):
+        status, _, err = command.run("export", "all.jsonl", *other, "--resume")
+        assert status == 2
+        assert "other filters" in err
+    assert command.run("export", "all.jsonl", "--where", "limit=20", "--resume") == (0, "", "")
+    assert sorted(ids(command, "all.jsonl")) == sorted(command.customers())
+
+
+def killed(folder: Path) -> Command:
+    """An export was killed here when it had kept a part."""
+    command = Command(folder, 300)
+    slow(command, 0.3)
+    process = command.begin("export", "all.jsonl")
+    until_kept(command, "all.jsonl", process)
+    process.kill()
+    process.communicate()
+    return command
+
+
+def test_what_was_written_last(tmp_path: Path) -> None:
+    """What stands behind the good part of an unfinished file is cut off."""
+    command = killed(tmp_path)
+    with (tmp_path / "all.jsonl.part").open("ab") as file:
+        file.write(b'{"id": 1, "half')
+    command.orders.clear()
+    assert command.run("export", "all.jsonl", "--resume")[0] == 0
+    assert sorted(ids(command, "all.jsonl")) == sorted(command.customers())
+
+
+@pytest.mark.parametrize("at", ["before", "after"])
+def test_killed_at_the_end(tmp_path: Path, at: str) -> None:
+    """Killed when all is written, before or after the file has its name: --resume ends it."""
+    command = Command(tmp_path, 20)
+    assert command.run("export", "all.jsonl")[0] == 0
+    whole = (tmp_path / "all.jsonl").read_bytes()
+    slow(command, 0.5)
+    process = command.begin("export", "all.jsonl")
+    until_kept(command, "all.jsonl", process)
+    process.kill()
+    process.communicate()
+    kept = json.loads((tmp_path / "all.jsonl.resume").read_text())
+    kept.update(complete=True, bytes=len(whole))
+    (tmp_path / "all.jsonl.resume").write_text(json.dumps(kept))
+    if at == "before":
+        (tmp_path / "all.jsonl").rename(tmp_path / "all.jsonl.part")
+    else:
+        (tmp_path / "all.jsonl.part").unlink()
+    calls = len(command.orders.ledger())
+    assert command.run("export", "all.jsonl", "--resume") == (0, "", "")
+    assert (tmp_path / "all.jsonl").read_bytes() == whole
+    assert command.files() == {"all.jsonl"}
+    assert len(command.orders.ledger()) <= calls + 1  # of the process that was killed
+
+
+def test_a_failure_leaves_the_file_of_before(tmp_path: Path) -> None:
+    """An export that fails says why, resumes later, and leaves the last whole file as it was."""
+    command = Command(tmp_path, 300)
+    (tmp_path / "all.jsonl").write_text("of before")
+    command.orders.order(*(Fault("status", status=500, nth=n) for n in range(3, 6)))
+    status, out, err = command.run("export", "all.jsonl")
+    assert (status, out) == (1, "")
+    assert err.startswith("failed: upstream-failed: ")
+    assert "--resume continues" in err
+    assert (tmp_path / "all.jsonl").read_text() == "of before"
+    assert command.run("export", "all.jsonl", "--resume") == (0, "", "")
+    assert sorted(ids(command, "all.jsonl")) == sorted(command.customers())
+
+
+def test_a_failure_at_once(tmp_path: Path) -> None:
+    """Where nothing came there is nothing left behind."""
+    command = Command(tmp_path)
+    command.orders.order(Fault("status", status=403, empty=True))
+    status, _, err = command.run("export", "all.jsonl")
+    assert status == 1
+    assert "does not accept this service's token" in err
+    assert command.files() == set()
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    """A file is written by one process at a time."""
+    command = Command(tmp_path)
+    with (tmp_path / "all.jsonl.part").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        status, _, err = command.run("export", "all.jsonl")
+    assert status == 2
+    assert "another process" in err
+
+
+def test_a_part_that_was_changed(tmp_path: Path) -> None:
+    """Where the part is not what it was, it is not gone on with."""
+    command = killed(tmp_path)
+    (tmp_path / "all.jsonl.part").write_text("x")
+    status, _, err = command.run("export", "all.jsonl", "--resume")
+    assert status == 2
+    assert "shorter" in err
+    (tmp_path / "all.jsonl.resume").write_text("[]")
+    status, _, err = command.run("export", "all.jsonl", "--resume")
+    assert status == 2
+    assert "is not a checkpoint" in err
+
+
+def test_filters(tmp_path: Path) -> None:
+    """--where takes every filter of list_customers, and says which there are."""
+    command = Command(tmp_path, 300)
+    where = ("--where", "lang=de", "--where", "minOrderCount=1")
+    assert command.run("export", "some.jsonl", *where)[0] == 0
+    wanted = [
+        id
+        for id, each in command.customers().items()
+        if each.get("lang") == "de" and each["stats"]["numberOfOrders"] >= 1
+    ]
+    assert wanted
+    assert sorted(ids(command, "some.jsonl")) == sorted(wanted)
+    for wrong in ("canary=1", "limit=canary", "limit", "sortBy=NAME_ASC", "createdFrom=canary"):
+        status, _, err = command.run("export", "none.jsonl", "--where", wrong)
+        assert status == 2
+        assert "--where" in err
+        assert "canary" not in err
+    assert not (tmp_path / "none.jsonl.part").exists()
+
+
+def test_standard_output(tmp_path: Path) -> None:
+    """- is the standard output, in either form; it cannot be resumed."""
+    command = Command(tmp_path, 120)
+    status, out, err = command.run("export", "-")
+    assert (status, err) == (0, "")
+    assert sorted(json.loads(line)["id"] for line in out.splitlines()) == sorted(
+        command.customers()
+    )
+    status, out, _ = command.run("export", "-", "--format", "csv", "--where", "limit=3")
+    assert out.startswith('"id",')
+    assert command.run("export", "-", "--resume")[0] == 2
+
+
+def test_a_pipe_that_closes(tmp_path: Path) -> None:
+    """Who reads no further gets no traceback."""
+    command = Command(tmp_path, 300)
+    process = command.begin("export", "-")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 1
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("path", ["all.xml", "no/folder.jsonl", "."])
+def test_a_path_that_cannot_be(tmp_path: Path, path: str) -> None:
+    """A path that cannot be written is said so, without a traceback."""
+    status, _, err = Command(tmp_path).run("export", path)
+    assert status in (1, 2)
+    assert err
+
+
+def test_what_is_no_file_stays(tmp_path: Path) -> None:
+    """A device is not replaced by a file."""
+    (tmp_path / "null.jsonl").symlink_to("/dev/null")
+    status, _, err = Command(tmp_path).run("export", "null.jsonl")
+    assert status == 2
+    assert "is not a regular file" in err
+    assert not Path("/dev/null").is_file()
+
+
+def test_ecwid_counts_more(tmp_path: Path) -> None:
+    """Where Ecwid counts more customers than came, it is told, and is no success."""
+    command = Command(tmp_path, 50)
+    command.orders.switch(search_lag_s=0.0)
+    status, _, _ = command.run("export", "all.jsonl", "--where", "responseFields=items(email)")
+    assert status == 0
+    assert set(command.lines("all.jsonl")[0]) == {"id", "email", "registered", "updated"}
+
+
+def on_a_terminal(command: Command, *args: str) -> tuple[int, str]:
+    """The status, and what a terminal shows."""
+    master, slave = pty.openpty()
+    process = command.begin(*args, stderr=slave, stdout=slave)
+    os.close(slave)
+    shown = b""
+    while True:
+        try:
+            some = os.read(master, 65_536)
+        except OSError:  # the other side is closed
+            break
+        if not some:
+            break
+        shown += some
+    os.close(master)
+    return process.wait(60), shown.decode()
+
+
+def test_on_a_terminal(tmp_path: Path) -> None:
+    """A terminal shows how many of how many, how many a second, and the time left."""
+    command = Command(tmp_path, 300)
+    slow(command, 0.7)
+    status, shown = on_a_terminal(command, "export", "all.jsonl")
+    assert status == 0
+    assert "304/304" in shown
+    assert "/s" in shown
+    assert "00:00:0" in shown
+    assert "304 customers in all.jsonl" in shown
+
+
+def test_within_the_budget(tmp_path: Path) -> None:
+    """It takes half of the calls of a minute, and no more."""
+    command = Command(tmp_path, 100)
+    command.settings["ECWID_CALLS_PER_MINUTE"] = "8"
+    process = command.begin("export", "all.jsonl", "--where", "limit=10")
+    until_kept(command, "all.jsonl", process)
+    time.sleep(1.5)
+    assert process.poll() is None
+    assert len(command.orders.ledger()) == 4
+    process.terminate()
+    process.communicate(timeout=60)
+
+
+def test_another_store(tmp_path: Path) -> None:
+    """What was begun of one store is not gone on with from another."""
+    command = killed(tmp_path)
+    command.settings["ECWID_SANDBOX"] = str(tmp_path / "other.sqlite3")
+    status, _, err = command.run("export", "all.jsonl", "--resume")
+    assert status == 2
+    assert "another store" in err

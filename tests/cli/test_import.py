@@ -1,0 +1,384 @@
+"""`flask ecwid import`."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_ecwid import contract
+from flask_ecwid.cli.new_customer import NewCustomerSchema
+from flask_ecwid.sandbox import Fault
+from flask_ecwid.storage.state import host_state
+
+from ..helpers.command import Command
+
+GOOD = [{"email": f"new-{n}@example.com", "lang": "de"} for n in range(6)]
+
+
+def write(command: Command, name: str, *rows: Any) -> None:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (command.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def new(command: Command) -> list[str]:
+    return [email for email in command.emails() if email.startswith("new-")]
+
+
+def test_a_file_with_bad_rows_twice(tmp_path: Path) -> None:
+    """Good rows are created, bad ones reported by line, pointer and keyword; again: no doubles."""
+    command = Command(tmp_path)
+    rows = [
+        GOOD[0],
+        {"email": "canary", "lang": 5},
+        {"emial": "canary@example.com", "email": "x@example.com"},
+        "",
+        GOOD[1],
+        '{"email": "canary@example.com"',
+        GOOD[0],
+        {"email": "NEW-1@example.com"},
+        GOOD[2],
+    ]
+    write(command, "new.jsonl", *rows)
+    kind = "urn:flask-ecwid:problem:invalid-request"
+    expected = [
+        {"line": 2, "type": kind, "pointer": "/email", "keyword": "pattern"},
+        {"line": 2, "type": kind, "pointer": "/lang", "keyword": "type"},
+        {"line": 3, "type": kind, "pointer": "", "keyword": "additionalProperties"},
+        {"line": 6, "type": kind, "pointer": "", "keyword": "json"},
+        {"line": 7, "type": kind, "pointer": "/email", "keyword": "uniqueItems"},
+        {"line": 8, "type": kind, "pointer": "/email", "keyword": "uniqueItems"},
+    ]
+    for told in ("3 created, 0 there already", "0 created, 3 there already"):
+        status, out, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
+        assert (status, out) == (1, "")
+        assert err == f"{told}, 5 refused, 0 unknown\n"
+        assert command.lines("report.jsonl") == expected
+        assert new(command) == [f"new-{n}@example.com" for n in range(3)]
+        assert (tmp_path / "report.jsonl").stat().st_mode & 0o777 == 0o600
+    status, _, err = command.run("import", "new.jsonl")
+    assert "line 2: /email: pattern" in err
+    assert "canary" not in err
+
+
+def test_all_good(tmp_path: Path) -> None:
+    """Where everything went through nothing is said, and the status is 0; again, too."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD)
+    for _ in range(2):
+        assert command.run("import", "new.jsonl", "--report", "report.jsonl") == (0, "", "")
+    assert command.lines("report.jsonl") == []
+    assert len(new(command)) == 6
+
+
+def test_nothing_is_sent_before_all_is_checked(tmp_path: Path) -> None:
+    """With --dry-run no call is made; it says what would be refused."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD, {"email": 5})
+    status, _, err = command.run("import", "new.jsonl", "--dry-run", "--report", "report.jsonl")
+    assert status == 1
+    assert err == "6 valid rows, 1 invalid\n"
+    assert [each["line"] for each in command.lines("report.jsonl")] == [7]
+    assert command.orders.ledger() == []
+    write(command, "new.jsonl", *GOOD)
+    assert command.run("import", "new.jsonl", "--dry-run") == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.csv"])
+def test_an_export_is_imported(tmp_path: Path, name: str) -> None:
+    """What was exported is imported into an empty store: all that a creation may set is equal."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one, two = Command(tmp_path / "one", 60), Command(tmp_path / "two")
+    assert one.run("export", name)[0] == 0
+    with sqlite3.connect(two.store) as db:
+        db.execute("DELETE FROM customers")
+    db.close()
+    assert two.run("import", f"../one/{name}")[0] == 0
+    assert one.run("export", "one.jsonl")[0] == 0
+    assert two.run("export", "two.jsonl")[0] == 0
+    sides = [
+        {line["email"]: settable(line) for line in lines if "taxId" in line}  # not the seed's
+        for lines in (one.lines("one.jsonl"), two.lines("two.jsonl"))
+    ]
+    seed = {line["email"] for line in one.lines("one.jsonl") if "taxId" not in line}
+    assert len(sides[0]) == 60
+    assert sides[0] == {email: each for email, each in sides[1].items() if email not in seed}
+    assert len(two.customers()) == 64
+
+
+def settable(customer: dict[str, Any]) -> dict[str, Any]:
+    """What a creation sets of a customer."""
+    left_out = {"id", "registered", "updated", "totalOrderCount", "stats", "favorites"}
+    if "billingPerson" not in customer:
+        left_out.add("name")  # a guest's name is his order's
+    kept = {name: value for name, value in customer.items() if name not in left_out}
+    for name in ("shippingAddresses", "contacts"):
+        inner = {"id", "createdDate", "timestamp"}
+        kept[name] = [
+            {key: value for key, value in each.items() if key not in inner}
+            for each in kept.get(name, [])
+        ]
+    return kept
+
+
+def test_what_a_creation_may_set() -> None:
+    """What only Ecwid sets and nulls are left out, at any depth; what nobody knows stays."""
+    shown = {
+        "id": 5,
+        "email": "a@example.com",
+        "registered": "2026-01-01 00:00:00 +0000",
+        "lang": None,
+        "emial": None,
+        "billingPerson": {"name": "A B", "stateOrProvinceName": "A", "city": None, "floor": 3},
+        "shippingAddresses": [{"id": 7, "city": "Ulm", "createdDate": "x"}],
+        "contacts": [{"id": 8, "contact": "x", "type": "URL", "timestamp": "x"}],
+        "extrafields": [{"key": "k", "orderBy": 1}],
+    }
+    schema = NewCustomerSchema(contract.load())
+    body = schema.body(shown)
+    assert body == {
+        "email": "a@example.com",
+        "emial": None,
+        "billingPerson": {"name": "A B", "floor": 3},
+        "shippingAddresses": [{"city": "Ulm"}],
+        "contacts": [{"contact": "x", "type": "URL"}],
+        "extrafields": [{"key": "k"}],
+    }
+    assert {each.keyword for each in schema.violations(body)} == {"additionalProperties"}
+
+
+def test_contacts_that_ecwid_adds_to(tmp_path: Path) -> None:
+    """A customer is known again though Ecwid has added his e-mail to his contacts."""
+    command = Command(tmp_path)
+    command.orders.order(Fault("reset", operation="add_customer", nth=1, after=True))
+    phones = [{"type": "PHONE", "contact": str(number)} for number in (1, 2)]
+    write(command, "new.jsonl", *({**row, "contacts": phones} for row in GOOD))
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    forget(command)
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    write(command, "new.jsonl", {**GOOD[0], "contacts": phones[::-1]})
+    forget(command)
+    assert command.run("import", "new.jsonl")[0] == 1
+
+
+def forget(command: Command) -> None:
+    """As after 24 hours, or on another host: no key is known any more."""
+    path = host_state()._path
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM state")
+    db.close()
+
+
+def leases_run_out() -> None:
+    """As 30 seconds later: who died is taken for dead."""
+    with sqlite3.connect(host_state()._path) as db:
+        for name, value in db.execute("SELECT name, value FROM state").fetchall():
+            record = json.loads(value)
+            if record.get("state") == "running":
+                record["lease"] = 0
+                row = [json.dumps(record).encode(), name]
+                db.execute("UPDATE state SET value = ? WHERE name = ?", row)
+    db.close()
+
+
+def test_killed_again_and_again(tmp_path: Path) -> None:
+    """Killed with -9 at any moments and run again each time: every row is created once."""
+    command = Command(tmp_path)
+    command.orders.switch(duplicate_emails=True)  # so that a double would show
+    command.orders.order(Fault("latency", operation="add_customer", seconds=0.05))
+    rows = [{"email": f"new-{n:03}@example.com"} for n in range(16)]
+    write(command, "new.jsonl", *rows)
+    chance = random.Random(7)
+    kills = 0
+    while True:
+        made = len(new(command))
+        process = command.begin("import", "new.jsonl")
+        if kills < 3:
+            while len(new(command)) == made and process.poll() is None:
+                time.sleep(0.02)
+            time.sleep(chance.random() * 0.4)
+            process.kill()
+        _, err = process.communicate(timeout=100)
+        if process.returncode != -signal.SIGKILL:
+            break
+        kills += 1
+        leases_run_out()
+    assert (process.returncode, err) == (0, "")
+    assert kills == 3
+    assert new(command) == [row["email"] for row in rows]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
+    """Told to stop, the row under way comes to its end; the next run goes on without waiting."""
+    command = Command(tmp_path)
+    command.orders.order(Fault("latency", operation="add_customer", seconds=0.3))
+    rows = [{"email": f"new-{n:03}@example.com"} for n in range(20)]
+    write(command, "new.jsonl", *rows)
+    process = command.begin("import", "new.jsonl")
+    while not new(command):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + signum, "")
+    assert "rows are left. The same command continues the import." in err
+    made = len(new(command))
+    assert 0 < made < 20
+    command.orders.clear()
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    assert new(command) == [row["email"] for row in rows]
+    assert len([e for e in command.orders.ledger() if e.operation == "add_customer"]) == 20
+
+
+def test_replies_that_are_lost(tmp_path: Path) -> None:
+    """A creation whose reply is lost is looked up; if it is not found, the next run settles it."""
+    command = Command(tmp_path, ECWID_DEADLINE_S="2")
+    command.orders.order(
+        Fault("reset", operation="add_customer", nth=2, after=True),
+        Fault("reset", operation="add_customer", nth=4),
+    )
+    write(command, "new.jsonl", *GOOD)
+    status, _, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
+    assert status == 1
+    assert "5 created, 0 there already, 0 refused, 1 unknown" in err
+    [line] = command.lines("report.jsonl")
+    assert line["line"] == 4
+    assert line["type"] == "urn:flask-ecwid:problem:outcome-unknown"
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    assert len(new(command)) == 6
+
+
+def test_keys_that_are_forgotten(tmp_path: Path) -> None:
+    """When no key is known any more, a customer who is as his row says is there already."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD)
+    assert command.run("import", "new.jsonl")[0] == 0
+    forget(command)
+    other = {**GOOD[3], "lang": "fr"}
+    write(command, "new.jsonl", *GOOD[:3], other)
+    status, _, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
+    assert status == 1
+    assert err == "0 created, 3 there already, 1 refused, 0 unknown\n"
+    [line] = command.lines("report.jsonl")
+    assert line == {
+        "line": 4,
+        "type": "urn:flask-ecwid:problem:email-taken",
+        "pointer": "/email",
+        "keyword": "uniqueItems",
+    }
+    assert len(new(command)) == 6
+
+
+def test_refused_by_ecwid(tmp_path: Path) -> None:
+    """What Ecwid refuses is reported with its code, and asked for anew by the next run."""
+    command = Command(tmp_path)
+    refusal = Fault("status", operation="add_customer", nth=2, status=400, code="WRONG_PARAMETER")
+    command.orders.order(refusal)
+    write(command, "new.jsonl", *GOOD)
+    status, _, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
+    assert status == 1
+    assert "5 created, 0 there already, 1 refused" in err
+    assert command.lines("report.jsonl") == [
+        {
+            "line": 2,
+            "type": "urn:flask-ecwid:problem:rejected-by-ecwid",
+            "pointer": "",
+            "keyword": "rejected",
+            "ecwid_code": "WRONG_PARAMETER",
+        }
+    ]
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    assert len(new(command)) == 6
+
+
+def test_deleted_since(tmp_path: Path) -> None:
+    """Who was deleted after an import is created again by the next one, and nobody else."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD)
+    assert command.run("import", "new.jsonl")[0] == 0
+    with sqlite3.connect(command.store) as db:
+        db.execute(
+            "DELETE FROM customers WHERE email IN ('new-1@example.com', 'new-4@example.com')"
+        )
+    db.close()
+    for _ in range(2):
+        assert command.run("import", "new.jsonl") == (0, "", "")
+        assert len(new(command)) == 6
+
+
+def test_a_store_that_refuses_the_service(tmp_path: Path) -> None:
+    """Where no row can fare better the import ends, and says how many are left."""
+    command = Command(tmp_path)
+    command.orders.order(Fault("status", operation="add_customer", nth=3, status=402))
+    write(command, "new.jsonl", *GOOD)
+    status, _, err = command.run("import", "new.jsonl")
+    assert status == 1
+    assert err.startswith("failed: service-refused: ")
+    assert "4 rows are left" in err
+    assert len(new(command)) == 2
+
+
+def test_it_waits_for_ecwid(tmp_path: Path) -> None:
+    """Where Ecwid asks for a pause, an import waits as long as it asks."""
+    command = Command(tmp_path)
+    command.orders.order(
+        Fault("status", operation="add_customer", nth=2, status=429, retry_after="3")
+    )
+    write(command, "new.jsonl", *GOOD)
+    begun = time.monotonic()
+    assert command.run("import", "new.jsonl")[0] == 0
+    assert time.monotonic() - begun > 3
+    assert len(new(command)) == 6
+
+
+def test_within_the_budget(tmp_path: Path) -> None:
+    """It takes half of the calls of a minute, and no more."""
+    command = Command(tmp_path, ECWID_CALLS_PER_MINUTE="8")
+    write(command, "new.jsonl", *GOOD)
+    process = command.begin("import", "new.jsonl")
+    while len(new(command)) < 4:
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1.5)
+    assert len(command.orders.ledger()) == 4
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_files_that_cannot_be(tmp_path: Path) -> None:
+    """A file that is none, and a report that would overwrite it, are refused before any call."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD)
+    (tmp_path / "new.csv").write_text("canary@example.com,Anna\n")
+    for args in (
+        ["none.jsonl"],
+        ["new.xml"],
+        ["new.jsonl", "--report", "new.jsonl"],
+        ["new.jsonl", "--report", "./new.jsonl"],
+        ["new.csv"],
+    ):
+        status, _, err = command.run("import", *args)
+        assert status == 2
+        assert "canary" not in err
+    assert command.run("import", "new.jsonl", "--report", "no/report.jsonl")[0] == 1
+    assert command.orders.ledger() == []
+    assert len(command.lines("new.jsonl")) == 6
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    """- is the standard input, in either form."""
+    command = Command(tmp_path)
+    text = json.dumps(GOOD[0]).encode()
+    assert command.run("import", "-", stdin=text) == (0, "", "")
+    text = b"email\nnew-9@example.com\n"
+    assert command.run("import", "-", "--format", "csv", stdin=text) == (0, "", "")
+    assert new(command) == ["new-0@example.com", "new-9@example.com"]

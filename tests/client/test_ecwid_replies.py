@@ -1,0 +1,382 @@
+"""What Ecwid may answer, and what the caller then gets."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
+
+from flask_ecwid import EcwidClient, EcwidError, Settings
+from flask_ecwid.errors import ContractBroken, OutcomeUnknown
+
+from ..conftest import REQUEST_ID, STORE, TOKEN, Api, Config, payload
+
+CANARY = "canary@example.com"
+URN = "urn:flask-ecwid:problem:"
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
+OPERATIONS = {
+    "list_customers": ("GET", "/customers", None),
+    "get_customer": ("GET", "/customer/7", None),
+    "add_customer": ("POST", "/add_customer", {"email": CANARY}),
+    "update_customer": ("POST", "/update_customer/7", {"email": CANARY}),
+    "delete_customer": ("POST", "/delete_customer/7", None),
+}
+WRITES = ("add_customer", "update_customer", "delete_customer")
+
+
+def ask(api: Api, operation: str) -> Any:
+    method, path, body = OPERATIONS[operation]
+    return api.open(method, path, json=body, headers={"X-Request-ID": REQUEST_ID})
+
+
+def answer_with(
+    ecwid: HTTPServer,
+    status: int,
+    body: bytes | str = b"",
+    content_type: str = "application/json",
+    **headers: str,
+) -> None:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    ecwid.expect_request(f"{STORE}/customers").respond_with_data(
+        body, status, named, content_type=content_type
+    )
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_data(
+        body, status, named, content_type=content_type
+    )
+
+
+def error(code: str) -> str:
+    return json.dumps({"errorCode": code, "errorMessage": f"about {CANARY}"})
+
+
+# (operation or * for all, Ecwid's status, its body, our status, the problem's type, executed)
+REFUSALS = [
+    ("*", 400, error("WRONG_PARAMETER"), 400, "rejected-by-ecwid", "no"),
+    ("*", 400, "", 400, "rejected-by-ecwid", "no"),
+    ("*", 402, error("STORE_IS_SUSPENDED"), 502, "service-refused", "no"),
+    ("*", 403, error("INVALID_API_TOKEN"), 502, "service-refused", "no"),
+    ("*", 403, error("INSUFFICIENT_APP_SCOPE"), 502, "service-refused", "no"),
+    ("*", 403, "", 502, "service-refused", "no"),
+    ("*", 401, "", 502, "service-refused", "no"),
+    ("*", 404, error("STORE_NOT_FOUND"), 502, "service-refused", "no"),
+    ("list_customers", 404, "", 502, "service-refused", "no"),
+    ("add_customer", 404, "", 502, "service-refused", "no"),
+    ("get_customer", 404, "", 404, "customer-not-found", "no"),
+    ("update_customer", 404, '{"errorMessage":"x"}', 404, "customer-not-found", "no"),
+    ("delete_customer", 404, "<html>", 404, "customer-not-found", "no"),
+    ("*", 405, error("METHOD_NOT_ALLOWED"), 502, "service-refused", "no"),
+    ("*", 408, error("TIMEOUT"), 504, "upstream-timed-out", "unknown"),
+    ("add_customer", 409, error("CONSTRAINT_VIOLATION"), 409, "email-taken", "no"),
+    ("update_customer", 409, "", 409, "email-taken", "no"),
+    ("delete_customer", 409, "", 502, "service-refused", "no"),
+    ("list_customers", 409, "", 502, "service-refused", "no"),
+    ("*", 413, "", 413, "rejected-by-ecwid", "no"),
+    ("*", 415, "", 502, "service-refused", "no"),
+    ("*", 422, error("WRONG_URL"), 422, "rejected-by-ecwid", "no"),
+    ("*", 500, error("INTERNAL_ERROR"), 502, "upstream-failed", "unknown"),
+    ("*", 502, "<html>502</html>", 502, "upstream-failed", "unknown"),
+    ("*", 503, "", 502, "upstream-failed", "unknown"),
+    ("*", 504, "", 504, "upstream-timed-out", "unknown"),
+    ("*", 520, "", 502, "upstream-failed", "unknown"),
+    ("*", 299, "<html>", 502, "upstream-bad-reply", "unknown"),
+    ("*", 200, "", 502, "upstream-bad-reply", "unknown"),
+    ("*", 204, "", 502, "upstream-bad-reply", "unknown"),
+    ("*", 200, "<html>maintenance</html>", 502, "upstream-bad-reply", "unknown"),
+    ("*", 200, "null", 502, "upstream-bad-reply", "unknown"),
+    ("*", 200, "[]", 502, "upstream-bad-reply", "unknown"),
+    ("*", 200, f'"{CANARY}"', 502, "upstream-bad-reply", "unknown"),
+    ("*", 200, '{"id": NaN}', 502, "upstream-bad-reply", "unknown"),
+    ("*", 200, '{"id": 5', 502, "upstream-bad-reply", "unknown"),
+    ("*", 200, "{}", 502, "contract-broken", "unknown"),
+]
+CASES = [
+    # A creation that may have happened is looked up, and not found.
+    (operation, *row[1:3], 504, "outcome-unknown", "unknown")
+    if operation == "add_customer" and row[5] == "unknown"
+    else (operation, *row[1:])
+    for row in REFUSALS
+    for operation in (OPERATIONS if row[0] == "*" else [row[0]])
+]
+
+
+@pytest.mark.parametrize(("operation", "theirs", "body", "ours", "slug", "executed"), CASES)
+def test_refusal(
+    ecwid: HTTPServer,
+    api: Api,
+    caplog: pytest.LogCaptureFixture,
+    operation: str,
+    theirs: int,
+    body: str,
+    ours: int,
+    slug: str,
+    executed: str,
+) -> None:
+    """Each answer of Ecwid's that is no success has its problem, without what Ecwid wrote."""
+    caplog.set_level("DEBUG")
+    answer_with(ecwid, theirs, body)
+    response = ask(api, operation)
+    assert response.status_code == ours
+    assert response.content_type == "application/problem+json"
+    problem = response.json
+    assert problem["type"] == URN + slug
+    assert problem["status"] == ours
+    assert problem["origin"] == "ecwid"
+    assert problem["request_id"] == REQUEST_ID == response.headers["X-Request-ID"]
+    assert problem["instance"] == f"urn:uuid:{REQUEST_ID}"
+    assert problem.get("executed") == (executed if operation in WRITES else None)
+    ours_logged = [r.getMessage() for r in caplog.records if r.name.startswith("flask_ecwid")]
+    for text in (response.text, *ours_logged):
+        assert CANARY not in text
+        assert TOKEN not in text
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (error("WRONG_PARAMETER"), "WRONG_PARAMETER"),
+        ('{"errorMessage": "x"}', None),
+        ('{"errorCode": null}', None),
+        ('{"errorCode": 5}', None),
+        (error(CANARY), None),
+        (error("X" * 65), None),
+        ("[]", None),
+        ("", None),
+    ],
+)
+def test_ecwids_code(ecwid: HTTPServer, api: Api, body: str, code: str | None) -> None:
+    """Ecwid's error code is passed on when it is one."""
+    answer_with(ecwid, 400, body)
+    assert ask(api, "add_customer").json.get("ecwid_code") == code
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("7", "7"),
+        ("0", "0"),
+        (" 7 ", "7"),
+        ("86400", "3600"),
+        ("", "10"),
+        ("soon", "10"),
+        ("-1", "10"),
+        ("1.5", "10"),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", "10"),
+        (None, "10"),
+    ],
+)
+def test_rate_limited(ecwid: HTTPServer, api: Api, given: str | None, told: str) -> None:
+    """A 429 of Ecwid's is one of ours and always says how long to wait."""
+    headers = {} if given is None else {"Retry_After": given}
+    answer_with(ecwid, 429, error("RATE_LIMITED"), **headers)
+    response = ask(api, "get_customer")
+    assert response.status_code == 429
+    assert response.headers["Retry-After"] == told
+    assert response.json["origin"] == "ecwid"
+
+
+def test_ecwid_asks_to_come_back(ecwid: HTTPServer, api: Api) -> None:
+    """A 503 of Ecwid's with Retry-After is one of ours with the same."""
+    answer_with(ecwid, 503, "", Retry_After="30")
+    response = ask(api, "add_customer")
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "30"
+    assert response.json["executed"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "word"),
+    [
+        (402, "STORE_IS_SUSPENDED", "plan"),
+        (402, None, "plan"),
+        (403, "INSUFFICIENT_APP_SCOPE", "scope"),
+        (403, "INVALID_API_TOKEN", "token"),
+        (403, None, "token"),
+        (404, "STORE_NOT_FOUND", "store"),
+        (405, "METHOD_NOT_ALLOWED", "cannot mend"),
+    ],
+)
+def test_refusals_of_ours_say_why(
+    ecwid: HTTPServer, api: Api, status: int, code: str | None, word: str
+) -> None:
+    """What Ecwid refuses this service is a 502 whose detail says what is to be mended."""
+    answer_with(ecwid, status, "" if code is None else error(code))
+    response = ask(api, "add_customer")
+    assert response.status_code == 502
+    assert response.json.get("ecwid_code") == code
+    assert word in response.json["detail"]
+
+
+BROKEN = [
+    ("list_customers", {"total": 0}, "/data/attributes/items", "required"),
+    (
+        "list_customers",
+        {**payload("seed.customers"), "total": CANARY},
+        "/data/attributes/total",
+        "type",
+    ),
+    (
+        "list_customers",
+        {**payload("seed.customers"), "items": [{"id": 1}, {"id": 2, "lang": {CANARY: 1}}]},
+        "/data/attributes/items/1/lang",
+        "type",
+    ),
+    ("get_customer", {"email": CANARY}, "/data/id", "required"),
+    ("get_customer", {"id": CANARY}, "/data/id", "type"),
+    ("get_customer", {"id": 7, "stats": CANARY}, "/data/attributes/stats", "type"),
+    ("add_customer", {"id": CANARY}, "/id", "type"),
+    ("add_customer", {"ok": True}, "/id", "required"),
+    ("update_customer", {"updateCount": CANARY}, "/data/attributes/updateCount", "type"),
+    ("delete_customer", {"updateCount": 1}, "/data/attributes/deleteCount", "required"),
+]
+
+
+@pytest.mark.parametrize(("operation", "reply", "pointer", "keyword"), BROKEN)
+def test_contract_broken(
+    ecwid: HTTPServer,
+    api: Api,
+    caplog: pytest.LogCaptureFixture,
+    operation: str,
+    reply: Any,
+    pointer: str,
+    keyword: str,
+) -> None:
+    """An answer that does not fit stays in: 502 with pointer and keyword, told and logged."""
+    caplog.set_level("DEBUG")
+    answer_with(ecwid, 200, json.dumps(reply))
+    response = ask(api, operation)
+    if operation == "add_customer":  # which was looked up, and not found
+        assert response.json["type"] == f"{URN}outcome-unknown"
+        assert f"{pointer}:{keyword}" in caplog.text
+        return
+    assert response.status_code == 502
+    assert response.json["type"] == URN + "contract-broken"
+    assert {"pointer": pointer, "keyword": keyword} in response.json["errors"]
+    ours = [r.getMessage() for r in caplog.records if r.name.startswith("flask_ecwid")]
+    assert any(pointer in line and keyword in line and REQUEST_ID in line for line in ours)
+    assert CANARY not in response.text + "".join(ours)
+
+
+ON_CLIENT: dict[str, Callable[[EcwidClient], object]] = {
+    "list_customers": lambda client: client.list_customers(),
+    "get_customer": lambda client: client.get_customer(7),
+    "add_customer": lambda client: client.add_customer({"email": CANARY}),
+    "update_customer": lambda client: client.update_customer(7, {"email": CANARY}),
+    "delete_customer": lambda client: client.delete_customer(7),
+}
+MALFORMED = {"id": "not-a-number", "email": 5}
+
+
+@pytest.mark.parametrize(
+    ("operation", "reply"),
+    [(operation, MALFORMED) for operation in OPERATIONS] + [row[:2] for row in BROKEN],
+)
+def test_a_client_without_flask(
+    ecwid: HTTPServer, config: Config, api: Api, operation: str, reply: Any
+) -> None:
+    """EcwidClient without Flask refuses each reply that the mounted client refuses."""
+    answer_with(ecwid, 200, json.dumps(reply))
+    client = EcwidClient(Settings.from_config(config))
+    with client, pytest.raises(EcwidError) as caught:
+        ON_CLIENT[operation](client)
+    # A creation without a good reply is searched for, and the search does not find the customer.
+    error = OutcomeUnknown if operation == "add_customer" else ContractBroken
+    assert type(caught.value) is error
+    assert ask(api, operation).json["type"] == caught.value.urn
+
+
+def test_large_ids_pass(ecwid: HTTPServer, api: Api) -> None:
+    """An id of 53 bits survives; one beyond is refused and never rounded."""
+    answer_with(ecwid, 200, '{"id": 9007199254740991}')
+    assert ask(api, "add_customer").json["data"]["id"] == "9007199254740991"
+    ecwid.clear()
+    answer_with(ecwid, 200, '{"id": 9007199254740992}')
+    assert ask(api, "get_customer").status_code == 502
+
+
+def test_gzip(ecwid: HTTPServer, api: Api) -> None:
+    """Ecwid is asked for gzip, and its gzipped answer is read."""
+    answer_with(ecwid, 200, gzip.compress(b'{"id": 7}'), Content_Encoding="gzip")
+    assert ask(api, "get_customer").json["data"]["id"] == 7
+    assert "gzip" in ecwid.log[0][0].headers["Accept-Encoding"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_corrupt_compression(ecwid: HTTPServer, api: Api, encoding: str) -> None:
+    """A body that cannot be decompressed is no good answer."""
+    answer_with(ecwid, 200, b"not compressed at all", Content_Encoding=encoding)
+    response = ask(api, "get_customer")
+    assert response.status_code == 502
+    assert response.json["type"] == URN + "upstream-bad-reply"
+
+
+def test_compression_bomb(ecwid: HTTPServer, api: Api) -> None:
+    """A small body that decompresses to more than any page is no good answer, JSON or not."""
+    answer_with(
+        ecwid, 200, gzip.compress(b'{"id": 7}' + b" " * 20_000_000), Content_Encoding="gzip"
+    )
+    response = ask(api, "get_customer")
+    assert response.status_code == 502
+    assert response.json["type"] == URN + "upstream-bad-reply"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_redirect(ecwid: HTTPServer, api: Api, operation: str, status: int) -> None:
+    """A redirect is never followed: a redirected POST would come back as a GET's 200."""
+    elsewhere = ecwid.url_for("/elsewhere")
+    ecwid.expect_request("/elsewhere").respond_with_json({"id": 7})
+    answer_with(ecwid, status, "", Location=elsewhere)
+    response = ask(api, operation)
+    assert response.status_code == 502
+    assert [request.path for request, _ in ecwid.log if request.path == "/elsewhere"] == []
+    assert response.json.get("executed") == ("unknown" if operation in WRITES else None)
+
+
+def test_cookies_are_not_kept(ecwid: HTTPServer, api: Api) -> None:
+    """A cookie that Ecwid sets is not sent back: it would tie one caller's session to another's."""
+    answer_with(ecwid, 200, '{"id": 7}', Set_Cookie="session=1; Path=/")
+    ask(api, "get_customer")
+    ask(api, "get_customer")
+    assert ["Cookie" in request.headers for request, _ in ecwid.log] == [False, False]
+
+
+def test_netrc_and_environment_proxies(
+    ecwid: HTTPServer, api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """A .netrc cannot replace the token, and the environment's proxies have no effect."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login eve password eve\n", encoding="utf-8")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    answer_with(ecwid, 200, '{"id": 7}')
+    assert ask(api, "get_customer").status_code == 200
+    assert ecwid.log[0][0].headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize("depth", [200, 300, 900, 2000])
+def test_deep_answers(ecwid: HTTPServer, api: Api, depth: int) -> None:
+    """What Ecwid nests deeper than can be written again is a bad answer, no defect of ours."""
+    answer_with(ecwid, 200, '{"id": 7, "x": ' + "[" * depth + "]" * depth + "}")
+    response = ask(api, "get_customer")
+    assert response.status_code == (200 if depth == 200 else 502)
+
+
+def test_next_request_is_clean(ecwid: HTTPServer, api: Api) -> None:
+    """A bad answer leaves nothing behind for the next request."""
+    ecwid.expect_ordered_request(f"{STORE}/customers/7").respond_with_response(
+        Response(b"garbage", 200, content_type="text/html")
+    )
+    ecwid.expect_ordered_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    assert ask(api, "get_customer").status_code == 200  # it was asked again
+    assert len(ecwid.log) == 2

@@ -1,0 +1,309 @@
+"""Calls made again: how often, after which waits, and never beyond the deadline."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
+from werkzeug.test import TestResponse
+
+from flask_ecwid import EcwidClient, Settings, clock
+from flask_ecwid.errors import (
+    BudgetSpent,
+    ConnectionLost,
+    EcwidError,
+    OutcomeUnknown,
+    RateLimited,
+    Throttled,
+    Unreachable,
+)
+
+from ..conftest import STORE, TOKEN, Api, Config, app_of
+from ..helpers.raw_server import RawServer, Script, good, resets, sends, stalls
+
+CANARY = "canary@example.com"
+FOUND_NOBODY = good(b'{"total":0,"count":0,"offset":0,"limit":100,"items":[]}')
+
+
+def client_of(server: RawServer, **options: object) -> EcwidClient:
+    given = {"store_id": "1003", "token": TOKEN, "api_url": server.url, **options}
+    return EcwidClient(Settings(**given))  # type: ignore[arg-type]
+
+
+def limited(seconds: int) -> Script:
+    head = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n"
+    return sends(head + b"Retry-After: %d\r\n\r\n" % seconds)
+
+
+def test_waits_are_at_random_and_grow(no_waiting: list[float]) -> None:
+    """Before a call is made again there is a wait at random, of 0.25 s at most, then of 0.5 s."""
+    with RawServer(resets) as server:
+        for _ in range(3):  # the fourth would be held back: so many failures in a row
+            with pytest.raises(EcwidError):
+                client_of(server).get_customer(7)
+        assert server.connections == 9
+    firsts, seconds = no_waiting[0::2], no_waiting[1::2]
+    assert all(0 <= wait <= 0.25 for wait in firsts)
+    assert all(0 <= wait <= 0.5 for wait in seconds)
+    assert len({*no_waiting}) == 6
+
+
+def test_the_wait_that_ecwid_asks_for(no_waiting: list[float]) -> None:
+    """A Retry-After of up to 2 s is waited for, as long as it says."""
+    with RawServer(limited(2), sends(good(b'{"id":7}'))) as server:
+        assert client_of(server).get_customer(7) == {"id": 7}
+    assert no_waiting == [2.0]
+
+
+def test_a_wait_that_does_not_fit(no_waiting: list[float]) -> None:
+    """Where the wait would end after the deadline, the caller is told at once."""
+    with RawServer(limited(2), sends(good(b'{"id":7}'))) as server:
+        with pytest.raises(RateLimited) as caught:
+            client_of(server, deadline_s=1.5).get_customer(7)
+        assert server.connections == 1
+    assert caught.value.retry_after_s == 2
+    assert no_waiting == []
+
+
+def test_one_deadline_for_all_calls() -> None:
+    """However often a call is made again, it ends at the deadline."""
+    with RawServer(stalls()) as server:
+        begun = time.monotonic()
+        with pytest.raises(EcwidError):
+            client_of(server, read_timeout_s=0.6, deadline_s=1).get_customer(7)
+        assert time.monotonic() - begun < 1 + 2
+        assert server.connections == 2
+
+
+def test_one_deadline_for_a_creation_and_its_lookups() -> None:
+    """Lookups that do not fit the deadline are not made."""
+    with RawServer(resets, sends(FOUND_NOBODY)) as server:
+        begun = time.monotonic()
+        with pytest.raises(OutcomeUnknown):
+            client_of(server, deadline_s=0.8).add_customer({"email": CANARY})
+        assert time.monotonic() - begun < 1 + 2
+        assert server.connections == 2
+
+
+def test_a_creation_that_cannot_be_looked_up_any_more(no_waiting: list[float]) -> None:
+    """A second try of a creation that may have happened is not made before it was looked up."""
+    with RawServer(resets) as server:
+        with pytest.raises(OutcomeUnknown):
+            client_of(server).add_customer({"email": CANARY}, first_attempt_at=clock.wall())
+        assert server.connections == 3  # each a lookup
+
+
+def test_no_creation_after_the_deadline() -> None:
+    """Where the lookups of an earlier try have taken all the time, nothing is created after it."""
+    listing = sends(FOUND_NOBODY)
+    with RawServer(listing, stalls(for_s=5)) as server:
+        with pytest.raises(EcwidError) as caught:
+            client_of(server, deadline_s=1.6, read_timeout_s=9).add_customer(
+                {"email": CANARY}, first_attempt_at=clock.wall()
+            )
+        time.sleep(0.3)
+        assert server.connections == 2  # each a lookup
+    assert caught.value.executed == "unknown"
+
+
+WRITES: dict[str, Callable[[EcwidClient], object]] = {
+    "add": lambda client: client.add_customer({"email": CANARY}),
+    "update": lambda client: client.update_customer(7, {"lang": "en"}),
+    "delete": lambda client: client.delete_customer(7),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_clock_that_is_set_forward(monkeypatch: pytest.MonkeyPatch, write: str) -> None:
+    """A write whose time is over by either clock is not sent again: who asked may have asked
+    elsewhere since, and have been believed dead.
+    """
+    wall = clock.wall
+
+    def pause(seconds: float) -> bool:
+        monkeypatch.setattr(clock, "wall", lambda: wall() + 31)
+        return True
+
+    monkeypatch.setattr(clock, "sleep", pause)
+    with RawServer(limited(2)) as server:
+        client = client_of(server)
+        with pytest.raises(RateLimited):
+            WRITES[write](client)
+        assert server.connections == 1
+
+
+def test_what_is_known_of_the_first_call_counts(no_waiting: list[float]) -> None:
+    """Where a call must not be made again, the caller learns of the failure, not of the refusal."""
+    with RawServer(resets) as server:
+        client = client_of(server, calls_per_minute=1)
+        with pytest.raises(ConnectionLost) as caught:
+            client.delete_customer(7)
+        assert caught.value.executed == "unknown"
+        with pytest.raises(BudgetSpent):
+            client.delete_customer(7)
+        assert server.connections == 1
+
+
+def test_a_refusal_after_a_loss(no_waiting: list[float]) -> None:
+    """Where the first call may have had an effect, no later answer says that nothing happened."""
+    for later in (limited(60), limited(1), sends(b"HTTP/1.1 400 x\r\nContent-Length: 0\r\n\r\n")):
+        with RawServer(resets, later) as server:
+            with pytest.raises(EcwidError) as caught:
+                client_of(server).update_customer(7, {"lang": "en"})
+            assert server.connections == 2
+        assert caught.value.executed == "unknown"
+
+
+def test_unreachable_after_a_loss(no_waiting: list[float]) -> None:
+    """Not even where the second call was never sent."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        listener.close()
+        with connection:
+            resets(connection)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/v3"
+    with pytest.raises(Unreachable) as caught:
+        EcwidClient(Settings(store_id="1003", token=TOKEN, api_url=url)).delete_customer(7)
+    thread.join()
+    assert caught.value.executed == "unknown"
+
+
+def test_held_back_carries_how_long() -> None:
+    """No call is made while Ecwid has asked for a pause; the caller learns how long it lasts."""
+    with RawServer(limited(60)) as server:
+        client = client_of(server)
+        with pytest.raises(RateLimited):
+            client.get_customer(7)
+        with pytest.raises(Throttled) as caught:
+            client.get_customer(8)
+        assert server.connections == 1
+    assert caught.value.executed == "no"
+    assert 50 < (caught.value.retry_after_s or 0) <= 60
+
+
+def test_failures_are_logged_without_values(
+    no_waiting: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each call that failed has a line with its operation and its kind, and nothing else."""
+    caplog.set_level(logging.DEBUG)
+    with RawServer(resets) as server, pytest.raises(EcwidError):
+        client_of(server).list_customers(email=CANARY)
+    lines = [r.getMessage() for r in caplog.records if r.name == "flask_ecwid"]
+    assert lines == ["call failed operation=list_customers upstream-lost"] * 3
+    assert "canary" not in caplog.text
+
+
+class SlowRedis:
+    """A Redis whose name takes longer to resolve than the deadline of a call, on a moved clock."""
+
+    URL = "redis://redis.test:6379/0"
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._by = 0.0
+        now, wall, resolve = clock.now, clock.wall, socket.getaddrinfo
+        patch.setattr(clock, "now", lambda: now() + self._by)
+        patch.setattr(clock, "wall", lambda: wall() + self._by)
+
+        def getaddrinfo(host: str, *args: Any, **options: Any) -> Any:
+            if host != "redis.test" or options.get("flags"):
+                return resolve(host, *args, **options)
+            self.later(31)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+    def later(self, seconds: float) -> None:
+        self._by += seconds
+
+
+@pytest.fixture
+def slow_redis(monkeypatch: pytest.MonkeyPatch) -> SlowRedis:
+    return SlowRedis(monkeypatch)
+
+
+def is_out_of_time(response: TestResponse) -> bool:
+    body = response.get_json()
+    return (
+        response.status_code == 503
+        and body["type"] == "urn:flask-ecwid:problem:throttled"
+        and body["origin"] == "service"
+        and body.get("executed", "no") == "no"
+        and body["detail"] == "No time was left for the call."
+        and response.headers["Retry-After"] == "1"
+    )
+
+
+OPERATIONS: dict[str, Callable[[Api], TestResponse]] = {
+    "get": lambda api: api.get("/customer/7"),
+    "list": lambda api: api.get("/customers"),
+    "add": lambda api: api.post("/add_customer", {"email": CANARY}),
+    "update": lambda api: api.post("/update_customer/7", {"lang": "en"}),
+    "delete": lambda api: api.post("/delete_customer/7"),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_time_that_ran_out_before_the_call(
+    ecwid: HTTPServer, config: Config, slow_redis: SlowRedis, operation: str
+) -> None:
+    """A call whose time ran out before it was sent is no failure of Ecwid, and opens no breaker."""
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    api = Api(app_of({**config, "ECWID_REDIS_URL": slow_redis.URL}).test_client())
+    for _ in range(6):
+        assert is_out_of_time(OPERATIONS[operation](api))
+        slow_redis.later(6)  # and Redis is asked again
+    assert ecwid.log == []
+    assert is_out_of_time(api.get("/customer/7"))
+    assert api.get("/customer/7").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("failure", "failures"),
+    [
+        (Response(status=500), 5),
+        (Response('{"errorCode":"INVALID_API_TOKEN"}', 403), 1),
+    ],
+)
+@pytest.mark.usefixtures("no_waiting")
+def test_a_call_that_was_to_go_first(
+    ecwid: HTTPServer, config: Config, slow_redis: SlowRedis, failure: Response, failures: int
+) -> None:
+    """Where the call that goes first runs out of time, the next call goes first instead."""
+    for _ in range(failures):
+        ecwid.expect_oneshot_request(f"{STORE}/customers/7").respond_with_response(failure)
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    api = Api(app_of({**config, "ECWID_REDIS_URL": slow_redis.URL}).test_client())
+    assert is_out_of_time(api.get("/customer/7"))
+    while len(ecwid.log) < failures:
+        assert api.get("/customer/7").status_code == 502
+    assert api.get("/customer/7").status_code == 503
+    slow_redis.later(31)
+    assert is_out_of_time(api.get("/customer/7"))
+    assert api.get("/customer/7").status_code == 200
+
+
+def test_a_lookup_whose_time_ran_out(
+    ecwid: HTTPServer, config: Config, slow_redis: SlowRedis
+) -> None:
+    """A lookup whose time ran out before it was sent is no failure of Ecwid either."""
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    app = app_of({**config, "ECWID_REDIS_URL": slow_redis.URL})
+    client: EcwidClient = app.extensions["ecwid"]["ecwid"].client
+    for _ in range(6):
+        slow_redis.later(6)  # and Redis is asked again
+        with pytest.raises(OutcomeUnknown):
+            client.add_customer({"email": CANARY}, first_attempt_at=clock.wall())
+    assert ecwid.log == []
+    assert client.get_customer(7) == {"id": 7}

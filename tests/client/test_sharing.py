@@ -1,0 +1,228 @@
+"""Equal reads that are under way share one call, over real sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from flask_ecwid import EcwidClient, Settings
+from flask_ecwid.errors import (
+    ConnectionLost,
+    CustomerNotFound,
+    DeadlineExceeded,
+    EcwidError,
+    EcwidUnavailable,
+    RateLimited,
+    Rejected,
+    ServiceRefused,
+)
+
+from ..conftest import PREFIX, TOKEN, app_of
+from ..helpers.raw_server import Gate, RawServer, good, resets, sends, stalls
+
+CALLERS = 8
+
+
+def client_of(server: RawServer, **options: Any) -> EcwidClient:
+    return EcwidClient(Settings(store_id="1003", token=TOKEN, api_url=server.url, **options))
+
+
+@pytest.fixture
+def callers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4 * CALLERS) as pool:
+        yield pool
+
+
+def ask_together(
+    callers: ThreadPoolExecutor, gate: Gate, asks: list[Callable[[], Any]]
+) -> list[Future[Any]]:
+    """The first asks, the others while its reply is held back; then the gate opens."""
+    first = callers.submit(asks[0])
+    assert gate.asked.wait(20)
+    others = [callers.submit(ask) for ask in asks[1:]]
+    time.sleep(0.5)  # until they wait for the first, or have asked
+    gate.open()
+    return [first, *others]
+
+
+def test_equal_reads_share_one_call(callers: ThreadPoolExecutor) -> None:
+    """Reads of the same customer at the same time are one call; each caller has his own copy."""
+    gate = Gate()
+    with RawServer(gate.before(sends(good(b'{"id":7}')))) as server:
+        client = client_of(server)
+        asked = ask_together(callers, gate, [lambda: client.get_customer(7)] * CALLERS)
+        customers = [each.result(20) for each in asked]
+        assert server.connections == 1
+    assert customers == [{"id": 7}] * CALLERS
+    assert len({id(customer) for customer in customers}) == CALLERS
+
+
+def test_the_order_of_the_filters_is_of_no_matter(callers: ThreadPoolExecutor) -> None:
+    """The same filters in another order are the same read."""
+    gate = Gate()
+    page = b'{"total":0,"count":0,"offset":0,"limit":100,"items":[]}'
+    with RawServer(gate.before(sends(good(page)))) as server:
+        client = client_of(server)
+        asks = [
+            lambda: client.list_customers(email="a@example.com", lang="en"),
+            lambda: client.list_customers(lang="en", email="a@example.com"),
+        ]
+        for each in ask_together(callers, gate, asks):
+            each.result(20)
+        assert server.connections == 1
+
+
+def test_different_reads_do_not_share(callers: ThreadPoolExecutor) -> None:
+    """Another customer, other filters or another selection of fields are other reads."""
+    gate = Gate()
+    with RawServer(gate.before(sends(good(b'{"id":7,"total":0,"items":[]}')))) as server:
+        client, other = client_of(server), client_of(server)
+        asks = [
+            lambda: client.get_customer(7),
+            lambda: client.get_customer(8),
+            lambda: client.get_customer(7, responseFields="email"),
+            lambda: client.list_customers(),
+            lambda: client.list_customers(offset=1),
+            lambda: other.get_customer(7),
+        ]
+        for each in ask_together(callers, gate, asks):
+            each.result(20)
+        assert server.connections == len(asks)
+
+
+def test_writes_do_not_share(callers: ThreadPoolExecutor) -> None:
+    """Equal writes at the same time are as many calls."""
+    gate = Gate()
+    with RawServer(gate.before(sends(good(b'{"id":7}')))) as server:
+        client = client_of(server)
+        new = {"email": "new@example.com"}
+        for each in ask_together(callers, gate, [lambda: client.add_customer(new)] * CALLERS):
+            each.result(20)
+        assert server.connections == CALLERS
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("404 Not Found", CustomerNotFound),
+        ("400 Bad", Rejected),
+        ("403 Forbidden", ServiceRefused),
+        ("402 Pay", ServiceRefused),
+        ("429 Slow\r\nRetry-After: 30", RateLimited),
+        ("503 Later\r\nRetry-After: 30", EcwidUnavailable),
+    ],
+)
+def test_an_answer_of_ecwids_is_shared_whatever_it_says(
+    callers: ThreadPoolExecutor, status: str, error: type[EcwidError]
+) -> None:
+    """A refusal is an answer: all who asked have it, and each the same."""
+    gate = Gate()
+    refusal = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+    with RawServer(gate.before(sends(refusal))) as server:
+        client = client_of(server)
+        asked = ask_together(callers, gate, [lambda: client.get_customer(7)] * CALLERS)
+        problems = []
+        for each in asked:
+            refused = each.exception(20)
+            assert isinstance(refused, error)
+            problems.append((refused.problem("an id", write=True), refused.retry_after_s))
+        assert problems == [problems[0]] * CALLERS
+        assert server.connections == 1
+
+
+def test_a_failure_is_not_shared(callers: ThreadPoolExecutor) -> None:
+    """Where the call brought no reply, the others ask for themselves."""
+    gate = Gate()
+    failing = [gate.before(resets), resets, resets]  # as often as the first caller tries
+    with RawServer(*failing, sends(good(b'{"id":7}'))) as server:
+        client = client_of(server)
+        first, *others = ask_together(callers, gate, [lambda: client.get_customer(7)] * CALLERS)
+        assert isinstance(first.exception(20), ConnectionLost)
+        assert [each.result(20) for each in others] == [{"id": 7}] * (CALLERS - 1)
+
+
+def test_one_callers_timeout_is_not_anothers(callers: ThreadPoolExecutor) -> None:
+    """Nobody waits for another's call for more than half of his own time."""
+    gate = Gate()
+    gate.open()
+    with RawServer(gate.before(stalls()), sends(good(b'{"id":7}'))) as server:
+        client = client_of(server, deadline_s=3, read_timeout_s=10)
+        first = callers.submit(client.get_customer, 7)
+        assert gate.asked.wait(20)
+        begun = time.monotonic()
+        assert client.get_customer(7) == {"id": 7}
+        assert time.monotonic() - begun < 3
+        assert not first.done()
+        assert isinstance(first.exception(20), DeadlineExceeded)
+
+
+def test_the_deadline_holds_for_waiting_and_asking(callers: ThreadPoolExecutor) -> None:
+    """Who has waited for another, and then asks himself, still ends at his own deadline."""
+    gate = Gate()
+    gate.open()
+    with RawServer(gate.before(stalls(for_s=30))) as server:
+        client = client_of(server, deadline_s=3, read_timeout_s=10)
+        callers.submit(client.get_customer, 7)
+        assert gate.asked.wait(20)
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            client.get_customer(7)
+        assert time.monotonic() - begun < 4.2  # and not half a deadline and a whole one
+
+
+def test_a_read_after_a_write_does_not_join_one_from_before(callers: ThreadPoolExecutor) -> None:
+    """Who has changed a customer never reads it as it was, even while an older read goes on."""
+    gate = Gate()
+    old, new = good(b'{"id":7,"lang":"en"}'), good(b'{"id":7,"lang":"de"}')
+    written = good(b'{"updateCount":1}')
+    with RawServer(gate.before(sends(old)), sends(written), sends(new)) as server:
+        client = client_of(server)
+        older = callers.submit(client.get_customer, 7)
+        assert gate.asked.wait(20)
+        client.update_customer(7, {"lang": "de"})
+        assert client.get_customer(7)["lang"] == "de"
+        gate.open()
+        assert older.result(20)["lang"] == "en"
+
+
+def test_a_read_after_a_failed_write_does_not_join_either(callers: ThreadPoolExecutor) -> None:
+    """A write whose reply was lost may have happened: reads from then on are new ones."""
+    gate = Gate()
+    old, new = good(b'{"id":7,"lang":"en"}'), good(b'{"id":7,"lang":"de"}')
+    with RawServer(gate.before(sends(old)), resets, resets, sends(new)) as server:
+        client = client_of(server)
+        older = callers.submit(client.get_customer, 7)
+        assert gate.asked.wait(20)
+        with pytest.raises(ConnectionLost):
+            client.update_customer(7, {"lang": "de"})
+        assert client.get_customer(7)["lang"] == "de"
+        gate.open()
+        older.result(20)
+
+
+def test_reads_one_after_the_other_are_as_many_calls() -> None:
+    """Only what is under way is shared: nothing is kept."""
+    with RawServer(sends(good(b'{"id":7}'))) as server:
+        client = client_of(server)
+        for _ in range(3):
+            client.get_customer(7)
+        assert server.connections == 3
+
+
+def test_each_request_keeps_its_own_id(callers: ThreadPoolExecutor) -> None:
+    """Requests that share a call still answer with their own ids."""
+    gate = Gate()
+    page = b'{"total":0,"count":0,"offset":0,"limit":100,"items":[]}'
+    with RawServer(gate.before(sends(good(page)))) as server:
+        store = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN, "ECWID_AUTH": "none"}
+        app = app_of({**store, "ECWID_API_URL": server.url})
+        asks = [lambda: app.test_client().get(f"{PREFIX}/customers")] * CALLERS
+        answers = [each.result(20) for each in ask_together(callers, gate, asks)]
+        assert server.connections == 1
+    ids = [answer.get_json()["data"]["id"] for answer in answers]
+    assert ids == [answer.headers["X-Request-ID"] for answer in answers]
+    assert len(set(ids)) == CALLERS

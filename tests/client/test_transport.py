@@ -1,0 +1,463 @@
+"""Faults on the way to Ecwid, over real sockets: told apart, in time, nothing left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+import requests
+import trustme
+
+from flask_ecwid import Ecwid, EcwidClient, Settings, clock
+from flask_ecwid.client.calls import build_call
+from flask_ecwid.client.replies import read_reply
+from flask_ecwid.client.transport import RequestsTransport
+from flask_ecwid.errors import (
+    BadReply,
+    ConnectionLost,
+    DeadlineExceeded,
+    EcwidError,
+    NotJson,
+    OutcomeUnknown,
+    TlsFailed,
+    Unreachable,
+)
+
+from ..conftest import PREFIX, TOKEN, free_port
+from ..helpers.raw_server import RawServer, Script, receive_request, resets, sends, stalls
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+GOOD = HEAD + b'Content-Length: 8\r\n\r\n{"id":7}'
+CANARY = "canary@example.com"
+SLACK_S = 5  # well below the 10 s that the faults last, and above what a busy machine adds
+
+
+def settings_of(url: str, **options: Any) -> Settings:
+    defaults = {"connect_timeout_s": 0.5, "read_timeout_s": 0.5, "deadline_s": 1.0}
+    return Settings(store_id="1003", token=TOKEN, api_url=url, **{**defaults, **options})
+
+
+def client_of(url: str, **options: Any) -> EcwidClient:
+    return EcwidClient(settings_of(url, **options))
+
+
+def receive(url: str, **options: Any) -> Any:
+    """What comes of a single call: what is made of failures by the gateway is another matter."""
+    settings = settings_of(url, **options)
+    call = build_call("get_customer", 7)
+    reply = RequestsTransport(settings).send(call, clock.now() + settings.deadline_s)
+    return read_reply(build_call("get_customer", 7), reply)
+
+
+def drips(connection: socket.socket) -> None:
+    """A byte of the headers every 0.1 s: each receive is in time, the whole never."""
+    receive_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+    for _ in range(100):
+        connection.sendall(b"a")
+        time.sleep(0.1)
+
+
+def drips_the_body(connection: socket.socket) -> None:
+    receive_request(connection)
+    connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
+    for _ in range(100):
+        connection.sendall(b" ")
+        time.sleep(0.1)
+
+
+FAULTS: list[tuple[str, Script, type[EcwidError]]] = [
+    ("closed before any byte", sends(), ConnectionLost),
+    ("reset before any byte", resets, ConnectionLost),
+    ("no first byte", stalls(), DeadlineExceeded),
+    ("stalled in the headers", stalls(HEAD), DeadlineExceeded),
+    ("stalled in the body", stalls(HEAD + b"Content-Length: 8\r\n\r\n{"), DeadlineExceeded),
+    ("dripping headers", drips, DeadlineExceeded),
+    ("dripping body", drips_the_body, DeadlineExceeded),
+    ("body cut short", sends(HEAD + b"Content-Length: 99\r\n\r\n{"), BadReply),
+    ("bad chunk", sends(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}"), BadReply),
+    ("chunks cut short", sends(HEAD + b"Transfer-Encoding: chunked\r\n\r\n8\r\n{"), BadReply),
+    ("garbage for a status line", sends(b"garbage\r\n\r\n"), BadReply),
+    ("200 headers", sends(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), BadReply),
+    ("headers cut", sends(b"HTTP/1.1 200 OK\r\nContent-Type: appl"), BadReply),
+    ("no body at all", sends(HEAD + b"\r\n"), NotJson),
+]
+
+
+@pytest.mark.parametrize(("fault", "script", "error"), FAULTS, ids=[row[0] for row in FAULTS])
+def test_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
+    """Each fault has its error when the deadline has passed, and not when the fault ends."""
+    with RawServer(script) as server:
+        begun = time.monotonic()
+        with pytest.raises(EcwidError) as caught:
+            receive(server.url)
+        assert time.monotonic() - begun < SLACK_S
+    assert type(caught.value) is error
+    assert caught.value.executed == "unknown"
+
+
+ONCE_MORE = [row for row in FAULTS if "dripping" not in row[0]]  # which takes all of the time
+
+
+@pytest.mark.parametrize(("fault", "script", "error"), ONCE_MORE, ids=[row[0] for row in ONCE_MORE])
+def test_after_a_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
+    """A read that failed is made again, over a fresh connection."""
+    with RawServer(script, sends(GOOD)) as server:
+        assert client_of(server.url, deadline_s=5).get_customer(7) == {"id": 7}
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("first", [b"", HEAD, HEAD + b"Content-Length: 8\r\n\r\n{"])
+def test_one_receive_does_not_outlast_the_deadline(first: bytes) -> None:
+    """The deadline ends a receive whose own timeout is longer."""
+    with RawServer(stalls(first)) as server:
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            client_of(server.url, read_timeout_s=30).get_customer(7)
+        assert time.monotonic() - begun < SLACK_S
+
+
+def test_refused() -> None:
+    """A refused connection is Unreachable: nothing can have happened."""
+    with pytest.raises(Unreachable) as caught:
+        client_of(f"http://127.0.0.1:{free_port()}").add_customer({"email": CANARY})
+    assert caught.value.executed == "no"
+    assert caught.value.retry_after_s == 10
+
+
+def test_no_such_name() -> None:
+    """A name that does not resolve is Unreachable."""
+    with pytest.raises(Unreachable):
+        client_of("https://ecwid.invalid/api/v3").get_customer(7)
+
+
+def test_connect_timeout() -> None:
+    """A connection that is not made in time is Unreachable."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:  # fill the queue, which nobody empties
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        begun = time.monotonic()
+        with pytest.raises(Unreachable):
+            client_of(f"http://127.0.0.1:{address[1]}").get_customer(7)
+        assert time.monotonic() - begun < SLACK_S
+        for filler in fillers:
+            filler.close()
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    """A certificate authority that nobody trusts yet."""
+    return trustme.CA()
+
+
+def over_tls(authority: trustme.CA, script: Script) -> Script:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def wrapped(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            script(secure)
+
+    return wrapped
+
+
+def test_untrusted_certificate(authority: trustme.CA) -> None:
+    """A certificate that is not trusted ends the call before anything is sent."""
+    heard: list[bytes] = []
+    script = over_tls(authority, lambda connection: heard.append(receive_request(connection)))
+    with RawServer(script) as server, pytest.raises(TlsFailed) as caught:
+        client_of(server.url.replace("http:", "https:")).get_customer(7)
+    assert caught.value.executed == "no"
+    assert heard == []
+
+
+@pytest.mark.parametrize("answer", [b"no TLS at all", b"\x17\x03\x03\x00\x05abcde"])
+def test_tls_broken_after_the_call(authority: trustme.CA, tmp_path: Path, answer: bytes) -> None:
+    """TLS that breaks once the call has been sent never says that nothing was sent."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    heard: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        with (
+            connection.dup() as below,
+            context.wrap_socket(connection, server_side=True) as secure,
+        ):
+            heard.append(receive_request(secure))
+            below.sendall(answer)
+            below.shutdown(socket.SHUT_WR)
+            below.recv(1)
+
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with RawServer(script) as server:
+        url = server.url.replace("http:", "https:")
+        client = client_of(url, ca_bundle=str(tmp_path / "ca.pem"))
+        with pytest.raises(EcwidError) as caught:
+            client.add_customer({"email": CANARY})
+    assert heard[0].startswith(b"POST ")
+    assert caught.value.executed == "unknown"
+    assert type(caught.value) is OutcomeUnknown
+
+
+def test_tls_handshake_reset() -> None:
+    """A handshake that breaks has sent nothing."""
+    with RawServer(resets) as server, pytest.raises(Unreachable):
+        client_of(server.url.replace("http:", "https:")).add_customer({"email": CANARY})
+
+
+def test_a_connection_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call whose deadline passes while its connection is made is not sent."""
+    late_s = [0.0]
+    connect, now = socket.socket.connect, clock.now
+
+    def connects_late(sock: socket.socket, address: Any) -> None:
+        connect(sock, address)
+        late_s[0] = 10.0
+
+    with RawServer(sends(GOOD)) as server, monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connects_late)
+        patch.setattr(clock, "now", lambda: now() + late_s[0])
+        with pytest.raises(Unreachable) as caught:
+            receive(server.url)
+    assert caught.value.executed == "no"
+
+
+def test_many_dead_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline ends the attempts to connect to one address after the other."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        real = socket.getaddrinfo
+
+        def many(host: str, *args: Any, **kwargs: Any) -> Any:
+            if host != "many.test":
+                return real(host, *args, **kwargs)
+            return [(*kind, (f"127.0.0.{last}", port)) for last in range(1, 31)]
+
+        monkeypatch.setattr(socket, "getaddrinfo", many)
+        tried: list[str] = []
+        connect = socket.socket.connect
+
+        class Stalling(socket.socket):
+            def connect(self, address: Any) -> None:
+                tried.append(address[0])
+                connect(self, ("127.0.0.1", port))
+
+        monkeypatch.setattr(socket, "socket", Stalling)
+        begun = time.monotonic()
+        settings = Settings(
+            store_id="1003",
+            token=TOKEN,
+            api_url="https://many.test:" + str(port),
+            connect_timeout_s=0.5,
+            deadline_s=1,
+        )
+        with pytest.raises(Unreachable):
+            EcwidClient(settings).get_customer(7)
+        assert time.monotonic() - begun < SLACK_S  # 30 addresses at 0.5 s would be 15
+        assert 0 < len(tried) < 30
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is not resolved in time is Unreachable; who asks for it meanwhile waits with the
+    first, in one thread.
+    """
+    gate, asked = threading.Event(), []
+    real = socket.getaddrinfo
+
+    def hangs(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host != "slow.test" or kwargs.get("flags"):
+            return real(host, *args, **kwargs)
+        asked.append(host)
+        gate.wait(20)
+        return real("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = Settings(
+            store_id="1003",
+            token=TOKEN,
+            api_url=f"https://slow.test:{listener.getsockname()[1]}",
+            connect_timeout_s=0.4,
+            deadline_s=1,
+        )
+
+        def ask(_: int) -> type[EcwidError] | None:
+            with pytest.raises(EcwidError) as caught:
+                EcwidClient(settings).get_customer(7)
+            return caught.type
+
+        begun = time.monotonic()
+        with ThreadPoolExecutor(8) as threads:
+            assert set(threads.map(ask, range(8))) == {Unreachable}
+        assert time.monotonic() - begun < SLACK_S
+        assert asked == ["slow.test"]
+        gate.set()
+        until = time.monotonic() + 10
+        while any(thread.name == "call-within" for thread in threading.enumerate()):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_no_thread_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be had the name is not known; the next call asks again."""
+    with RawServer(sends(GOOD)) as server:
+        client = client_of(server.url.replace("127.0.0.1", "localhost"))
+        client.get_customer(7)
+        with monkeypatch.context() as patch:
+
+            def start(_: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            patch.setattr(threading.Thread, "start", start)
+            patch.setattr(clock, "sleep", lambda seconds: True)
+            with pytest.raises(Unreachable):
+                client.get_customer(7)
+        assert client.get_customer(7) == {"id": 7}
+
+
+def test_malformed_headers_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A reply whose headers urllib3 cannot read is not repeated in its log, nor is our query."""
+    caplog.set_level(logging.DEBUG)
+    page = b'{"total":0,"items":[]}'
+    head = HEAD + b"Content-Length: %d\r\nX-Customer canary@example.com\r\n\r\n" % len(page)
+    with RawServer(sends(head + page)) as server:
+        client_of(server.url).list_customers(email=CANARY)
+    assert "canary" not in caplog.text
+
+
+def test_ca_bundle(authority: trustme.CA, tmp_path: Path) -> None:
+    """A certificate of the configured bundle is trusted, and TLS keeps the deadline too."""
+    with RawServer(over_tls(authority, sends(GOOD)), over_tls(authority, drips)) as server:
+        url = server.url.replace("http:", "https:")
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        client = client_of(url, ca_bundle=str(tmp_path / "ca.pem"))
+        assert client.get_customer(7) == {"id": 7}
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            client.get_customer(7)
+        assert time.monotonic() - begun < SLACK_S
+
+
+def test_connections_are_kept() -> None:
+    """Calls one after the other go over one connection."""
+
+    def keeps_alive(connection: socket.socket) -> None:
+        while receive_request(connection):
+            connection.sendall(GOOD)
+
+    with RawServer(keeps_alive) as server:
+        client = client_of(server.url)
+        for _ in range(3):
+            client.get_customer(7)
+        assert server.connections == 1
+
+
+def test_each_process_has_its_own_connections() -> None:
+    """A forked worker does not share its parent's connections."""
+
+    def keeps_alive(connection: socket.socket) -> None:
+        while receive_request(connection):
+            connection.sendall(GOOD)
+
+    with RawServer(keeps_alive) as server:
+        client = client_of(server.url)
+        client.get_customer(7)
+        child = os.fork()
+        if child == 0:
+            good = client.get_customer(7) == {"id": 7}
+            os._exit(0 if good else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        client.get_customer(7)
+        assert server.connections == 2
+
+
+def test_proxy() -> None:
+    """A configured proxy is the way out."""
+    heard: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        heard.append(receive_request(connection))
+        connection.sendall(GOOD)
+
+    with RawServer(script) as server:
+        client = client_of("http://127.0.0.1:9/api/v3", proxy_url=f"http://127.0.0.1:{server.port}")
+        assert client.get_customer(7) == {"id": 7}
+    assert heard[0].startswith(b"GET http://127.0.0.1:9/api/v3/1003/customers/7 HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    ("fault", "script", "error"), FAULTS[:4], ids=[row[0] for row in FAULTS[:4]]
+)
+def test_no_secret_in_an_error(fault: str, script: Script, error: type[EcwidError]) -> None:
+    """No error carries the query, the token or the library's error, which holds the URL."""
+    with RawServer(script) as server, pytest.raises(error) as caught:
+        client_of(server.url).list_customers(email=CANARY)
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+    assert CANARY not in repr(caught.value) + str(caught.value)
+
+
+STATUSES = [(sends(), 504), (stalls(), 504), (drips, 504), (resets, 504)]
+
+
+@pytest.mark.parametrize(("script", "status"), STATUSES)
+def test_fault_behind_the_front_door(
+    script: Script, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A caller of ours gets the problem in time, and no thread is left behind."""
+    caplog.set_level(logging.DEBUG, "flask_ecwid")
+    with RawServer(script) as server:
+        app = flask.Flask("host")
+        app.config.update(
+            ECWID_STORE_ID="1003",
+            ECWID_TOKEN=TOKEN,
+            ECWID_AUTH="none",
+            ECWID_API_URL=server.url,
+            ECWID_READ_TIMEOUT_S="0.5",
+            ECWID_DEADLINE_S="1",
+        )
+        Ecwid(app)
+        threads = set(threading.enumerate())
+        response = app.test_client().post(f"{PREFIX}/add_customer", json={"email": CANARY})
+    assert response.status_code == status
+    assert response.json is not None
+    assert response.json["executed"] == "unknown"
+    assert CANARY not in response.text + caplog.text
+    until = time.monotonic() + 5  # limits cleans up in a thread that lives for 10 ms
+    while any("_run" not in each.name for each in set(threading.enumerate()) - threads):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_requests_is_a_transport_and_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No session is made: it would bring cookies, redirects and the environment."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a session was made")
+
+    monkeypatch.setattr(requests.Session, "__init__", refuse)
+    with RawServer(sends(GOOD)) as server:
+        assert client_of(server.url).get_customer(7) == {"id": 7}

@@ -1,0 +1,394 @@
+"""Bad requests over raw sockets against the gunicorn that the README starts, with its settings.
+
+The sandbox stands in for Ecwid on a port of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs, quote
+
+import pytest
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from flask_ecwid.sandbox import STORE_ID, TOKEN, create_sandbox
+
+from ..conftest import REQUEST_ID
+from ..helpers.bad_requests import (
+    BAD_REQUESTS,
+    CREATE,
+    EMAILS,
+    GOOD,
+    GOOD_REQUESTS,
+    GUNICORN,
+    HIDDEN,
+    ID,
+    NO_HTTP,
+    NOT_FOUND,
+    ONE,
+    PLUGIN,
+    REQUEST_IDS,
+    SILENT,
+    TEXTS,
+    Gets,
+    Row,
+    Text,
+    broken,
+    get,
+    post,
+    wire,
+)
+from .test_deployment import Server, gunicorn
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+STORE_PATH = f"/api/v3/{STORE_ID}"
+INVALID_ID = broken("/path/customer_id minimum")
+LOGGED = {
+    *("asctime", "levelname", "process", "name", "message"),
+    *("store", "operation", "status", "duration_ms", "request_id"),
+}
+AUDITED = {
+    *("asctime", "levelname", "process", "name", "message", "phase", "store", "caller"),
+    *("operation", "customer_id", "result", "executed", "request_id"),
+}
+WARNING = re.compile(
+    r"Invalid request(: \w+ request_id=[0-9a-f-]+)?|call failed operation=\w+ [a-z-]+"
+)
+UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class Heard(NamedTuple):
+    """A call that Ecwid got."""
+
+    what: str
+    query: str
+    body: bytes
+
+
+class Ecwid:
+    """The sandbox, and all that it is asked: its ledger leaves out what is none of Ecwid's API."""
+
+    def __init__(self, path: Path) -> None:
+        self._app = create_sandbox(path)
+        self.heard: list[Heard] = []
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = BytesIO(body)
+        path = environ["PATH_INFO"].removeprefix(STORE_PATH)
+        what = f"{environ['REQUEST_METHOD']} {path}"
+        self.heard.append(Heard(what, environ["QUERY_STRING"], body))
+        return self._app(environ, start_response)
+
+    @contextmanager
+    def served(self) -> Iterator[str]:
+        server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=_Quiet)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/api/v3"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        pass
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """Its value; it must not come twice."""
+        found = [value for each, value in self.headers if each.lower() == name.lower()]
+        assert len(found) <= 1, name
+        return found[0] if found else None
+
+
+class Service:
+    """The plugin under gunicorn, in front of Ecwid; what it took before the first bad request."""
+
+    def __init__(self, server: Server, ecwid: Ecwid, stop: Callable[[], None]) -> None:
+        self.server = server
+        self.ecwid = ecwid
+        self.stop = stop
+        self._start_all_threads()
+        self.good()
+        self.before = self.takes()
+
+    def send(self, sent: bytes, *, hangs_up: bool = True) -> bytes:
+        """All that comes back, until the connection is closed: by us, or else by gunicorn."""
+        received = b""
+        with socket.create_connection(self._address(), timeout=30) as connection:
+            with suppress(OSError):  # who refuses a request need not read it to its end
+                connection.sendall(sent)
+                if hangs_up:
+                    connection.shutdown(socket.SHUT_WR)
+            with suppress(ConnectionError):
+                while chunk := connection.recv(65_536):
+                    received += chunk
+        return received
+
+    def calls(self) -> list[Heard]:
+        """Those since it was asked last."""
+        heard, self.ecwid.heard = self.ecwid.heard, []
+        return heard
+
+    def good(self) -> None:
+        """A good request over a new connection."""
+        [answer] = answers(self.send(get(f"/customer/{ID}")), [GOOD])
+        assert answer.status == 200
+        assert json.loads(answer.body)["data"]["id"] == ID
+        assert [call.what for call in self.calls()] == [ONE]
+
+    def takes(self) -> tuple[int, int]:
+        """Descriptors and threads of the worker."""
+        return len(list((self._worker() / "fd").iterdir())), self._threads()
+
+    def _address(self) -> tuple[str, int]:
+        return "127.0.0.1", int(self.server.root.rpartition(":")[2])
+
+    def _worker(self) -> Path:
+        pid = self.server.process.pid
+        [worker] = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        return Path("/proc", worker)
+
+    def _threads(self) -> int:
+        return len(list((self._worker() / "task").iterdir()))
+
+    def _start_all_threads(self) -> None:
+        """gunicorn starts them when they are needed, so let them all be."""
+        with ExitStack() as stack:
+            for _ in range(32):
+                stack.enter_context(socket.create_connection(self._address()))
+            assert within(20, lambda: self._threads() > 32)
+
+
+def within(seconds: float, holds: Callable[[], bool]) -> bool:
+    """Whether it holds at last."""
+    until = time.monotonic() + seconds
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.02)
+    return holds()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    ecwid = Ecwid(tmp_path_factory.mktemp("ecwid") / "store.sqlite3")
+    with ExitStack() as stack:
+        settings = {
+            "ECWID_API_URL": stack.enter_context(ecwid.served()),
+            "ECWID_STORE_ID": STORE_ID,
+            "ECWID_TOKEN": TOKEN,
+            "ECWID_AUTH": "none",
+            "ECWID_CALLS_PER_MINUTE": "100000",
+        }
+        running = stack.enter_context(ExitStack())
+        server = running.enter_context(gunicorn(**settings))
+        yield Service(server, ecwid, running.close)
+
+
+def answers(received: bytes, gets: Sequence[Gets]) -> list[Answer]:
+    """As many as are expected, which must be all that came."""
+    found = []
+    for each in gets:
+        head, end, received = received.partition(b"\r\n\r\n")
+        assert end, "an answer is missing"
+        first, *rest = head.decode("latin-1").split("\r\n")
+        assert first.startswith(("HTTP/1.1 ", "HTTP/1.0 "))
+        headers = [(name, value.strip()) for name, _, value in (h.partition(":") for h in rest)]
+        answer = Answer(int(first.split(" ")[1]), headers, b"")
+        length = int(answer.header("Content-Length") or 0) if each.body else 0
+        found.append(answer._replace(body=received[:length]))
+        received = received[length:]
+    assert received == b""
+    return found
+
+
+def check(answer: Answer, gets: Gets) -> None:
+    """Its status and headers, its problem; nothing of the request is in it."""
+    assert answer.status == gets.status
+    assert "canary" not in str(answer).lower()
+    for name, value in answer.headers:
+        assert not re.search(r"(?i)\d\.\d|/\d|python|werkzeug|flask", f"{name}: {value}")
+    if gets.by == GUNICORN and gets.slug:
+        assert answer.header("Connection") == "close"
+    if gets.by == PLUGIN or gets.slug:
+        check_ours(answer, gets)
+
+
+def check_ours(answer: Answer, gets: Gets) -> None:
+    request_id = answer.header("X-Request-ID") or ""
+    assert UUID4.fullmatch(request_id)
+    assert answer.header("Cache-Control") == "no-store"
+    assert answer.header("X-Content-Type-Options") == "nosniff"
+    assert answer.header("Referrer-Policy") == "no-referrer"
+    assert (answer.header("Allow") or "") == gets.allow
+    if gets.slug:
+        assert answer.header("Content-Type") == "application/problem+json"
+    if gets.slug and gets.body:
+        errors = [{"pointer": pointer, "keyword": keyword} for pointer, keyword in gets.errors]
+        assert json.loads(answer.body) == {
+            "type": f"urn:flask-ecwid:problem:{gets.slug}",
+            "title": gets.title,
+            "status": gets.status,
+            "detail": gets.detail,
+            "instance": f"urn:uuid:{request_id}",
+            "request_id": request_id,
+            "origin": gets.origin,
+            **({"errors": errors} if errors else {}),
+            **({"executed": "no"} if gets.write else {}),
+        }
+
+
+def run(service: Service, row: Row, *, hangs_up: bool = True) -> None:
+    """What the row says comes back, Ecwid gets its calls and no other, and all goes on."""
+    service.calls()
+    given = answers(service.send(row.sent, hangs_up=hangs_up), row.gets)
+    for answer, gets in zip(given, row.gets, strict=True):
+        check(answer, gets)
+    assert [call.what for call in service.calls()] == list(row.calls)
+    service.good()
+
+
+def named(row: Row) -> str:
+    return row.name
+
+
+@pytest.mark.parametrize("row", BAD_REQUESTS, ids=named)
+def test_bad_requests(service: Service, row: Row) -> None:
+    """A bad request is told its place and rule, is not repeated, and Ecwid is not called."""
+    run(service, row)
+
+
+@pytest.mark.parametrize("row", NO_HTTP, ids=named)
+def test_no_http(service: Service, row: Row) -> None:
+    """What is no HTTP is refused, the connection ends, and what hides in it is not executed."""
+    run(service, row, hangs_up=False)
+
+
+@pytest.mark.parametrize("row", HIDDEN, ids=named)
+def test_hidden_requests(service: Service, row: Row) -> None:
+    """What is behind a request without a certain end is no request."""
+    run(service, row, hangs_up=False)
+
+
+@pytest.mark.parametrize("row", SILENT, ids=named)
+def test_silence(service: Service, row: Row) -> None:
+    """Who says nothing whole gets no answer."""
+    run(service, row)
+
+
+@pytest.mark.parametrize("row", GOOD_REQUESTS, ids=named)
+def test_good_requests(service: Service, row: Row) -> None:
+    """What only looks bad works as if it did not."""
+    run(service, row)
+
+
+@pytest.mark.parametrize(("text", "kept"), REQUEST_IDS)
+def test_request_ids(service: Service, text: Text, kept: bool) -> None:
+    """A caller's X-Request-ID is kept if it is a UUID v4, and else replaced and not repeated."""
+    header = b"X-Request-ID: " + wire(text)
+    for sent, gets in (
+        (get("/customer/0", header), INVALID_ID),
+        (get("/canary", header), NOT_FOUND),
+    ):
+        [answer] = answers(service.send(sent), [gets])
+        check(answer, gets)
+        assert (answer.header("X-Request-ID") == REQUEST_ID) == kept
+
+
+def life_of(service: Service, document: dict[str, Any]) -> dict[str, Any]:
+    """Add a customer, update it with the same, read it back: each call has what was sent."""
+    sent = json.dumps(document, ensure_ascii=False)
+    [added] = answers(service.send(post("/add_customer", sent)), [GOOD])
+    assert added.status == 200, added.body
+    customer_id = json.loads(added.body)["data"]["id"]
+    [answer] = answers(service.send(post(f"/update_customer/{customer_id}", sent)), [GOOD])
+    assert answer.status == 200, answer.body
+    calls = service.calls()
+    assert [call.what for call in calls] == [CREATE, f"PUT /customers/{customer_id}"]
+    assert [json.loads(call.body) for call in calls] == [document, document]
+    [found] = answers(service.send(get(f"/customer/{customer_id}")), [GOOD])
+    attributes: dict[str, Any] = json.loads(found.body)["data"]["attributes"]
+    service.calls()
+    return attributes
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_texts(service: Service, text: str) -> None:
+    """A text that only looks dangerous is passed on as it is, and comes back so."""
+    email = f"canary{zlib.crc32(text.encode())}@example.com"
+    document = {
+        "email": email,
+        "taxId": text,
+        "privateAdminNotes": text,
+        "billingPerson": {"companyName": text},
+        "contacts": [{"contact": text, "type": "OTHER", "note": text}],
+    }
+    shown = life_of(service, document)
+    assert shown["taxId"] == shown["privateAdminNotes"] == text
+    assert shown["billingPerson"]["companyName"] == text
+    assert [(each["contact"], each["note"]) for each in shown["contacts"]] == [(text, text)]
+
+
+@pytest.mark.parametrize("email", EMAILS.values(), ids=EMAILS)
+def test_emails(service: Service, email: str) -> None:
+    """An e-mail that only looks dangerous is passed on as it is, and comes back so."""
+    assert life_of(service, {"email": email})["email"] == email
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_texts_in_a_query(service: Service, text: str) -> None:
+    """A search for such a text is passed on as it is, unless it holds a line's end."""
+    fits = not set("\r\n") & set(text)
+    gets = GOOD if fits else broken("/query/keyword pattern")
+    [answer] = answers(service.send(get(f"/customers?keyword={quote(text, safe='')}")), [gets])
+    check(answer, gets)
+    assert [parse_qs(call.query)["keyword"] for call in service.calls()] == [[text]] * fits
+
+
+def test_nothing_leaks(service: Service) -> None:
+    """After all of it no descriptor and no thread is left over, and the service is healthy."""
+    descriptors, threads = service.before
+    # Each of gunicorn's 32 threads keeps a connection to the state file, with two descriptors.
+    assert within(20, lambda: service.takes()[0] <= descriptors + 2 * 32 + 1)
+    assert within(20, lambda: service.takes()[1] <= threads)
+    for path in ("/healthz", "/readyz"):
+        sent = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        assert service.send(sent).startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_log(service: Service) -> None:
+    """Of all of it the log has the kind alone. It is read last, when gunicorn has ended."""
+    service.stop()
+    assert service.server.process.returncode == 0
+    assert "canary" not in service.server.log.lower()
+    for line in map(json.loads, service.server.log.splitlines()):
+        assert line["levelname"] in ("INFO", "WARNING"), line
+        if line["name"] == "flask_ecwid.request":
+            assert set(line) == LOGGED
+            assert UUID4.fullmatch(line["request_id"])
+        elif line["name"].startswith("flask_ecwid.audit"):
+            assert set(line) == AUDITED
+        elif line["message"].startswith("ECWID_AUTH is none"):
+            continue
+        elif line["levelname"] == "WARNING":
+            assert WARNING.fullmatch(line["message"])

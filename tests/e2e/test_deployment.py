@@ -1,0 +1,581 @@
+"""wsgi.py under a real gunicorn, over real sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from pytest_httpserver import HTTPServer
+
+from flask_ecwid import contract
+
+from ..conftest import PREFIX, REQUEST_ID, ROOT, STORE, TOKEN, environment, free_port, wait_for
+
+CANARY = "canary@example.com"
+
+
+class Server:
+    """A running gunicorn; `log` is what it has written when it has ended."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process = process
+        self.root = f"http://127.0.0.1:{port}"
+        self.url = self.root + PREFIX
+        self.log = ""
+
+
+@contextmanager
+def gunicorn(*flags: str, **settings: str) -> Iterator[Server]:
+    port = free_port()
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop the server
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *flags, "wsgi:app"],
+            cwd=ROOT,
+            env=environment(**settings),
+            stderr=log,
+        )
+        server = Server(process, port)
+        try:
+            wait_for(f"{server.root}/healthz", process)
+            yield server
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+            log.seek(0)
+            server.log = log.read()
+
+
+def until(true: Callable[[], bool]) -> None:
+    moment = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < moment
+        time.sleep(0.1)
+
+
+def python_path(folder: Path) -> str:
+    """Return PYTHONPATH with this folder in front."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
+def raw(server: Server, text: bytes) -> bytes:
+    """All that comes back for these bytes."""
+    address = ("127.0.0.1", int(server.root.rpartition(":")[2]))
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(text)
+        connection.shutdown(socket.SHUT_WR)
+        return connection.makefile("rb").read()
+
+
+def raw_problem(answer: bytes, status: int) -> dict[str, str]:
+    """The headers of an answer that has to be a problem with this status, as all are."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *fields = head.decode("ascii").split("\r\n")
+    headers = dict(field.split(": ", 1) for field in fields)
+    problem = json.loads(body)
+    assert first.startswith(f"HTTP/1.1 {status} ")
+    contract.load().operations["add_customer"].validate_response(502, problem)
+    assert problem["status"] == status
+    assert problem["type"].startswith("urn:flask-ecwid:problem:")
+    assert problem["instance"] == f"urn:uuid:{problem['request_id']}"
+    assert headers["X-Request-ID"] == problem["request_id"]
+    assert headers["Content-Type"] == "application/problem+json"
+    assert headers["Content-Length"] == str(len(body))
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    return headers
+
+
+def everywhere(url: str) -> list[requests.Response]:
+    """The same request many times at once, so that every worker answers some."""
+    with ThreadPoolExecutor(16) as callers:
+        return list(callers.map(lambda _: requests.get(url, timeout=30), range(100)))
+
+
+def life_of_a_customer(url: str) -> None:
+    """Create, read back, update, list with filters, delete, 404 afterwards."""
+    with requests.Session() as caller:
+        added = caller.post(f"{url}/add_customer", json={"email": CANARY}, timeout=30)
+        assert added.status_code == 200, added.text
+        customer_id = added.json()["data"]["id"]
+        found = everywhere(f"{url}/customer/{customer_id}")
+        assert {answer.status_code for answer in found} == {200}
+        assert {answer.json()["data"]["attributes"]["email"] for answer in found} == {CANARY}
+        changes = {"acceptMarketing": True}
+        done = caller.post(f"{url}/update_customer/{customer_id}", json=changes, timeout=30)
+        assert done.json()["data"]["attributes"] == {"updateCount": 1}
+        filters = {"email": CANARY, "useExactEmailMatch": "true", "acceptMarketing": "true"}
+        page = caller.get(f"{url}/customers", params=filters, timeout=30)
+        assert [item["id"] for item in page.json()["data"]["attributes"]["items"]] == [
+            int(customer_id)
+        ]
+        done = caller.post(f"{url}/delete_customer/{customer_id}", timeout=30)
+        assert done.json()["data"]["attributes"] == {"deleteCount": 1}
+        gone = everywhere(f"{url}/customer/{customer_id}")
+        assert {answer.status_code for answer in gone} == {404}
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
+def test_four_workers(preload: list[str]) -> None:
+    """Four workers see one sandbox, loaded by each or before the fork."""
+    with gunicorn("--workers", "4", *preload, ECWID_SANDBOX="on") as server:
+        life_of_a_customer(server.url)
+        assert requests.get(f"{server.root}/healthz", timeout=30).json() == {"status": "alive"}
+        assert requests.get(f"{server.root}/readyz", timeout=30).json() == {"status": "configured"}
+        assert requests.get(f"{server.url}/ui/", timeout=30).status_code == 200
+    assert server.process.returncode == 0
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    assert len({line["process"] for line in lines if "operation" in line}) > 1
+
+
+def test_another_server_that_speaks_ecwids_api(tmp_path: Path) -> None:
+    """The same over HTTP, with the settings that the sandbox on a port prints."""
+    sandbox = subprocess.Popen(
+        [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=tmp_path,
+    )
+    try:
+        assert sandbox.stdout is not None
+        settings = dict(sandbox.stdout.readline().strip().split("=", 1) for _ in range(3))
+        with gunicorn("--workers", "2", ECWID_AUTH="none", **settings) as server:
+            life_of_a_customer(server.url)
+    finally:
+        sandbox.send_signal(signal.SIGINT)
+        sandbox.communicate(timeout=30)
+
+
+def test_log_lines() -> None:
+    """The log is JSON lines with the request's id, and without anything personal."""
+    with gunicorn(ECWID_SANDBOX="on") as server:
+        headers = {"X-Request-ID": REQUEST_ID}
+        requests.get(f"{server.url}/customers?email={CANARY}", headers=headers, timeout=30)
+        requests.get(f"{server.url}/customers?email={CANARY}&limit=0", headers=headers, timeout=30)
+        requests.post(f"{server.url}/add_customer", json={"email": CANARY}, timeout=30)
+    lines = [json.loads(line) for line in server.log.splitlines()]
+    ours = [line for line in lines if line.get("request_id") == REQUEST_ID]
+    for name, member in (("request", "status"), ("audit.reads", "result")):
+        told = [line for line in ours if line["name"] == f"flask_ecwid.{name}"]
+        assert [(line["operation"], line[member]) for line in told] == [
+            ("list_customers", 200),
+            ("list_customers", 400),
+        ]
+    assert [line["executed"] for line in lines if line["name"] == "flask_ecwid.audit"] == ["yes"]
+    assert CANARY not in server.log
+
+
+def test_a_real_store_does_not_start_open() -> None:
+    """A real store that nobody has closed does not start; the log says why, and not the token."""
+    store = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN}
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "wsgi:app"],
+        cwd=ROOT,
+        env=environment(**store),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "ECWID_AUTH is keys, and ECWID_API_KEYS has none" in done.stderr
+    assert TOKEN not in done.stderr
+
+
+def test_a_missing_python_json_logger(tmp_path: Path) -> None:
+    """Without python-json-logger, gunicorn exits with one sentence that names the extra."""
+    (tmp_path / "pythonjsonlogger").mkdir()
+    missing = tmp_path / "pythonjsonlogger" / "__init__.py"
+    missing.write_text("raise ImportError('canary')\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "wsgi:app"],
+        cwd=ROOT,
+        env=environment(ECWID_SANDBOX="on", PYTHONPATH=python_path(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "Error: JSON log lines need python-json-logger 3.1 or newer. "
+        "Install it with pip install 'flask-ecwid[server]'."
+    )
+
+
+def test_a_log_configuration_of_your_own(tmp_path: Path) -> None:
+    """A log configuration in gunicorn's settings replaces the JSON lines."""
+    handler = {"class": "logging.StreamHandler", "formatter": "plain"}
+    configuration = {
+        "version": 1,
+        "formatters": {"plain": {"format": "%(name)s says %(message)s"}},
+        "handlers": {"stderr": handler},
+        "loggers": {},
+        "root": {"level": "INFO", "handlers": ["stderr"]},
+    }
+    (tmp_path / "log.json").write_text(json.dumps(configuration), encoding="utf-8")
+    with gunicorn("--log-config-json", str(tmp_path / "log.json"), ECWID_SANDBOX="on") as server:
+        requests.get(f"{server.url}/customers", timeout=30)
+    assert "flask_ecwid.request says store=ecwid operation=list_customers" in server.log
+
+
+def test_a_reload(tmp_path: Path) -> None:
+    """SIGHUP reads the app's module and gunicorn.conf.py again, and no request fails."""
+    app = (
+        "import os\n"
+        "def app(environ, start_response):\n"
+        '    start_response("200 OK", [])\n'
+        '    return [b"%s", os.environ.get("OF_THE_FILE", "").encode()]\n'
+    )
+    module, config = tmp_path / "wsgi.py", tmp_path / "gunicorn.conf.py"
+    config.write_text((ROOT / "gunicorn.conf.py").read_text(encoding="utf-8"), encoding="utf-8")
+    module.write_text(app % "before", encoding="utf-8")
+    with gunicorn("--config", str(config), "--chdir", str(tmp_path)) as server:
+        assert requests.get(server.root, timeout=30).text == "before"
+        module.write_text(app % "after the reload", encoding="utf-8")
+        with config.open("a", encoding="utf-8") as settings:
+            settings.write('raw_env = ["OF_THE_FILE= and with new settings"]\n')
+        server.process.send_signal(signal.SIGHUP)
+        told = "after the reload and with new settings"
+        until(lambda: requests.get(server.root, timeout=30).text == told)
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
+def test_one_name_for_all_workers(tmp_path: Path, preload: list[str]) -> None:
+    """The workers of one gunicorn have one name, under which they share pauses, after a reload too.
+
+    A preloaded app sees the name as well.
+    """
+    app = (
+        "import os\nname = os.environ['GUNICORN_ECWID_SERVICE']\n"
+        "def app(environ, start_response):\n"
+        '    start_response("200 OK", [])\n'
+        '    return [f"{os.getpid()} {name}".encode()]\n'
+    )
+    (tmp_path / "wsgi.py").write_text(app, encoding="utf-8")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path), *preload)
+    seen: dict[str, set[str]] = defaultdict(set)
+
+    def workers_seen(url: str, number: int) -> bool:
+        for answer in everywhere(url):
+            process, name = answer.text.split()
+            seen[name].add(process)
+        return sum(map(len, seen.values())) >= number
+
+    with gunicorn("--workers", "2", *flags) as server:
+        until(lambda: workers_seen(server.root, 2))
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda: workers_seen(server.root, 4))
+    assert len(seen) == 1
+
+
+def policies(server: Server) -> set[str]:
+    """The limits of calls per minute that the workers name."""
+    answers = everywhere(f"{server.url}/customers?limit=1")
+    return {answer.headers["RateLimit-Policy"] for answer in answers}
+
+
+@pytest.mark.parametrize("flags", [(), ("--worker-class", "gthread")], ids=["ours", "gunicorns"])
+def test_workers_divide_the_calls_per_minute(flags: tuple[str, ...]) -> None:
+    """Each worker knows how many workers there are, with gunicorn's worker class, too."""
+    with gunicorn("--workers", "3", *flags, ECWID_SANDBOX="on") as server:
+        assert policies(server) == {'"calls";q=180;w=60'}
+
+
+def test_a_worker_that_is_added() -> None:
+    """A worker that SIGTTIN adds counts itself."""
+    with gunicorn(ECWID_SANDBOX="on", ECWID_CALLS_PER_MINUTE="60000") as server:
+        server.process.send_signal(signal.SIGTTIN)
+        until(lambda: policies(server) == {'"calls";q=60000;w=60', '"calls";q=30000;w=60'})
+
+
+def test_what_the_workers_are_passed(tmp_path: Path) -> None:
+    """The page on deployment names each variable that gunicorn.conf.py sets, and no other.
+
+    A host's `from_prefixed_env` reads none of them.
+    """
+    reader = (
+        "import os\nfrom flask import Flask\napp = Flask('host')\nbefore = set(app.config)\n"
+        "app.config.from_prefixed_env()\n"
+        "@app.get('/')\n"
+        "def show():\n"
+        "    return [sorted(os.environ), sorted(set(app.config) - before)]\n"
+    )
+    (tmp_path / "wsgi.py").write_text(reader, encoding="utf-8")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
+    settings = {"ECWID_SANDBOX": "on", "ECWID_METRICS": "on"}
+    with gunicorn(*flags, **settings) as server:
+        names, of_flask = requests.get(server.root, timeout=30).json()
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    table = page.partition("## What gunicorn.conf.py passes to the workers")[2].partition("\n## ")[
+        0
+    ]
+    told = set(re.findall(r"^\| `(\w+)`", table, re.M))
+    assert told == set(names) - set(environment(**settings)) - {"SERVER_SOFTWARE"}
+    assert of_flask == []
+
+
+def test_all_faults_at_once() -> None:
+    """A number of proxies that is none is told with the other faults, by its key, not its value."""
+    for value in ("canary", "-1", "1.0", "10", "\u0663", "on"):
+        done = subprocess.run(
+            [sys.executable, "-c", "import wsgi"],
+            cwd=ROOT,
+            env=environment(ECWID_TRUSTED_PROXIES=value, ECWID_STORE_ID="x"),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode != 0
+        told = done.stderr.splitlines()[-1]
+        assert "ECWID_STORE_ID is missing, or not decimal digits" in told
+        assert told.endswith("ECWID_TRUSTED_PROXIES is not a number of proxies from 0 to 9")
+        assert "canary" not in done.stderr
+
+
+def test_settings_of_the_environment(ecwid: HTTPServer) -> None:
+    """wsgi.py takes its settings from the environment."""
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    store = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN, "ECWID_AUTH": "none"}
+    with gunicorn(ECWID_API_URL=ecwid.url_for("/api/v3"), ECWID_UI="off", **store) as server:
+        assert requests.get(f"{server.url}/customer/7", timeout=30).json()["data"]["id"] == 7
+        assert requests.get(f"{server.url}/ui/", timeout=30).status_code == 404
+    assert ecwid.log[0][0].headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+@pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"5\r\n{}", b"-1\r\n{}\r\n0\r\n\r\n"])
+def test_bad_chunks(chunks: bytes) -> None:
+    """A body whose chunks are none is a 400 problem."""
+    head = f"POST {PREFIX}/add_customer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with gunicorn(ECWID_SANDBOX="on") as server:
+        answer = raw(server, head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+    assert "Traceback" not in server.log
+
+
+def test_a_chunked_body() -> None:
+    """A chunked body works, up to the same limit."""
+    with gunicorn(ECWID_SANDBOX="on", ECWID_MAX_BODY_BYTES="100") as server:
+        for body, status in (
+            ([b'{"email": ', b'"chunked@example.com"}'], 200),
+            ([b'{"email": "'] + [b"x" * 50] * 3, 413),
+        ):
+            answer = requests.post(
+                f"{server.url}/add_customer",
+                data=iter(body),
+                headers={"Content-Type": "application/json"},
+                timeout=30,
+            )
+            assert answer.status_code == status
+
+
+MANY_FIELDS = "canary: x\r\n" * 101
+NO_HTTP = [
+    (400, f"GET {PREFIX}/customers?email={CANARY} x HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (400, f"GET {PREFIX}/customers?email={CANARY}\xff HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (400, f"GET {PREFIX}/customers HTTP/1.1{CANARY}\r\nHost: x\r\n\r\n"),
+    (400, f"get {PREFIX}/customers?email={CANARY} HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (400, f"<{CANARY}> / HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (400, f"GET {PREFIX}/customers HTTP/1.1\r\nHost: x\r\n{CANARY}\r\n\r\n"),
+    (400, f"GET {PREFIX}/customers HTTP/1.1\r\nHost: x\r\nA: b\r\n {CANARY}\r\n\r\n"),
+    (400, f"POST {PREFIX}/customers?{CANARY} HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"),
+    (414, f"GET {PREFIX}/customers?email={CANARY}{'x' * 66_000} HTTP/1.1\r\nHost: x\r\n\r\n"),
+    (417, f"GET {PREFIX}/customers HTTP/1.1\r\nHost: x\r\nExpect: {CANARY}\r\n\r\n"),
+    (431, f"GET {PREFIX}/customers HTTP/1.1\r\nHost: x\r\n{MANY_FIELDS}\r\n"),
+    (501, f"POST {PREFIX}/customers HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {CANARY}\r\n\r\n"),
+]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A gunicorn on the sandbox, for tests that leave it as it is."""
+    with gunicorn(ECWID_SANDBOX="on") as running:
+        yield running
+
+
+@pytest.mark.parametrize(("status", "text"), NO_HTTP)
+def test_what_is_no_http(server: Server, status: int, text: str) -> None:
+    """It is refused below the app with a problem that repeats nothing of it."""
+    answer = raw(server, text.encode("latin-1"))
+    assert raw_problem(answer, status)["Connection"] == "close"
+    assert b"canary" not in answer
+
+
+@pytest.mark.parametrize("flags", [(), ("--worker-class", "gthread")], ids=["ours", "gunicorns"])
+def test_nothing_of_it_is_logged(flags: tuple[str, ...]) -> None:
+    """The log says that something was no HTTP, and nothing of it; with gunicorn's worker, too."""
+    with gunicorn(*flags, ECWID_SANDBOX="on") as server:
+        for _, text in NO_HTTP:
+            assert raw(server, text.encode("latin-1"))
+    assert server.log.count("Invalid request") == len(NO_HTTP)
+    assert "canary" not in server.log
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        f'raise RuntimeError("{CANARY}")',
+        f'start_response("200 OK", [("Canary", "{CANARY}\\n")])',
+    ],
+)
+def test_an_app_that_fails_outside_of_flask(tmp_path: Path, failure: str) -> None:
+    """It gets a 500 problem; answer and log hold nothing of what failed."""
+    app = f"def app(environ, start_response):\n    {failure}\n    return []\n"
+    (tmp_path / "wsgi.py").write_text(app, encoding="utf-8")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
+    with gunicorn(*flags) as server:
+        answer = raw(server, f"GET /?{CANARY} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    headers = raw_problem(answer, 500)
+    assert b"canary" not in answer.lower()
+    assert headers["X-Request-ID"] in server.log
+    assert "canary" not in server.log.lower()
+
+
+def test_the_longest_search() -> None:
+    """A search with each of its terms as long as the contract allows, in any letters, is taken."""
+    parameters = contract.load().document["components"]["parameters"]
+    terms = {
+        name: "\N{GRINNING FACE}" * 255
+        for name, node in parameters.items()
+        if node["schema"] == {"$ref": "#/components/schemas/SearchTerm"}
+    }
+    with gunicorn(ECWID_SANDBOX="on") as server:
+        answer = requests.get(f"{server.url}/customers", params=terms, timeout=30)
+    assert len(answer.request.path_url) > 36_000
+    assert answer.status_code == 200, answer.text
+
+
+def test_no_header_moves_the_app() -> None:
+    """A header that is named like a variable of WSGI's is as any other."""
+    with gunicorn(ECWID_SANDBOX="on") as server:
+        for name in ("SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Prefix", "X-Script-Name"):
+            head = f"GET {PREFIX}/openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            answer = raw(server, f"{head}{name}: /canary\r\n\r\n".encode())
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"canary" not in answer
+
+
+MIRROR = f"""
+import runpy
+from flask import request
+app = runpy.run_path({str(ROOT / "wsgi.py")!r})["app"]
+@app.get("/mirror")
+def mirror():
+    return [request.remote_addr, request.url]
+"""
+FORWARDED = (
+    "X-Forwarded-For: 192.0.2.1, 192.0.2.2\r\n"
+    "X-Forwarded-Proto: http, https\r\n"
+    "X-Forwarded-Host: one.example, two.example\r\n"
+    "X-Forwarded-Prefix: /one, /two\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "seen"),
+    [
+        ({}, ["127.0.0.1", "http://x/mirror"]),
+        ({"ECWID_TRUSTED_PROXIES": ""}, ["127.0.0.1", "http://x/mirror"]),
+        ({"ECWID_TRUSTED_PROXIES": "1"}, ["192.0.2.2", "https://two.example/two/mirror"]),
+        ({"ECWID_TRUSTED_PROXIES": "2"}, ["192.0.2.1", "http://one.example/one/mirror"]),
+        ({"ECWID_TRUSTED_PROXIES": "3"}, ["127.0.0.1", "http://x/mirror"]),
+    ],
+)
+def test_trusted_proxies(tmp_path: Path, trusted: dict[str, str], seen: list[str]) -> None:
+    """X-Forwarded-* are believed of as many proxies as are said to be there, by default of none."""
+    (tmp_path / "wsgi.py").write_text(MIRROR, encoding="utf-8")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
+    with gunicorn(*flags, ECWID_SANDBOX="on", FORWARDED_ALLOW_IPS="*", **trusted) as server:
+        text = f"GET /mirror HTTP/1.1\r\nHost: x\r\n{FORWARDED}\r\n"
+        assert json.loads(raw(server, text.encode()).partition(b"\r\n\r\n")[2]) == seen
+
+
+@pytest.mark.parametrize("header", ["Proto: https", "Protocol: ssl", "Ssl: on"])
+def test_gunicorn_believes_nobody(tmp_path: Path, header: str) -> None:
+    """No header makes a request one by https, over a UNIX socket either."""
+    (tmp_path / "wsgi.py").write_text(MIRROR, encoding="utf-8")
+    path = str(tmp_path / "socket")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
+    with (
+        gunicorn(*flags, "--bind", f"unix:{path}", ECWID_SANDBOX="on"),
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        connection.connect(path)
+        text = f"GET /mirror HTTP/1.1\r\nHost: x\r\nX-Forwarded-{header}\r\n\r\n"
+        connection.sendall(text.encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert b"http://x/mirror" in connection.makefile("rb").read()
+
+
+def test_no_answer_names_a_version(server: Server) -> None:
+    """The Server header is gunicorn's name, and nothing more."""
+    for path in ("/healthz", f"{PREFIX}/customers", "/nowhere"):
+        answer = requests.get(server.root + path, timeout=30)
+        assert answer.headers["Server"] == "gunicorn"
+        assert "X-Powered-By" not in answer.headers
+
+
+def test_nothing_commands_the_server(tmp_path: Path) -> None:
+    """gunicorn opens no control socket, neither at home nor in the user's runtime folder."""
+    folders = {"HOME": str(tmp_path / "home"), "XDG_RUNTIME_DIR": str(tmp_path)}
+    with gunicorn(ECWID_SANDBOX="on", **folders) as server:
+        assert requests.get(f"{server.url}/customers", timeout=30).status_code == 200
+        assert list(tmp_path.iterdir()) == []
+
+
+GOOD_KEY = "canary-key"
+WHO = {
+    "Authorization: Bearer canary-key": 200,
+    "X-API-Key: canary-key": 200,
+    "x-api-key:   canary-key  ": 200,
+    "Authorization: bearer canary-key": 200,
+    "X-Nothing: canary": 401,
+    "X-API-Key: canary-wrong": 401,
+    "X-API-Key:": 401,
+    "X-API-Key: canary-key\r\nX-API-Key: canary-key": 401,
+    "X_API_Key: canary-key": 401,
+    "X-API-Key: canary-key,canary-key": 401,
+    "X-API-Key: \xc3\xa9canary": 401,
+    "Authorization: Bearer canary-key\r\nAuthorization: Bearer canary-key": 401,
+    "Authorization: Bearer canary-key\r\nX-API-Key: canary-key": 401,
+    "Authorization: Basic Y2FuYXJ5OmNhbmFyeS1rZXk=": 401,
+    "Authorization: canary-key": 401,
+    "Cookie: Authorization=canary-key": 401,
+    "X-Original-Authorization: Bearer canary-key": 401,
+    "X-Forwarded-User: canary-key": 401,
+}
+
+
+@pytest.fixture(scope="module")
+def closed() -> Iterator[Server]:
+    digest = hashlib.sha256(GOOD_KEY.encode()).hexdigest()
+    with gunicorn(ECWID_SANDBOX="on", ECWID_API_KEYS=f"canary:read:{digest}") as server:
+        yield server
+    assert "canary-" not in server.log
+    assert "ECWID_AUTH" not in server.log
+
+
+@pytest.mark.parametrize(("headers", "status"), WHO.items())
+def test_who_is_let_in(closed: Server, headers: str, status: int) -> None:
+    """As bytes on the wire: one key, in one header, is a key; anything else is nobody's."""
+    for path in ("/customers", "/customer/172890169"):
+        text = f"GET {PREFIX}{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n\r\n"
+        answer = raw(closed, text.encode("latin-1"))
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        if status == 401:
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert b"\r\nwww-authenticate: bearer " in head.lower()
+            assert b"canary" not in body

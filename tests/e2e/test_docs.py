@@ -1,0 +1,412 @@
+"""The pages of docs/: blocks are run, tables compared, links followed, and the site is built."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from flask_ecwid import EcwidError, Settings, contract, errors
+from flask_ecwid.client import replies
+from flask_ecwid.client.operations import OPERATIONS
+
+from ..conftest import ROOT, free_port, wait_for
+from ..helpers.pages import blocks, curl, headings, python, running, sh
+from ..helpers.redis_server import RedisServer
+
+DOCS = ROOT / "docs"
+PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+API = "/api/json/v1/ecwid"
+
+_taken: set[tuple[str, str]] = set()
+
+
+def taken(page: str, heading: str, language: str = "sh") -> list[str]:
+    """The blocks below a heading, which are run here then."""
+    _taken.add((page, heading))
+    return blocks(DOCS / page, heading, language)
+
+
+# What is not run here, and why.
+NOT_HERE = {
+    ("deployment.md", "gunicorn for your own app"): "it needs a wheel: tests/e2e/test_packaging.py",
+    ("index.md", "1. Run it"): "the README has it, too: tests/e2e/test_readme.py",
+    ("deploy/README.md", "gunicorn, by systemd"): "it writes to /opt and /etc, and needs systemd; "
+    "tests/unit/test_systemd_unit.py reads the unit",
+    ("deploy/README.md", "nginx"): "it changes the machine's nginx; test_nginx.py runs one",
+}
+PAGES_ELSEWHERE = {
+    "clients.md": "test_python_client.py",
+    "observability.md": "test_observability.py",
+    "testing.md": "test_testing.py",
+}
+
+CALLS, [SHOP] = (
+    taken("index.md", "2. Call it"),
+    taken("index.md", "3. Mount it in your app", "python"),
+)
+START, MOUNTED = taken("index.md", "3. Mount it in your app")
+MAKE_KEY, REAL, CALL_WITH_KEY = taken("index.md", "4. Take a real store")
+[SERVE] = taken("index.md", "5. Deploy it")
+[WRONG] = taken("errors.md", "Errors")
+[PROBLEM] = taken("errors.md", "Errors", "json")
+[ONCE] = taken("errors.md", "May I send it again?")
+[SANDBOX] = taken("settings.md", "Another store to try them on")
+[WITH_REDIS] = taken("deployment.md", "Several hosts: Redis")
+
+SNIPPETS = {
+    ("mounting.md", "Mounting"): (
+        f'print(app.test_client().get("{API}/customers").status_code)',
+        "200\n",
+    ),
+    ("mounting.md", "In a factory"): (
+        'print(create_app().test_client().get("/newsletter").json)',
+        "{'readers': 2}\n",
+    ),
+    ("mounting.md", "Two stores"): (
+        """
+served = app.test_client().get("/outlet/openapi.json").json["servers"]
+print(served, app.test_client().get("/outlet/customers").status_code)
+""",
+        f"{API}/customers /outlet/customers\n[{{'url': '/outlet'}}] 200\n",
+    ),
+    ("mounting.md", "Your own authentication"): (
+        f"""
+app.secret_key = "x"
+client = app.test_client()
+with client.session_transaction() as anna:
+    anna["staff"] = "anna"
+print(client.get("{API}/customers").status_code)
+print(client.post("{API}/delete_customer/5", content_type="application/json").status_code)
+print(app.test_client().get("{API}/customers").status_code)
+""",
+        "200\n403\n403\n",
+    ),
+    ("mounting.md", "Behind a proxy, below a prefix"): (
+        f"""
+outer = {{"X-Forwarded-Prefix": "/eu"}}
+print(app.test_client().get("{API}/openapi.json", headers=outer).json["servers"])
+""",
+        f"[{{'url': '/eu{API}'}}]\n",
+    ),
+    ("mounting.md", "Without Flask"): ("", "customer@example.com\ndemo.second@example.com\n"),
+    ("security.md", "Other origins"): (
+        f"""
+for origin in ("https://app.example.com", "https://other.example.com"):
+    answer = app.test_client().get("{API}/customers", headers={{"Origin": origin}})
+    print(answer.headers.get("Access-Control-Allow-Origin"))
+""",
+        "https://app.example.com\nNone\n",
+    ),
+}
+
+
+def test_every_block_is_run() -> None:
+    """Every sh and python block is run, here or where it is said, or it is said why not."""
+    found = {(page, where) for page in PAGES for where in headings(DOCS / page)}
+    elsewhere = {(page, where) for page, where in found if page in PAGES_ELSEWHERE}
+    assert found == _taken | set(SNIPPETS) | set(NOT_HERE) | elsewhere
+    for page, test in PAGES_ELSEWHERE.items():
+        assert page in (ROOT / "tests" / test).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("page", "heading"), SNIPPETS)
+def test_snippets(page: str, heading: str) -> None:
+    """Each snippet of Python does what its page says."""
+    [snippet] = blocks(DOCS / page, heading, "python")
+    then, printed = SNIPPETS[page, heading]
+    assert python(snippet, then) == printed
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where somebody has followed the quick start."""
+    path = tmp_path_factory.mktemp("quick start")
+    (path / "shop.py").write_text(SHOP, encoding="utf-8")
+    shutil.copy(ROOT / "gunicorn.conf.py", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def on_sandbox(folder: Path) -> Iterator[str]:
+    """The URL of the app that the quick start mounts the plugin in."""
+    install, start = START.splitlines()
+    assert install == "pip install ."
+    port = free_port()
+    with running(start.replace("8001", str(port)), folder) as process:
+        wait_for(f"http://127.0.0.1:{port}/readers", process)
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("line", [*CALLS[0].splitlines(), *MOUNTED.splitlines()])
+def test_calls_of_the_quick_start(on_sandbox: str, line: str) -> None:
+    """Each call of the quick start is a success."""
+    assert curl(line, on_sandbox)[0] == 200
+
+
+def test_the_view_of_the_quick_start(on_sandbox: str) -> None:
+    """The app's own view counts what the store has."""
+    assert curl(MOUNTED.splitlines()[1], on_sandbox) == (200, '{"readers":2}\n')
+
+
+@pytest.mark.parametrize("line", [CALLS[0].splitlines()[2], ONCE.strip()])
+def test_once(on_sandbox: str, line: str) -> None:
+    """A creation with an Idempotency-Key has the same answer when it is sent again."""
+    first, again = curl(line, on_sandbox), curl(line, on_sandbox)
+    assert first[0] == 200
+    assert again == first
+
+
+def test_the_problem(on_sandbox: str) -> None:
+    """The problem that the page shows is the one that comes, but for its id."""
+    status, body = curl(WRONG, on_sandbox)
+    came, shown = json.loads(body), json.loads(PROBLEM)
+    assert status == 400
+    shown["instance"] = shown["instance"].replace(shown["request_id"], came["request_id"])
+    assert came == {**shown, "request_id": came["request_id"]}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[dict[str, str]]:
+    """A store at another server, as the page on settings starts it, and its settings."""
+    with running(SANDBOX.strip().replace("8100", str(free_port()))) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip().partition("=") for _ in range(4)]
+        assert [key for key, _, _ in lines] == [
+            *("ECWID_API_URL", "ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_AUTH")
+        ]
+        yield {key: value for key, _, value in lines}
+
+
+def of_this_store(commands: str, store: dict[str, str]) -> str:
+    commands = commands.replace("ECWID_STORE_ID=1003", f"ECWID_STORE_ID={store['ECWID_STORE_ID']}")
+    return commands.replace("secret_...", store["ECWID_TOKEN"])
+
+
+def test_a_real_store(folder: Path, store: dict[str, str]) -> None:
+    """The quick start goes from the sandbox to a store with a key, and to gunicorn."""
+    lines = sh(MAKE_KEY, folder).stdout.splitlines()
+    key, entry = (line.partition(": ")[2] for line in lines)
+    real = re.sub(r"(?m)^(export ECWID_API_KEYS=).*$", rf"\g<1>{entry}", of_this_store(REAL, store))
+    *exports, check, run = real.splitlines()
+    url = store["ECWID_API_URL"]
+    checked = sh("\n".join([*exports, check]), folder, ECWID_API_URL=url)
+    assert checked.returncode == 0
+    assert checked.stdout.startswith("store: answers in ")
+
+    install, gunicorn = SERVE.splitlines()
+    assert install == "pip install '.[server]'"
+    for command, option in ((run, "--port {}"), (gunicorn, "--bind 127.0.0.1:{}")):
+        port = free_port()
+        started = "\n".join([*exports, f"{command} {option.format(port)}"])
+        with running(started, folder, ECWID_API_URL=url) as process:
+            wait_for(f"http://127.0.0.1:{port}/readers", process)
+            served = f"http://127.0.0.1:{port}"
+            assert curl(CALL_WITH_KEY.replace("KEY", key), served)[0] == 200
+            assert curl(CALL_WITH_KEY, served)[0] == 401
+
+
+def test_with_redis(redis: RedisServer, store: dict[str, str]) -> None:
+    """gunicorn's workers count their calls in the Redis that they are given."""
+    install, serve = of_this_store(WITH_REDIS, store).splitlines()
+    assert install == "pip install '.[server,redis]'"
+    port = free_port()
+    serve = serve.replace("redis://127.0.0.1:6379/0", redis.url) + f" --bind 127.0.0.1:{port}"
+    with running(serve, ECWID_API_URL=store["ECWID_API_URL"]) as process:
+        wait_for(f"http://127.0.0.1:{port}/healthz", process)
+        customers = f"http://127.0.0.1:{port}{API}/customers"
+        answer = requests.get(customers, headers={"X-API-Key": "test"}, timeout=30)
+        assert answer.status_code == 200
+    assert redis.client.keys()
+
+
+# Each setting's default and range. wsgi.py reads two settings besides the plugin's own.
+DECLARED: dict[str, tuple[Any, str]] = {
+    f"ECWID_{spec.name.upper()}": (spec.default, spec.metadata["rule"].allowed)
+    for spec in fields(Settings)
+}
+DECLARED |= {"ECWID_METRICS": (False, "on or off"), "ECWID_TRUSTED_PROXIES": (0, "from 0 to 9")}
+SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| `(ECWID_\w+)` \| (.*?) \| (.*?) \| (.*?) \|$", SETTINGS, re.M)
+
+
+def test_every_setting_is_told() -> None:
+    """The table of settings has one row for each setting, in the order of the declarations."""
+    assert [key for key, *_ in ROWS] == list(DECLARED)
+
+
+@pytest.mark.parametrize(("key", "default", "allowed", "meaning"), ROWS)
+def test_a_row_agrees_with_its_declaration(
+    key: str, default: str, allowed: str, meaning: str
+) -> None:
+    """The table has the default and the range of the declaration, and says what a setting means."""
+    value, declared = DECLARED[key]
+    if key == "ECWID_SANDBOX" or value is False:
+        shown = "off"
+    elif value is True:
+        shown = "on"
+    else:
+        shown = f"{value:g}" if isinstance(value, (float, int)) else value or "none"
+    assert (default.strip("`"), allowed) == (shown, declared)
+    assert meaning.strip()
+
+
+ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
+
+
+def kinds(of: type[EcwidError] = EcwidError) -> Iterator[type[EcwidError]]:
+    """Every kind of error that has a type of its own."""
+    for kind in of.__subclasses__():
+        if hasattr(kind, "slug") and kind.__module__ == errors.__name__:  # and no test's own
+            yield kind
+        yield from kinds(kind)
+
+
+def statuses(kind: type[EcwidError]) -> set[int]:
+    if kind is not errors.Rejected:
+        return {kind.status}
+    answered = range(400, 600)
+    named = [
+        replies.error_from_status(OPERATIONS["add_customer"], n, None, None, body="object")
+        for n in answered
+    ]
+    return {error.status for error in named if isinstance(error, errors.Rejected)}
+
+
+def test_every_problem_is_told() -> None:
+    """The page on errors has each type of problem as errors.py has it, and no other."""
+    ours: dict[str, list[type[EcwidError]]] = defaultdict(list)
+    for kind in kinds():
+        ours[kind.slug].append(kind)
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| ([\d, ]+) \| (\w+) \| (\w+) \| (.*?) \| .+ \|$", ERRORS, re.M
+    )
+    told = {
+        slug: ({int(n) for n in status.split(", ")}, origin, executed, re.findall(r"\w+", classes))
+        for slug, status, origin, executed, classes in rows
+    }
+    assert len(told) == len(rows)
+    assert told == {
+        slug: (statuses(first), first.origin, first.executed, [kind.__name__ for kind in of])
+        for slug, of in ours.items()
+        for first in of[:1]
+    }
+
+
+def test_kinds_of_one_type_are_alike() -> None:
+    """What shares a type shares its status, its origin and what it says of a change."""
+    for kind in kinds():
+        for parent in kind.__mro__[1:]:
+            if getattr(parent, "slug", None) == kind.slug:
+                for name in ("status", "origin", "executed"):
+                    assert getattr(kind, name, None) == getattr(parent, name, None)
+
+
+def test_every_member_of_a_problem_is_told() -> None:
+    """The page on errors tells every member that the contract gives a problem."""
+    members = contract.load().document["components"]["schemas"]["Problem"]["properties"]
+    table = ERRORS.partition("| member |")[2].partition("\n\n")[0]
+    told = [
+        name for first in re.findall(r"^\| (`.*?) \|", table, re.M) for name in first.split(", ")
+    ]
+    assert sorted(name.strip("`") for name in told) == sorted(members)
+
+
+def test_the_version_is_one() -> None:
+    """The package, the contract and the newest changes have the same version."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert newest is not None
+    told = contract.load().document["info"]["version"]
+    assert setup["metadata"]["version"] == told == newest[1]
+
+
+def anchors(page: Path) -> set[str]:
+    """Those that GitHub gives the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+LINKING = ["README.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md"]
+
+
+@pytest.mark.parametrize("name", [*LINKING, *(f"docs/{page}" for page in PAGES)])
+def test_links(name: str) -> None:
+    """Every link of a page leads to a file of the repository, and to a heading that is there."""
+    page = ROOT / name
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!\w+:)([^)\s#]*)(?:#([^)\s]*))?\)", text):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+def build(folder: Path, into: Path) -> subprocess.CompletedProcess[str]:
+    return sh(f"mkdocs build --strict --site-dir '{into}'", folder, NO_MKDOCS_2_WARNING="1")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make docs` builds."""
+    into = tmp_path_factory.mktemp("site")
+    done = build(ROOT, into)
+    assert done.returncode == 0, done.stderr
+    return into
+
+
+def test_every_page_is_on_the_site(site: Path) -> None:
+    """The site builds without a warning, and has every page."""
+    for page in PAGES:
+        built = re.sub(
+            r"README\.md$|\.md$", lambda end: {".": ".html"}.get(end[0][0], "index.html"), page
+        )
+        assert (site / built).is_file(), page
+
+
+def test_nothing_of_the_site_is_elsewhere(site: Path) -> None:
+    """A page of the site loads nothing from another server."""
+    loaded = r'<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]+)|<link\b[^>]*\bhref="([^"]+)'
+    for page in site.rglob("*.html"):
+        found = [a or b for a, b in re.findall(loaded, page.read_text(encoding="utf-8"))]
+        assert found
+        assert [each for each in found if re.match(r"(\w+:)?//", each)] == []
+    for style in site.rglob("*.css"):
+        assert not re.search(
+            r"(url\(|@import )[\"']?(https?:)?//", style.read_text(encoding="utf-8")
+        )
+
+
+def test_lists_are_lists(site: Path) -> None:
+    """What is a list or a table in the repository is one on the site: a line is free before it."""
+    for page in site.rglob("*.html"):
+        for paragraph in re.findall(r"<p>(.*?)</p>", page.read_text(encoding="utf-8"), re.S):
+            assert not re.search(r"^(- |\d+\. |\| )", paragraph, re.M), (page.name, paragraph[:200])
+
+
+def test_what_is_wrong_is_no_site(tmp_path: Path) -> None:
+    """A page that has no place, a link and an anchor that lead nowhere each end `make docs`."""
+    for name in ("docs", "openapi", "benchmarks/results"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / "clients").mkdir()
+    files = ("mkdocs.yml", "mkdocs_hooks.py", "CHANGELOG.md", "benchmarks/README.md")
+    for name in (*files, "clients/spectral.yaml", "clients/redocly.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "docs" / "lost.md").write_text(
+        "[a](nowhere.md) [b](errors.md#nowhere) [c](../nowhere.py) [d](/errors.md)",
+        encoding="utf-8",
+    )
+    told = build(tmp_path, tmp_path / "site")
+    assert told.returncode != 0
+    warned = re.findall(r"WARNING -  ((?:.+:\n)?.+)", told.stderr)
+    assert ["lost.md" in each for each in warned] == [True] * 5, told.stderr

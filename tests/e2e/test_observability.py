@@ -1,0 +1,176 @@
+"""The snippets of docs/observability.md, run: what they show is so, and nothing leaks."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from flask_ecwid import signals
+
+from ..conftest import ROOT, STORE, TOKEN, environment
+
+DOCUMENT = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+SLOW, METRICS, TRACES, URLLIB3 = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.M | re.S)
+[SERVE] = re.findall(r"^```sh\n(.*?)^```$", DOCUMENT, re.M | re.S)
+CANARY = "canary@example.com"
+URL = "/api/json/v1/ecwid"
+SEMANTICS = pytest.mark.parametrize("semantics", ["", "http"], ids=["old", "new"])
+
+SHOW = """
+import json
+print(json.dumps([json.loads(span.to_json()) for span in exporter.get_finished_spans()]))
+"""
+Span = dict[str, Any]
+
+
+def run(program: str, **settings: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def spans(program: str, semantics: str = "") -> list[Span]:
+    found: list[Span] = json.loads(run(program + SHOW, OTEL_SEMCONV_STABILITY_OPT_IN=semantics))
+    return found
+
+
+def of_kind(kind: str, found: list[Span]) -> list[Span]:
+    return [span for span in found if span["kind"] == f"SpanKind.{kind}"]
+
+
+def at(ecwid: HTTPServer, program: str) -> str:
+    """The example, over HTTP and with a real token."""
+    sandbox = 'app.config["ECWID_SANDBOX"] = True\n'
+    assert sandbox in program
+    store = {
+        **{"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN, "ECWID_AUTH": "none"},
+        "ECWID_API_URL": ecwid.url_for("/api/v3"),
+    }
+    return program.replace(sandbox, f"app.config.update({store!r})\n")
+
+
+@SEMANTICS
+def test_traces(semantics: str) -> None:
+    """A request makes one server span, named by its route, and a client span below it."""
+    then = f"""
+client = app.test_client()
+client.get("{URL}/customer/172890169")
+"""
+    found = spans(TRACES + then, semantics)
+    [server], [call] = of_kind("SERVER", found), of_kind("CLIENT", found)
+    assert len(found) == 2
+    assert server["name"] == f"GET {URL}/customer/<customer_id>"
+    assert server["attributes"]["http.route"] == f"{URL}/customer/<customer_id>"
+    assert call["name"] == "ecwid get_customer"
+    assert call["parent_id"] == server["context"]["span_id"]
+    assert call["context"]["trace_id"] == server["context"]["trace_id"]
+    assert server["start_time"] <= call["start_time"] <= call["end_time"] <= server["end_time"]
+
+
+@SEMANTICS
+def test_traces_hold_nothing_of_a_customer(ecwid: HTTPServer, semantics: str) -> None:
+    """No span holds a query, an e-mail, an id or the token, whether the call is answered, fails or
+    is not made.
+    """
+    ecwid.expect_request(f"{STORE}/customers/777123").respond_with_json({"id": 777123})
+    ecwid.expect_request(f"{STORE}/customers").respond_with_data("no", status=500)
+    then = f"""
+client = app.test_client()
+client.get("{URL}/customer/777123")
+for _ in range(3):
+    client.get("{URL}/customers?email={CANARY}")
+client.get("{URL}/customers?limit=0&email={CANARY}")
+client.post("{URL}/add_customer", json={{"email": "{CANARY}"}})
+"""
+    found = spans(at(ecwid, TRACES) + then, semantics)
+    assert len(of_kind("SERVER", found)) == 6
+    calls = of_kind("CLIENT", found)
+    assert len(calls) == len(ecwid.log) == 6  # then the breaker is open
+    assert [span["status"].get("description") for span in calls[1:]] == ["upstream-failed"] * 5
+    events = [event["name"] for span in found for event in span["events"]]
+    assert set(events) == {"throttled"}
+    shown = json.dumps(found)
+    for secret in ("canary", "777123", "secret_", "email", "limit=0"):
+        assert secret not in shown
+    assert not [request for request, _ in ecwid.log if "Traceparent" in request.headers]
+
+
+BARE = """
+client = app.test_client()
+client.get("{url}/customers?email={email}")
+"""
+
+
+def test_requests_instrumentation_does_not_see_the_calls(ecwid: HTTPServer) -> None:
+    """Without the receiver there is no client span: the instrumentation of requests sees none."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"items": [], "total": 0})
+    program = at(ecwid, TRACES).replace("@signals.attempt_finished.connect\n", "")
+    own = f'import requests\nrequests.get("{ecwid.url_for("/own")}")\n'
+    found = spans(program + BARE.format(url=URL, email=CANARY) + own)
+    assert [span["kind"] for span in found] == ["SpanKind.SERVER", "SpanKind.CLIENT"]
+    assert "/own" in json.dumps(of_kind("CLIENT", found))
+
+
+def test_urllib3s_instrumentation_sees_too_much(ecwid: HTTPServer) -> None:
+    """The instrumentation of urllib3 sees the calls with their query; excluded, it does not."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"items": [], "total": 0})
+    program = at(ecwid, TRACES).replace("@signals.attempt_finished.connect\n", "")
+    ask = BARE.format(url=URL, email=CANARY)
+    assert 'excluded_urls="https://app.ecwid.com"' in URLLIB3
+    everything = URLLIB3.replace('excluded_urls="https://app.ecwid.com"', "")
+    assert "canary" in json.dumps(of_kind("CLIENT", spans(program + everything + ask)))
+    excluding = URLLIB3.replace("https://app.ecwid.com", ecwid.url_for("").rstrip("/"))
+    assert of_kind("CLIENT", spans(program + excluding + ask)) == []
+
+
+def test_metrics() -> None:
+    """The snippet serves the metrics."""
+    then = f"""
+client = app.test_client()
+client.get("{URL}/customers")
+print(client.get("/metrics").get_data(as_text=True))
+"""
+    printed = run(METRICS + then)
+    assert 'flask_ecwid_requests_total{operation="list_customers",status="200"' in printed
+    told = set(re.findall(r"^\| `(flask_ecwid_\w+)`", DOCUMENT, re.M))
+    helped = set(re.findall(r"^# HELP (flask_ecwid_\w+)", printed, re.M))
+    assert {name for name in helped if not name.endswith("_created")} == told
+
+
+def test_the_receiver() -> None:
+    """The snippet's receiver is called."""
+    then = """
+from flask import Flask
+from flask_ecwid import Ecwid
+app = Flask("host")
+app.config["ECWID_SANDBOX"] = True
+Ecwid(app)
+app.test_client().get("/api/json/v1/ecwid/customers")
+"""
+    assert run(SLOW.replace("> 5", "> 0") + then).startswith("list_customers took ")
+
+
+def test_every_signal_is_told() -> None:
+    """The table has every signal."""
+    told = set(re.findall(r"`(\w+_(?:started|finished|throttled))`", DOCUMENT))
+    assert told == {name.replace("-", "_") for name in signals._ours}
+
+
+def test_serve() -> None:
+    """The lines that serve the metrics are the ones that test_metrics.py runs, but for the port."""
+    install, serve = SERVE.splitlines()
+    assert install == "pip install '.[server,metrics]'"
+    assert serve == "ECWID_SANDBOX=on ECWID_METRICS=on gunicorn --workers 3 wsgi:app"

@@ -1,0 +1,174 @@
+"""The wheel and the sdist: what is inside, and that they work away from the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import requests
+
+from ..conftest import ROOT, free_port, wait_for
+from ..helpers.pages import blocks
+
+TRY = """
+import flask, flask_ecwid, pathlib, sys
+assert pathlib.Path(flask_ecwid.__file__).is_relative_to(sys.prefix), flask_ecwid.__file__
+assert flask_ecwid.spec_path().is_relative_to(sys.prefix)
+app = flask.Flask("host")
+app.config["ECWID_SANDBOX"] = True
+flask_ecwid.Ecwid(app)
+client = app.test_client()
+page = client.get("/api/json/v1/ecwid/customers")
+print(page.status_code, page.json["data"]["attributes"]["total"])
+print(client.get("/api/json/v1/ecwid/openapi.yaml").status_code)
+print(client.get("/api/json/v1/ecwid/ui/swagger-ui.css", buffered=True).status_code)
+"""
+
+SHOP = """
+from flask import Flask
+from flask_ecwid import Ecwid
+app = Flask("shop")
+app.config["ECWID_SANDBOX"] = True
+Ecwid(app)
+"""
+CANARY = "canary@example.com"
+
+TEST = """
+def test_host(ecwid_sandbox, ecwid_app):
+    ecwid_sandbox.seed()
+    page = ecwid_app.test_client().get("/api/json/v1/ecwid/customers")
+    assert page.json["data"]["attributes"]["total"] == 4
+"""
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, and the wheel built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+def test_wheel(dist: Path) -> None:
+    """The wheel holds the contract, the type marker and the two packages, and nothing else."""
+    [wheel] = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        contract = archive.read("flask_ecwid/openapi/customers.yaml")
+        [listed] = (name for name in names if name.endswith(".dist-info/entry_points.txt"))
+        entry_points = archive.read(listed).decode()
+    assert contract == (ROOT / "openapi" / "customers.yaml").read_bytes()
+    assert {
+        "flask_ecwid/py.typed",
+        "flask_ecwid/cli/check.py",
+        "flask_ecwid/sandbox/app.py",
+    } <= names
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
+        "flask_ecwid",
+        "flask_ecwid_plugins",
+    }
+    assert "[flask.commands]\necwid = flask_ecwid_plugins.commands:ecwid\n" in entry_points
+    assert "[pytest11]\necwid = flask_ecwid_plugins.fixtures\n" in entry_points
+    assert any(name.endswith("licenses/LICENSE") or name.endswith("/LICENSE") for name in names)
+
+
+def test_sdist(dist: Path) -> None:
+    """The sdist holds what is needed to build, run and test: the wheel was built from it."""
+    [sdist] = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {
+        "openapi/customers.yaml",
+        "wsgi.py",
+        "gunicorn.conf.py",
+        "Makefile",
+        "CHANGELOG.md",
+        ".ci/run",
+        "tests/web/test_endpoints.py",
+        "tests/payloads/seed.customers.json",
+    } <= names
+
+
+@pytest.fixture(scope="module")
+def python(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Install the wheel in an empty environment, and return the path of its Python."""
+    [wheel] = dist.glob("*.whl")
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True)
+    install(str(folder / "bin" / "python"), str(wheel))
+    return str(folder / "bin" / "python")
+
+
+def install(python: str, package: str) -> None:
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, package], env=away_from_the_checkout(), check=True)
+
+
+def away_from_the_checkout() -> dict[str, str]:
+    """Return the environment without settings, and without a PYTHONPATH to the checkout."""
+    names = os.environ.keys() - {"PYTHONPATH"}
+    return {name: os.environ[name] for name in names if not name.startswith("ECWID_")}
+
+
+def test_wheel_in_an_empty_environment(python: str, tmp_path: Path) -> None:
+    """Installed in an empty environment outside the checkout, the wheel mounts and serves."""
+    clean = away_from_the_checkout()
+    done = subprocess.run(
+        [python, "-c", TRY], cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["200", "4", "200", "200"]
+    # pytest rewrites the asserts of a package whose entry point it loads: of all its modules.
+    install(python, "pytest")
+    (tmp_path / "test_host.py").write_text(TEST, encoding="utf-8")
+    pytest_run = [python, "-W", "error", "-m", "pytest", "-q", "test_host.py"]
+    done = subprocess.run(pytest_run, cwd=tmp_path, env=clean, capture_output=True, text=True)
+    assert "1 passed" in done.stdout, done.stdout
+    flask = [python, "-m", "flask", "ecwid", "openapi"]
+    printed = subprocess.run(
+        flask, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
+    )
+    assert printed.stdout.startswith("openapi: 3.0.3")
+
+
+def test_two_lines_of_configuration(dist: Path, python: str, tmp_path: Path) -> None:
+    """With the wheel, two lines of configuration are enough for a gunicorn of several workers."""
+    [wheel] = dist.glob("*.whl")
+    install(python, f"{wheel}[server]")
+    [lines] = blocks(ROOT / "docs" / "deployment.md", "gunicorn for your own app", "python")
+    assert len(lines.splitlines()) == 2
+    (tmp_path / "gunicorn.conf.py").write_text(lines, encoding="utf-8")
+    (tmp_path / "shop.py").write_text(SHOP, encoding="utf-8")
+    clean = away_from_the_checkout()
+    port = free_port()
+    with (tmp_path / "log").open("w") as log:
+        command = [python, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "2"]
+        process = subprocess.Popen([*command, "shop:app"], cwd=tmp_path, env=clean, stderr=log)
+        try:
+            url = f"http://127.0.0.1:{port}/api/json/v1/ecwid/customers"
+            wait_for(url, process)
+            page = requests.get(url, params={"email": CANARY}, timeout=30)
+            assert page.status_code == 200, page.text
+            assert page.headers["RateLimit-Policy"] == '"calls";q=270;w=60'
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+                connection.sendall(f"GET /?{CANARY} no HTTP\r\n\r\n".encode())
+                refused = connection.makefile("rb").read()
+        finally:
+            process.terminate()
+            process.wait(60)
+    assert b"application/problem+json" in refused
+    assert b"canary" not in refused
+    written = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert page.headers["X-Request-ID"] in {line.get("request_id") for line in written}
+    assert "canary" not in (tmp_path / "log").read_text()

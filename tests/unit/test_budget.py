@@ -1,0 +1,276 @@
+"""Calls a minute: never more, whatever happens to Redis; and callers are told."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from werkzeug.test import TestResponse
+
+from flask_ecwid import clock
+from flask_ecwid.errors import BudgetSpent
+from flask_ecwid.sandbox import Fault
+from flask_ecwid.storage.redis_connection import RedisConnection
+from flask_ecwid.throttling.rate_limit import RateLimit, Remaining
+
+from ..helpers.ordered_shop import Shop
+from ..helpers.redis_server import RedisServer
+
+CANARY = "canary@example.com"
+POLICY = re.compile(r'"calls";q=([0-9]+);w=60')
+LIMIT = re.compile(r'"calls";r=([0-9]+);t=([0-9]+)')
+
+
+def told(response: TestResponse) -> Remaining:
+    policy = POLICY.fullmatch(response.headers["RateLimit-Policy"])
+    limit = LIMIT.fullmatch(response.headers["RateLimit"])
+    assert policy is not None
+    assert limit is not None
+    return Remaining(int(policy[1]), int(limit[1]), int(limit[2]))
+
+
+def test_what_is_spent(ordered: Shop) -> None:
+    """The call beyond the budget is not made: a 429 at once, with how long to wait."""
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=3)
+    for _ in range(3):
+        assert api.get("/customers").status_code == 200
+    for response in (api.get("/customers"), api.post("/add_customer", {"email": CANARY})):
+        body = response.get_json()
+        assert response.status_code == 429
+        assert body["type"] == "urn:flask-ecwid:problem:budget-spent"
+        assert (body["origin"], body.get("executed", "no")) == ("service", "no")
+        assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert ordered.calls() == 3
+
+
+def test_never_more_at_once(ordered: Shop) -> None:
+    """Many threads together make exactly as many calls as there are."""
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=20)
+    with ThreadPoolExecutor(16) as threads:
+        asked = threads.map(lambda n: api.get(f"/customers?offset={n}").status_code, range(100))
+        assert sorted(asked) == [200] * 20 + [429] * 80
+    assert ordered.calls() == 20
+
+
+def test_the_window_moves(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute after a call there is room for another."""
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=1)
+    real = time.time
+    api.get("/customers")
+    monkeypatch.setattr(time, "time", lambda: real() + 59)
+    assert api.get("/customers").status_code == 429
+    monkeypatch.setattr(time, "time", lambda: real() + 61)
+    assert api.get("/customers").status_code == 200
+
+
+def test_callers_are_told(ordered: Shop) -> None:
+    """Every answer of an operation says what the budget is and what is left of it."""
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=10)
+    assert told(api.get("/customers?limit=0")) == Remaining(10, 10, 0)  # no call was made yet
+    for left in (9, 8, 7):
+        limit, remaining, reset_s = told(api.get("/customers"))
+        assert (limit, remaining) == (10, left)
+        assert 0 < reset_s <= 60
+    assert told(api.get("/customer/5")).remaining == 6  # a 404
+    for path in ("/nothing", "/openapi.json", "/ui/"):
+        assert "RateLimit" not in api.get(path).headers
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_what_counts(ordered: Shop) -> None:
+    """Calls that are made again and lookups count, too; a kept answer costs nothing."""
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=100, ECWID_CACHE_TTL_S=60)
+    ordered.orders.order(Fault("status", operation="get_customer", status=500, times=1))
+    assert told(api.get("/customer/172890169")).remaining == 98
+    assert told(api.get("/customer/172890169")).remaining == 98
+    ordered.orders.order(Fault("reset", operation="add_customer"))
+    assert told(api.post("/add_customer", {"email": CANARY})).remaining == 94
+
+
+def test_processes(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Redis a process has its part: as settings, gunicorn.conf.py or gunicorn say."""
+    budget = {"ECWID_CALLS_PER_MINUTE": 60}
+    assert told(ordered.api(**budget, ECWID_PROCESSES=3).get("/customers")).limit == 20
+    monkeypatch.setenv("WEB_CONCURRENCY", "2")
+    assert told(ordered.api(**budget).get("/customers")).limit == 30
+    monkeypatch.setenv("GUNICORN_ECWID_WORKERS", "6")
+    assert told(ordered.api(**budget).get("/customers")).limit == 10
+    monkeypatch.setenv("GUNICORN_ECWID_WORKERS", "1000")
+    assert told(ordered.api(**budget).get("/customers")).limit == 1
+
+
+def test_apps_in_a_process_share_nothing(ordered: Shop) -> None:
+    """Without Redis each app has its own."""
+    for _ in range(2):
+        assert ordered.api(ECWID_CALLS_PER_MINUTE=1).get("/customers").status_code == 200
+
+
+def test_a_forked_process_counts_for_itself() -> None:
+    """A worker begins with its own part, not with what its master has counted."""
+    budget = RateLimit(2, 1, None, "name")
+    budget.acquire()
+    budget.acquire()
+    child = os.fork()
+    if child == 0:
+        budget.acquire()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with pytest.raises(BudgetSpent):
+        budget.acquire()
+
+
+# With Redis
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+def spend(budgets: list[RateLimit], times: int) -> int:
+    """How many of so many calls may be made, by turns."""
+    made = 0
+    for number in range(times):
+        try:
+            budgets[number % len(budgets)].acquire()
+        except BudgetSpent:
+            continue
+        made += 1
+    return made
+
+
+def budgets_of(redis: RedisServer, count: int, per_minute: int = 20) -> list[RateLimit]:
+    return [RateLimit(per_minute, 2, RedisConnection(redis.url), "name") for _ in range(count)]
+
+
+def test_hosts_share_in_redis(ordered: Shop, redis: RedisServer) -> None:
+    """All that share Redis have one budget, to the last call."""
+    apis = [ordered.api(ECWID_REDIS_URL=redis.url, ECWID_CALLS_PER_MINUTE=10) for _ in range(3)]
+    statuses = [api.get("/customers").status_code for _ in range(5) for api in apis]
+    assert statuses == [200] * 10 + [429] * 5
+    assert told(apis[0].get("/customers")) == (10, 0, told(apis[0].get("/customers")).reset_s)
+
+
+def test_no_token_in_redis(ordered: Shop, redis: RedisServer) -> None:
+    """No name in Redis tells the token or the store."""
+    ordered.api(ECWID_REDIS_URL=redis.url).get("/customers")
+    names = b"".join(redis.client.scan_iter())
+    assert b"secret" not in names
+    assert b"1003" not in names
+
+
+@pytest.mark.parametrize("fault", ["stopped", "halted"])
+def test_redis_gone(own_redis: RedisServer, fault: str) -> None:
+    """Without Redis each process keeps to its part: never to more, and never to nothing."""
+    budgets = budgets_of(own_redis, 2)
+    assert spend(budgets, 4) == 4
+    (own_redis.stop if fault == "stopped" else own_redis.halt)()
+    begun = time.monotonic()
+    assert spend(budgets, 50) == 16  # of 20, two were spent by each before
+    assert time.monotonic() - begun < 5
+    assert budgets[0].remaining().limit == 10
+    if fault == "halted":
+        own_redis.go_on()
+
+
+def test_redis_slow(own_redis: RedisServer) -> None:
+    """A Redis that is slow, but answers in its time, is waited for, and counts for all."""
+    budgets = budgets_of(own_redis, 2)
+    own_redis.client.client_pause(100)
+    assert spend(budgets, 30) == 20
+    assert budgets[0].remaining().limit == 20
+
+
+def test_redis_back(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that comes back empty is no way to more: for a minute each keeps to its part."""
+    budgets = budgets_of(own_redis, 2)
+    own_redis.stop()
+    assert spend(budgets, 50) == 20
+    own_redis.start_again()
+    now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now + 10)
+    assert spend(budgets, 50) == 0
+
+
+def test_redis_emptied(redis: RedisServer) -> None:
+    """An emptied Redis is noticed by who has called before: he keeps to his part for a minute."""
+    budgets = budgets_of(redis, 2)
+    assert spend(budgets, 10) == 10
+    redis.client.flushall()
+    assert spend(budgets, 100) == 10  # the part of each that was not spent
+    assert spend(budgets, 100) == 0
+
+
+def test_redis_emptied_under_many_threads(redis: RedisServer) -> None:
+    """While Redis is doubted, threads that ask at once together keep to this process's part."""
+    for _ in range(4):
+        redis.client.flushall()
+        budget = budgets_of(redis, 1)[0]
+        assert spend([budget], 4) == 4
+        redis.client.flushall()
+        assert spend([budget], 1) == 1  # which finds Redis emptied
+        redis.client.client_pause(50)
+        with ThreadPoolExecutor(16) as threads:
+            made = sum(threads.map(lambda _, b=budget: spend([b], 1), range(32)))
+        assert made == 5
+
+
+def test_what_redis_refuses_is_not_counted(redis: RedisServer) -> None:
+    """A call that Redis refuses while it is doubted takes nothing from this process's part."""
+    budget, other = budgets_of(redis, 2)
+    assert spend([budget], 4) == 4
+    redis.client.flushall()
+    assert spend([budget], 1) == 1  # which finds Redis emptied
+    assert spend([other], 30) == 19  # all that is left there
+    assert spend([budget], 10) == 0
+    redis.client.flushall()
+    assert spend([budget], 10) == 5
+
+
+def test_redis_emptied_again_and_again(redis: RedisServer) -> None:
+    """A Redis that keeps nothing is no way to more than this process's part."""
+    budget = budgets_of(redis, 1)[0]
+    made = 0
+    for _ in range(30):
+        made += spend([budget], 1)
+        redis.client.flushall()
+    assert made == 10
+
+
+def test_one_busy_host(redis: RedisServer) -> None:
+    """However many threads ask at once: none is taken for a sign that Redis was emptied."""
+    for _ in range(8):
+        redis.client.flushall()
+        budget = budgets_of(redis, 1, per_minute=200)[0]
+        with ThreadPoolExecutor(16) as threads:
+            made = sum(threads.map(lambda _, b=budget: spend([b], 1), range(220)))
+        assert made == 200
+        assert budget.remaining().limit == 200
+
+
+def test_after_redis_was_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute after Redis is back, its word is enough again."""
+    budget = budgets_of(own_redis, 1)[0]
+    own_redis.stop()
+    assert spend([budget], 20) == 10
+    own_redis.start_again()
+    now, wall = clock.now(), time.time()
+    monkeypatch.setattr(clock, "now", lambda: now + 70)
+    monkeypatch.setattr(time, "time", lambda: wall + 70)
+    assert spend([budget], 30) == 20
+
+
+def test_bulk(redis: RedisServer) -> None:
+    """A reading of all has half of the budget, here and in Redis, and is told how long to wait."""
+    for budget in (RateLimit(20, 2, None, "name"), *budgets_of(redis, 1)):
+        share = 5 if budget._link is None else 10
+        waits = [budget.acquire_bulk() for _ in range(share + 1)]
+        assert waits[:-1] == [0.0] * share
+        assert 0 < waits[-1] <= 61
+    gone = RateLimit(20, 2, RedisConnection("redis://127.0.0.1:9"), "name")
+    assert [gone.acquire_bulk() == 0.0 for _ in range(6)] == [True] * 5 + [False]

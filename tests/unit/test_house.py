@@ -1,0 +1,184 @@
+"""The house rules: who may import whom, what is public, where connexion is known."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import flask_ecwid
+from flask_ecwid import contract
+from flask_ecwid.web import handlers
+
+PACKAGE = Path(flask_ecwid.__file__).parent
+
+# The modules and packages in the order of their imports: each imports only those below it.
+LAYOUT = [
+    "cli",
+    "server",
+    "testing",
+    "metrics",
+    "extension",
+    "web",
+    "client",
+    "throttling",
+    "storage",
+    "contract",
+    "signals",
+    "errors",
+    "settings",
+    "api_keys",
+    "clock",
+    "chance",
+]
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path != PACKAGE / "__init__.py"
+}
+OWN = {name: path for name, path in MODULES.items() if not name.startswith("sandbox.")}
+
+
+COMMANDS = {"check", "export", "import_", "key", "openapi", "sandbox"}  # modules of cli
+
+
+def imports(path: Path) -> set[str]:
+    """Return the full names of the modules, and of the names that are imported from them."""
+    package = ("flask_ecwid", *path.relative_to(PACKAGE).parent.parts)
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join((*above, *(node.module or "").split("."))).strip(".")
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def unit(module: str) -> str:
+    """Return the package that a module belongs to, or the name of a single module."""
+    return module.partition(".")[0]
+
+
+def test_the_layout_is_whole() -> None:
+    """Every package and every single module has its place in the layout."""
+    assert sorted(LAYOUT) == sorted({unit(module) for module in OWN})
+
+
+@pytest.mark.parametrize("module", OWN)
+def test_import_direction(module: str) -> None:
+    """A module imports only its own package and the ones below it."""
+    names = imports(OWN[module])
+    ours = {name.split(".")[1] for name in names if name.startswith("flask_ecwid.")}
+    allowed = {unit(module), *LAYOUT[LAYOUT.index(unit(module)) + 1 :]}
+    assert ours - {"sandbox"} <= allowed
+    assert "sandbox" not in ours or unit(module) in ("testing", "cli", "client")
+
+
+def test_a_command_imports_no_other_command() -> None:
+    """Each module of a command can be read, and removed, without the other commands."""
+    commands = {f"flask_ecwid.cli.{name}" for name in COMMANDS}
+    for module, path in OWN.items():
+        if unit(module) == "cli":
+            assert not imports(path) & commands, module
+
+
+@pytest.mark.parametrize(
+    ("library", "rooms"),
+    [
+        ("connexion", {"web.connexion_api"}),
+        ("jsonschema_rs", {"contract.schema"}),
+        ("requests", {"client.transport", "client.deadline"}),
+        ("urllib3", {"client.transport", "client.deadline", "client.replies"}),
+        ("click", {"cli"}),
+        ("pytest", set()),  # the fixtures stand in flask_ecwid_plugins
+        ("redis", {"storage.redis_connection"}),
+        ("limits", {"throttling.rate_limit"}),
+        ("cachetools", {"storage.cache_backend"}),
+        ("blinker", {"signals"}),
+        ("prometheus_client", {"metrics", "server"}),
+        ("gunicorn", {"server"}),
+        ("pythonjsonlogger", {"server"}),
+    ],
+)
+def test_a_library_is_known_in_its_room_alone(library: str, rooms: set[str]) -> None:
+    """Each library that could be changed one day is imported in its own rooms alone."""
+    users = {
+        "cli" if unit(module) == "cli" else module
+        for module, path in OWN.items()
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+    assert users == rooms
+
+
+@pytest.mark.parametrize("module", OWN)
+def test_time_and_threads_are_of_the_clock(module: str) -> None:
+    """A module gets time, locks and threads from clock, so that tests can watch them."""
+    names = {name.split(".")[0] for name in imports(OWN[module])}
+    assert module == "clock" or names.isdisjoint({"threading", "time", "concurrent"})
+
+
+@pytest.mark.parametrize("module", OWN)
+def test_chance_is_of_chance(module: str) -> None:
+    """A module gets random values from chance, so that a simulation can choose them."""
+    names = {name.split(".")[0] for name in imports(OWN[module])}
+    assert module == "chance" or names.isdisjoint({"random", "secrets", "uuid"})
+
+
+BELOW = LAYOUT[LAYOUT.index("client") :]
+
+
+@pytest.mark.parametrize("module", [module for module in OWN if unit(module) in BELOW])
+def test_flask_is_not_known_below(module: str) -> None:
+    """The client and the packages below it know nothing of Flask."""
+    assert "flask" not in {name.split(".")[0] for name in imports(OWN[module])}
+
+
+def test_public_names() -> None:
+    """__all__ is sorted, documented, and equal to the names that a star import gives."""
+    names = flask_ecwid.__all__
+    assert names == sorted(names)
+    given: dict[str, object] = {}
+    exec("from flask_ecwid import *", given)
+    assert set(given) - {"__builtins__"} == set(names)
+    for name in names:
+        assert getattr(flask_ecwid, name).__doc__, name
+
+
+def test_the_title_page_is_short() -> None:
+    """__init__ is a title page of fewer than 50 lines."""
+    assert len((PACKAGE / "__init__.py").read_text(encoding="utf-8").splitlines()) < 50
+
+
+def test_the_configuration_of_gunicorn_is_short() -> None:
+    """gunicorn.conf.py has at most 80 lines."""
+    text = (PACKAGE.parent / "gunicorn.conf.py").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_says_what_it_is(module: str) -> None:
+    """Every module begins with what it is about."""
+    assert ast.get_docstring(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("test", sorted(Path(__file__).parent.parent.rglob("test_*.py")), ids=str)
+def test_every_test_has_its_rule(test: Path) -> None:
+    """Every test's docstring is one rule of the product."""
+    for node in ast.walk(ast.parse(test.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            assert ast.get_docstring(node), f"{test.name}: {node.name}"
+
+
+def test_one_word_in_five_places() -> None:
+    """An operation has one name: operationId, handler, client method, sandbox view, test."""
+    sandbox = "".join(p.read_text(encoding="utf-8") for p in (PACKAGE / "sandbox").glob("*.py"))
+    tests = (Path(__file__).parent.parent / "web" / "test_endpoints.py").read_text(encoding="utf-8")
+    for operation in contract.load().operations:
+        assert callable(getattr(handlers, operation))
+        assert callable(getattr(flask_ecwid.EcwidClient, operation))
+        assert re.search(rf"def {operation}\(", sandbox)
+        assert f"def test_{operation}(" in tests

@@ -1,0 +1,672 @@
+"""What processes know together: one contract for memory, file and Redis."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from flask_ecwid import clock
+from flask_ecwid.storage import redis_connection
+from flask_ecwid.storage.redis_connection import RedisConnection
+from flask_ecwid.storage.state import (
+    FileState,
+    MemoryState,
+    RedisState,
+    State,
+    StateUnavailable,
+    host_state,
+)
+
+from ..helpers.redis_server import RedisServer
+
+ANY_BYTES = bytes(range(256))
+
+
+OPENINGS = 20  # that fail
+MODULE = FileState.__module__
+NOBODY = 65534
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a state neither wait for a busy file nor rest after a failure."""
+    monkeypatch.setattr(f"{MODULE}._BUSY_S", 0.01)
+    monkeypatch.setattr(f"{MODULE}.COOLDOWN_S", 0.0)
+
+
+@contextmanager
+def locked(path: Path, how: str = "EXCLUSIVE") -> Iterator[subprocess.Popen[bytes]]:
+    """Hold the file in another process, which lets go when its input is closed."""
+    holder = (
+        "import sqlite3, sys\n"
+        "db = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "db.execute('BEGIN ' + sys.argv[2])\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", holder, str(path), how]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"held\n"
+        yield process
+
+
+@contextmanager
+def read_only(folder: Path, mode: int) -> Iterator[None]:
+    """Mount a read-only file system whose root has this mode."""
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"ro,mode={mode:o}", "none", folder], capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def run(script: str, *arguments: object, **environment: str) -> str:
+    """Run a script in a process of its own, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={"PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(params=["memory", "file", "redis"])
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> State:
+    if request.param == "memory":
+        return MemoryState()
+    if request.param == "file":
+        return FileState(tmp_path / "private" / "state.sqlite3")
+    redis: RedisServer = request.getfixturevalue("redis")
+    return RedisState(RedisConnection(redis.url))
+
+
+def test_nothing_at_first(state: State) -> None:
+    """Where nothing was put, there is nothing."""
+    assert state.read("a") is None
+
+
+def test_swap(state: State) -> None:
+    """A value is put only where what was read still is; nothing is a value like any other."""
+    assert state.compare_and_swap("a", None, b"one", 60)
+    assert not state.compare_and_swap("a", None, b"two", 60)
+    assert not state.compare_and_swap("a", b"two", b"three", 60)
+    assert state.read("a") == b"one"
+    assert state.compare_and_swap("a", b"one", ANY_BYTES, 60)
+    assert state.read("a") == ANY_BYTES
+    assert state.compare_and_swap("a", ANY_BYTES, None, 0)
+    assert state.read("a") is None
+    assert state.compare_and_swap("a", None, b"", 60)
+    assert state.read("a") == b""
+
+
+def test_names_are_apart(state: State) -> None:
+    """A value is of its name alone."""
+    state.compare_and_swap("a", None, b"one", 60)
+    assert state.read("b") is None
+
+
+def test_values_end(state: State) -> None:
+    """After its time a value is gone, and another can be put there."""
+    state.compare_and_swap("a", None, b"one", 0.05)
+    time.sleep(0.1)
+    assert state.read("a") is None
+    assert state.compare_and_swap("a", None, b"two", 60)
+
+
+def test_one_wins(state: State) -> None:
+    """Of many that swap at the same time exactly one does."""
+    with ThreadPoolExecutor(8) as threads:
+        for name in map(str, range(25)):
+            wins = threads.map(
+                lambda n, name=name: state.compare_and_swap(name, None, b"%d" % n, 60), range(8)
+            )
+            assert sum(wins) == 1
+
+
+def test_processes_share_a_file(tmp_path: Path) -> None:
+    """A forked process has its own connection, and sees and changes the same values."""
+    state = FileState(tmp_path / "private" / "state.sqlite3")
+    state.compare_and_swap("a", None, b"one", 60)
+    child = os.fork()
+    if child == 0:
+        good = state.read("a") == b"one" and state.compare_and_swap("a", b"one", b"two", 60)
+        os._exit(0 if good else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert state.read("a") == b"two"
+
+
+def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
+    """A state that nobody asks makes no file; one that is asked is this user's alone."""
+    state = FileState(tmp_path / "private" / "state.sqlite3")
+    assert list(tmp_path.iterdir()) == []
+    state.read("a")
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o700
+
+
+def test_the_hosts_file() -> None:
+    """All processes of a user on a host find the same file."""
+    host_state().compare_and_swap("test", None, b"one", 60)
+    assert host_state().read("test") == b"one"
+    host_state().compare_and_swap("test", b"one", None, 0)
+
+
+def test_the_file_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under systemd it is in the service's own folder, which a restart does not empty."""
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}:/elsewhere")
+    host_state().compare_and_swap("test", None, b"one", 60)
+    assert [path.name for path in tmp_path.glob("flask-ecwid-*/*.sqlite3")] == ["state.sqlite3"]
+
+
+def test_the_path_is_found_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's file is looked for when the state is used, not when the store is mounted."""
+    state = host_state()
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    state.compare_and_swap("test", None, b"one", 60)
+    assert [path.name for path in tmp_path.glob("flask-ecwid-*/*.sqlite3")] == ["state.sqlite3"]
+
+
+def test_a_worker_of_another_user(tmp_path: Path) -> None:
+    """A worker that gives up root after the fork has a file of its own user."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    script = f"""
+import os, sqlite3, sys, tempfile
+from {MODULE} import host_state
+
+state = host_state()
+assert state.compare_and_swap("a", None, b"one", 60)
+child = os.fork()
+if child == 0:
+    os.setuid({NOBODY})
+    good = state.read("a") is None and state.compare_and_swap("a", None, b"two", 60)
+    os._exit(0 if good else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert state.read("a") == b"one"
+"""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # other users may look there
+        os.chmod(folder, 0o777)
+        run(script, STATE_DIRECTORY=folder)
+        assert sorted(os.listdir(folder)) == ["flask-ecwid-0", f"flask-ecwid-{NOBODY}"]
+
+
+def test_no_temporary_directory(tmp_path: Path) -> None:
+    """A host on which no file can be written mounts the store, and refuses keyed requests alone."""
+    script = """
+import logging, resource, sys
+from flask import Flask
+from flask_ecwid import Ecwid
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+app = Flask("test")
+app.config.update(ECWID_STORE_ID="1", ECWID_TOKEN="secret_x", ECWID_API_URL="https://127.0.0.1:9")
+Ecwid(app, authorize=lambda scope: True)
+answer = app.test_client().post(
+    "/api/json/v1/ecwid/add_customer",
+    json={"email": "someone@example.com"},
+    headers={"Idempotency-Key": "0123456789abcdef0123"},
+)
+print(answer.status_code, answer.get_json()["type"])
+"""
+    printed = run(script, TMPDIR=str(tmp_path / "missing"))
+    assert "because no temporary directory can be written to." in printed
+    assert "503 " in printed
+    assert "idempotency-unavailable" in printed
+
+
+@pytest.mark.parametrize(
+    ("trap", "reason"),
+    [
+        ("a link", "because {folder} is not a real directory."),
+        ("a file", "because {folder} is not a real directory."),
+        ("another user's", "because the folder {folder} belongs to another user."),
+        ("no folder at all", "{folder}/state.sqlite3 is unavailable (FileNotFoundError, "),
+    ],
+)
+def test_a_folder_that_is_not_ours_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trap: str, reason: str
+) -> None:
+    """A folder that another user may have laid there is not used, and the log names the reason."""
+    folder = tmp_path / "private"
+    if trap == "another user's":
+        if os.getuid() != 0:
+            pytest.skip("only root can give a folder to another user")
+        folder.mkdir(mode=0o700)
+        os.chown(folder, NOBODY, NOBODY)
+    elif trap == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif trap == "a file":
+        folder.write_bytes(b"")
+    else:
+        folder = tmp_path / "missing" / "private"
+    state = FileState(folder / "state.sqlite3")
+    with pytest.raises(StateUnavailable):
+        state.read("a")
+    with pytest.raises(StateUnavailable):
+        state.compare_and_swap("a", None, b"", 1)
+    assert not (tmp_path / "elsewhere" / "state.sqlite3").exists()
+    [line] = caplog.messages
+    assert reason.format(folder=folder) in line
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o2770, 0o755, 0o701])
+def test_a_folder_that_was_opened_to_others(tmp_path: Path, mode: int) -> None:
+    """A folder of this user that got more permissions, as by an fsGroup, is set back to 0700."""
+    folder = tmp_path / "private"
+    folder.mkdir()
+    folder.chmod(mode)
+    assert FileState(folder / "state.sqlite3").compare_and_swap("a", None, b"one", 60)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_stays_open_to_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder that cannot be set back is not used, and the log names it and its mode."""
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a file system")
+    with read_only(tmp_path / "private", mode=0o770), pytest.raises(StateUnavailable):
+        FileState(tmp_path / "private" / "state.sqlite3").read("a")
+    assert caplog.messages == [
+        f"The shared state is unavailable, because the folder {tmp_path / 'private'}"
+        " has mode 0770 and cannot be set to 0700."
+    ]
+
+
+def rested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So long after now that what has failed is asked again."""
+    later = clock.now() + redis_connection.COOLDOWN_S + 0.1
+    monkeypatch.setattr(clock, "now", lambda: later)
+
+
+def test_a_broken_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A foreign file means StateUnavailable, and its removal ends that."""
+    path = tmp_path / "private" / "state.sqlite3"
+    path.parent.mkdir(mode=0o700)
+    path.write_bytes(b"no database at all, but long enough to be read as one" * 100)
+    state = FileState(path)
+    for _ in range(2):
+        with pytest.raises(StateUnavailable):
+            state.compare_and_swap("a", None, b"one", 60)
+    path.unlink()
+    rested(monkeypatch)
+    assert state.compare_and_swap("a", None, b"one", 60)
+
+
+def version(path: Path) -> int:
+    db = sqlite3.connect(path)
+    [[found]] = db.execute("PRAGMA user_version")
+    db.close()
+    return int(found)
+
+
+@pytest.mark.parametrize("other", [0, 2])
+def test_a_file_of_another_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, other: int
+) -> None:
+    """A file of another format is refused unchanged, until somebody removes it."""
+    path = tmp_path / "private" / "state.sqlite3"
+    FileState(path).compare_and_swap("a", None, b"one", 60)
+    assert version(path) == 1
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA user_version = {other}")
+    db.close()
+    before = path.read_bytes()
+    state = FileState(path)
+    with pytest.raises(StateUnavailable):
+        state.read("a")
+    assert caplog.messages == [
+        f"The shared state is unavailable, because the file {path} has format {other} instead of 1."
+        " Stop every process that uses the file, then remove it."
+    ]
+    assert path.read_bytes() == before
+    path.unlink()
+    rested(monkeypatch)
+    assert state.compare_and_swap("a", None, b"two", 60)
+
+
+THREADS = 32  # of a gunicorn worker
+MOST_OPEN = 2 * THREADS + 1
+
+
+def test_descriptors_of_many_threads(tmp_path: Path) -> None:
+    """Each thread has a connection of two descriptors, and the process one more for all."""
+    state = FileState(tmp_path / "private" / "state.sqlite3")
+    before = open_files()
+    barrier = threading.Barrier(THREADS + 1)
+
+    def read() -> None:
+        state.read("a")
+        barrier.wait(60)
+        barrier.wait(60)
+
+    threads = [threading.Thread(target=read) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    barrier.wait(60)
+    while_they_live = open_files()
+    barrier.wait(60)
+    for thread in threads:
+        thread.join()
+    assert while_they_live - before == MOST_OPEN
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["alone", "beside another thread"])
+def test_descriptors_of_ended_threads(tmp_path: Path, kept: bool) -> None:
+    """The connection of a thread that has ended is closed."""
+    state = FileState(tmp_path / "private" / "state.sqlite3")
+    before = open_files()
+    if kept:
+        state.read("a")
+    for _ in range(4 * THREADS):
+        thread = threading.Thread(target=state.read, args=["a"])
+        thread.start()
+        thread.join()
+    # SQLite closes one of the two later, and gives it to the next thread.
+    assert open_files() - before == (4 if kept else 0)
+
+
+def test_a_child_leaves_its_parents_connections_alone(tmp_path: Path) -> None:
+    """A child closes no connection of its parent's threads, because SQLite forbids that."""
+    state = FileState(tmp_path / "private" / "state.sqlite3")
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(state.read, "a").result()
+        before = open_files()
+        child = os.fork()
+        if child == 0:
+            gc.collect()
+            os._exit(0 if open_files() == before else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_descriptors_of_dropped_states(tmp_path: Path) -> None:
+    """A state that nobody refers to any more has nothing open, in no thread."""
+    before = open_files()
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(50):
+            state = FileState(tmp_path / "private" / "state.sqlite3")
+            state.itself = state  # type: ignore[attr-defined]  # as an app refers to itself
+            assert not any(threads.map(state.read, "abcdefgh"))
+            state.read("a")
+            del state
+        gc.collect()
+        assert open_files() == before
+
+
+def test_a_thread_that_waits_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that waits for a busy file holds up no thread that can go on."""
+    monkeypatch.setattr(f"{MODULE}._BUSY_S", 60.0)
+    path = tmp_path / "private" / "state.sqlite3"
+    state = FileState(path)
+    state.compare_and_swap("a", None, b"one", 60)
+    with ThreadPoolExecutor(1) as threads, locked(path, "IMMEDIATE"):
+        waits = threads.submit(state.compare_and_swap, "a", b"one", b"two", 60)
+        time.sleep(0.2)
+        assert state.read("a") == b"one"
+        assert not waits.done()
+    assert waits.result()
+
+
+def test_an_interrupted_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A swap that a signal ends half way leaves no lock and no change."""
+    monkeypatch.setattr(f"{MODULE}._BUSY_S", 60.0)
+    path = tmp_path / "private" / "state.sqlite3"
+    state = FileState(path)
+    state.compare_and_swap("a", None, b"one", 60)
+    previous = signal.signal(signal.SIGUSR1, lambda *_: sys.exit(1))
+    try:
+        with locked(path, "IMMEDIATE") as holder, ThreadPoolExecutor(1) as threads:
+
+            def interrupt() -> None:
+                time.sleep(0.2)
+                os.kill(os.getpid(), signal.SIGUSR1)  # Python acts on it when SQLite returns
+                assert holder.stdin
+                holder.stdin.close()
+
+            threads.submit(interrupt)
+            with pytest.raises(SystemExit):
+                state.compare_and_swap("a", b"one", b"two", 60)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    monkeypatch.setattr(f"{MODULE}._BUSY_S", 0.1)
+    assert FileState(path).compare_and_swap("a", b"one", b"three", 60)
+    assert state.read("a") == b"three"
+
+
+def test_parent_and_child_lose_nothing(tmp_path: Path) -> None:
+    """A child goes on with the file that its parent used before the fork, and loses nothing."""
+    path = tmp_path / "private" / "state.sqlite3"
+    script = f"""
+import os, sys
+from pathlib import Path
+from {MODULE} import FileState
+
+path = Path(sys.argv[1])
+state = FileState(path)
+state.compare_and_swap("a", None, b"one", 60)
+heard, told = os.pipe(), os.pipe()
+if os.fork() == 0:
+    assert state.read("a") == b"one"
+    os.write(told[1], b"open")
+    os.read(heard[0], 1)
+    os._exit(0 if state.compare_and_swap("a", b"one", b"two", 60) else 1)
+os.read(told[0], 4)
+state.read("a")
+del state
+state = FileState(path)
+assert state.read("a") == b"one"
+os.write(heard[1], b"x")
+assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
+print(state.read("a"))
+"""
+    assert run(script, path) == "b'two'"
+
+
+@pytest.mark.parametrize("fault", ["corrupted", "foreign", "locked", "a folder"])
+def test_a_failed_opening_leaves_nothing_open(tmp_path: Path, impatient: None, fault: str) -> None:
+    """A state file that cannot be opened costs no descriptor, however often a caller tries."""
+    path = tmp_path / "private" / "state.sqlite3"
+    path.parent.mkdir(mode=0o700)
+    with ExitStack() as stack:
+        if fault == "corrupted":
+            path.write_bytes(b"no database at all, but long enough to be read as one" * 100)
+        elif fault == "foreign":
+            db = sqlite3.connect(path)
+            db.execute("CREATE TABLE state (something TEXT)")
+            db.close()
+        elif fault == "locked":
+            stack.enter_context(locked(path))
+        else:
+            path.mkdir()
+        state = FileState(path)
+        before = open_files()
+        for _ in range(OPENINGS):
+            with pytest.raises(StateUnavailable):
+                state.compare_and_swap("a", None, b"one", 60)
+        assert open_files() <= before
+
+
+def test_a_failed_move_leaves_nothing_open(tmp_path: Path, impatient: None) -> None:
+    """A foreign file in the place of a removed state file costs no descriptor."""
+    path = tmp_path / "private" / "state.sqlite3"
+    state = FileState(path)
+    before = open_files()
+    for _ in range(OPENINGS):
+        assert state.compare_and_swap("a", None, b"one", 60)
+        shutil.rmtree(path.parent)
+        path.parent.mkdir(mode=0o700)
+        db = sqlite3.connect(path)
+        db.execute("CREATE TABLE state (name TEXT, ends REAL)")
+        db.close()
+        with pytest.raises(StateUnavailable):
+            state.read("a")
+        shutil.rmtree(path.parent)
+    assert open_files() <= before
+
+
+FAILING_PROCESS = f"""
+import os, resource, sqlite3, sys, tempfile
+from pathlib import Path
+import {MODULE} as module
+
+if os.getuid() == 0:  # Root may write to a read-only file, so another user has to fail.
+    os.setuid({NOBODY})
+module.COOLDOWN_S = 0.0
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "private" / "state.sqlite3"
+    if sys.argv[1] == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    else:
+        module.FileState(path).compare_and_swap("a", None, b"one", 60)
+        path.chmod(0o400)
+    state = module.FileState(path)
+    before = len(os.listdir("/proc/self/fd"))
+    failures = 0
+    for _ in range({OPENINGS}):
+        try:
+            state.compare_and_swap("a", None, b"two", 60)
+        except module.StateUnavailable:
+            failures += 1
+    print(failures, len(os.listdir("/proc/self/fd")) - before)
+"""
+
+
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_a_file_that_cannot_be_written_leaves_nothing_open(fault: str) -> None:
+    """A full disk and a read-only file cost no descriptor, however often a caller tries."""
+    assert run(FAILING_PROCESS, fault) == f"{OPENINGS} 0"
+
+
+def test_a_file_that_is_removed(tmp_path: Path) -> None:
+    """Who still has it open puts what it held into a new one, for the processes that come later."""
+    path = tmp_path / "private" / "state.sqlite3"
+    state, other = FileState(path), FileState(path)
+    assert state.compare_and_swap("a", None, b"one", 60)
+    assert other.read("a") == b"one"
+    shutil.rmtree(path.parent)
+    assert state.read("a") == b"one"
+    assert FileState(path).read("a") == b"one"
+    assert state.compare_and_swap("a", b"one", b"two", 60)
+    assert other.read("a") == FileState(path).read("a") == b"two"
+
+
+def test_a_removed_file_brings_nothing_back(tmp_path: Path) -> None:
+    """A value that was deleted after its file was removed stays deleted."""
+    path = tmp_path / "private" / "state.sqlite3"
+    state, other = FileState(path), FileState(path)
+    state.compare_and_swap("a", None, b"one", 60)
+    assert other.read("a") == b"one"
+    shutil.rmtree(path.parent)
+    assert state.compare_and_swap("a", b"one", None, 0)
+    assert other.read("a") is None
+    assert FileState(path).read("a") is None
+
+
+def test_a_file_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that holds the file for long stops nobody for ever: who needs it waits for a
+    second, all others with it, and then nobody for a while.
+    """
+    path = tmp_path / "private" / "state.sqlite3"
+    state = FileState(path)
+    state.compare_and_swap("a", None, b"one", 60)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    begun = time.monotonic()
+
+    def is_gone(_: int) -> bool:
+        try:
+            state.compare_and_swap("a", b"one", b"two", 60)
+        except StateUnavailable:
+            return True
+        return False
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(is_gone, range(100)))
+    assert time.monotonic() - begun < 5
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert is_gone(0)
+    rested(monkeypatch)
+    assert state.compare_and_swap("a", b"one", b"two", 60)
+
+
+def test_what_is_over_leaves_the_file(tmp_path: Path) -> None:
+    """Values whose time is over are taken out of the file."""
+    path = tmp_path / "private" / "state.sqlite3"
+    state = FileState(path)
+    for name in map(str, range(20)):
+        state.compare_and_swap(name, None, b"one", 0.01)
+    time.sleep(0.05)
+    state.compare_and_swap("a", None, b"one", 60)
+    db = sqlite3.connect(path)
+    [[count]] = db.execute("SELECT count(*) FROM state")
+    db.close()
+    assert count == 1
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize("fault", ["stopped", "halted"])
+def test_redis_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    """A Redis that stops or hangs means StateUnavailable until it is back."""
+    state = RedisState(RedisConnection(own_redis.url))
+    state.compare_and_swap("a", None, b"one", 60)
+    (own_redis.stop if fault == "stopped" else own_redis.halt)()
+    begun = time.monotonic()
+    with pytest.raises(StateUnavailable):
+        state.read("a")
+    assert time.monotonic() - begun < 2  # 0.2 s, and what a busy machine adds
+    begun = time.monotonic()
+    for _ in range(100):
+        with pytest.raises(StateUnavailable):
+            state.compare_and_swap("a", None, b"", 1)
+    assert time.monotonic() - begun < 1
+    (own_redis.start_again if fault == "stopped" else own_redis.go_on)()
+    with pytest.raises(StateUnavailable):
+        state.read("a")
+    rested(monkeypatch)
+    assert state.read("a") == (None if fault == "stopped" else b"one")
+
+
+def test_redis_emptied(redis: RedisServer) -> None:
+    """An emptied Redis has nothing, and takes new values."""
+    state = RedisState(RedisConnection(redis.url))
+    state.compare_and_swap("a", None, b"one", 60)
+    redis.client.flushall()
+    assert state.read("a") is None
+    assert state.compare_and_swap("a", None, b"two", 60)

@@ -1,0 +1,165 @@
+"""The audit log: who did what, to which customer, with what result; nothing personal."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import flask
+import pytest
+
+from flask_ecwid import Caller, Ecwid
+from flask_ecwid.sandbox import Fault
+
+from ..conftest import REQUEST_ID, Api
+from ..helpers.ordered_shop import Shop
+from .test_auth import ENTRIES, KEY, OPERATIONS, READ_KEY, SCOPES, bearer, call
+
+CUSTOMER = "172890169"
+Lines = list[dict[str, Any]]
+NAMES = ("phase", "caller", "operation", "customer_id", "result", "executed", "request_id")
+
+
+@pytest.fixture
+def api(ordered: Shop) -> Api:
+    return ordered.api(ECWID_API_KEYS=ENTRIES)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> Lines:
+    records = [r for r in caplog.records if r.name.startswith("flask_ecwid.audit")]
+    for record in records:
+        assert record.getMessage() == " ".join(
+            f"{name}={getattr(record, name)}" for name in ("phase", "store", *NAMES[1:])
+        )
+        assert "canary" not in record.getMessage()
+    return [{name: getattr(record, name) for name in NAMES} for record in records]
+
+
+@pytest.fixture(autouse=True)
+def _heard(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "flask_ecwid.audit")
+
+
+def line(operation: str, **other: Any) -> dict[str, Any]:
+    has_customer = operation not in ("list_customers", "add_customer")
+    return {
+        "phase": "after",
+        "caller": "warehouse",
+        "operation": operation,
+        "customer_id": int(CUSTOMER) if has_customer else "-",
+        "result": 200,
+        "executed": "-" if SCOPES[operation] == "read" else "yes",
+        "request_id": REQUEST_ID,
+        **other,
+    }
+
+
+def before() -> dict[str, Any]:
+    return line("delete_customer", phase="before", result="-", executed="-")
+
+
+HEADERS = [*bearer(KEY), ("X-Request-ID", REQUEST_ID)]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_success(api: Api, operation: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Each request of an operation has a line; a deletion also one before it is asked for."""
+    response = call(api, operation, HEADERS)
+    expected = line(operation)
+    if operation == "add_customer":
+        expected["customer_id"] = response.get_json()["data"]["id"]
+    first = [before()] if operation == "delete_customer" else []
+    assert lines(caplog) == [*first, expected]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    ("key", "status", "caller"), [("canary", 401, "-"), (READ_KEY, 403, "-")], ids=["401", "403"]
+)
+def test_who_is_not_let_in(
+    api: Api,
+    operation: str,
+    key: str,
+    status: int,
+    caller: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is refused has a line, too, and never one before it."""
+    if key == READ_KEY and SCOPES[operation] == "read":
+        return
+    call(api, operation, [*bearer(key), ("X-Request-ID", REQUEST_ID)])
+    executed = "-" if SCOPES[operation] == "read" else "no"
+    told = {"caller": caller, "customer_id": "-", "result": status, "executed": executed}
+    assert lines(caplog) == [line(operation, **told)]
+
+
+def test_a_bad_request(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """A value that does not fit is in no line."""
+    api.post("/delete_customer/canary", headers=HEADERS)
+    api.post("/add_customer", {"email": "canary"}, headers=HEADERS)
+    told = {"customer_id": "-", "result": 400, "executed": "no"}
+    assert lines(caplog) == [line("delete_customer", **told), line("add_customer", **told)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "result", "executed"),
+    [
+        (Fault("status", status=404), 404, "no"),
+        (Fault("reset"), 502, "unknown"),
+        (Fault("status", status=403, empty=True), 502, "no"),
+    ],
+)
+@pytest.mark.usefixtures("no_waiting")
+def test_a_failure(
+    ordered: Shop,
+    api: Api,
+    fault: Fault,
+    result: int,
+    executed: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A write that failed says whether it may have happened."""
+    ordered.orders.order(fault)
+    call(api, "delete_customer", HEADERS)
+    expected = line("delete_customer", result=result, executed=executed)
+    assert lines(caplog) == [before(), expected]
+
+
+def test_a_replay(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """A repeat with an Idempotency-Key names the customer that the first one made."""
+    headers = [*HEADERS, ("Idempotency-Key", "canary")]
+    ids = {call(api, "add_customer", headers).get_json()["data"]["id"] for _ in range(2)}
+    [customer_id] = ids
+    assert lines(caplog) == [line("add_customer", customer_id=customer_id)] * 2
+
+
+def test_an_open_store(ordered: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """Where anybody may call, it was anybody."""
+    call(ordered.api(), "get_customer")
+    assert [each["caller"] for each in lines(caplog)] == ["anybody"]
+
+
+def test_a_name_that_looks_like_more(ordered: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """A caller's name with blanks stands in quotes: it adds no member to the line."""
+    app = flask.Flask("host")
+    app.config["ECWID_SANDBOX"] = str(ordered.path)
+    Ecwid(app, authorize=lambda scope: Caller('bob executed=no "x"'))
+    call(Api(app.test_client()), "update_customer", HEADERS)
+    [record] = [r for r in caplog.records if r.name == "flask_ecwid.audit"]
+    assert ' caller="bob executed=no \\"x\\"" operation=' in record.getMessage()
+
+
+def test_reads_can_be_kept_apart(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """The lines of reads are on a logger below the other's: there are many of them."""
+    call(api, "get_customer", HEADERS)
+    call(api, "update_customer", HEADERS)
+    names = [r.name for r in caplog.records if "audit" in r.name]
+    assert names == ["flask_ecwid.audit.reads", "flask_ecwid.audit"]
+
+
+def test_what_has_no_operation_has_no_line(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """The contract, the UI and what there is not are not audited."""
+    for path in ("/openapi.json", "/ui/", "/nothing"):
+        api.get(path)
+    api.open("OPTIONS", "/customers")
+    assert lines(caplog) == []

@@ -1,0 +1,569 @@
+"""Who may call: API keys, or the host's own word; and what is said of both."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask
+import pytest
+from flask_cors import CORS
+from werkzeug.exceptions import Unauthorized, abort
+from werkzeug.test import TestResponse
+
+from flask_ecwid import Caller, Ecwid, Settings, SettingsError, contract
+
+from ..conftest import PREFIX, Api
+from ..helpers.ordered_shop import Shop
+
+OPERATIONS = {
+    "list_customers": ("GET", "/customers", None),
+    "get_customer": ("GET", "/customer/172890169", None),
+    "add_customer": ("POST", "/add_customer", {"email": "new@example.com"}),
+    "update_customer": ("POST", "/update_customer/172890169", {"acceptMarketing": False}),
+    "delete_customer": ("POST", "/delete_customer/172890169", None),
+}
+SCOPES = {name: each.scope for name, each in contract.load().operations.items()}
+KEY, OLD_KEY, READ_KEY = (f"canary-key-{name}" for name in ("all", "old", "read"))
+Headers = list[tuple[str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _no_key_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever a test here does, no key that was sent, good or bad, is in any log."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    assert "canary" not in "".join(each.getMessage() for each in caplog.get_records("call"))
+
+
+def entry(name: str, scopes: str, key: str) -> str:
+    return f"{name}:{scopes}:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+ENTRIES = [
+    entry("warehouse", "read+write+delete", KEY),
+    entry("warehouse", "read+write+delete", OLD_KEY),
+    entry("newsletter", "read", READ_KEY),
+]
+
+
+def call(api: Api, operation: str, headers: Headers | None = None) -> TestResponse:
+    method, path, body = OPERATIONS[operation]
+    return api.open(method, path, json=body, headers=headers or [])
+
+
+def bearer(key: str) -> Headers:
+    return [("Authorization", f"Bearer {key}")]
+
+
+def alone(key: str) -> Headers:
+    return [("X-API-Key", key)]
+
+
+def check_refused(response: TestResponse, operation: str, status: int, slug: str) -> None:
+    body = response.get_json()
+    assert (response.status_code, body["type"]) == (status, f"urn:flask-ecwid:problem:{slug}")
+    assert response.content_type == "application/problem+json"
+    assert body["origin"] == "request"
+    assert body.get("executed") == (None if SCOPES[operation] == "read" else "no")
+    assert "canary" not in response.get_data(as_text=True) + str(response.headers)
+    assert "RateLimit" not in response.headers
+    contract.load().operations[operation].validate_response(status, body)
+
+
+NOBODY: dict[str, Headers] = {
+    "none": [],
+    "a wrong one": bearer("canary-wrong"),
+    "a wrong one alone": alone("canary-wrong"),
+    "empty": alone(""),
+    "an empty bearer": [("Authorization", "Bearer ")],
+    "no scheme": [("Authorization", KEY)],
+    "basic": [("Authorization", "Basic Y2FuYXJ5OmNhbmFyeQ==")],
+    "digest": [("Authorization", f"Digest {KEY}")],
+    "two, both good": bearer(KEY) + alone(KEY),
+    "two, one good": bearer(KEY) + alone("canary-wrong"),
+    "a good one beside basic": [*alone(KEY), ("Authorization", "Basic Y2FuYXJ5OmNhbmFyeQ==")],
+    "a good one beside nothing": [*alone(KEY), ("Authorization", "")],
+    "two alone": alone(KEY) + alone(KEY),
+    "two in one": bearer(f"{KEY}, Bearer {KEY}"),
+    "its digest": bearer(ENTRIES[0].rpartition(":")[2]),
+    "its entry": alone(ENTRIES[0]),
+    "more behind it": bearer(f"{KEY}x"),
+    "less of it": bearer(KEY[:-1]),
+    "in capitals": bearer(KEY.upper()),
+    "10 kB": bearer("canary" * 1700),
+    "10 kB alone": alone("canary" * 1700),
+    "unicode": alone("canary-ключ"),
+    "latin-1": alone("canary-é"),
+    "a tab": alone(f"{KEY}\t"),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("given", NOBODY)
+def test_nobody(ordered: Shop, given: str, operation: str) -> None:
+    """Without a key of ours every operation is a 401 that says how to ask, and no call is made."""
+    api = ordered.api(ECWID_API_KEYS=ENTRIES)
+    response = call(api, operation, NOBODY[given])
+    check_refused(response, operation, 401, "unauthorized")
+    challenge = 'Bearer realm="ecwid"' + ("" if given == "none" else ', error="invalid_token"')
+    assert response.headers["WWW-Authenticate"] == challenge
+    assert ordered.calls() == 0
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    "headers",
+    [bearer(KEY), alone(KEY), bearer(OLD_KEY), [("authorization", f"bearer   {KEY}")]],
+    ids=["bearer", "alone", "the key before", "any case"],
+)
+def test_somebody(ordered: Shop, headers: Headers, operation: str) -> None:
+    """A key of ours with the scope is let in, in either header; a name may have several."""
+    response = call(ordered.api(ECWID_API_KEYS=ENTRIES), operation, headers)
+    assert response.status_code == 200
+    assert "RateLimit" in response.headers
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("scopes", ["read", "write", "delete", "read+write", "write+delete"])
+def test_scopes(ordered: Shop, scopes: str, operation: str) -> None:
+    """Each operation takes one scope; a key without it is a 403 that names it."""
+    api = ordered.api(ECWID_API_KEYS=entry("a", scopes, KEY))
+    response = call(api, operation, bearer(KEY))
+    if SCOPES[operation] in scopes.split("+"):
+        assert response.status_code == 200
+        return
+    check_refused(response, operation, 403, "forbidden")
+    assert response.get_json()["detail"] == f"It takes the scope {SCOPES[operation]}."
+    assert f'scope="{SCOPES[operation]}"' in response.headers["WWW-Authenticate"]
+    assert ordered.calls() == 0
+
+
+def test_the_scope_of_each_operation() -> None:
+    """Reading, writing and deleting are apart."""
+    assert SCOPES == {
+        "list_customers": "read",
+        "get_customer": "read",
+        "add_customer": "write",
+        "update_customer": "write",
+        "delete_customer": "delete",
+    }
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_key_that_was_taken_away(ordered: Shop, operation: str) -> None:
+    """A key whose entry is gone is nobody's."""
+    api = ordered.api(ECWID_API_KEYS=[ENTRIES[0], ENTRIES[2]])
+    check_refused(call(api, operation, bearer(OLD_KEY)), operation, 401, "unauthorized")
+    assert call(api, operation, bearer(KEY)).status_code == 200
+
+
+def test_nobody_learns_how_many_calls_are_left(ordered: Shop) -> None:
+    """Not even where something else is wrong before it is asked who calls."""
+    api = ordered.api(ECWID_API_KEYS=ENTRIES)
+    hidden = {"RAW_URI": f"{PREFIX}%2Fcustomers"}
+    response = api.get("/customers", environ_overrides=hidden)
+    assert response.status_code == 404
+    assert "RateLimit" not in response.headers
+
+
+def test_the_digest_of_nothing(ordered: Shop) -> None:
+    """An entry of an empty key lets nobody in."""
+    api = ordered.api(ECWID_API_KEYS=entry("nobody", "read", ""))
+    for headers in ([], alone(""), [("Authorization", "Bearer ")], [("Authorization", "")]):
+        assert call(api, "list_customers", headers).status_code == 401
+
+
+def test_who_is_nobody_is_not_told_what_is_wrong(ordered: Shop) -> None:
+    """Before it is known who calls, nothing of the request is looked at."""
+    api = ordered.api(ECWID_API_KEYS=ENTRIES)
+    for path, options in (
+        ("/add_customer?canary=1", {"data": b"canary", "content_type": "text/plain"}),
+        ("/update_customer/canary", {"json": {"canary": 1}}),
+        ("/delete_customer/0", {}),
+        ("/add_customer", {"data": b"x" * 300_000}),
+    ):
+        assert api.post(path, **options).status_code == 401
+
+
+def test_every_operation_of_the_contract_is_closed(ordered: Shop) -> None:
+    """There is no rule of an operation, whatever its method, that lets nobody in."""
+    app = flask.Flask("host")
+    app.config.update(ECWID_SANDBOX=str(ordered.path), ECWID_API_KEYS=ENTRIES)
+    Ecwid(app)
+    asked = 0
+    for rule in app.url_map.iter_rules():
+        operation = rule.endpoint.removeprefix("ecwid.")
+        if operation not in SCOPES:
+            continue
+        path = rule.rule.replace("<customer_id>", "172890169")
+        for method in rule.methods or ():
+            response = app.test_client().open(path, method=method, json={"email": "a@example.com"})
+            assert response.status_code == 401, (method, path)
+            asked += 1
+    assert asked == 7  # the two reads also by HEAD
+    assert ordered.calls() == 0
+
+
+def test_the_rest_below_the_mount_is_open(ordered: Shop) -> None:
+    """The contract, the UI and what there is not need no key."""
+    api = ordered.api(ECWID_API_KEYS=ENTRIES)
+    paths = ("/openapi.json", "/openapi.yaml", "/ui/", "/nothing")
+    assert [api.get(path).status_code for path in paths] == [200, 200, 200, 404]
+    assert api.open("OPTIONS", "/customers").status_code == 204
+
+
+def test_callers_have_their_own_idempotency_keys(ordered: Shop) -> None:
+    """The same Idempotency-Key of two callers is two creations; of one with two keys it is one."""
+    keys = [*ENTRIES, entry("other", "write", "canary-key-other")]
+    api = ordered.api(ECWID_API_KEYS=keys)
+
+    def add(key: str, email: str) -> TestResponse:
+        headers = [*bearer(key), ("Idempotency-Key", "the-same")]
+        return api.post("/add_customer", {"email": email}, headers=headers)
+
+    assert add(KEY, "one@example.com").status_code == 200
+    assert "Idempotency-Replayed" in add(OLD_KEY, "one@example.com").headers
+    assert "Idempotency-Replayed" not in add("canary-key-other", "two@example.com").headers
+    assert len(ordered.creations()) == 2
+
+
+# The settings
+
+
+@pytest.mark.parametrize(
+    "written",
+    [",".join(ENTRIES), "\n".join(ENTRIES), " ,\t".join(ENTRIES) + ",\n", ENTRIES, tuple(ENTRIES)],
+    ids=["commas", "lines", "both", "list", "tuple"],
+)
+def test_how_entries_are_written(written: object) -> None:
+    """Commas or white space part the entries in a text; a list has one in each place."""
+    settings = Settings.from_config({**REAL, "ECWID_API_KEYS": written})
+    assert [key.entry() for key in settings.api_keys] == ENTRIES
+    assert "warehouse" not in repr(settings)
+
+
+REAL = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": "secret_x"}
+DIGEST = "0" * 64
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "canary",
+        f"canary:{DIGEST}",
+        f"canary:read:{DIGEST}0",
+        f"canary:read:{DIGEST[1:]}",
+        f"canary:read:{DIGEST[1:]}g",
+        f"canary:admin:{DIGEST}",
+        f"canary:read+:{DIGEST}",
+        f"canary::{DIGEST}",
+        f":read:{DIGEST}",
+        f"canary:READ:{DIGEST}",
+        f"ca/nary:read:{DIGEST}",
+        f"{'c' * 65}:read:{DIGEST}",
+        f"canary:read:{DIGEST}:more",
+        f"canary:read:{DIGEST},canary",
+        [f"canary:read:{DIGEST}", 5],
+        {"canary": DIGEST},
+        7,
+        f"canary:read:{DIGEST} canary2:write:{DIGEST}",
+    ],
+)
+def test_entries_that_are_none(bad: object) -> None:
+    """An entry that is none is a fault at the start; what it holds, perhaps a key, is not told."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_config({**REAL, "ECWID_API_KEYS": bad})
+    [fault] = caught.value.faults
+    assert fault.startswith("ECWID_API_KEYS ")
+    assert "canary" not in fault
+
+
+def started(authorize: Any = None, **config: Any) -> Settings:
+    app = flask.Flask("host")
+    app.config.update(config)
+    Ecwid(app, authorize=authorize)
+    settings: Settings = app.extensions["ecwid"]["ecwid"].settings
+    return settings
+
+
+def test_a_real_store_that_nobody_has_closed() -> None:
+    """A real store with neither keys nor authorize does not start."""
+    for auth in ({}, {"ECWID_AUTH": "keys"}, {"ECWID_API_KEYS": " , "}):
+        with pytest.raises(SettingsError, match="ECWID_AUTH is keys, and ECWID_API_KEYS has none"):
+            started(**REAL, **auth)
+
+
+def test_who_closes_a_store() -> None:
+    """Keys, or authorize, or the word that it is open; none of which stands beside another."""
+
+    def authorize(scope: str) -> bool:
+        return True
+
+    assert started(**REAL, ECWID_API_KEYS=ENTRIES).auth == "keys"
+    assert started(authorize, **REAL).auth == "keys"
+    assert started(**REAL, ECWID_AUTH="none").auth == "none"
+    for given, config in (
+        (None, {"ECWID_AUTH": "none", "ECWID_API_KEYS": ENTRIES}),
+        (authorize, {"ECWID_AUTH": "none"}),
+        (authorize, {"ECWID_API_KEYS": ENTRIES}),
+    ):
+        with pytest.raises(SettingsError):
+            started(given, **REAL, **config)
+
+
+def test_the_sandbox_is_open_unless_it_is_closed() -> None:
+    """Fake data needs no key; but who asks for keys gets them, or is told that there are none."""
+    assert started(ECWID_SANDBOX=True).auth == "none"
+    assert started(ECWID_SANDBOX=True, ECWID_API_KEYS=ENTRIES).auth == "keys"
+    assert started(lambda scope: True, ECWID_SANDBOX=True).auth == "keys"
+    with pytest.raises(SettingsError, match="ECWID_API_KEYS has none"):
+        started(ECWID_SANDBOX=True, ECWID_AUTH="keys")
+
+
+def test_an_open_store_warns(caplog: pytest.LogCaptureFixture) -> None:
+    """Who serves a real store to anybody is told so at each start; nobody else is."""
+    started(**REAL, ECWID_AUTH="none")
+    assert "whoever reaches this service may change the store" in caplog.text
+    caplog.clear()
+    started(**REAL, ECWID_API_KEYS=ENTRIES)
+    started(ECWID_SANDBOX=True)
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
+def test_a_sandbox_in_place_of_a_store(caplog: pytest.LogCaptureFixture) -> None:
+    """Who has set a store, and gets the sandbox all the same, is told so."""
+    started(**REAL, ECWID_SANDBOX=True)
+    assert "ECWID_SANDBOX is on: the store and the token that are set have no effect" in caplog.text
+
+
+# The host's own authorize
+
+
+def hosted(shop: Shop, authorize: Callable[[str], Any], **options: Any) -> Api:
+    app = flask.Flask("host")
+    app.config["ECWID_SANDBOX"] = str(shop.path)
+    Ecwid(app, authorize=authorize, **options)
+    return Api(app.test_client(use_cookies=False))  # else the tests' own would be dropped
+
+
+def raising(scope: str) -> bool:
+    raise ValueError("canary")
+
+
+def aborting(scope: str) -> bool:
+    abort(404)
+
+
+def ending(error: BaseException) -> Callable[[str], bool]:
+    def authorize(scope: str) -> bool:
+        raise error
+
+    return authorize
+
+
+class Truthy:
+    def __bool__(self) -> bool:
+        return True
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+REFUSING: dict[str, Callable[[str], Any]] = {
+    "False": lambda scope: False,
+    "None": lambda scope: None,
+    "1": lambda scope: 1,
+    "text": lambda scope: "True",
+    "list": lambda scope: [True],
+    "truthy": lambda scope: Truthy(),
+    "the class": lambda scope: Caller,
+    "a response": lambda scope: flask.Response("canary"),
+    "raising": raising,
+    "aborting": aborting,
+    "exiting": ending(SystemExit(3)),
+    "interrupted": ending(KeyboardInterrupt()),
+    "cancelled": ending(CancelledError()),
+    "ended": ending(GeneratorExit()),
+    "no argument": lambda: True,  # type: ignore[misc, dict-item]
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("answer", REFUSING)
+def test_the_host_refuses(
+    ordered: Shop, operation: str, answer: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever authorize says or raises is a refusal, unless it says True or who it is."""
+    response = call(hosted(ordered, REFUSING[answer]), operation)
+    check_refused(response, operation, 403, "forbidden")
+    assert "canary" not in caplog.text
+    assert ordered.calls() == 0
+
+
+def test_an_authorize_that_fails_is_logged(ordered: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception of authorize is in the log, with its place and without its text."""
+    call(hosted(ordered, raising), "list_customers")
+    [line] = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert line.startswith("authorize raised ValueError at ")
+    assert "test_auth.py" in line
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_host_does_not_know_who_it_is(ordered: Shop, operation: str) -> None:
+    """A 401 that authorize raises stays one, with its challenge."""
+
+    def authorize(scope: str) -> bool:
+        raise Unauthorized("canary")
+
+    response = call(hosted(ordered, authorize), operation)
+    check_refused(response, operation, 401, "unauthorized")
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="ecwid"'
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("granted", [True, Caller("anna")])
+def test_the_host_grants(ordered: Shop, operation: str, granted: bool | Caller) -> None:
+    """Who authorize lets in is let in; it is asked inside the request, with the scope."""
+    asked = []
+
+    def authorize(scope: str) -> bool | Caller:
+        asked.append((scope, flask.request.endpoint))
+        return granted
+
+    assert call(hosted(ordered, authorize), operation).status_code == 200
+    assert asked == [(SCOPES[operation], f"ecwid.{operation}")]
+
+
+@pytest.mark.parametrize("name", ["", "two\nlines", "é", "x" * 65, None, 5])
+def test_callers_names(name: Any) -> None:
+    """A caller's name is one that a line of the log can hold."""
+    with pytest.raises(ValueError, match="printable"):
+        Caller(name)
+
+
+OWN = "http://localhost"
+CROSS_SITE: dict[str, Headers] = {
+    "another site": [("Sec-Fetch-Site", "cross-site")],
+    "a site beside": [("Sec-Fetch-Site", "same-site"), ("Origin", OWN)],
+    "another origin": [("Origin", "https://evil.example.com")],
+    "another scheme": [("Origin", "https://localhost")],
+    "another port": [("Origin", "http://localhost:8080")],
+    "no origin": [("Origin", "null")],
+    "a cookie alone": [("Cookie", "session=canary")],
+    "basic alone": [("Authorization", "Basic Y2FuYXJ5OmNhbmFyeQ==")],
+    "a form": [("Cookie", "session=canary"), ("Content-Type", "text/plain")],
+}
+OWN_SITE: dict[str, Headers] = {
+    "its own site": [("Sec-Fetch-Site", "same-origin"), ("Cookie", "session=x")],
+    "its own origin": [("Origin", OWN), ("Cookie", "session=x")],
+    "JSON": [("Content-Type", "application/json"), ("Cookie", "session=x")],
+    "no browser": [("Authorization", "Bearer x")],
+}
+
+
+@pytest.mark.parametrize("given", CROSS_SITE)
+def test_another_sites_page(ordered: Shop, given: str) -> None:
+    """Where the host says who may call, a deletion that another site's page may have made a browser
+    send is refused, before the host is asked.
+    """
+
+    def authorize(scope: str) -> bool:
+        raise AssertionError
+
+    api = hosted(ordered, authorize)
+    response = api.post("/delete_customer/172890169", headers=CROSS_SITE[given])
+    check_refused(response, "delete_customer", 403, "cross-site")
+    assert ordered.calls() == 0
+
+
+@pytest.mark.parametrize("given", OWN_SITE)
+def test_its_own_page(ordered: Shop, given: str) -> None:
+    """What only this site, or no browser, can have sent is let in."""
+    api = hosted(ordered, lambda scope: True)
+    response = api.post("/delete_customer/172890169", headers=OWN_SITE[given])
+    assert response.status_code == 200
+
+
+def test_keys_need_no_such_rule(ordered: Shop) -> None:
+    """No browser sends a key of its own accord: other origins may use theirs."""
+    headers = [*bearer(KEY), ("Origin", "https://app.example.com"), ("Cookie", "session=x")]
+    assert call(ordered.api(ECWID_API_KEYS=ENTRIES), "delete_customer", headers).status_code == 200
+
+
+# What is served
+
+
+def test_the_served_contract_shows_keys(ordered: Shop) -> None:
+    """With keys the contract is served as it is."""
+    served = ordered.api(ECWID_API_KEYS=ENTRIES).get("/openapi.json").get_json()
+    assert served["components"]["securitySchemes"] == {
+        "bearer": {**served["components"]["securitySchemes"]["bearer"], "scheme": "bearer"},
+        "apiKey": {**served["components"]["securitySchemes"]["apiKey"], "name": "X-API-Key"},
+    }
+    for item in served["paths"].values():
+        for node in item.values():
+            scope = SCOPES[node["operationId"]]
+            assert node["security"] == [{"bearer": [scope]}, {"apiKey": [scope]}]
+
+
+def test_the_served_contract_shows_that_it_is_open(ordered: Shop) -> None:
+    """Where anybody may call, it asks for nothing."""
+    served = ordered.api().get("/openapi.json").get_json()
+    assert served["components"]["securitySchemes"] == {}
+    nodes = [node for item in served["paths"].values() for node in item.values()]
+    assert [node["security"] for node in nodes] == [[]] * 5
+
+
+def test_the_served_contract_shows_what_the_host_says(ordered: Shop) -> None:
+    """Where the host says who may call, it also says how."""
+    session = {"type": "apiKey", "in": "cookie", "name": "session"}
+    api = hosted(ordered, lambda scope: True, security_scheme=session)
+    served = api.get("/openapi.json").get_json()
+    assert served["components"]["securitySchemes"] == {"host": session}
+    assert served["paths"]["/customers"]["get"]["security"] == [{"host": ["read"]}]
+    unsaid = hosted(ordered, lambda scope: True).get("/openapi.json").get_json()
+    assert list(unsaid["components"]["securitySchemes"]) == ["host"]
+
+
+# Other origins
+
+
+def cors_headers(response: TestResponse) -> list[str]:
+    return [name for name, _ in response.headers if name.startswith("Access-Control-")]
+
+
+def test_no_other_origin_is_let_read(ordered: Shop) -> None:
+    """No answer tells a browser that another origin's page may read it."""
+    api = ordered.api(ECWID_API_KEYS=ENTRIES)
+    origin = [("Origin", "https://app.example.com")]
+    asking = [*origin, ("Access-Control-Request-Method", "GET")]
+    for response in (
+        api.open("OPTIONS", "/customers", headers=asking),
+        call(api, "list_customers", [*bearer(KEY), *origin]),
+        call(api, "list_customers", origin),
+    ):
+        assert cors_headers(response) == []
+
+
+def test_a_named_origin_is_let_read(ordered: Shop) -> None:
+    """flask-cors lets those in that it names, and no other."""
+    app = flask.Flask("host")
+    app.config.update(ECWID_SANDBOX=str(ordered.path), ECWID_API_KEYS=ENTRIES)
+    CORS(app, resources={rf"{PREFIX}/.*": {"origins": ["https://app.example.com"]}})
+    Ecwid(app)
+    api = Api(app.test_client())
+    good, bad = (
+        [*bearer(KEY), ("Origin", f"https://{name}.example.com")] for name in ("app", "evil")
+    )
+    assert call(api, "list_customers", good).headers["Access-Control-Allow-Origin"] == good[1][1]
+    assert cors_headers(call(api, "list_customers", bad)) == []
+    asking = [good[1], ("Access-Control-Request-Method", "GET")]
+    response = api.open("OPTIONS", "/customers", headers=asking)
+    assert response.status_code == 204
+    assert response.headers["Access-Control-Allow-Origin"] == good[1][1]

@@ -1,0 +1,445 @@
+"""Answers that are kept, in memory and in a real Redis: what is found, and until when."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+from werkzeug.test import TestResponse
+
+from flask_ecwid import EcwidError, SettingsError
+from flask_ecwid.storage import cache_backend, redis_connection
+
+from ..conftest import REQUEST_ID, STORE, Api, Config, app_of
+from ..helpers.raw_server import Gate, RawServer, good, sends
+from ..helpers.redis_server import RedisServer
+
+TTL_S = 60
+CANARY = "canary@example.com"
+
+
+@pytest.fixture(params=["memory", "redis"])
+def cached(request: pytest.FixtureRequest, config: Config) -> Config:
+    """The settings of a store whose answers are kept, in memory or in Redis."""
+    config["ECWID_CACHE_TTL_S"] = TTL_S
+    if request.param == "redis":
+        config["ECWID_REDIS_URL"] = request.getfixturevalue("redis").url
+    return config
+
+
+class Shop:
+    """One customer, whose language changes with every write."""
+
+    def __init__(self, ecwid: HTTPServer) -> None:
+        self.languages = 0
+        self.reads = 0
+        self.status = 200
+        self.customer_id: object = 7
+        ecwid.expect_request(f"{STORE}/customers/7", method="GET").respond_with_handler(self.get)
+        ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_handler(self.list)
+        for path, method in (("/7", "PUT"), ("/7", "DELETE"), ("", "POST")):
+            ecwid.expect_request(f"{STORE}/customers{path}", method=method).respond_with_handler(
+                self.write
+            )
+
+    def get(self, _: Request) -> Response:
+        self.reads += 1
+        body = f'{{"id": {self.customer_id}, "lang": "x{self.languages}"}}'
+        return Response(body, self.status, content_type="application/json")
+
+    def list(self, _: Request) -> Response:
+        self.reads += 1
+        item = f'{{"id": 7, "lang": "x{self.languages}"}}'
+        page = f'{{"total": 1, "count": 1, "offset": 0, "limit": 100, "items": [{item}]}}'
+        return Response(page, content_type="application/json")
+
+    def write(self, request: Request) -> Response:
+        self.languages += 1
+        reply = {"PUT": "updateCount", "DELETE": "deleteCount", "POST": "id"}[request.method]
+        return Response(f'{{"{reply}": 1}}', self.status, content_type="application/json")
+
+
+@pytest.fixture
+def shop_of_one(ecwid: HTTPServer) -> Shop:
+    return Shop(ecwid)
+
+
+def lang(response: TestResponse) -> str:
+    attributes = response.get_json()["data"]["attributes"]
+    return str(attributes.get("items", [attributes])[0]["lang"])
+
+
+def test_off_by_default(shop_of_one: Shop, config: Config) -> None:
+    """Without the setting every read is a call, and answers carry no tag."""
+    api = Api(app_of(config).test_client())
+    for _ in range(2):
+        response = api.get("/customer/7")
+        assert {"ETag", "Age"}.isdisjoint(response.headers.keys())
+        assert response.headers["Cache-Control"] == "no-store"
+    assert shop_of_one.reads == 2
+
+
+@pytest.mark.parametrize("path", ["/customer/7", "/customers", "/customers?email=a@example.com"])
+def test_reads_are_kept(shop_of_one: Shop, cached: Config, path: str) -> None:
+    """The second read is answered without a call, with the same customer and its own id."""
+    api = Api(app_of(cached).test_client())
+    first, second = api.get(path), api.get(path, headers={"X-Request-ID": REQUEST_ID})
+    assert shop_of_one.reads == 1
+    assert (first.status_code, second.status_code) == (200, 200)
+    kept, given = second.get_json()["data"], first.get_json()["data"]
+    assert kept["attributes"] == given["attributes"]
+    assert kept["id"] == (7 if path == "/customer/7" else REQUEST_ID)
+    assert second.headers["X-Request-ID"] == REQUEST_ID
+    assert first.headers["ETag"] == second.headers["ETag"]
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    assert first.headers["Age"] == "0"
+    assert 0 <= int(second.headers["Age"]) < TTL_S
+
+
+def test_age(shop_of_one: Shop, cached: Config) -> None:
+    """`Age` is the seconds since the customer was read."""
+    api = Api(app_of(cached).test_client())
+    api.get("/customer/7")
+    time.sleep(1.1)
+    assert 1 <= int(api.get("/customer/7").headers["Age"]) <= 30
+
+
+def test_not_modified(shop_of_one: Shop, cached: Config) -> None:
+    """Who has the answer already gets a 304 without a body, kept or just read."""
+    api = Api(app_of(cached).test_client())
+    tag = api.get("/customers").headers["ETag"]
+    given = {"If-None-Match": tag, "X-Request-ID": REQUEST_ID}
+    kept = api.get("/customers", headers=given)
+    assert (kept.status_code, kept.data, kept.headers["ETag"]) == (304, b"", tag)
+    assert kept.headers["X-Request-ID"] == REQUEST_ID
+    assert api.get("/customers", headers={"If-None-Match": 'W/"another"'}).status_code == 200
+    for name in ("If-Match", "If-Unmodified-Since", "If-Range"):
+        assert api.get("/customers", headers={name: '"another"'}).status_code == 200
+    shop_of_one.languages = 1
+    api.post("/delete_customer/7")
+    assert lang(api.get("/customers", headers=given)) == "x2"
+    shop_of_one.languages = 0
+    other = Api(app_of({**cached, "ECWID_REDIS_URL": ""}).test_client())
+    assert other.get("/customers", headers=given).status_code == 304
+
+
+def test_what_is_kept_ends(shop_of_one: Shop, cached: Config) -> None:
+    """After so many seconds the customer is read again."""
+    api = Api(app_of({**cached, "ECWID_CACHE_TTL_S": 0.5}).test_client())
+    api.get("/customer/7")
+    time.sleep(0.7)
+    api.get("/customer/7")
+    assert shop_of_one.reads == 2
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(
+    "write", ["/add_customer", "/update_customer/7", "/delete_customer/7", "the host's"]
+)
+def test_every_write_empties(shop_of_one: Shop, cached: Config, write: str, status: int) -> None:
+    """After any write through us, even one that failed, everything is read again."""
+    app = app_of(cached)
+    api = Api(app.test_client())
+    api.get("/customer/7")
+    api.get("/customers")
+    shop_of_one.status = status
+    if write == "the host's":
+        with contextlib.suppress(EcwidError):
+            app.extensions["ecwid"]["ecwid"].client.update_customer(7, {"lang": "en"})
+    else:
+        response = api.post(write, {"email": "new@example.com"})
+        assert response.status_code == status
+        assert "ETag" not in response.headers
+    shop_of_one.status = 200
+    assert lang(api.get("/customer/7")) == "x1"
+    assert lang(api.get("/customers")) == "x1"
+    assert shop_of_one.reads == 4
+
+
+def test_different_reads_are_kept_apart(shop_of_one: Shop, cached: Config) -> None:
+    """Each set of arguments is kept for itself; their order is of no matter."""
+    api = Api(app_of(cached).test_client())
+    for query in ("", "?limit=5", "?limit=6", "?email=a", "?name=a", "?email=a&name=a"):
+        api.get(f"/customers{query}")
+    assert shop_of_one.reads == 6
+    api.get("/customers?name=a&email=a")
+    assert shop_of_one.reads == 6
+
+
+@pytest.mark.parametrize("fault", ["refused", "violation"])
+def test_failures_are_not_kept(shop_of_one: Shop, cached: Config, fault: str) -> None:
+    """Only a good answer that fits the contract is kept."""
+    api = Api(app_of(cached).test_client())
+    if fault == "refused":
+        shop_of_one.status = 500
+    else:
+        shop_of_one.customer_id = '"seven"'
+    assert api.get("/customer/7").status_code == 502
+    shop_of_one.status, shop_of_one.customer_id = 200, 7
+    assert api.get("/customer/7").status_code == 200
+
+
+def test_a_read_from_before_a_write_is_not_kept(cached: Config) -> None:
+    """What was read before a write, and came back after it, is answered to nobody else."""
+    gate = Gate()
+    old, new = good(b'{"id":7,"lang":"old"}'), good(b'{"id":7,"lang":"new"}')
+    written = good(b'{"updateCount":1}')
+    with RawServer(gate.before(sends(old)), sends(written), sends(new)) as server:
+        app = app_of({**cached, "ECWID_API_URL": server.url})
+        read = threading.Thread(target=lambda: Api(app.test_client()).get("/customer/7"))
+        read.start()
+        assert gate.asked.wait(20)
+        assert Api(app.test_client()).post("/update_customer/7", {"lang": "new"}).status_code == 200
+        gate.open()
+        read.join(20)
+        assert lang(Api(app.test_client()).get("/customer/7")) == "new"
+
+
+def test_a_read_joins_no_call_from_before_a_write(in_redis: Config) -> None:
+    """A read that begins after another worker's write joins no call from before the write."""
+    gate = Gate()
+    old, new = good(b'{"id":7,"lang":"old"}'), good(b'{"id":7,"lang":"new"}')
+    written = good(b'{"updateCount":1}')
+    with RawServer(gate.before(sends(old)), sends(written), sends(new)) as server:
+        config = {**in_redis, "ECWID_API_URL": server.url}
+        workers = [app_of(config), app_of(config)]
+        read = threading.Thread(target=lambda: Api(workers[0].test_client()).get("/customer/7"))
+        read.start()
+        assert gate.asked.wait(20)
+        update = Api(workers[1].test_client()).post("/update_customer/7", {"lang": "new"})
+        assert update.status_code == 200
+        with ThreadPoolExecutor(1) as pool:
+            after = pool.submit(lambda: lang(Api(workers[0].test_client()).get("/customer/7")))
+            wait([after], 1)  # a read that joins waits for the gate
+            gate.open()
+            assert after.result(20) == "new"
+        read.join(20)
+        for worker in workers:
+            assert lang(Api(worker.test_client()).get("/customer/7")) == "new"
+
+
+def test_deep_answers_are_not_kept(ecwid: HTTPServer, cached: Config) -> None:
+    """What cannot be written again is a bad answer with the cache as without it."""
+    body = '{"id": 7, "x": ' + "[" * 300 + "]" * 300 + "}"
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_data(
+        body, content_type="application/json"
+    )
+    assert Api(app_of(cached).test_client()).get("/customer/7").status_code == 502
+
+
+def test_apps_share_nothing_in_memory(shop_of_one: Shop, config: Config) -> None:
+    """In memory each app keeps its own answers."""
+    config["ECWID_CACHE_TTL_S"] = TTL_S
+    for _ in range(2):
+        Api(app_of(config).test_client()).get("/customer/7")
+    assert shop_of_one.reads == 2
+
+
+def test_memory_has_a_limit(
+    shop_of_one: Shop, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit into memory is not kept, and is answered all the same."""
+    monkeypatch.setattr(cache_backend, "MAX_BYTES", 10)
+    api = Api(app_of({**config, "ECWID_CACHE_TTL_S": TTL_S}).test_client())
+    assert [api.get("/customer/7").status_code for _ in range(2)] == [200, 200]
+    assert shop_of_one.reads == 2
+
+
+# Redis
+
+
+class EmptyingRelay:
+    """A way to Redis on which every reply is followed by an emptying, before it arrives."""
+
+    def __init__(self, redis: RedisServer) -> None:
+        self.emptied = 0
+        self._redis = redis
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+
+    def __enter__(self) -> EmptyingRelay:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # the listener is closed
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._relay, args=(connection,), daemon=True).start()
+
+    def _relay(self, connection: socket.socket) -> None:
+        port = int(self._redis.url.rpartition(":")[2].partition("/")[0])
+        with connection, socket.create_connection(("127.0.0.1", port)) as server:
+            while command := connection.recv(65_536):
+                server.sendall(command)
+                reply = server.recv(65_536)
+                self._redis.client.flushall()
+                self.emptied += 1
+                connection.sendall(reply)
+
+
+@pytest.fixture
+def in_redis(config: Config, redis: RedisServer) -> Config:
+    return {**config, "ECWID_CACHE_TTL_S": TTL_S, "ECWID_REDIS_URL": redis.url}
+
+
+def test_apps_share_in_redis(shop_of_one: Shop, in_redis: Config) -> None:
+    """Every worker and host that serves the store finds what one has read, and no longer."""
+    one, other = (Api(app_of(in_redis).test_client()) for _ in range(2))
+    one.get("/customer/7")
+    other.get("/customer/7")
+    assert shop_of_one.reads == 1
+    other.post("/delete_customer/7")
+    assert lang(one.get("/customer/7")) == "x1"
+
+
+@pytest.mark.parametrize("key", ["ECWID_STORE_ID", "ECWID_TOKEN"])
+def test_stores_do_not_mix_in_redis(
+    shop_of_one: Shop, ecwid: HTTPServer, in_redis: Config, key: str
+) -> None:
+    """Another store, or another token, finds nothing of it."""
+    ecwid.expect_request("/api/v3/1004/customers/7").respond_with_handler(shop_of_one.get)
+    Api(app_of(in_redis).test_client()).get("/customer/7")
+    Api(app_of({**in_redis, key: "1004"}).test_client()).get("/customer/7")
+    assert shop_of_one.reads == 2
+
+
+def test_sandboxes_do_not_mix_in_redis(redis: RedisServer) -> None:
+    """Two private sandboxes are two stores."""
+    config = {"ECWID_SANDBOX": "on", "ECWID_CACHE_TTL_S": TTL_S, "ECWID_REDIS_URL": redis.url}
+    one, other = (Api(app_of(config).test_client()) for _ in range(2))
+    total = one.get("/customers").get_json()["data"]["attributes"]["total"]
+    one.post("/add_customer", {"email": "new@example.com"})
+    other.get("/customers")
+    found = one.get("/customers").get_json()["data"]["attributes"]["total"]
+    assert found == total + 1
+
+
+def test_keys_tell_nothing(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
+    """No key in Redis holds a filter, the store's id or the token; what is kept there ends."""
+    Api(app_of(in_redis).test_client()).get(f"/customers?email={CANARY}")
+    names = [str(name) for name in redis.client.scan_iter()]
+    assert len(names) == 3  # the generation, the answer and the budget's window
+    words = (CANARY, "1003", in_redis["ECWID_TOKEN"], "email")
+    assert not any(word in name for word in words for name in names)
+    lasting = [name for name in redis.client.scan_iter() if redis.client.pttl(name) == -1]
+    assert [str(name).rpartition(":")[2] for name in lasting] == ["generation'"]
+
+
+def test_redis_emptied(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
+    """After Redis was emptied, everything is read again and kept again."""
+    api = Api(app_of(in_redis).test_client())
+    api.get("/customer/7")
+    redis.client.flushall()
+    for _ in range(2):
+        assert api.get("/customer/7").status_code == 200
+    assert shop_of_one.reads == 2
+
+
+def test_redis_is_emptied_all_the_time(
+    shop_of_one: Shop, in_redis: Config, redis: RedisServer
+) -> None:
+    """A Redis that is emptied after each of its replies keeps nothing and breaks no read."""
+    with EmptyingRelay(redis) as relay:
+        api = Api(app_of({**in_redis, "ECWID_REDIS_URL": relay.url}).test_client())
+        assert [api.get("/customer/7").status_code for _ in range(3)] == [200] * 3
+        assert relay.emptied >= 3
+    assert shop_of_one.reads == 3
+
+
+def test_only_the_generation_lost(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
+    """What is left in Redis without its generation is of an unknown age: nobody gets it."""
+    api = Api(app_of(in_redis).test_client())
+    api.get("/customer/7")
+    (name,) = redis.client.keys("*:generation")
+    redis.client.delete(name)
+    api.get("/customer/7")
+    assert shop_of_one.reads == 2
+
+
+@pytest.mark.parametrize("fault", ["stopped", "halted"])
+def test_redis_fails(
+    shop_of_one: Shop, config: Config, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    """Without Redis reads and writes go on, within seconds; the log says so once, not where."""
+    with RedisServer() as redis:
+        url = redis.url.replace("redis://", "redis://:secret_redis@")
+        api = Api(
+            app_of({**config, "ECWID_CACHE_TTL_S": TTL_S, "ECWID_REDIS_URL": url}).test_client()
+        )
+        redis.client.config_set("requirepass", "secret_redis")
+        api.get("/customer/7")
+        assert lang(api.get("/customer/7")) == "x0"
+        (redis.stop if fault == "stopped" else redis.halt)()
+        try:
+            begun = time.monotonic()
+            assert api.post("/delete_customer/7").status_code == 200
+            assert lang(api.get("/customer/7")) == "x1"
+            assert lang(api.get("/customer/7")) == "x1"
+            assert time.monotonic() - begun < 4  # 1 s for the one that is told, and some noise
+        finally:
+            if fault == "halted":
+                redis.go_on()
+    warnings = [line for line in caplog.messages if line.startswith("Redis fails")]
+    assert len(warnings) == 1
+    assert "secret_redis" not in caplog.text
+    assert shop_of_one.reads == 3
+
+
+def test_a_write_that_redis_does_not_learn_of(
+    shop_of_one: Shop, in_redis: Config, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who could not empty Redis after a write does not read from it until all of that is over."""
+    monkeypatch.setattr(redis_connection, "COOLDOWN_S", 0.0)
+    api = Api(app_of(in_redis).test_client())
+    api.get("/customer/7")
+    redis.client.config_set("min-replicas-to-write", 1)  # it answers, and refuses to be changed
+    api.post("/delete_customer/7")
+    redis.client.config_set("min-replicas-to-write", 0)
+    assert lang(api.get("/customer/7")) == "x1"
+
+
+def test_redis_comes_back(
+    shop_of_one: Shop, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When Redis answers again, answers are kept again."""
+    monkeypatch.setattr(redis_connection, "COOLDOWN_S", 0.2)
+    with RedisServer() as redis:
+        api = Api(
+            app_of(
+                {**config, "ECWID_CACHE_TTL_S": TTL_S, "ECWID_REDIS_URL": redis.url}
+            ).test_client()
+        )
+        redis.stop()
+        api.get("/customer/7")
+        redis.start_again()
+        time.sleep(0.3)
+        for _ in range(3):
+            api.get("/customer/7")
+    assert shop_of_one.reads == 2
+
+
+def test_a_url_that_redis_py_refuses(config: Config) -> None:
+    """An option in the URL that redis-py does not take is a fault of the settings."""
+    url = "redis://:canary@127.0.0.1/?socket_timeout=canary"
+    with pytest.raises(SettingsError) as caught:
+        app_of({**config, "ECWID_CACHE_TTL_S": TTL_S, "ECWID_REDIS_URL": url})
+    assert caught.value.faults == ["ECWID_REDIS_URL holds an option that redis-py does not take"]
+
+
+def test_redis_py_is_an_extra(
+    config: Config, monkeypatch: pytest.MonkeyPatch, redis: RedisServer
+) -> None:
+    """Without redis-py the start fails, and says what to install."""
+    monkeypatch.setitem(__import__("sys").modules, "redis", None)
+    with pytest.raises(SettingsError, match=r"flask-ecwid\[redis\]"):
+        app_of({**config, "ECWID_CACHE_TTL_S": TTL_S, "ECWID_REDIS_URL": redis.url})

@@ -1,0 +1,501 @@
+"""Idempotency-Key: one outcome for each key, whatever fails."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from werkzeug.test import TestResponse
+
+from flask_ecwid import clock
+from flask_ecwid.sandbox import TOKEN, Fault, create_sandbox
+
+from ..conftest import (
+    PREFIX,
+    ROOT,
+    Api,
+    Config,
+    environment,
+    free_port,
+    wait_for,
+)
+from ..helpers.ordered_shop import Shop
+from ..helpers.redis_server import RedisServer
+
+CANARY = "canary@example.com"
+NEW = {"email": CANARY, "billingPerson": {"name": "Canary Name"}}
+URN = "urn:flask-ecwid:problem:"
+
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
+
+@pytest.fixture(params=["file", "redis"])
+def shared(request: pytest.FixtureRequest) -> Config:
+    """Where keys are kept: in this host's file, or in Redis."""
+    if request.param == "file":
+        return {}
+    redis: RedisServer = request.getfixturevalue("redis")
+    return {"ECWID_REDIS_URL": redis.url}
+
+
+@pytest.fixture
+def key() -> str:
+    return str(uuid.uuid4())
+
+
+def add(api: Api, key: str, body: Any = NEW, **options: Any) -> TestResponse:
+    return api.post("/add_customer", body, headers={"Idempotency-Key": key}, **options)
+
+
+def slug(response: TestResponse) -> str:
+    return str(response.get_json()["type"]).removeprefix(URN)
+
+
+def test_the_same_again(ordered: Shop, shared: Config, key: str) -> None:
+    """The same request creates once, whichever worker it comes to, and has the same answer."""
+    first = add(ordered.api(**shared), key)
+    again = add(ordered.api(**shared), key, dict(reversed(NEW.items())))
+    assert first.status_code == again.status_code == 200
+    assert first.get_json() == again.get_json()
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["X-Request-ID"] != first.headers["X-Request-ID"]
+    assert ordered.asked() == ["add_customer"]
+
+
+def test_another_body(ordered: Shop, shared: Config, key: str) -> None:
+    """A key stands for one body: another one is a 422, and no call."""
+    api = ordered.api(**shared)
+    add(api, key)
+    response = add(api, key, {"email": "other@example.com"})
+    assert (response.status_code, slug(response)) == (422, "idempotency-key-reused")
+    assert response.get_json()["executed"] == "no"
+    assert ordered.asked() == ["add_customer"]
+
+
+def test_under_way(ordered: Shop, shared: Config, key: str) -> None:
+    """While a request is under way, another one with its key is a 409, and no call."""
+    ordered.orders.order(Fault("latency", seconds=1.5))
+    first: list[TestResponse] = []
+    api, other = ordered.api(**shared), ordered.api(**shared)
+    thread = threading.Thread(target=lambda: first.append(add(api, key)))
+    thread.start()
+    time.sleep(0.7)
+    response = add(other, key)
+    assert (response.status_code, slug(response)) == (409, "idempotency-key-in-use")
+    assert response.headers["Retry-After"] == "1"
+    assert response.get_json()["executed"] == "unknown"
+    thread.join()
+    assert first[0].status_code == 200
+    assert len(ordered.asked()) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "WRONG_PARAMETER"), (409, None), (413, None), (422, "X")]
+)
+def test_final_refusals_are_kept(
+    ordered: Shop, shared: Config, key: str, status: int, code: str | None
+) -> None:
+    """What Ecwid refuses for good is given again, as a replay."""
+    ordered.orders.order(Fault("status", status=status, code=code, times=1))
+    first = add(ordered.api(**shared), key)
+    again = add(ordered.api(**shared), key)
+    assert first.status_code == again.status_code == status
+    names = ("type", "title", "detail", "ecwid_code", "executed")
+    assert [first.get_json().get(name) for name in names] == [
+        again.get_json().get(name) for name in names
+    ]
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert ordered.asked() == ["add_customer"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("refuse", times=3),
+        Fault("status", status=429, retry_after="1", times=2),
+        Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE", times=1),
+    ],
+)
+def test_what_had_no_effect_leaves_no_record(
+    ordered: Shop, shared: Config, key: str, fault: Fault
+) -> None:
+    """What was never sent, or refused for now, can be sent again with its key."""
+    ordered.orders.order(fault)
+    api = ordered.api(**shared)
+    first = add(api, key)
+    assert first.status_code in (429, 502, 503)
+    assert first.get_json()["executed"] == "no"
+    again = add(api, key)
+    assert again.status_code == 200
+    assert "Idempotency-Replayed" not in again.headers
+    assert len(ordered.creations()) == 1
+
+
+def test_a_budget_that_is_spent_leaves_no_record(ordered: Shop, key: str) -> None:
+    """A key whose request was held back is as if it had never come."""
+    poor = ordered.api(ECWID_CALLS_PER_MINUTE=1)
+    poor.get("/customers")
+    assert add(poor, key).status_code == 429
+    assert add(ordered.api(), key).status_code == 200
+
+
+def lose_all(after: bool) -> list[Fault]:
+    """The first creation's reply is lost, and its lookups fail."""
+    return [
+        Fault("reset", operation="add_customer", nth=1, after=after),
+        Fault("status", operation="list_customers", status=500, times=3),
+    ]
+
+
+def test_a_lost_creation_is_found(ordered: Shop, shared: Config, key: str) -> None:
+    """Where the outcome was not known, the next request looks, finds, and creates no second one."""
+    ordered.orders.order(*lose_all(after=True))
+    first = add(ordered.api(**shared), key)
+    assert (first.status_code, slug(first)) == (504, "outcome-unknown")
+    again = add(ordered.api(**shared), key)
+    assert again.status_code == 200
+    assert [again.get_json()["data"]["id"]] == [str(each) for each in ordered.creations()]
+    assert add(ordered.api(**shared), key).headers["Idempotency-Replayed"] == "true"
+
+
+def test_a_refusal_of_the_second_try_is_not_kept(ordered: Shop, shared: Config, key: str) -> None:
+    """A refusal that leaves open what became of an earlier try is no outcome: it is looked up again
+    each time, and no answer says that nothing happened.
+    """
+    ordered.orders.order(*lose_all(after=False))
+    ordered.orders.order(Fault("status", operation="add_customer", status=400, nth=2))
+    assert add(ordered.api(**shared), key).status_code == 504
+    refused = add(ordered.api(**shared), key)
+    assert (refused.status_code, refused.get_json()["executed"]) == (400, "unknown")
+    again = add(ordered.api(**shared), key)
+    assert again.status_code == 200
+    assert "Idempotency-Replayed" not in again.headers
+    assert len(ordered.creations()) == 1
+
+
+def test_a_twin_does_not_hide_ours(ordered: Shop, key: str) -> None:
+    """Where a store allows two customers with one e-mail, an older one hides ours only until the
+    search shows it.
+    """
+    ordered.orders.switch(duplicate_emails=True)
+    twin = {"email": CANARY, "billingPerson": {"name": "Canary Twin"}}
+    assert ordered.api().post("/add_customer", twin).status_code == 200
+    ordered.orders.switch(search_lag_s=1.0)
+    time.sleep(1.1)
+    ordered.orders.order(Fault("reset", operation="add_customer", nth=1, after=True))
+    hidden = add(ordered.api(), key)
+    assert (hidden.status_code, hidden.get_json()["executed"]) == (409, "unknown")
+    time.sleep(1.1)
+    shown = add(ordered.api(), key)
+    assert shown.status_code == 200
+    assert shown.get_json()["data"]["id"] == str(ordered.creations()[1])
+    assert len(ordered.creations()) == 2
+
+
+def test_a_creation_that_never_was(ordered: Shop, shared: Config, key: str) -> None:
+    """Where nothing is found, it is created now, once."""
+    ordered.orders.order(*lose_all(after=False))
+    assert add(ordered.api(**shared), key).status_code == 504
+    assert add(ordered.api(**shared), key).status_code == 200
+    assert len(ordered.creations()) == 1
+    calls = ordered.asked()
+    assert calls[-4:-1] == ["list_customers"] * 3  # before the second creation
+    assert calls.count("add_customer") == 2
+
+
+def test_a_creation_that_shows_late(ordered: Shop, key: str) -> None:
+    """Where the search lags, the second creation's 409 is the first one's success."""
+    ordered.orders.switch(search_lag_s=1.0)
+    ordered.orders.order(Fault("reset", operation="add_customer", nth=1, after=True))
+    assert add(ordered.api(), key).status_code == 504
+    assert add(ordered.api(), key).status_code == 504  # a 409, and still not to be seen
+    time.sleep(1.1)
+    response = add(ordered.api(), key)
+    assert response.status_code == 200
+    assert len(ordered.creations()) == 1
+
+
+def test_nobody_looks_and_nobody_creates(ordered: Shop, key: str) -> None:
+    """While it cannot be looked up, what may have happened is not done again."""
+    ordered.orders.order(Fault("reset", operation="add_customer", nth=1))
+    ordered.orders.order(Fault("status", operation="list_customers", status=500))
+    for _ in range(2):
+        assert add(ordered.api(), key).status_code == 504
+    assert ordered.asked().count("add_customer") == 1
+
+
+def test_a_worker_that_was_killed(
+    ordered: Shop, shared: Config, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its lease a request whose worker died is looked up, not believed to run for ever."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    api = ordered.api(**shared)
+    ordered.orders.order(Fault("latency", seconds=0, after=True))
+    with monkeypatch.context() as patch:
+        # Dies between the creation and its record: as a kill -9 there.
+        patch.setattr("flask_ecwid.web.idempotency.Idempotency._settle", killed)
+        with pytest.raises(Killed):
+            add(api, key)
+    assert len(ordered.creations()) == 1
+    assert slug(add(ordered.api(**shared), key)) == "idempotency-key-in-use"
+    real = clock.wall
+    monkeypatch.setattr(clock, "wall", lambda: real() + 31)
+    response = add(ordered.api(**shared), key)
+    assert response.status_code == 200
+    assert len(ordered.creations()) == 1
+
+
+def test_who_is_slower_than_his_lease(
+    ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outcome that comes after another request has taken over does not undo its record."""
+    from flask_ecwid.storage.state import MemoryState
+    from flask_ecwid.web.idempotency import Idempotency, _Record
+
+    state = MemoryState()
+    keys = Idempotency(state, "store", 20)
+
+    def slow(since: float | None) -> dict[str, Any]:
+        assert since is None
+        later = clock.wall() + 60
+        monkeypatch.setattr(clock, "wall", lambda: later)
+        again, replayed = Idempotency(state, "store", 20).run(
+            "caller", key, NEW, lambda _: {"id": "2"}
+        )
+        assert (again, replayed) == ({"id": "2"}, False)
+        return {"id": "1"}
+
+    assert keys.run("caller", key, NEW, slow) == ({"id": "1"}, False)
+    assert keys.run("caller", key, NEW, slow) == ({"id": "2"}, True)
+    assert _Record.read(next(iter(state._values.values()))[0]).state == "done"
+
+
+@pytest.mark.parametrize("good", ["x", "k" * 255, "a key, with: blanks", "~!@#$%^&*()"])
+def test_keys(ordered: Shop, good: str) -> None:
+    """A key is any printable ASCII, up to 255 characters."""
+    assert add(ordered.api(), good).status_code == 200
+
+
+@pytest.mark.parametrize("bad", ["", "k" * 256, "tab\tin", "\x7f", "\xe9", "canary\x01"])
+def test_keys_that_are_none(ordered: Shop, bad: str) -> None:
+    """What is no key is a 400 that names the header, and not what it holds."""
+    response = add(ordered.api(), bad)
+    assert response.status_code == 400
+    assert {each["pointer"] for each in response.get_json()["errors"]} == {
+        "/header/Idempotency-Key"
+    }
+    assert "canary" not in response.text
+    assert ordered.asked() == []
+
+
+def test_other_operations_take_no_key(ordered: Shop, key: str) -> None:
+    """On other operations the header says nothing."""
+    headers = {"Idempotency-Key": key}
+    for _ in range(2):
+        response = ordered.api().get("/customers", headers=headers)
+        assert response.status_code == 200
+        assert "Idempotency-Replayed" not in response.headers
+
+
+def kept_bytes(shared: Config, redis: RedisServer | None) -> bytes:
+    """Everything that is kept, raw."""
+    if redis is not None:
+        names = list(redis.client.scan_iter())
+        values = [redis.client.get(n) for n in names if redis.client.type(n) == b"string"]
+        return b"".join(names) + b"".join(bytes(value) for value in values if value)  # type: ignore[arg-type]
+    folder = next(Path(tempfile.gettempdir()).glob("flask-ecwid-*"))
+    return b"".join(each.read_bytes() for each in folder.iterdir())
+
+
+def test_a_record_tells_nothing(
+    ordered: Shop, shared: Config, key: str, request: pytest.FixtureRequest
+) -> None:
+    """No record holds the key, the body, the e-mail, the token or the store; it ends after 24 h."""
+    redis = request.getfixturevalue("redis") if shared else None
+    add(ordered.api(**shared), key)
+    kept = kept_bytes(shared, redis)
+    assert b"done" in kept
+    for secret in (key, CANARY, "Canary", TOKEN):
+        assert secret.encode() not in kept
+    if redis is not None:
+        [name] = redis.client.keys("*:once:*")
+        assert 0 < redis.client.ttl(name) <= 24 * 3600
+
+
+def test_without_a_key_nothing_is_kept(ordered: Shop, redis: RedisServer) -> None:
+    """A creation without a key leaves no record."""
+    ordered.api(ECWID_REDIS_URL=redis.url).post("/add_customer", NEW)
+    assert redis.client.keys("*:once:*") == []
+
+
+def test_stores_have_their_own_keys(tmp_path: Path, shared: Config, key: str) -> None:
+    """The same key at two stores is two creations."""
+    for name in ("one", "two"):
+        store = Shop(tmp_path / f"{name}.sqlite3")
+        assert "Idempotency-Replayed" not in add(store.api(**shared), key).headers
+        assert len(store.creations()) == 1
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize("fault", ["stopped", "halted"])
+def test_redis_gone(ordered: Shop, own_redis: RedisServer, key: str, fault: str) -> None:
+    """A promise that cannot be kept is refused, soon and without a call; the others go on."""
+    api = ordered.api(ECWID_REDIS_URL=own_redis.url)
+    (own_redis.stop if fault == "stopped" else own_redis.halt)()
+    begun = time.monotonic()
+    response = add(api, key)
+    assert time.monotonic() - begun < 3
+    assert (response.status_code, slug(response)) == (503, "idempotency-unavailable")
+    body = response.get_json()
+    assert (body["origin"], body["executed"]) == ("service", "no")
+    assert 1 <= int(response.headers["Retry-After"]) <= 10
+    assert ordered.asked() == []
+    assert api.post("/add_customer", NEW).status_code == 200
+    if fault == "halted":
+        own_redis.go_on()
+
+
+def test_redis_slow(ordered: Shop, own_redis: RedisServer, key: str) -> None:
+    """A Redis that is slow, but answers in its time, is waited for."""
+    api = ordered.api(ECWID_REDIS_URL=own_redis.url)
+    own_redis.client.client_pause(100)
+    assert add(api, key).status_code == 200
+    own_redis.client.client_pause(100)
+    again = add(api, key)
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
+def test_a_file_that_cannot_be(
+    ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where this host keeps no file, a key is refused, and a request without one goes on."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    api = ordered.api()
+    assert slug(add(api, key)) == "idempotency-unavailable"
+    assert api.post("/add_customer", NEW).status_code == 200
+
+
+def test_redis_lost_after_the_creation(
+    ordered: Shop, own_redis: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outcome that cannot be kept is told all the same."""
+    api = ordered.api(ECWID_REDIS_URL=own_redis.url)
+    from flask_ecwid.web.idempotency import Idempotency
+
+    settle: Callable[..., None] = Idempotency._settle
+
+    def without_redis(*arguments: Any) -> None:
+        own_redis.stop()
+        settle(*arguments)
+
+    monkeypatch.setattr(Idempotency, "_settle", without_redis)
+    assert add(api, key).status_code == 200
+
+
+def test_redis_emptied_meanwhile(ordered: Shop, redis: RedisServer, key: str) -> None:
+    """An outcome is kept though Redis has forgotten the beginning."""
+    ordered.orders.order(Fault("latency", seconds=1.0))
+    api = ordered.api(ECWID_REDIS_URL=redis.url)
+    thread = threading.Thread(target=lambda: add(api, key))
+    thread.start()
+    time.sleep(0.5)
+    redis.client.flushall()
+    thread.join()
+    assert add(api, key).headers["Idempotency-Replayed"] == "true"
+    assert len(ordered.creations()) == 1
+
+
+def test_another_token(tmp_path: Path, key: str) -> None:
+    """A new token of the same store is no other caller: its key still has its outcome."""
+    sandbox = create_sandbox(tmp_path / "s.sqlite3", tokens={"secret_a": {"create_customers"}})
+    from flask_ecwid import Settings
+    from flask_ecwid.storage.state import host_state
+    from flask_ecwid.web.idempotency import Idempotency
+
+    assert sandbox is not None
+    names = {
+        Settings(store_id="1003", token=token, api_url=f"https://{key}.example.com").store_digest
+        for token in ("secret_a", "secret_b")
+    }
+    [name] = names
+    keys = [Idempotency(host_state(), name, 20) for _ in range(2)]
+    assert keys[0].run("caller", key, NEW, lambda _: {"id": "1"}) == ({"id": "1"}, False)
+    assert keys[1].run("caller", key, NEW, lambda _: {"id": "2"}) == ({"id": "1"}, True)
+
+
+@pytest.mark.parametrize("where", ["file", "redis"])
+def test_four_workers(tmp_path: Path, where: str, redis: RedisServer) -> None:
+    """The same key from 50 threads at once, over four workers of a real gunicorn: one creation."""
+    store = Shop(tmp_path / "store.sqlite3")
+    port = free_port()
+    settings = {"ECWID_SANDBOX": str(store.path), "TMPDIR": str(tmp_path)}
+    if where == "redis":
+        settings["ECWID_REDIS_URL"] = redis.url
+    program = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-w", "4"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*program, "--bind", f"127.0.0.1:{port}", "wsgi:app"],
+            cwd=ROOT,
+            env=environment(**settings),
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_for(f"{url}/healthz", process)
+
+            def create(key: str, number: int) -> requests.Response:
+                return requests.post(
+                    f"{url}{PREFIX}/add_customer",
+                    json={"email": f"new-{number}@example.com"},
+                    headers={"Idempotency-Key": key},
+                    timeout=60,
+                )
+
+            with ThreadPoolExecutor(50) as threads:
+                for number in range(3):
+                    key = str(uuid.uuid4())
+                    answers = list(threads.map(lambda _, k=key, n=number: create(k, n), range(50)))
+                    answers.append(create(key, number))
+                    assert {answer.status_code for answer in answers} <= {200, 409}
+                    ids = {a.json()["data"]["id"] for a in answers if a.status_code == 200}
+                    assert len(ids) == 1
+                    assert answers[-1].headers["Idempotency-Replayed"] == "true"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+    assert len(store.creations()) == 3
+
+
+def test_the_file_is_no_memory(ordered: Shop, key: str) -> None:
+    """What is kept outlives the process: a restart is no way to a second creation."""
+    add(ordered.api(), key)
+    db = sqlite3.connect(next(Path(tempfile.gettempdir()).glob("flask-ecwid-*/state.sqlite3")))
+    records = [json.loads(value) for (value,) in db.execute("SELECT value FROM state")]
+    db.close()
+    assert any(record.get("state") == "done" for record in records)

@@ -1,0 +1,274 @@
+"""Every failure below the mount is a problem, whoever failed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import flask
+import pytest
+import requests
+from pytest_httpserver import HTTPServer
+from werkzeug.exceptions import HTTPException, NotFound
+
+from flask_ecwid import contract
+from flask_ecwid.errors import EcwidError
+from flask_ecwid.web import handlers
+
+from ..conftest import REQUEST_ID, STORE, Api, Config, app_of
+
+CANARY = "canary@example.com"
+
+
+def check_problem(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+    body: dict[str, Any] = response.json
+    # Any operation's problem schema will do: they are one.
+    contract.load().operations["add_customer"].validate_response(502, body)
+    assert body["status"] == status
+    assert body["type"].startswith("urn:flask-ecwid:problem:")
+    assert body["instance"] == f"urn:uuid:{body['request_id']}"
+    assert response.headers["X-Request-ID"] == body["request_id"]
+    return body
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "/nope",
+        "/customers/",
+        "/customers/7",
+        "/customer",
+        "/customer/",
+        "/customer/7/x",
+        "/customer/7%2Fx",
+        "/customer/..%2f7/x",
+        "/openapi.jsn",
+        f"/{CANARY}",
+        "/%00",
+        "/%ff",
+        "/%0d%0aX:y",
+        "/a%0ab/c",
+        "//customers",
+        "//",
+        "/customer//7",
+        "/customers//",
+        "/{}",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "BREW"])
+def test_not_found(api: Api, method: str, path: str) -> None:
+    """A path that the mount does not have is a 404 problem, whatever the method."""
+    response = api.open(method, path)
+    body = check_problem(response, 404)
+    assert body["origin"] == "request"
+    assert "executed" not in body
+    assert CANARY not in response.text
+
+
+def test_a_file_that_the_ui_does_not_have(api: Api) -> None:
+    """A file that Swagger UI does not have is a 404 problem."""
+    check_problem(api.get("/ui/nope.js"), 404)
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/customers", "GET, HEAD, OPTIONS"),
+        ("/customer/7", "GET, HEAD, OPTIONS"),
+        ("/customer/abc", "GET, HEAD, OPTIONS"),
+        ("/add_customer", "OPTIONS, POST"),
+        ("/update_customer/7", "OPTIONS, POST"),
+        ("/delete_customer/7", "OPTIONS, POST"),
+        ("/openapi.json", "GET, HEAD, OPTIONS"),
+        ("/ui/", "GET, HEAD, OPTIONS"),
+    ],
+)
+def test_not_allowed(ecwid: HTTPServer, api: Api, path: str, allowed: str) -> None:
+    """Another method than a path has is a 405 problem with Allow; OPTIONS is a 204 with Allow."""
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "BREW"} - set(allowed.split(", ")):
+        response = api.open(method, path)
+        check_problem(response, 405)
+        assert response.headers["Allow"] == allowed
+    response = api.open("OPTIONS", path)
+    assert (response.status_code, response.data) == (204, b"")
+    assert "Content-Type" not in response.headers
+    assert response.headers["Allow"] == allowed
+    assert ecwid.log == []
+
+
+def test_method_override_is_ignored(ecwid: HTTPServer, api: Api) -> None:
+    """Nothing in a request makes it another method."""
+    headers = {"X-HTTP-Method-Override": "POST"}
+    check_problem(api.open("GET", "/delete_customer/7", headers=headers), 405)
+    assert ecwid.log == []
+
+
+def test_unexpected_exception(
+    ecwid: HTTPServer,
+    api: Api,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An unexpected exception is a 500 problem; the log names its place, and not its text."""
+
+    def boom(reply: dict[str, Any]) -> None:
+        raise KeyError(CANARY)
+
+    monkeypatch.setattr("flask_ecwid.web.envelope.customer", boom)
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7, "email": CANARY})
+    response = api.get("/customer/7", headers={"X-Request-ID": REQUEST_ID})
+    body = check_problem(response, 500)
+    assert body["origin"] == "service"
+    [line] = [record.getMessage() for record in caplog.records if record.name == "flask_ecwid"]
+    assert "unexpected KeyError" in line
+    assert REQUEST_ID in line
+    assert "test_problems.py" in line
+    assert CANARY not in response.text + caplog.text
+
+
+@pytest.mark.parametrize("setting", ["TESTING", "DEBUG", "PROPAGATE_EXCEPTIONS"])
+def test_unexpected_exception_while_developing(
+    ecwid: HTTPServer, app: flask.Flask, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """Flask's settings for developers do not change what a caller gets."""
+    app.config[setting] = True
+    monkeypatch.setattr("flask_ecwid.web.envelope.customer", lambda *_: 1 / 0)
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    check_problem(Api(app.test_client()).get("/customer/7"), 500)
+
+
+class Teapot(EcwidError):
+    slug = "teapot"
+    title = "A teapot"
+    status = 418
+    origin = "ecwid"
+    detail = "No coffee."
+
+
+def test_undeclared_status(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A status that the contract does not declare for the operation is a defect, not a pass."""
+
+    def brew(**_: object) -> None:
+        raise Teapot
+
+    monkeypatch.setattr(handlers, "get_customer", brew)
+    response = Api(app_of(config).test_client()).get("/customer/7")
+    check_problem(response, 500)
+    assert "undeclared status=418" in caplog.text
+
+
+def test_undeclared_answer() -> None:
+    """An answer whose status the contract does not declare does not pass."""
+    operation = contract.load().operations["get_customer"]
+    with pytest.raises(EcwidError, match="status 201"):
+        operation.validate_response(201, {"data": {"id": 7, "type": "ecwid", "attributes": {}}})
+
+
+@pytest.mark.parametrize("status", [401, 403, 418, 429, 451, 503])
+def test_the_hosts_refusals(app: flask.Flask, status: int) -> None:
+    """What the host refuses below the mount before our turn is a problem with its status."""
+
+    @app.before_request
+    def refuse() -> None:
+        flask.abort(status)
+
+    response = Api(app.test_client()).post("/delete_customer/7")
+    body = check_problem(response, status)
+    assert body["executed"] == "no"
+    assert ("Retry-After" in response.headers) is (status in (429, 503))
+
+
+@pytest.mark.parametrize("code", [[], [403]], ids=["response", "code and response"])
+def test_the_hosts_own_response(app: flask.Flask, code: list[int]) -> None:
+    """A response that the host made on purpose is left alone."""
+
+    @app.before_request
+    def refuse() -> None:
+        response = flask.Response("come back at nine", 403)
+        if code:
+            flask.abort(*code, response=response)
+        flask.abort(response)
+
+    response = Api(app.test_client()).get("/customer/7")
+    assert (response.status_code, response.text) == (403, "come back at nine")
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("canary"), HTTPException(), NotFound()])
+def test_a_failure_after_the_write(
+    ecwid: HTTPServer, app: flask.Flask, failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the host breaks after a write is never told as not executed."""
+
+    @app.after_request
+    def broken(response: flask.Response) -> flask.Response:
+        raise failure
+
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"deleteCount": 1})
+    failure_status = failure.code if isinstance(failure, NotFound) else 500
+    response = Api(app.test_client()).post("/delete_customer/7")
+    assert len(ecwid.log) == 1
+    assert response.status_code == failure_status
+    assert response.json is not None
+    assert response.json["executed"] == "unknown"
+    ours = [r.getMessage() for r in caplog.records if r.name.startswith("flask_ecwid")]
+    assert "canary" not in response.text + "".join(ours)  # Flask itself logs the host's exception
+
+
+def test_missing_handler(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operation of the contract without a handler fails at the start."""
+    monkeypatch.delattr(handlers, "delete_customer")
+    with pytest.raises(Exception, match="delete_customer"):
+        app_of(config)
+
+
+def test_log_line(ecwid: HTTPServer, api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """Each request has one line with its id, and nothing of a customer or of the query."""
+    caplog.set_level(logging.INFO, "flask_ecwid")
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json(
+        {"total": 1, "items": [{"id": 1, "email": CANARY}]}
+    )
+    api.get(f"/customers?email={CANARY}", headers={"X-Request-ID": REQUEST_ID})
+    [record] = [record for record in caplog.records if record.name == "flask_ecwid.request"]
+    facts = vars(record)
+    assert facts["operation"] == "list_customers"
+    assert facts["status"] == 200
+    assert facts["request_id"] == REQUEST_ID
+    assert facts["store"] == "ecwid"
+    assert 0 < facts["duration_ms"] < 5000
+    assert REQUEST_ID in record.getMessage()
+    assert CANARY not in repr(facts)
+
+
+def test_nothing_personal_in_any_log(
+    ecwid: HTTPServer, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the most talkative level no logger of this process holds a body, a query or a token."""
+    caplog.set_level(logging.DEBUG)
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"id": 5, "name": "canary"})
+    api.post("/add_customer", {"email": "canary@example.com"})
+    api.get("/customers?name=canary&limit=0")
+    api.get("/customers?name=canary")
+    api.get("/customer/7?responseFields=canary")
+    names = {record.name for record in caplog.records}
+    assert {"flask_ecwid", "flask_ecwid.request", "werkzeug"} <= names
+    for record in caplog.records:
+        if record.name != "werkzeug":  # the log of the server that stands in for Ecwid
+            assert "canary" not in repr(vars(record)).lower(), record.name
+
+
+def test_the_hosts_own_urllib3_log(
+    ecwid: HTTPServer, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What urllib3 logs of the host's own requests stays as it was."""
+    caplog.set_level(logging.DEBUG, "urllib3")
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    api.get("/customer/7")
+    assert [r for r in caplog.records if r.name.startswith("urllib3")] == []
+    requests.get(ecwid.url_for(f"{STORE}/customers/7"), timeout=5)
+    assert [r for r in caplog.records if r.name.startswith("urllib3")] != []

@@ -1,0 +1,324 @@
+"""Requests that do not fit: told where and by which rule, never sent on, never repeated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+import pytest
+from pytest_httpserver import HTTPServer
+
+from flask_ecwid.contract import load
+
+from ..conftest import Api
+
+CANARY = "canary@example.com"
+
+
+def problem(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+    body: dict[str, Any] = response.json
+    assert body["status"] == status
+    assert body["request_id"] == response.headers["X-Request-ID"]
+    return body
+
+
+QUERIES = [
+    ("limit=0", "/query/limit", "minimum"),
+    ("limit=101", "/query/limit", "maximum"),
+    ("limit=-1", "/query/limit", "minimum"),
+    ("limit=abc", "/query/limit", "type"),
+    ("limit=1e2", "/query/limit", "type"),
+    ("limit=1_0", "/query/limit", "type"),
+    ("limit=%D9%A1%D9%A0", "/query/limit", "type"),
+    ("limit=%2B5", "/query/limit", "type"),
+    ("limit=007", "/query/limit", "type"),
+    ("limit=5.0", "/query/limit", "type"),
+    ("limit=%205", "/query/limit", "type"),
+    ("limit=", "/query/limit", "type"),
+    ("limit=" + "9" * 4000, "/query/limit", "type"),
+    ("limit=5&limit=6", "/query/limit", "uniqueItems"),
+    ("limit=5&limit=bad", "/query/limit", "uniqueItems"),
+    ("offset=-1", "/query/offset", "minimum"),
+    ("offset=9007199254740992", "/query/offset", "maximum"),
+    ("minSalesValue=NaN", "/query/minSalesValue", "type"),
+    ("minSalesValue=Infinity", "/query/minSalesValue", "type"),
+    ("minSalesValue=1e999", "/query/minSalesValue", "type"),
+    ("minSalesValue=-1", "/query/minSalesValue", "minimum"),
+    ("taxExempt=True", "/query/taxExempt", "type"),
+    ("taxExempt=1", "/query/taxExempt", "type"),
+    ("sortBy=NAME", "/query/sortBy", "enum"),
+    ("b2b_b2c=both", "/query/b2b_b2c", "enum"),
+    ("countryCodes=USA", "/query/countryCodes", "pattern"),
+    ("customerGroupIds=1,,2", "/query/customerGroupIds", "pattern"),
+    ("createdFrom=2023-13-01", "/query/createdFrom", "pattern"),
+    ("createdFrom=2023-01-15%2024:00:00", "/query/createdFrom", "pattern"),
+    ("createdFrom=yesterday", "/query/createdFrom", "pattern"),
+    ("createdFrom=2023-01-15T19:27:50Z", "/query/createdFrom", "pattern"),
+    ("keyword=" + "x" * 256, "/query/keyword", "maxLength"),
+    ("responseFields=items(", "/query/responseFields", "pattern"),
+    ("responseFields=items(id)),x", "/query/responseFields", "pattern"),
+    ("responseFields=items,%20total", "/query/responseFields", "pattern"),
+    ("responseFields=", "/query/responseFields", "pattern"),
+    (f"{CANARY}=1", "/query", "additionalProperties"),
+    ("request_id=1", "/query", "additionalProperties"),
+    ("client=1", "/query", "additionalProperties"),
+]
+
+
+@pytest.mark.parametrize(("query", "pointer", "keyword"), QUERIES, ids=[q[0][:40] for q in QUERIES])
+def test_query(ecwid: HTTPServer, api: Api, query: str, pointer: str, keyword: str) -> None:
+    """A parameter that does not fit is a 400 with its name and the rule; Ecwid is not called."""
+    body = problem(api.get(f"/customers?{query}"), 400)
+    assert body["errors"] == [{"pointer": pointer, "keyword": keyword}]
+    assert body["origin"] == "request"
+    assert ecwid.log == []
+
+
+@pytest.mark.parametrize(
+    "customer_id",
+    ["0", "-1", "+1", "01", "1.0", "1e3", "1_0", "abc", "9007199254740992", "9" * 4000, "%D9%A1"],
+)
+@pytest.mark.parametrize(
+    "path",
+    ["/customer/{}", "/update_customer/{}", "/delete_customer/{}"],
+    ids=lambda path: path[1:7],
+)
+def test_customer_id(ecwid: HTTPServer, api: Api, path: str, customer_id: str) -> None:
+    """An id that is no id is a 400 of ours, and not the host's 404."""
+    method = "GET" if path.startswith("/customer/") else "POST"
+    body = problem(api.open(method, path.format(customer_id), json={}), 400)
+    assert body["errors"][0]["pointer"] == "/path/customer_id"
+    assert ecwid.log == []
+
+
+def test_unknown_parameter_of_an_operation_without_any(ecwid: HTTPServer, api: Api) -> None:
+    """An operation that has no query parameters refuses every one."""
+    body = problem(api.post("/add_customer?zz=1", {"email": "a@example.com"}), 400)
+    assert body["errors"] == [{"pointer": "/query", "keyword": "additionalProperties"}]
+    assert ecwid.log == []
+
+
+BODIES: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "/email", "required"),
+    ({"email": "a@example.com", "taxExempt": "x"}, "/taxExempt", "type"),
+    ({"email": CANARY + "@"}, "/email", "pattern"),
+    ({"email": "a@example.com", CANARY: 1}, "", "additionalProperties"),
+    (
+        {"email": "a@example.com", "billingPerson": {CANARY: 1}},
+        "/billingPerson",
+        "additionalProperties",
+    ),
+    (
+        {"email": "a@example.com", "contacts": [{"contact": "x", "type": CANARY}]},
+        "/contacts/0/type",
+        "enum",
+    ),
+    ({"email": "a@example.com", "contacts": [{"contact": CANARY}]}, "/contacts/0/type", "required"),
+    ({"email": "a@example.com", "customerGroupId": -1}, "/customerGroupId", "minimum"),
+]
+
+
+@pytest.mark.parametrize(("body", "pointer", "keyword"), BODIES)
+def test_body(
+    ecwid: HTTPServer,
+    api: Api,
+    caplog: pytest.LogCaptureFixture,
+    body: dict[str, Any],
+    pointer: str,
+    keyword: str,
+) -> None:
+    """A body that does not fit is a 400 with pointer and keyword; no value is repeated."""
+    response = api.post("/add_customer", body)
+    answer = problem(response, 400)
+    assert answer["errors"] == [{"pointer": pointer, "keyword": keyword}]
+    assert answer["executed"] == "no"
+    assert CANARY not in response.text + caplog.text
+    assert ecwid.log == []
+
+
+def test_many_errors_are_cut(api: Api) -> None:
+    """A body with a thousand bad places names the first twenty."""
+    body = {"email": "a@example.com", "contacts": [{}] * 1000}
+    assert len(problem(api.post("/add_customer", body), 400)["errors"]) == 20
+
+
+NOT_JSON = "The body is not JSON in UTF-8."
+TWICE = "The body names a member twice."
+TOO_DEEP = "The body is nested too deep."
+NOT_FINITE = "The body has a number that is none."
+TOO_LARGE = "The body has a number that is too large."
+BEYOND = "The body has an integer beyond 2^53 - 1."
+NO_TEXT = "The body has a text with a NUL or half a surrogate pair."
+NOT_STRICT = [
+    (b"", NOT_JSON),
+    (b" ", NOT_JSON),
+    (b"{", NOT_JSON),
+    (b"{'a': 1}", NOT_JSON),
+    (b'{"email":"a@b",}', NOT_JSON),
+    (b'{"email":"a@b"}//', NOT_JSON),
+    (b'{"customerGroupId":01}', NOT_JSON),
+    (b'{"customerGroupId":+1}', NOT_JSON),
+    (b'\xef\xbb\xbf{"email":"a@b"}', NOT_JSON),
+    ('{"email":"a@b"}'.encode("utf-16"), NOT_JSON),
+    (b'{"email":"a@b"} x', NOT_JSON),
+    (b'{"email":"\xff@b"}', NOT_JSON),
+    (b'{"email":"\xed\xa0\x80@b"}', NOT_JSON),
+    (b'{"email":"a\x00@b"}', NOT_JSON),
+    (b'{"email":"a\x01@b"}', NOT_JSON),
+    (b'{"email":"a\n@b"}', NOT_JSON),
+    (b'{"email":NaN}', NOT_FINITE),
+    (b'{"customerGroupId":-Infinity}', NOT_FINITE),
+    (b'{"customerGroupId":1e999}', TOO_LARGE),
+    (b'{"customerGroupId":9007199254740992}', BEYOND),
+    (b'{"customerGroupId":-9007199254740992}', BEYOND),
+    (b'{"customerGroupId":' + b"9" * 5000 + b"}", BEYOND),
+    (b'{"email":"a@b","email":"c@d"}', TWICE),
+    (b'{"email":"a@b","\\u0065mail":"c@d"}', TWICE),
+    (b'{"email":"a@b","billingPerson":{"name":"x","name":"x"}}', TWICE),
+    (b'{"email":"a@b","contacts":[{"contact":"x","contact":"y"}]}', TWICE),
+    (b'{"email":"\\ud800@b"}', NO_TEXT),
+    (b'{"email":"\\udc00\\ud800@b"}', NO_TEXT),
+    (b'{"email":"a\\u0000@b"}', NO_TEXT),
+    (b'{"email":"a@b","\\ud800":1}', NO_TEXT),
+    (b"[" * 33 + b"]" * 33, TOO_DEEP),
+    (b'{"billingPerson":' * 33 + b"1" + b"}" * 33, TOO_DEEP),
+    (b'{"a":' * 900 + b"1" + b"}" * 900, TOO_DEEP),
+    (b"[" * 100_000, TOO_DEEP),
+    (b"{" + b",".join(b'"%d":1' % n for n in range(1001)) + b"}", "The body has too many members."),
+]
+
+
+@pytest.mark.parametrize(("body", "detail"), NOT_STRICT, ids=lambda part: repr(part)[:40])
+@pytest.mark.parametrize("path", ["/add_customer", "/update_customer/7"], ids=["add", "update"])
+def test_not_strictly_json(
+    ecwid: HTTPServer, api: Api, path: str, body: bytes, detail: str
+) -> None:
+    """What is not JSON, or could be read in two ways, is a 400 that says why."""
+    answer = problem(api.post(path, data=body, content_type="application/json"), 400)
+    assert answer["detail"] == detail
+    assert answer["executed"] == "no"
+    assert ecwid.log == []
+
+
+def test_as_much_as_is_taken(api: Api) -> None:
+    """Depth, members and integers up to the limits are read; what does not fit is then named."""
+    for body in (
+        b"[" * 32 + b"]" * 32,
+        b"{" + b",".join(b'"%d":1' % n for n in range(1000)) + b"}",
+        b'{"a":[9007199254740991,-9007199254740991,1e308,"\\ud83d\\ude00"]}',
+    ):
+        answer = problem(api.post("/add_customer", data=body, content_type="application/json"), 400)
+        assert answer["errors"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity", "x"])
+@pytest.mark.parametrize("path", ["/add_customer", "/update_customer/7", "/delete_customer/7"])
+def test_content_encoding(ecwid: HTTPServer, api: Api, path: str, encoding: str) -> None:
+    """An encoded body is a 415, whatever it would be decoded."""
+    headers = {"Content-Encoding": encoding}
+    problem(api.post(path, {"email": "a@example.com"}, headers=headers), 415)
+    assert ecwid.log == []
+
+
+TEXTS = sorted(
+    name
+    for (location, name), parameter in load().operations["list_customers"].parameters.items()
+    if location == "query" and parameter.type == "string"
+)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_lines_in_a_query(ecwid: HTTPServer, api: Api, name: str) -> None:
+    """No text of a query holds a NUL or more than one line."""
+    for character in ("%00", "%0D", "%0A", "%0d%0a"):
+        for text in (f"{character}x", f"x{character}"):
+            answer = problem(api.get(f"/customers?{name}={text}"), 400)
+            assert answer["errors"][0]["pointer"] == f"/query/{name}"
+    assert ecwid.log == []
+
+
+@pytest.mark.parametrize("query", ["keyword=%ff", "%ff=1", "keyword=%ed%a0%80", "keyword=a%c3"])
+def test_no_utf_8_in_a_query(ecwid: HTTPServer, api: Api, query: str) -> None:
+    """A query that is not UTF-8 is a 400: it is not mended."""
+    answer = problem(api.get(f"/customers?{query}"), 400)
+    assert answer["errors"] == [{"pointer": "/query", "keyword": "type"}]
+    assert ecwid.log == []
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b"5", b'"a@example.com"', b"true"])
+def test_not_an_object(ecwid: HTTPServer, api: Api, body: bytes) -> None:
+    """JSON that is no object is a 400."""
+    answer = problem(api.post("/add_customer", data=body, content_type="application/json"), 400)
+    assert answer["errors"] == [{"pointer": "", "keyword": "type"}]
+    assert ecwid.log == []
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/vnd.api+json",
+        "application/json; charset=latin-1",
+        "nonsense",
+    ],
+)
+def test_media_type(ecwid: HTTPServer, api: Api, content_type: str | None) -> None:
+    """A body that is not declared as JSON in UTF-8 is a 415."""
+    body = b'{"email": "a@example.com"}'
+    problem(api.post("/add_customer", data=body, content_type=content_type), 415)
+    assert ecwid.log == []
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "Application/JSON; Charset=UTF-8", "application/json;x=y"]
+)
+def test_json_media_types(ecwid: HTTPServer, api: Api, content_type: str) -> None:
+    """JSON in UTF-8 is taken, however it is spelt."""
+    ecwid.expect_request("/api/v3/1003/customers").respond_with_json({"id": 1})
+    body = b'{"email": "a@example.com"}'
+    assert api.post("/add_customer", data=body, content_type=content_type).status_code == 200
+
+
+def test_the_hosts_lower_limit(app: flask.Flask) -> None:
+    """A host that takes less than ECWID_MAX_BODY_BYTES keeps its limit."""
+    app.config["MAX_CONTENT_LENGTH"] = 20
+    body = {"email": "longer.than.that@example.com"}
+    problem(Api(app.test_client()).post("/add_customer", body), 413)
+
+
+@pytest.mark.parametrize("control", ["\x1c", "\x7f", "\x85", "\u2028", " "])
+def test_control_characters_in_an_email(api: Api, control: str) -> None:
+    """An e-mail holds no blanks and no control characters."""
+    body = {"email": f"a{control}b@example.com"}
+    assert problem(api.post("/add_customer", body), 400)["errors"] == [
+        {"pointer": "/email", "keyword": "pattern"}
+    ]
+
+
+def test_large_body(ecwid: HTTPServer, api: Api) -> None:
+    """A body over the limit is a 413; one at the limit is read."""
+    start = b'{"email": "a@example.com", "zz": "'
+    fits = start + b"x" * (262_144 - len(start) - 2) + b'"}'
+    body = problem(api.post("/add_customer", data=fits, content_type="application/json"), 400)
+    assert body["errors"] == [{"pointer": "", "keyword": "additionalProperties"}]
+    body = problem(
+        api.post("/add_customer", data=fits + b" ", content_type="application/json"), 413
+    )
+    assert body["executed"] == "no"
+    assert ecwid.log == []
+
+
+@pytest.mark.parametrize("count", [3, 19, 80_000])
+def test_many_misfits(ecwid: HTTPServer, api: Api, count: int) -> None:
+    """Of a large body the first violation is told, so that looking for all takes no memory; of a
+    small one up to 20.
+    """
+    response = api.post("/update_customer/5", {"extrafields": [1] * count})
+    places = [each["pointer"] for each in problem(response, 400)["errors"]]
+    assert places == [f"/extrafields/{n}" for n in range(count if count < 20 else 1)]
+    assert ecwid.log == []

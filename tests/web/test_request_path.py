@@ -1,0 +1,72 @@
+"""The way of a request through the package is short enough to be read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+import flask_ecwid
+
+from ..conftest import STORE, Api
+
+PACKAGE = f"{Path(flask_ecwid.__file__).parent}/"
+INLINE = {"<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>"}
+
+
+def trace(request: Callable[[], Any]) -> tuple[int, int]:
+    """Return how often a request calls our functions, and how often it changes the module."""
+    calls = changes = 0
+
+    def is_ours(frame: FrameType) -> bool:
+        return frame.f_code.co_filename.startswith(PACKAGE) and frame.f_code.co_name not in INLINE
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls, changes
+        if event != "call" or not is_ours(frame):
+            return
+        calls += 1
+        caller = frame.f_back
+        while caller is not None and not is_ours(caller):
+            caller = caller.f_back
+        file = frame.f_code.co_filename
+        changes += caller is None or caller.f_code.co_filename != file
+
+    sys.setprofile(profile)
+    try:
+        request()
+    finally:
+        sys.setprofile(None)
+    return calls, changes
+
+
+@pytest.mark.parametrize(
+    ("operation", "calls", "changes"), [("list_customers", 90, 40), ("add_customer", 120, 60)]
+)
+def test_the_request_path(
+    ecwid: HTTPServer, api: Api, operation: str, calls: int, changes: int
+) -> None:
+    """A warm list and a keyed creation call few functions, in few modules."""
+    page = {"total": 1, "count": 1, "offset": 0, "limit": 100, "items": [{"id": 5}]}
+    ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(page)
+    ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json({"id": 5})
+    keys = iter(range(100))
+
+    def request() -> None:
+        if operation == "list_customers":
+            response = api.get("/customers")
+        else:
+            key = f"{next(keys):032d}"
+            body = {"email": f"{key}@example.com"}
+            response = api.post("/add_customer", body, headers={"Idempotency-Key": key})
+        assert response.status_code == 200
+
+    request()  # the first one opens connections and compiles schemas
+    request()
+    made, changed = trace(request)
+    assert (made <= calls, changed <= changes) == (True, True), (made, changed)

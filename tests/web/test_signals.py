@@ -1,0 +1,412 @@
+"""What others are told of requests, calls and attempts: counts and names, nothing of a customer."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import logging
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any, NoReturn
+
+import flask
+import pytest
+from flask.signals import _signals as flasks
+from pytest_httpserver import HTTPServer
+
+from flask_ecwid import Ecwid, EcwidClient, EcwidError, Settings, errors, signals
+from flask_ecwid.client.calls import Call
+from flask_ecwid.contract import load
+from flask_ecwid.sandbox import Fault
+
+from ..conftest import STORE, TOKEN, Api, Config, app_of
+from ..helpers.ordered_shop import Shop
+from ..helpers.raw_server import RawServer, good, resets, sends
+
+CANARY = "canary@example.com"
+NAMES = {
+    name.replace("_", "-"): getattr(signals, name)
+    for name in (
+        *("operation_started", "operation_finished", "call_started", "call_finished"),
+        *("attempt_started", "attempt_finished", "call_throttled"),
+    )
+}
+FOUND_NOBODY = good(b'{"total":0,"count":0,"offset":0,"limit":100,"items":[]}')
+Facts = dict[str, Any]
+
+
+class Heard:
+    """Everything that was told, in its order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, object, Facts]] = []
+
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self.told]
+
+    def of(self, name: str) -> list[Facts]:
+        """The facts of each signal of this name, without the time it took."""
+        return [
+            {key: value for key, value in facts.items() if key != "duration_s"}
+            for each, _, facts in self.told
+            if each == name
+        ]
+
+
+@contextmanager
+def listening() -> Iterator[Heard]:
+    heard = Heard()
+
+    def receiver(name: str) -> Callable[..., None]:
+        return lambda sender, **facts: heard.told.append((name, sender, facts))
+
+    with ExitStack() as stack:
+        for name, signal in NAMES.items():
+            stack.enter_context(signal.connected_to(receiver(name)))
+        yield heard
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    with listening() as heard:
+        yield heard
+
+
+def client_of(server: RawServer, **options: Any) -> EcwidClient:
+    settings = Settings(store_id="1003", token=TOKEN, api_url=server.url, **options)
+    return EcwidClient(settings, name="outlet")
+
+
+def test_a_request(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
+    """A request is told of around its call, and the call around its attempt."""
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    assert Api(app.test_client()).get("/customer/7").status_code == 200
+    assert heard.names() == [
+        *("operation-started", "call-started", "attempt-started"),
+        *("attempt-finished", "call-finished", "operation-finished"),
+    ]
+    what = {"operation": "get_customer", "store": "ecwid"}
+    done = {"status": 200, "problem": None, "attempts": 1, "lookups": 0, "executed": None}
+    assert heard.of("operation-started") == heard.of("call-started") == [what]
+    assert heard.of("attempt-started") == [{**what, "lookup": False, "attempts": 1, "lookups": 0}]
+    assert heard.of("attempt-finished") == [{**what, **done, "lookup": False}]
+    assert heard.of("call-finished") == heard.of("operation-finished") == [{**what, **done}]
+    took = [facts["duration_s"] for _, _, facts in heard.told if "duration_s" in facts]
+    assert 0 < took[0] <= took[1] <= took[2] < 60
+
+
+def test_the_senders(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
+    """Of operations the sender is the app, of calls the store's client."""
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    Api(app.test_client()).get("/customer/7")
+    client = app.extensions["ecwid"]["ecwid"].client
+    for name, sender, _ in heard.told:
+        assert sender is (app if name.startswith("operation") else client)
+
+
+def test_one_apps_signals(ecwid: HTTPServer, config: Config) -> None:
+    """Who connects for one app hears nothing of another."""
+    one, other = app_of(config), app_of(config)
+    told: list[object] = []
+
+    def receive(sender: object, **_: object) -> None:
+        told.append(sender)
+
+    with signals.operation_finished.connected_to(receive, sender=one):
+        for app in (one, other):
+            Api(app.test_client()).get("/customers?limit=0")
+    assert told == [one]
+
+
+def test_the_store_is_the_mounts_name(heard: Heard) -> None:
+    """Two stores of one app are told apart by the names of their mounts."""
+    app = flask.Flask("host")
+    app.config.update(ECWID_SANDBOX=True, OUTLET_ECWID_SANDBOX=True)
+    Ecwid(app)
+    Ecwid(app, name="outlet", url_prefix="/outlet", config_prefix="OUTLET_")
+    Api(app.test_client()).get("/customers")
+    Api(app.test_client(), "/outlet").get("/customers")
+    assert [facts["store"] for facts in heard.of("operation-finished")] == ["ecwid", "outlet"]
+    assert [facts["store"] for facts in heard.of("call-finished")] == ["ecwid", "outlet"]
+
+
+@pytest.mark.parametrize("operation", sorted(load().operations))
+def test_every_operation(heard: Heard, shop: Api, operation: str) -> None:
+    """Each of the five is told of by its name, writes with whether they were executed."""
+    added = shop.post("/add_customer", {"email": CANARY}).json
+    assert added is not None
+    customer_id = added["data"]["id"]
+    heard.told.clear()
+    answer = {
+        "list_customers": lambda: shop.get("/customers"),
+        "get_customer": lambda: shop.get(f"/customer/{customer_id}"),
+        "add_customer": lambda: shop.post("/add_customer", {"email": "b@example.com"}),
+        "update_customer": lambda: shop.post(
+            f"/update_customer/{customer_id}", {"acceptMarketing": True}
+        ),
+        "delete_customer": lambda: shop.post(f"/delete_customer/{customer_id}"),
+    }[operation]()
+    assert answer.status_code == 200
+    executed = None if operation in ("list_customers", "get_customer") else "yes"
+    for name in ("attempt-finished", "call-finished", "operation-finished"):
+        [facts] = heard.of(name)
+        assert (facts["operation"], facts["executed"]) == (operation, executed)
+
+
+def test_no_call(heard: Heard, api: Api) -> None:
+    """A request that does not fit is told of with its problem, and without a call."""
+    assert api.post("/add_customer", {"email": 5}).status_code == 400
+    assert heard.names() == ["operation-started", "operation-finished"]
+    assert heard.of("operation-finished") == [
+        {
+            **{"operation": "add_customer", "store": "ecwid", "status": 400},
+            **{"problem": "invalid-request", "attempts": 0, "lookups": 0, "executed": "no"},
+        }
+    ]
+
+
+def test_what_is_no_operation(heard: Heard, api: Api) -> None:
+    """The contract, a wrong path and a wrong method are no requests of an operation."""
+    for path in ("/openapi.json", "/nothing", "/add_customer"):
+        api.get(path)
+    assert heard.told == []
+
+
+def test_what_the_host_answered(heard: Heard, app: flask.Flask) -> None:
+    """A request that the host answers before it is the plugin's turn is not told of."""
+    app.before_request(lambda: ("no", 429))
+    assert Api(app.test_client()).get("/customers").status_code == 429
+    assert heard.told == []
+
+
+def test_an_answer_that_is_made_again(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
+    """When the host fails after the answer was made, the request is told of once, as it ended."""
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
+    fails = [True]
+
+    @app.after_request
+    def fail(response: flask.Response) -> flask.Response:
+        if fails.pop() if fails else False:
+            raise RuntimeError
+        return response
+
+    assert Api(app.test_client()).get("/customer/7").status_code == 500
+    [facts] = heard.of("operation-finished")
+    assert (facts["status"], facts["problem"]) == (500, "internal-error")
+
+
+def test_attempts(heard: Heard, no_waiting: list[float]) -> None:
+    """Each attempt is told of with what came of it, and the call with how many there were."""
+    with RawServer(resets, sends(good(b'{"id":7}'))) as server:
+        client_of(server).get_customer(7)
+    what = {"operation": "get_customer", "store": "outlet", "lookups": 0, "executed": None}
+    lost, well = {"status": None, "problem": "upstream-lost"}, {"status": 200, "problem": None}
+    assert heard.of("attempt-finished") == [
+        {**what, **lost, "attempts": 1, "lookup": False},
+        {**what, **well, "attempts": 2, "lookup": False},
+    ]
+    assert heard.of("call-finished") == [{**what, **well, "attempts": 2}]
+
+
+def test_a_lost_creation(heard: Heard, no_waiting: list[float]) -> None:
+    """What looks for a lost creation is told of as a lookup, and is no attempt to create."""
+    with RawServer(resets, sends(FOUND_NOBODY)) as server, pytest.raises(errors.OutcomeUnknown):
+        client_of(server).add_customer({"email": CANARY})
+    seen = [
+        (facts["lookup"], facts["attempts"], facts["lookups"], facts["executed"])
+        for facts in heard.of("attempt-finished")
+    ]
+    assert seen == [
+        (False, 1, 0, "unknown"),
+        (True, 1, 1, None),
+        (True, 1, 2, None),
+        (True, 1, 3, None),
+    ]
+    [facts] = heard.of("call-finished")
+    assert facts == {
+        **{"operation": "add_customer", "store": "outlet", "status": 200},
+        **{"problem": "outcome-unknown", "attempts": 1, "lookups": 3, "executed": "unknown"},
+    }
+
+
+def test_a_request_knows_its_calls(heard: Heard, ordered: Shop, no_waiting: list[float]) -> None:
+    """A request is told of with the attempts and lookups that were made for it."""
+    api = ordered.api()
+    ordered.orders.order(Fault("reset", operation="add_customer", after=True))
+    assert api.post("/add_customer", {"email": CANARY}).status_code == 200
+    [facts] = heard.of("operation-finished")
+    assert (facts["attempts"], facts["lookups"], facts["executed"]) == (1, 1, "yes")
+
+
+def test_calls_that_are_held_back(heard: Heard, ordered: Shop) -> None:
+    """A call that the guard does not let through is told of as such, and has no attempt."""
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=1)
+    assert [api.get("/customers").status_code for _ in range(2)] == [200, 429]
+    what = {"operation": "list_customers", "store": "ecwid", "attempts": 0, "lookups": 0}
+    held = {**what, "problem": "budget-spent"}
+    assert heard.of("call-throttled") == [{**held, "lookup": False}]
+    assert heard.of("call-finished")[1] == {**held, "status": None, "executed": None}
+    assert len(heard.of("attempt-started")) == 1
+
+
+def test_a_lookup_that_is_held_back(heard: Heard, no_waiting: list[float]) -> None:
+    """So is a lookup."""
+    with RawServer(resets) as server, pytest.raises(errors.OutcomeUnknown):
+        client_of(server, calls_per_minute=1).add_customer({"email": CANARY})
+    [facts] = heard.of("call-throttled")
+    assert (facts["lookup"], facts["operation"], facts["problem"]) == (
+        *(True, "add_customer"),
+        "budget-spent",
+    )
+
+
+def test_a_shared_call(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
+    """Equal reads that share a call are told of as requests of which one made it."""
+
+    def slow(_: object) -> Any:
+        time.sleep(1)
+        return flask.Response(json.dumps({"id": 7}), content_type="application/json")
+
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_handler(slow)
+    with ThreadPoolExecutor(4) as callers:
+        ask = lambda _: Api(app.test_client()).get("/customer/7").status_code  # noqa: E731
+        assert list(callers.map(ask, range(4))) == [200] * 4
+    assert len(heard.of("call-finished")) == len(ecwid.log) == 1
+    assert sorted(facts["attempts"] for facts in heard.of("operation-finished")) == [0, 0, 0, 1]
+
+
+def test_the_count_ends_with_the_request(heard: Heard, ordered: Shop) -> None:
+    """A request that needs no call has none, whatever its thread has done before."""
+    api = ordered.api(ECWID_CACHE_TTL_S=60)
+    for _ in range(2):
+        assert api.get("/customers").status_code == 200
+    assert [facts["attempts"] for facts in heard.of("operation-finished")] == [1, 0]
+
+
+def test_the_count_is_the_requests_own(heard: Heard) -> None:
+    """What its thread asks for after a request is not counted in it."""
+    count = signals.CallCount()
+    with RawServer(sends(good(b'{"id":7}'))) as server:
+        client = client_of(server)
+        signals.call_count.set(count)
+        client.get_customer(7)
+        signals.call_count.set(None)
+        client.get_customer(7)
+    assert (count.attempts, len(heard.of("call-finished"))) == (1, 2)
+
+
+def test_a_defect(heard: Heard) -> None:
+    """A call that fails for a reason that nobody foresaw is told of, too."""
+
+    class Broken:
+        def send(self, call: Call, deadline: float) -> NoReturn:
+            raise RuntimeError
+
+        def close(self) -> None:
+            pass
+
+    settings = Settings(store_id="1003", token=TOKEN)
+    with pytest.raises(RuntimeError):
+        EcwidClient(settings, transport=Broken()).delete_customer(7)
+    for name in ("attempt-finished", "call-finished"):
+        [facts] = heard.of(name)
+        assert (facts["problem"], facts["executed"]) == ("internal-error", "unknown")
+
+
+def test_nothing_of_a_customer(heard: Heard, ordered: Shop, no_waiting: list[float]) -> None:
+    """No signal holds an e-mail, an id, a key or the token, whatever is asked and fails."""
+    key = "canary-key-canary-key-canary-key-canary"
+    digest = "warehouse:read+write+delete:" + hashlib.sha256(key.encode()).hexdigest()
+    api = ordered.api(ECWID_API_KEYS=digest)
+    mine = {"Authorization": f"Bearer {key}"}
+    ordered.orders.order(Fault("reset", operation="add_customer", after=True))
+    added = api.post("/add_customer", {"email": CANARY}, headers=mine).json
+    assert added is not None
+    customer_id = added["data"]["id"]
+    api.get(f"/customers?email={CANARY}", headers=mine)
+    api.get(f"/customers?email={CANARY}&limit=0", headers=mine)
+    api.get(f"/customer/{customer_id}")
+    api.post(f"/update_customer/{customer_id}", {"email": CANARY}, headers=mine)
+    api.post(f"/delete_customer/{customer_id}", headers=mine)
+    api.get(f"/customer/{customer_id}", headers=mine)
+    assert len(heard.of("operation-finished")) == 7
+    told = repr([facts for _, _, facts in heard.told])
+    for secret in ("canary", str(customer_id), digest, "secret_"):
+        assert secret not in told
+    kinds = {type(value) for _, _, facts in heard.told for value in facts.values()}
+    assert kinds <= {str, int, float, bool, type(None)}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_receiver_that_fails(ordered: Shop, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """A receiver that fails changes no answer and keeps nobody else from being told; the log has
+    its error's name and place, not its text.
+    """
+
+    def fail(_: object, **facts: object) -> None:
+        raise LookupError(CANARY)
+
+    api = ordered.api(ECWID_CALLS_PER_MINUTE=1)
+    with listening() as before, NAMES[name].connected_to(fail), listening() as after:
+        assert api.post("/add_customer", {"email": "a@example.com"}).status_code == 200
+        assert api.get("/customers").status_code == 429
+    assert before.names() == after.names()
+    lines = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert len(lines) == before.names().count(name) > 0
+    assert all("LookupError" in line and "test_signals.py" in line for line in lines)
+    assert CANARY not in caplog.text
+
+
+def test_without_flask(heard: Heard) -> None:
+    """The client's calls are told of outside of Flask, by the name that it was given."""
+    with RawServer(sends(good(b'{"id":7}'))) as server:
+        client = client_of(server)
+        client.get_customer(7)
+    assert [sender is client for _, sender, _ in heard.told] == [True] * 4
+    assert heard.of("call-started") == [{"operation": "get_customer", "store": "outlet"}]
+
+
+def test_a_call_that_fails(heard: Heard) -> None:
+    """The problem of a call that failed is its error's slug, and the status is Ecwid's."""
+    reply = b"HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n{}"
+    with RawServer(sends(reply)) as server, pytest.raises(EcwidError):
+        client_of(server).update_customer(7, {"email": CANARY})
+    [facts] = heard.of("call-finished")
+    assert (facts["status"], facts["problem"], facts["executed"]) == (409, "email-taken", "no")
+
+
+def test_the_names_are_not_flasks() -> None:
+    """No signal has the name of one of Flask's, in its namespace or ours."""
+    theirs = {name.replace("_", "-") for name in flasks} | set(dir(flask.signals))
+    assert theirs.isdisjoint(NAMES)
+    assert theirs.isdisjoint(name.replace("-", "_") for name in NAMES)
+    assert sorted(signal.name for signal in NAMES.values()) == sorted(NAMES)
+
+
+def test_nobody_is_kept(heard: Heard) -> None:
+    """Signals keep no client that its owner has let go of."""
+    gc.disable()
+    try:
+        gone = weakref.ref(EcwidClient(Settings(store_id="1003", token=TOKEN)))
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_muted(heard: Heard, shop: Api) -> None:
+    """A signal that is muted is not sent, as anywhere else."""
+    with signals.operation_finished.muted():
+        shop.get("/customers")
+    assert "operation-finished" not in heard.names()
+    assert "call-finished" in heard.names()
+
+
+def test_each_says_when_it_is_sent() -> None:
+    """A signal's documentation says when it is sent."""
+    docs = [signal.__doc__ for signal in NAMES.values()]
+    assert all(docs)
+    assert len(set(docs)) == len(docs)
