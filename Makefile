@@ -1,4 +1,7 @@
-# make run: the plugin on its sandbox at http://127.0.0.1:8000      make test: the whole suite
+# make run: the plugin on its sandbox at http://127.0.0.1:8000
+# make test: lint, types and every test. Tests of nginx are left out where nginx is missing.
+# make quick: lint, types and the tests that need no process of their own (3 minutes)
+# make lowest: make quick on the lowest versions that setup.cfg allows
 # make clients: clients from the contract, in Python and TypeScript (docs/clients.md)
 # make browser: Swagger UI in a real browser
 # make docs: the pages of docs/ as a site in build/site, with their links checked
@@ -8,12 +11,15 @@
 # make soak: the long runs of docs/reliability.md (45 minutes)     make mutants: who guards the guards
 
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+IN_PROCESS := $(addprefix tests/,unit web client sandbox cli)
 PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test clients browser docs fuzz fuzz-requests fuzz-documents bench bystanders soak mutants clean
+.PHONY: run test quick lint lowest clients browser docs fuzz fuzz-requests fuzz-documents bench bystanders soak mutants clean
 .PHONY: has-nginx has-wrk has-npm has-chromium
 
 # For a program: the Debian package that has it.
@@ -27,8 +33,11 @@ has-npm:
 	  || { echo 'Node.js 20 or newer is needed: Debian 13 has it as nodejs' >&2; exit 1; }
 has-chromium: ; $(call has,chromium,chromium)
 
-run: .venv/.installed
+run: $(VENV)/.run
+	@$(BIN)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT)))' 2> /dev/null \
+	  || { echo 'Port $(PORT) is taken. Choose another port: make run PORT='$$(($(PORT) + 1)) >&2; exit 1; }
 	@printf '%s\n' \
+	  'The plugin runs on its sandbox. The data is new after each start. Ctrl-C stops the server.' \
 	  'Swagger UI: $(API)/ui/' \
 	  '' \
 	  "curl '$(API)/customers?limit=2'" \
@@ -39,43 +48,56 @@ run: .venv/.installed
 	  ''
 	ECWID_SANDBOX=on $(BIN)/gunicorn --bind 127.0.0.1:$(PORT) wsgi:app
 
-test: has-nginx .venv/.installed
+lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+quick: lint
+	$(BIN)/python -m pytest -n 2 --dist loadscope $(IN_PROCESS)
+
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term
 
-docs: .venv/.installed
+# uv installs the lowest versions, which pip cannot.
+lowest:
+	rm -rf .lowest
+	$(PYTHON) -m venv .lowest
+	.lowest/bin/python $(PIP_INSTALL) uv
+	.lowest/bin/uv pip install --quiet --python .lowest --resolution lowest-direct --editable '.[quick]'
+	@touch .lowest/.created .lowest/.installed
+	$(MAKE) --no-print-directory quick VENV=.lowest
+
+docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-fuzz: .venv/.installed
+fuzz: $(VENV)/.installed
 	$(MAKE) --no-print-directory --jobs=2 --output-sync fuzz-requests fuzz-documents
 
-fuzz-requests: .venv/.installed
+fuzz-requests: $(VENV)/.installed
 	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/e2e/test_fuzz_requests.py
 
-fuzz-documents: .venv/.installed
+fuzz-documents: $(VENV)/.installed
 	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/web/test_fuzz_json.py tests/client/test_fuzz_replies.py
 
-clients: has-npm .venv/.clients clients/node_modules/.installed
+clients: has-npm $(VENV)/.clients clients/node_modules/.installed
 	$(BIN)/python -m pytest tests/e2e/test_python_client.py clients --ignore clients/test_browser.py
 
-browser: has-chromium .venv/.clients
+browser: has-chromium $(VENV)/.clients
 	$(BIN)/python -m pytest clients/test_browser.py
 
-soak: .venv/.installed
+soak: $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak $(SOAK)
 
-mutants: .venv/.installed
+mutants: $(VENV)/.installed
 	$(BIN)/python tests/mutants.py
 
 ENVIRONMENTS := benchmarks/.environments
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 bench: has-nginx has-wrk $(ENVIRONMENTS)/.installed
 	$(ENVIRONMENTS)/rivals/bin/python benchmarks/run.py $(BENCH)
 
-bystanders: .venv/.installed
+bystanders: $(VENV)/.installed
 	$(BIN)/python benchmarks/bystanders.py
 
 $(ENVIRONMENTS)/.installed: setup.cfg openapi/customers.yaml $(wildcard benchmarks/requirements*.txt)
@@ -88,16 +110,27 @@ $(ENVIRONMENTS)/.installed: setup.cfg openapi/customers.yaml $(wildcard benchmar
 	  --target-python-version 3.10 --formatters builtin --output $(ENVIRONMENTS)/models.py
 	@touch $@
 
-.venv/.installed: setup.cfg pyproject.toml
+$(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo 'Python 3.10 or newer is needed: make PYTHON=python3.12 ...' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' \
 	  || { echo "Python's venv module is missing: install Debian's python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP_INSTALL) --editable '.[test]'
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-.venv/.clients: .venv/.installed
+# Running needs few packages, and testing needs many. Each has a stamp of its own, so that `make run`
+# and `make test` work in either order.
+$(VENV)/.run: setup.cfg pyproject.toml | $(VENV)/.created
+	@echo 'Installing the plugin and gunicorn in $(VENV), which takes about 20 seconds.'
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[server]'
+	@touch $@
+
+$(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/.created
+	@echo 'Installing the plugin and the tools of its tests in $(VENV), which takes about 2 minutes.'
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[test]'
+	@touch $(VENV)/.run $@
+
+$(VENV)/.clients: $(VENV)/.installed
 	$(BIN)/python $(PIP_INSTALL) --editable '.[test,clients]'
 	@touch $@
 
@@ -106,5 +139,5 @@ clients/node_modules/.installed: clients/package.json clients/package-lock.json
 	@touch $@
 
 clean:
-	rm -rf .venv $(ENVIRONMENTS) clients/build clients/node_modules build dist *.egg-info \
+	rm -rf .venv .lowest $(ENVIRONMENTS) clients/build clients/node_modules build dist *.egg-info \
 	  .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .schemathesis

@@ -22,6 +22,8 @@ from werkzeug.test import TestResponse
 
 from flask_ecwid import Ecwid, clock
 
+from .helpers.programs import left_out
+
 if TYPE_CHECKING:
     from .helpers.ordered_shop import Shop
     from .helpers.redis_server import RedisServer
@@ -67,6 +69,17 @@ def wait_for(url: str, process: subprocess.Popen[Any]) -> None:
         except requests.RequestException:
             assert time.monotonic() < until, f"nothing answers at {url}"
             time.sleep(0.1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Say below pytest's last line how many tests were left out for want of a program."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        for line in left_out(
+            [str(report.longrepr) for report in reporter.stats.get("skipped", [])]
+        ):
+            reporter.write_line(line)
 
 
 @pytest.fixture(autouse=True, scope="session")

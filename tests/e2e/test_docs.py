@@ -46,9 +46,9 @@ NOT_HERE = {
     ("deploy/README.md", "nginx"): "it changes the machine's nginx; test_nginx.py runs one",
 }
 PAGES_ELSEWHERE = {
-    "clients.md": "test_python_client.py",
-    "observability.md": "test_observability.py",
-    "testing.md": "test_testing.py",
+    "clients.md": "e2e/test_python_client.py",
+    "observability.md": "e2e/test_observability.py",
+    "testing.md": "e2e/test_testing.py",
 }
 
 CALLS, [SHOP] = (

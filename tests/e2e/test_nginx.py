@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +18,7 @@ import requests
 from flask_ecwid import Settings
 
 from ..conftest import PREFIX, REQUEST_ID, ROOT, free_port
+from ..helpers.programs import program
 from ..helpers.raw_server import RawServer, Script, receive_request, resets, sends, stalls
 from .test_deployment import CANARY, gunicorn, life_of_a_customer, raw_problem
 
@@ -81,9 +80,7 @@ class Front:
 @contextmanager
 def nginx(folder: Path, *upstreams: int, profile: str = PROFILE) -> Iterator[Front]:
     """An nginx with the profile, but for its ports and folders."""
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-    if program is None:
-        pytest.fail("nginx is missing: install Debian's nginx-light")
+    path = program("nginx")
     front = Front(folder)
     servers = " ".join(f"server 127.0.0.1:{port};" for port in upstreams)
     modules = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -100,7 +97,7 @@ def nginx(folder: Path, *upstreams: int, profile: str = PROFILE) -> Iterator[Fro
     conf = folder / "nginx.conf"
     conf.write_text(profile, encoding="utf-8")
     process = subprocess.Popen(
-        [program, "-e", folder / "error.log", "-c", conf, "-g", "daemon off;"],
+        [path, "-e", folder / "error.log", "-c", conf, "-g", "daemon off;"],
         stderr=subprocess.DEVNULL,  # what it says there is in its log, too
     )
     try:

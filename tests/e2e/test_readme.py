@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,14 +30,27 @@ class Running(NamedTuple):
     printed: str
 
 
+def paragraph(process: subprocess.Popen[str]) -> str:
+    """Return the lines before the next empty line that a process prints.
+
+    The end of the output is an error. Without the check a process that dies is read forever.
+    """
+    assert process.stdout is not None
+    lines = ""
+    for line in process.stdout:
+        if line == "\n":
+            return lines
+        lines += line
+    raise AssertionError(f"the process has ended after: {lines}")
+
+
 @pytest.fixture(scope="module")
 def make_run() -> Iterator[Running]:
     """What `make run` starts."""
     port = free_port()
     with running(f"{RUN.strip()} PORT={port}") as process:
-        assert process.stdout is not None
-        printed = "".join(iter(process.stdout.readline, "\n"))  # the UI's address
-        printed += "".join(iter(process.stdout.readline, "\n"))  # the five lines
+        printed = paragraph(process)  # the UI's address
+        printed += paragraph(process)  # the five lines
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/healthz", process)
         yield Running(url, printed)
@@ -47,6 +61,22 @@ def test_make_run_prints_the_readmes_lines(make_run: Running) -> None:
     printed = make_run.printed.replace(make_run.url, URL)
     assert "/api/json/v1/ecwid/ui/" in printed
     assert CURLS in printed
+
+
+def test_make_run_says_that_its_data_is_new(make_run: Running) -> None:
+    """`make run` says that the data of the sandbox is new after each start."""
+    assert "The data is new after each start." in make_run.printed
+
+
+def test_make_run_on_a_port_that_is_taken() -> None:
+    """`make run` on a taken port names the command with the next port, and ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with running(f"{RUN.strip()} PORT={port}", stderr=subprocess.STDOUT) as process:
+            with pytest.raises(AssertionError, match="the process has ended") as ended:
+                paragraph(process)
+            assert process.wait(60) != 0
+    assert f"make run PORT={port + 1}" in str(ended.value)
 
 
 @pytest.mark.parametrize("line", CURLS.splitlines())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from ..conftest import ROOT, environment
+from .programs import program
 
 
 def blocks(page: Path, heading: str = "", language: str = "sh") -> list[str]:
@@ -94,8 +92,7 @@ def stop(process: subprocess.Popen[str]) -> str:
 
 def curl(line: str, url: str) -> tuple[int, str]:
     """A curl line of a page, against the server at this URL: its status and what it printed."""
-    if shutil.which("curl") is None:
-        pytest.fail("curl is missing: install Debian's package curl")
+    program("curl")
     line = re.sub(r"http://127\.0\.0\.1:800\d", url, line)
     line = line.replace("curl ", r"curl -sS -w '\n%{http_code}' ", 1)
     done = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
