@@ -23,6 +23,7 @@ from flask_ecwid.client.operations import OPERATIONS
 from ..conftest import ROOT, free_port, wait_for
 from ..helpers.pages import blocks, curl, headings, python, running, sh
 from ..helpers.redis_server import RedisServer
+from ..unit.test_house import LAYOUT
 
 DOCS = ROOT / "docs"
 PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
@@ -330,6 +331,60 @@ def test_the_version_is_one() -> None:
     assert newest is not None
     told = contract.load().document["info"]["version"]
     assert setup["metadata"]["version"] == told == newest[1]
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
+PACKAGE = ROOT / "flask_ecwid"
+DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
+
+
+def tree() -> list[str]:
+    """Return the packages and modules of the tree on the page, in its order."""
+    [block] = re.findall(r"## The packages\n.*?^```\n(.*?)^```$", ARCHITECTURE, re.M | re.S)
+    named, package = [], ""
+    for indent, name in re.findall(r"^( *)(\S+) ", block, re.M):
+        package = "" if not indent else package
+        named.append(package + name)
+        package = name if name.endswith("/") else package
+    return named
+
+
+def test_every_module_is_on_the_page() -> None:
+    """The page on the architecture names each module of the package once, and no other."""
+    modules = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    paths = sorted(path.relative_to(PACKAGE).as_posix() for path in modules)
+    assert sorted(name for name in tree() if name.endswith(".py")) == paths
+
+
+def test_the_page_has_the_import_order() -> None:
+    """The page on the architecture lists packages and modules in the order of their imports."""
+    top = [name.removesuffix("/").removesuffix(".py") for name in tree() if "/" not in name[:-1]]
+    assert top == [*LAYOUT, "sandbox"]
+
+
+def test_every_file_that_the_page_names_exists() -> None:
+    """The page on the architecture and the decisions name no file that is gone."""
+    pages = [ARCHITECTURE, *(page.read_text("utf-8") for page in DECISIONS)]
+    named = {path for page in pages for path in re.findall(r"\b\w+/[\w/]+\.(?:py|yaml)\b", page)}
+    assert len(named) > 30
+    assert [path for path in named if not any((at / path).exists() for at in (PACKAGE, ROOT))] == []
+
+
+def test_every_decision_is_listed() -> None:
+    """The list of decisions links to each record by its title, in the order of the numbers."""
+    listed = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| \[(.+)\]\((.+)\) \|$", listed, re.M)
+    assert [name for *_, name in rows] == [page.name for page in DECISIONS]
+    for number, title, name in rows:
+        first = (DOCS / "decisions" / name).read_text(encoding="utf-8").splitlines()[0]
+        assert (first, int(name[:4])) == (f"# {number}. {title}", int(number))
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_is_complete(page: Path) -> None:
+    """A decision says what was decided, why, what it costs, and when to look again."""
+    titles = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.M)
+    assert titles == ["Decision", "Why", "Cost", "Look again when"]
 
 
 def anchors(page: Path) -> set[str]:
