@@ -1,6 +1,6 @@
 """A simulated Ecwid store for the tests of your own app.
 
-pytest finds three fixtures by itself (docs/testing.md shows their use):
+pytest finds three fixtures by itself, and docs/testing.md shows their use:
 
     ecwid_sandbox   an empty EcwidSandbox for one test
     ecwid_app       a Flask app with only the plugin, on `ecwid_sandbox`
@@ -16,33 +16,35 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import clock
-from .sandbox import Entry, Fault, Orders, seed
+from .sandbox import Controls, Entry, Fault, seed
 from .sandbox.documents import known_customer
 from .sandbox.store import Store
 
-# A lost creation is looked up for 3 s, and a stall takes 10 s. A test has less time.
+# With the defaults, the client searches for a lost creation for 3 s, and a stall takes 10 s. Tests
+# would be slow.
 _QUICK = {"ECWID_DEADLINE_S": "2", "ECWID_READ_TIMEOUT_S": "1"}
 
 
 class EcwidSandbox:
     """A simulated Ecwid store in a new file at `path`, empty at first.
 
-    The methods bypass the simulated API. They meet no fault, and the ledger does not show them.
+    The methods bypass the simulated API, so the ledger does not record them, and no fault affects
+    them.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.path.abspath(path)
         self._store = Store(self._path)
         self._store.fill(list)
-        self._orders = Orders(self._path)
+        self._controls = Controls(self._path)
 
     @property
     def config(self) -> dict[str, str]:
         """The settings that connect an app to this store, as strings, for config or environment.
 
-        They leave the authentication as the app has it.
+        The settings do not change the authentication of the app.
         """
-        # Redis is off, because tests would share their state there.
+        # Redis is off, because tests would share the state in Redis.
         return {"ECWID_SANDBOX": self._path, "ECWID_REDIS_URL": "", **_QUICK}
 
     def add_customer(self, customer: Mapping[str, Any]) -> int:
@@ -52,7 +54,7 @@ class EcwidSandbox:
         `updated`, `totalOrderCount`, `stats` and `favorites`.
 
         Raises:
-            ValueError: no store can have this customer, or the e-mail or id is taken.
+            ValueError: the customer is invalid, or the store already has the e-mail or the id.
         """
         [customer_id] = self._store.put([(known_customer(dict(customer), clock.wall()), [])])
         return customer_id
@@ -68,26 +70,26 @@ class EcwidSandbox:
         """Return all customers in the order of their ids, as Ecwid's search shows them."""
         return self._store.customers()
 
-    def order(self, *faults: Fault) -> None:
-        """Inject faults into the calls from now on. `nth` counts from here."""
-        self._orders.order(*faults)
+    def inject(self, *faults: Fault) -> None:
+        """Inject faults into later calls. `nth` counts from here."""
+        self._controls.inject(*faults)
 
-    def clear(self) -> None:
+    def clear_faults(self) -> None:
         """Stop injecting faults."""
-        self._orders.clear()
+        self._controls.clear_faults()
 
     def switch(self, **switches: Any) -> None:
         """Set `search_lag_s`, `duplicate_emails` or `calls_per_minute` of `sandbox.Switches`.
 
         Raises:
-            ValueError: the switch or its value is unknown.
+            ValueError: a switch or its value is invalid.
         """
-        self._orders.switch(**switches)
+        self._controls.switch(**switches)
 
     def ledger(self) -> list[Entry]:
-        """Return all calls that came in, in order, each as a `sandbox.Entry`."""
-        return self._orders.ledger()
+        """Return all received calls in order, each as a `sandbox.Entry`."""
+        return self._controls.ledger()
 
     def clear_ledger(self) -> None:
-        """Forget all calls that came in."""
-        self._orders.clear_ledger()
+        """Forget all received calls."""
+        self._controls.clear_ledger()

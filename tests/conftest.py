@@ -189,7 +189,7 @@ def redis(_redis: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def ordered(tmp_path: Path) -> Shop:
-    """A store that misbehaves to order."""
+    """A simulated store that fails on demand."""
     from .helpers.ordered_shop import Shop
 
     return Shop(tmp_path / "store.sqlite3")

@@ -1,4 +1,4 @@
-"""flask ecwid sandbox: a simulated Ecwid store on a port of this host."""
+"""The command `flask ecwid sandbox`, which serves a simulated Ecwid store on a local port."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from werkzeug.serving import make_server
 
 from ..client.opening import private_file
-from ..sandbox import STORE_ID, TOKEN, Fault, Orders, create_sandbox
+from ..sandbox import STORE_ID, TOKEN, Controls, Fault, create_sandbox
 from ..sandbox.wire import RequestHandler
 
 
@@ -22,7 +22,7 @@ from ..sandbox.wire import RequestHandler
     type=click.IntRange(0, 65_535),
     default=8100,
     show_default=True,
-    help="0 takes any free port.",
+    help="The port to serve on. 0 takes any free port.",
 )
 @click.option(
     "--customers",
@@ -67,7 +67,8 @@ def sandbox(
     """Serve a simulated Ecwid store on 127.0.0.1.
 
     The standard output gets the settings that connect a plugin to the store. The standard error
-    gets a URL that accepts faults. There and at /admin/ledger, GET, POST and DELETE work.
+    gets the URL for faults, where POST injects faults, GET lists them, and DELETE removes them. At
+    /admin/ledger, GET lists all calls, and DELETE forgets them.
 
     \b
     Examples:
@@ -77,7 +78,7 @@ def sandbox(
       curl http://127.0.0.1:8100/admin/ledger
     """
     try:
-        ordered = [Fault.read(each) for each in json.load(faults)] if faults else []
+        injected = [Fault.from_json(each) for each in json.load(faults)] if faults else []
     except (ValueError, TypeError) as exc:
         raise click.BadParameter(str(exc), param_hint="--faults") from None
     path = path or private_file()
@@ -88,9 +89,10 @@ def sandbox(
         search_lag_s=search_lag,
         duplicate_emails=duplicate_emails,
     )
-    Orders(path).order(*ordered)
+    Controls(path).inject(*injected)
     server = make_server("127.0.0.1", port, store, threaded=True, request_handler=RequestHandler)
-    # An exit runs the exit handlers. Without it, SIGTERM would leave the private file behind.
+    # sys.exit runs the exit handlers, which delete the private file. Without this handler, SIGTERM
+    # would leave the file behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         click.echo(f"ECWID_API_URL=http://127.0.0.1:{server.server_port}/api/v3")

@@ -1,7 +1,7 @@
-"""The sandbox's HTTP face: Ecwid's API for customers, below `/api/v3/<store_id>`.
+"""The sandbox's HTTP interface, which is Ecwid's API for customers at `/api/v3/<store_id>`.
 
-Every call goes into the ledger, and a fault that was ordered may befall it (orders.py). What is
-ordered over HTTP is below `/admin`, for this host alone.
+The app records every call in the ledger, and injects faults into calls (controls.py). The paths
+below `/admin` set faults and switches over HTTP, and accept requests from this host only.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import IntegerConverter
 
 from . import seed
-from .documents import Document, writable
+from .controls import Controls
+from .documents import Document, settable
 from .errors import CustomerNotFound, EmailTaken, WrongParameter
+from .fault_replies import faulty_reply
 from .faults import OPERATIONS, Fault
-from .misbehaving import befallen
-from .orders import Orders
 from .search import read_search
 from .selection import read_selection, selected
 from .store import Store
-from .wire import OnTheSocket
+from .wire import SocketFaults
 
-STORE_ID = "1003"  # of the store in Ecwid's documents
+STORE_ID = "1003"  # the store in the examples of Ecwid's documents
 TOKEN = "secret_thisIsNoSecretItOpensTheSandbox0"
 ALL_SCOPES = frozenset({"read_customers", "create_customers", "update_customers"})
 
-# By D26. R24 asked for update_customers alone; there is no delete_customers.
+# D26 says this. R24 asked for update_customers only. Ecwid has no scope delete_customers.
 _SCOPES = {
     "list_customers": ("read_customers",),
     "get_customer": ("read_customers",),
@@ -41,7 +41,7 @@ _SCOPES = {
     "update_customer": ("read_customers", "update_customers"),
     "delete_customer": ("read_customers", "update_customers"),
 }
-# What D26's table and the framework (F) say of the failures that belong to no operation.
+# Errors outside of any operation have these codes and messages, by D26's table and by F.
 _FAILURES = {
     404: (None, "File not found"),
     405: ("METHOD_NOT_ALLOWED", "Method not allowed"),
@@ -53,13 +53,13 @@ _FAILURES = {
 @dataclass(frozen=True)
 class _Sandbox:
     store: Store
-    orders: Orders
+    controls: Controls
     store_id: str
     tokens: Mapping[str, Collection[str]]
 
 
 class _CustomerId(IntegerConverter):
-    """Digits that fit SQLite's 64 bits; any other path is none of the API's."""
+    """Matches digits that fit SQLite's 64 bits. The API has no path with any other id."""
 
     regex = "[0-9]{1,18}"
 
@@ -72,30 +72,35 @@ def create_sandbox(
     customers: int = 0,
     **switches: Any,
 ) -> Flask:
-    """An app that answers as Ecwid would for one store.
+    """Return a Flask app that behaves as Ecwid does for one store.
 
-    `path` is its SQLite file; where there is none it is made, with the seed's four customers and
-    as many generated ones as `customers` says. Any number of processes may open the same file, at
-    the same time. `tokens` maps each token to its scopes; `switches` are those of `Switches`.
+    Args:
+        path: the SQLite file of the store. A new file gets the four customers of the seed. Several
+            processes may open the same file at the same time.
+        store_id: the number of the store in the URL.
+        tokens: the scopes of each token. Without it, `TOKEN` has all scopes.
+        customers: the number of generated customers that a new file gets in addition.
+        switches: the members of `Switches` to set.
 
     Raises:
-        ValueError: the file is of another version of the sandbox; there is no such switch.
-        sqlite3.Error: the file cannot be opened, or is no SQLite file.
+        ValueError: another version of the sandbox wrote the file, or a switch or its value is
+            invalid.
+        sqlite3.Error: the file cannot be opened, or is not a SQLite file.
     """
     store = Store(path)
     store.fill(lambda: seed.customers(customers))
     app = Flask(__name__, static_folder=None)
     tokens = {TOKEN: ALL_SCOPES} if tokens is None else tokens
-    orders = Orders(path)
+    controls = Controls(path)
     if switches:
-        orders.switch(**switches)
-    app.extensions["sandbox"] = _Sandbox(store, orders, store_id, tokens)
+        controls.switch(**switches)
+    app.extensions["sandbox"] = _Sandbox(store, controls, store_id, tokens)
     app.url_map.merge_slashes = False  # Ecwid does not redirect
     app.url_map.converters["customer_id"] = _CustomerId
     app.before_request(_begin)
     app.before_request(_admit)
     app.after_request(_end)
-    app.wsgi_app = OnTheSocket(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = SocketFaults(app.wsgi_app)  # type: ignore[method-assign]
     app.register_error_handler(WrongParameter, _wrong_parameter)
     app.register_error_handler(CustomerNotFound, _customer_not_found)
     app.register_error_handler(EmailTaken, _email_taken)
@@ -137,35 +142,35 @@ def delete_customer(customer_id: int) -> Response:
 
 
 def _begin() -> Response | None:
-    """A call comes in: what befalls it, unless its work must be done first."""
+    """Choose the fault for this call, and reply at once if the fault prevents the call."""
     operation = str(request.endpoint)
     if operation not in OPERATIONS:
         return None
     g.begun = time.time()
-    g.fault = fault = _sandbox().orders.befalling(operation)
-    if fault is None or fault.needs_work:
+    g.fault = fault = _sandbox().controls.next_fault(operation)
+    if fault is None or fault.executes_call:
         if fault and fault.kind == "latency" and not fault.after:
             time.sleep(fault.seconds)
         return None
-    return befallen(fault, operation, None)
+    return faulty_reply(fault, operation, None)
 
 
 def _end(response: Response) -> Response:
-    """What befalls a call whose work is done; and its entry in the ledger."""
+    """Inject the fault into the reply of an executed call, and record the call in the ledger."""
     operation = str(request.endpoint)
     if operation not in OPERATIONS:
         return response
     fault: Fault | None = g.fault
-    done = response.status_code == 200 and (fault is None or fault.needs_work)
+    done = response.status_code == 200 and (fault is None or fault.executes_call)
     customer_id = (request.view_args or {}).get("customer_id")
     if done and operation == "add_customer":
         customer_id = orjson.loads(response.get_data())["id"]
-    if fault and fault.needs_work:
+    if fault and fault.executes_call:
         if fault.kind == "latency" and fault.after:
             time.sleep(fault.seconds)
-        response = befallen(fault, operation, response)
+        response = faulty_reply(fault, operation, response)
     sandbox = _sandbox()
-    sandbox.orders.note(
+    sandbox.controls.record(
         g.begun,
         operation,
         customer_id,
@@ -187,26 +192,27 @@ def _email() -> str | None:
 
 
 def _admit() -> Response | None:
-    """Every request comes by here, before its body is read; a reply from here is the end of it.
+    """Check the store, the token and its scopes, and return an error reply, or None to go on.
 
-    The store comes first: the live API tells anyone that there is none of this id (W). The token
-    counts in its header only: in the URL it has been switched off (D26, 2025-03-20).
+    Flask calls this before the view reads the body. The store is checked first, because the live
+    API tells anybody that a store does not exist (W). The token counts only in its header,
+    because Ecwid has switched off tokens in the URL (D26, 2025-03-20).
     """
     if request.view_args is None:
-        return None  # no such path or method; Flask says so next
+        return None  # the path or method is unknown, so Flask replies next
     if str(request.endpoint) not in OPERATIONS:
-        return None if _is_of_this_host() else _error(403, None, "Only for this host")
+        return None if _is_of_this_host() else _error(403, None, "Only this host may use /admin")
     sandbox = _sandbox()
     if request.view_args.pop("store_id") != sandbox.store_id:
         return _error(404, "STORE_NOT_FOUND", "Store not found")
     token = _token()
     known = token in sandbox.tokens
-    if wait_s := sandbox.orders.too_many(token, known):
+    if wait_s := sandbox.controls.rate_limit_wait_s(token, known):
         response = _error(429, "RATE_LIMITED", "Too many requests")
         response.headers["Retry-After"] = str(wait_s)
         return response
     if token is None or not known:
-        return _nothing(403)
+        return _empty(403)
     needed = _SCOPES[str(request.endpoint)]
     if missing := [scope for scope in needed if scope not in sandbox.tokens[token]]:
         message = f"The token lacks a scope: {', '.join(missing)}"
@@ -227,34 +233,34 @@ def _is_of_this_host() -> bool:
 
 
 def _admin_faults() -> Response:
-    orders = _sandbox().orders
+    controls = _sandbox().controls
     if request.method == "DELETE":
-        orders.clear()
+        controls.clear_faults()
     if request.method == "POST":
         given = _admin_body()
         try:
-            orders.order(*(Fault.read(each) for each in _listed(given)))
+            controls.inject(*(Fault.from_json(each) for each in _listed(given)))
         except (ValueError, TypeError) as exc:
             return _error(400, None, str(exc))
-    return _reply([fault.written() for fault in orders.faults()])
+    return _reply([fault.to_json() for fault in controls.faults()])
 
 
 def _admin_switches() -> Response:
-    orders = _sandbox().orders
+    controls = _sandbox().controls
     if request.method == "PATCH":
         given = _admin_body()
         try:
-            orders.switch(**given if isinstance(given, dict) else {"": 0})
+            controls.switch(**given if isinstance(given, dict) else {"": 0})
         except (ValueError, TypeError) as exc:
             return _error(400, None, str(exc))
-    return _reply(orders.switches()._asdict())
+    return _reply(controls.switches()._asdict())
 
 
 def _admin_ledger() -> Response:
-    orders = _sandbox().orders
+    controls = _sandbox().controls
     if request.method == "DELETE":
-        orders.clear_ledger()
-    return _reply([entry._asdict() for entry in orders.ledger()])
+        controls.clear_ledger()
+    return _reply([entry._asdict() for entry in controls.ledger()])
 
 
 def _admin_body() -> Any:
@@ -274,11 +280,14 @@ def _sandbox() -> _Sandbox:
 
 
 def _body() -> Document:
-    """What the request's body may set. No content type is as good as JSON's (F)."""
+    """Return the members of the body that a caller can set.
+
+    A request without a content type counts as JSON (F).
+    """
     if request.mimetype not in ("", "application/json", "text/json"):
         abort(415)
     try:
-        return writable(orjson.loads(request.get_data()))
+        return settable(orjson.loads(request.get_data()))
     except orjson.JSONDecodeError:
         raise WrongParameter("Wrong JSON format: it cannot be parsed") from None
 
@@ -294,13 +303,13 @@ def _reply(document: Any, status: int = 200) -> Response:
 
 
 def _error(status: int, code: str | None, message: str) -> Response:
-    """Ecwid's body of an error; where no document says its code, there is none."""
+    """Return an error with Ecwid's body. Without a documented code, the body has no code."""
     named = {} if code is None else {"errorCode": code}
     return _uncached(_reply({**named, "errorMessage": message}, status))
 
 
-def _nothing(status: int) -> Response:
-    """A status without a body, as the live API refuses a missing or false token (W)."""
+def _empty(status: int) -> Response:
+    """Return a status without a body, as the live API does for a missing or false token (W)."""
     response = Response(b"", status)
     del response.headers["Content-Type"]
     return _uncached(response)
@@ -324,7 +333,7 @@ def _email_taken(exc: EmailTaken) -> Response:
 
 
 def _failed(exc: HTTPException) -> Response:
-    """What Flask found wrong, a defect of ours included; that one it has logged."""
+    """Return Ecwid's reply for an error that Flask found, or for a bug of the sandbox."""
     status = exc.code or 500
     response = _error(status, *_FAILURES.get(status, (None, exc.name)))
     if allow := exc.get_response().headers.get("Allow"):

@@ -1,4 +1,7 @@
-"""A customer's document: what a body may set of it, and what Ecwid adds. Pure."""
+"""A customer as a JSON document, with the members that a body can set and those that Ecwid adds.
+
+The functions are pure.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .errors import WrongParameter
-from .search import moment
+from .search import parse_date
 
 Document = dict[str, Any]
 
@@ -40,11 +43,10 @@ STATES = {
     ("BR", "SP"): "São Paulo",
 }
 
-# What a body may set, by D26, R24 and J, each with its type, in the order of D26's example; J's
-# members, which it lacks, come last.
-_READ_ONLY = (
-    None  # what no body can set; countryName is in D26's table of writes, without an effect
-)
+# The members that a body can set have a type here, by D26, R24 and J. The order is that of D26's
+# example. Members that only J has come last.
+# A body cannot set a read-only member. D26 lists countryName among the writes, but without effect.
+_READ_ONLY = None
 _PERSON = {
     "name": str,
     "firstName": _READ_ONLY,
@@ -77,7 +79,7 @@ _CONTACT = {
         "|TELEGRAM|VIBER|URL|OTHER"
     ),
     "default": bool,
-    "orderBy": int,  # D26 says boolean, and has an integer in every sample
+    "orderBy": int,  # D26 says boolean, but every sample of D26 has an integer
     "timestamp": _READ_ONLY,
 }
 _CUSTOMER = {
@@ -108,14 +110,14 @@ _CUSTOMER = {
 _WRITE_ONLY = {"password": str, "primaryPhone": str}
 
 
-def writable(body: Any) -> Document:
-    """What parsed JSON may set: unknown and read-only members are dropped (F), null counts as
-    not given (J).
+def settable(body: Any) -> Document:
+    """Return the members of a parsed body that a caller can set.
 
-    That drops `name` and `customerGroupName`, though D26's example sends them.
+    Ecwid ignores unknown and read-only members (F), and null counts as absent (J). So `name` and
+    `customerGroupName` are ignored, although D26's example sends them.
 
     Raises:
-        WrongParameter: it is no object, or a member is of the wrong type or missing.
+        WrongParameter: the body is not an object, or a member is of a wrong type or missing.
     """
     given: Document = _read(body, {**_CUSTOMER, **_WRITE_ONLY}, "Customer")
     if given.get("email") == "":
@@ -148,10 +150,10 @@ def _read(value: Any, kind: Any, field: str) -> Any:
 
 
 def new_customer(given: Document, now: float) -> Document:
-    """What a store shows of a customer created from `given` (D26), but for the ids.
+    """Return the document of a customer that is created from `given` (D26), without the ids.
 
     Raises:
-        WrongParameter: there is no e-mail.
+        WrongParameter: `given` has no e-mail.
     """
     if "email" not in given:
         raise WrongParameter("Field Customer.email is absent")
@@ -161,8 +163,8 @@ def new_customer(given: Document, now: float) -> Document:
         contacts = [*contacts, email]
     return _derived(
         {
-            "registered": stamp(now),
-            "updated": stamp(now),
+            "registered": format_date(now),
+            "updated": format_date(now),
             "totalOrderCount": 0,
             "customerGroupId": 0,
             "taxExempt": False,
@@ -183,32 +185,35 @@ def new_customer(given: Document, now: float) -> Document:
 
 
 def known_customer(given: Document, now: float) -> Document:
-    """What a store shows of a customer that it has already: beside what a body may set, `given` may
-    hold what Ecwid sets, `id`, `registered` or `stats` for example.
+    """Return the document of a customer that the store already has.
+
+    `given` may also have the members that only Ecwid sets, for example `id`, `registered` or
+    `stats`.
 
     Raises:
-        WrongParameter: a member is unknown, of a wrong type, no date, or missing.
+        WrongParameter: a member is unknown, of a wrong type, not a date, or missing.
     """
     kinds = {"id": _READ_ONLY, **_CUSTOMER, **_WRITE_ONLY}
     if unknown := sorted(set(given) - set(kinds)):
-        raise WrongParameter(f"A customer has no {', '.join(unknown)}")
+        raise WrongParameter(f"A customer has no member {', '.join(unknown)}")
     for name in ("registered", "updated"):
-        if name in given and moment(str(given[name])) is None:
-            raise WrongParameter(f"Field Customer.{name} is no date")
+        if name in given and parse_date(str(given[name])) is None:
+            raise WrongParameter(f"Field Customer.{name} is not a date")
     set_by_ecwid = {name: value for name, value in given.items() if kinds[name] is _READ_ONLY}
-    return {**new_customer(writable(given), now), **set_by_ecwid}
+    return {**new_customer(settable(given), now), **set_by_ecwid}
 
 
 def changed_customer(customer: Document, changes: Document, now: float) -> Document:
-    """`customer` after an update: billingPerson is merged (F), lists are replaced whole (D26).
+    """Return the document of a customer after an update.
 
+    The new billingPerson is merged into the old (F), and a new list replaces the old list (D26).
     New addresses and contacts have no id yet.
     """
-    changed = {**customer, **changes, "updated": stamp(now)}
+    changed = {**customer, **changes, "updated": format_date(now)}
     if "billingPerson" in changes:
         person = changes["billingPerson"]
         changed["billingPerson"] = {**customer.get("billingPerson", {}), **person}
-        if "name" in person:  # else a guest's name stays
+        if "name" in person:  # otherwise the name of a guest stays
             changed.pop("name", None)
     if "shippingAddresses" in changes:
         known = customer.get("shippingAddresses", [])
@@ -218,24 +223,27 @@ def changed_customer(customer: Document, changes: Document, now: float) -> Docum
     return _derived(changed)
 
 
-def stamp(seconds: float) -> str:
-    """UNIX seconds as Ecwid writes them in a body: `2021-12-21 06:05:58 +0000`."""
-    return time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(seconds))
+def format_date(unix_s: float) -> str:
+    """Return a time in the form that Ecwid writes in a body, like `2021-12-21 06:05:58 +0000`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S +0000", time.gmtime(unix_s))
 
 
 def _addresses(given: list[Document], known: list[Document], now: float) -> list[Document]:
-    """One whose id the customer has is merged into that address; any other is a new one (J, I)."""
+    """Merge each address into the known address with its id, or make it a new address (J, I)."""
     left = {address["id"]: address for address in known}
     return [
         {**left.pop(address["id"]), **address}
         if address.get("id") in left
-        else {**address, "id": None, "createdDate": stamp(now)}
+        else {**address, "id": None, "createdDate": format_date(now)}
         for address in given
     ]
 
 
 def _contacts(given: list[Document], now: float) -> list[Document]:
-    """All of them new. Each type has one default: the first that says so, else the first."""
+    """Return the contacts as new contacts, with one default for each type.
+
+    The default is the first contact of the type that asks to be it, otherwise the first contact.
+    """
     defaults: dict[str, Document] = {}
     for contact in given:
         first = defaults.setdefault(contact["type"], contact)
@@ -247,16 +255,17 @@ def _contacts(given: list[Document], now: float) -> list[Document]:
             "orderBy": position,
             **contact,
             "default": contact is defaults[contact["type"]],
-            "timestamp": stamp(now),
+            "timestamp": format_date(now),
         }
         for position, contact in enumerate(given)
     ]
 
 
 def _derived(document: Document) -> Document:
-    """With what follows from the rest, without what is never shown, in Ecwid's order.
+    """Add the members that follow from others, remove those that are never shown, and sort.
 
-    A name without billingPerson.name is a guest's and stays. A group without a name has its id.
+    A guest has a name, but no billingPerson.name, so this name stays. A group without a name has
+    only its id.
     """
     document = {k: v for k, v in document.items() if k != "customerGroupName"}
     if document.get("lang") == "":
@@ -266,7 +275,7 @@ def _derived(document: Document) -> Document:
         if "name" in person:
             document["name"] = person["name"]
     if "shippingAddresses" in document:
-        document["shippingAddresses"] = [_placed(a) for a in document["shippingAddresses"]]
+        document["shippingAddresses"] = [_with_names(a) for a in document["shippingAddresses"]]
     if "contacts" in document:
         document["contacts"] = [_ordered(c, _CONTACT) for c in document["contacts"]]
     if document["customerGroupId"] in GROUPS:
@@ -275,16 +284,19 @@ def _derived(document: Document) -> Document:
 
 
 def _person(person: Document) -> Document:
-    """Empty texts are left out; a name of one word has no first and last (D26, the seed)."""
+    """Leave out empty texts, and split the name into first and last name.
+
+    A name of one word has neither (D26, the seed).
+    """
     person = {k: v for k, v in person.items() if v != "" and k not in ("firstName", "lastName")}
     words = person.get("name", "").split()
     if len(words) > 1:
         person |= {"firstName": words[0], "lastName": words[-1]}
-    return _placed(person)
+    return _with_names(person)
 
 
-def _placed(person: Document) -> Document:
-    """With the names of country and state, where they are known."""
+def _with_names(person: Document) -> Document:
+    """Add the names of country and state, if they are known."""
     person = {k: v for k, v in person.items() if k not in ("countryName", "stateOrProvinceName")}
     country, state = person.get("countryCode", ""), person.get("stateOrProvinceCode", "")
     if country in COUNTRIES:

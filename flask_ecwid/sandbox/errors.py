@@ -1,10 +1,13 @@
-"""What the store refuses."""
+"""The errors of the simulated store, which the app turns into Ecwid's error replies."""
 
 from __future__ import annotations
 
 
 class WrongParameter(ValueError):
-    """A parameter or a body that Ecwid answers with 400. Says which one, never its value."""
+    """A parameter or a body is invalid, and the reply is a 400.
+
+    The message names the parameter or field, but never its value.
+    """
 
 
 class CustomerNotFound(Exception):
@@ -12,4 +15,4 @@ class CustomerNotFound(Exception):
 
 
 class EmailTaken(Exception):
-    """Another customer has this e-mail; case makes no difference."""
+    """Another customer has this e-mail. Upper and lower case are equal."""

@@ -1,4 +1,4 @@
-"""`requests` into a WSGI app of this process, without a socket."""
+"""An adapter through which `requests` calls a WSGI app in this process, without a socket."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class InProcessAdapter(BaseAdapter):
-    """Answers prepared requests with what a WSGI app says, whatever host they name.
+    """Sends every request to a WSGI app, whatever host its URL names.
 
-    `response.raw` is urllib3's, as from a socket. Certificates and proxies have no meaning here,
-    and time limits only for a `stall` to order; what the app raises is raised on.
+    `response.raw` is an object of urllib3, as over a socket. The adapter ignores certificates and
+    proxies, and a timeout ends only the fault `stall`. An exception of the app reaches the caller.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -43,7 +43,7 @@ class InProcessAdapter(BaseAdapter):
     ) -> requests.Response:
         body = _bytes(request.body)
         headers = Headers(list(request.headers.items()))
-        headers.remove("Transfer-Encoding")  # the body is here, whole
+        headers.remove("Transfer-Encoding")  # the whole body is here, so its length is known
         url = urlsplit(request.url or "")
         environ = EnvironBuilder(
             path=url.path,
@@ -59,8 +59,8 @@ class InProcessAdapter(BaseAdapter):
         content = io.BytesIO(b"".join(chunks))
         if marked := fields.get(wire.MARK):
             kind, seconds = orjson.loads(marked)
-            wire.raised(kind, seconds, timeout)
-            content = wire.spoiled(kind, seconds, content.getvalue())
+            wire.raise_fault(kind, seconds, timeout)
+            content = wire.damaged_body(kind, seconds, content.getvalue())
         response = requests.Response()
         response.raw = HTTPResponse(
             body=content,
@@ -79,7 +79,7 @@ class InProcessAdapter(BaseAdapter):
         return response
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing, because the adapter holds no connection."""
 
 
 def _bytes(body: Any) -> bytes:

@@ -1,7 +1,8 @@
-"""Ecwid's search: query parameters -> SQL over the table of store.py. Pure.
+"""Ecwid's search, translated from query parameters to SQL for the table of store.py. Pure.
 
-Texts are compared casefolded, and with instr() instead of LIKE: a `%` in a term is a `%`.
-An empty text filters nothing; what is read as a number, a date or a boolean must be one.
+The SQL compares texts without case. It uses instr() instead of LIKE, because a `%` in a search term
+is an ordinary character. An empty text filters nothing. An invalid number, date or boolean is an
+error.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ import orjson
 from .errors import WrongParameter
 
 MAX_LIMIT = 100
-MOMENT = "%Y-%m-%d %H:%M:%S %z"  # 2021-12-21 06:05:58 +0000, the only one in bodies
-_MOMENTS = (MOMENT, "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")  # no zone is UTC (S20)
+_DATE_FORMATS = (
+    "%Y-%m-%d %H:%M:%S %z",  # 2021-12-21 06:05:58 +0000, the only format in bodies
+    "%Y-%m-%d %H:%M:%S",  # UTC (S20)
+    "%Y-%m-%d",  # UTC (S20)
+)
 
 Value = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
 class Search:
-    """`where` and `order_by` are SQL, `arguments` what `where` names."""
+    """A search. `where` and `order_by` are SQL, and `arguments` are the named values of `where`."""
 
     where: str
     arguments: Mapping[str, Value]
@@ -35,15 +39,17 @@ class Search:
 
 
 def read_search(query: Mapping[str, str]) -> Search:
-    """Filters combine with AND; unknown parameters are ignored (F).
+    """Return the search that the query parameters describe.
+
+    A customer must match all filters. Unknown parameters are ignored (F).
 
     Raises:
-        WrongParameter: a value cannot be read.
+        WrongParameter: a value is invalid.
     """
     conditions = ["1"]
     arguments: dict[str, Value] = {"useExactEmailMatch": False}
-    for name, (read, condition) in _FILTERS.items():
-        if name in query and (value := read(name, query[name])) is not None:
+    for name, (parse, condition) in _FILTERS.items():
+        if name in query and (value := parse(name, query[name])) is not None:
             conditions.append(condition)
             arguments[name] = value
     offset = _integer("offset", query.get("offset", "0"))
@@ -55,15 +61,15 @@ def read_search(query: Mapping[str, str]) -> Search:
     return Search(
         where=" AND ".join(conditions),
         arguments=arguments,
-        order_by=_read_order("sortBy", query.get("sortBy", "NAME_ASC")),  # the default of R24, S20
+        order_by=_parse_sort("sortBy", query.get("sortBy", "NAME_ASC")),  # the default of R24, S20
         offset=offset,
-        limit=min(limit, MAX_LIMIT),  # clamped or refused: no document says
+        limit=min(limit, MAX_LIMIT),  # no document says whether Ecwid clamps or refuses
     )
 
 
-# A customer without orders comes before all others by the date of an order, one without a name
-# before all others by name.
-_ORDERS = {
+# SQLite sorts null first. So customers without orders come first in a sort by the date of an order.
+# Customers without a name come first in a sort by name.
+_SORT_COLUMNS = {
     "NAME": "name",
     "EMAIL": "email",
     "ORDER_COUNT": "order_count",
@@ -75,25 +81,26 @@ _ORDERS = {
 }
 
 
-def _read_order(name: str, text: str) -> str:
+def _parse_sort(name: str, text: str) -> str:
     column, _, direction = text.rpartition("_")
-    if column not in _ORDERS or direction not in ("ASC", "DESC"):
-        known = ", ".join(f"{column}_{way}" for column in _ORDERS for way in ("ASC", "DESC"))
+    if column not in _SORT_COLUMNS or direction not in ("ASC", "DESC"):
+        known = ", ".join(f"{column}_{way}" for column in _SORT_COLUMNS for way in ("ASC", "DESC"))
         raise WrongParameter(f"Wrong parameter '{name}' value: expected one of {known}")
-    # Ties go by id, so that pages do not overlap; in the same direction, so that the index serves.
-    return f"{_ORDERS[column]} {direction}, id {direction}"
+    # Equal customers are sorted by id, because otherwise pages could overlap. The id has the same
+    # direction, so that SQLite can use the index of the column.
+    return f"{_SORT_COLUMNS[column]} {direction}, id {direction}"
 
 
-def moment(text: str) -> int | None:
-    """A date in any of Ecwid's written forms as UNIX seconds; None when it is none."""
-    for form in _MOMENTS:
+def parse_date(text: str) -> int | None:
+    """Return a date in one of Ecwid's formats as a UNIX time, or None for any other text."""
+    for date_format in _DATE_FORMATS:
         try:
-            read = datetime.strptime(text, form)
+            date = datetime.strptime(text, date_format)
         except ValueError:
             continue
-        if read.tzinfo is None:
-            read = read.replace(tzinfo=timezone.utc)
-        return math.floor(read.timestamp())
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=timezone.utc)
+        return math.floor(date.timestamp())
     return None
 
 
@@ -113,14 +120,17 @@ def _decimal(name: str, text: str) -> float:
     return float(text)
 
 
-def _moment(name: str, text: str) -> int:
-    """Inclusive to the second; a day is its first second, also as an upper bound."""
+def _date(name: str, text: str) -> int:
+    """Return a bound as a UNIX time. The search includes the bound.
+
+    A day without a time is its first second, also as an upper bound.
+    """
     if re.fullmatch(r"[+-]?[0-9]+", text):
         return _integer(name, text)
-    read = moment(text)
-    if read is None:
+    date = parse_date(text)
+    if date is None:
         raise WrongParameter(f"Wrong parameter '{name}' value: not a date")
-    return read
+    return date
 
 
 def _boolean(name: str, text: str) -> bool:
@@ -155,7 +165,10 @@ def _wrong_number(name: str) -> WrongParameter:
 
 
 def _of_address(key: str, condition: str) -> str:
-    """Whether any saved shipping address has a `text` that meets the condition."""
+    """Return SQL that is true if the member of any shipping address meets the condition.
+
+    The condition calls the member `text`.
+    """
     return (
         f"EXISTS (SELECT json_extract(value, '$.{key}') AS text"
         f" FROM json_each(folded, '$.shippingaddresses') WHERE {condition})"
@@ -175,9 +188,10 @@ _PHONE_CONTACT = (
     " WHERE json_extract(value, '$.type') = 'phone'"
     " AND instr(json_extract(value, '$.contact'), :phone))"
 )
-# acceptMarketing has three states, and a customer who was never asked is in neither half; a
-# customer without taxExempt is not exempt, one without b2b_b2c is a consumer. Of two counters of
-# orders (D26's sample disagrees with itself) the one in `stats` is compared where there is one.
+# A customer who was never asked has no acceptMarketing, and matches neither true nor false. A
+# customer without taxExempt is not exempt, and a customer without b2b_b2c is a consumer. The search
+# compares the count of orders in `stats` if the customer has it. Otherwise the search compares
+# totalOrderCount, because the two counts can disagree (as in D26's sample).
 _FILTERS: dict[str, tuple[Callable[[str, str], Value], str]] = {
     "keyword": (_text, "(instr(name, :keyword) OR instr(email, :keyword))"),
     "name": (_text, "instr(name, :name)"),
@@ -222,11 +236,11 @@ _FILTERS: dict[str, tuple[Callable[[str, str], Value], str]] = {
         _text,
         f"instr({_of_customer('electronicinvoicesdicode')}, :electronicInvoiceSdiCode)",
     ),
-    "createdFrom": (_moment, "registered >= :createdFrom"),
-    "createdTo": (_moment, "registered <= :createdTo"),
-    "updatedFrom": (_moment, "updated >= :updatedFrom"),
-    "updatedTo": (_moment, "updated <= :updatedTo"),
-    # J sends these two, and nothing says what they change.
+    "createdFrom": (_date, "registered >= :createdFrom"),
+    "createdTo": (_date, "registered <= :createdTo"),
+    "updatedFrom": (_date, "updated >= :updatedFrom"),
+    "updatedTo": (_date, "updated <= :updatedTo"),
+    # J sends these parameters, but no document says what they change.
     "usePrecalculatedOrderCount": (_boolean, "1"),
     "checkOnlyCustomerId": (_boolean, "1"),
 }

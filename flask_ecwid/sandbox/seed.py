@@ -1,4 +1,7 @@
-"""The customers a new store has: the four of the original description, and generated ones."""
+"""The customers of a new store.
+
+Four of them are from the original description, and the others are generated.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from .documents import Document, new_customer, stamp
+from .documents import Document, format_date, new_customer
 
 _DEMO = "[DEMO] Actualización para desbloquear"
 _GENERAL = {"customerGroupId": 0, "customerGroupName": "General"}
 
-# As printed there, but for the e-mails: all of ours are at example.com.
+# The original description has these customers, but with other e-mails.
 SEED: tuple[Document, ...] = (
     {
         "id": 172867214,
@@ -67,9 +70,9 @@ SEED: tuple[Document, ...] = (
     },
 )
 
-_FIRST_DAY, _LAST_DAY = 1636070400, 1767225600  # 2021-11-05, just after the seed, to 2026-01-01
+_FIRST_DAY, _LAST_DAY = 1636070400, 1767225600  # 2021-11-05, just after the seed, and 2026-01-01
 _PRODUCTS = range(689454040, 689454080)
-# Each with the local part of an e-mail.
+# Each first name has the local part of an e-mail.
 _FIRST_NAMES = {
     "Ana": "ana",
     "Bruno": "bruno",
@@ -94,13 +97,14 @@ _PLACES = (
 )
 _COMPANIES = ("Unreal Company", "Hedgehog & Bucket", "Peña e Hijos", "100% Wolle GmbH")
 _LANGUAGES = ("en", "es", "de", "it", "pt_BR", "es_419")
-_GROUP_IDS = (0, 0, 0, 0, 9367001, 2595001, 12345, 7000001)  # the last one has no name here
+_GROUP_IDS = (0, 0, 0, 0, 9367001, 2595001, 12345, 7000001)  # the last group has no name
 
 
 def customers(count: int) -> Iterator[tuple[Document, list[int]]]:
-    """The seed and `count` generated ones, in the order of their registration, always the same.
+    """Yield the seed and `count` generated customers, which are the same in every run.
 
-    With each the ids of the products they bought.
+    Each customer comes with the ids of the products that they bought. Generated customers come in
+    the order of their registration.
     """
     for document in SEED:
         yield document, []
@@ -118,28 +122,28 @@ def _customer(random: Random, number: int, registered: int) -> tuple[Document, l
     is_guest = random.random() < 0.2
     orders = int(is_guest) + (random.randrange(1, 12) if random.random() < 0.4 else 0)
     given: Document = {"email": email} if is_guest else _registered(random, number, name, email)
-    # Neither is a guest asked, nor was everybody else (D26: often absent).
+    # acceptMarketing is often absent (D26), because a shop does not ask guests and some others.
     if not is_guest and random.random() < 0.75:
         given["acceptMarketing"] = random.random() < 0.7
     document = {
-        "name": name,  # a guest's stands in no billingPerson
+        "name": name,  # a guest has no billingPerson, which would set the name
         **new_customer(given, registered),
-        "updated": stamp(random.randint(registered, _LAST_DAY)),
-        # The two counters of orders can disagree (D26's own sample).
+        "updated": format_date(random.randint(registered, _LAST_DAY)),
+        # The two counts of orders can disagree (as in D26's sample).
         "totalOrderCount": 0 if random.random() < 0.02 else orders,
         "stats": _stats(random, orders, registered, is_guest),
     }
-    if is_guest:  # no address at all (D26's second sample)
+    if is_guest:  # a guest has no addresses (D26's second sample)
         del document["shippingAddresses"]
     elif random.random() < 0.1:
-        added = stamp(random.randint(registered, _LAST_DAY))
+        added = format_date(random.randint(registered, _LAST_DAY))
         favorite = random.choice(_PRODUCTS)
         document["favorites"] = [{"productId": favorite, "addedTimestamp": added}]
     return document, sorted(random.sample(_PRODUCTS, min(orders, 3)))
 
 
 def _registered(random: Random, number: int, name: str, email: str) -> Document:
-    """The body that would create a customer with an account."""
+    """Return a body that creates a customer with an account."""
     is_company = random.random() < 0.15
     address = {**_address(random), "name": name, "phone": f"+1 314 {number:07d}"}
     if is_company:
@@ -177,7 +181,7 @@ def _address(random: Random) -> dict[str, str]:
 
 
 def _stats(random: Random, orders: int, registered: int, is_guest: bool) -> dict[str, Any]:
-    """Without orders there are no dates; a guest is registered by the first order."""
+    """Return the statistics of a customer. The first order of a guest is the registration."""
     if not orders:
         return {"numberOfOrders": 0, "salesValue": 0, "averageOrderValue": 0}
     sales = random.choice((97, 19.99, 120.5, 1207.49)) * orders
@@ -187,12 +191,12 @@ def _stats(random: Random, orders: int, registered: int, is_guest: bool) -> dict
         "numberOfOrders": orders,
         "salesValue": _money(sales),
         "averageOrderValue": _money(sales / orders),
-        "firstOrderDate": stamp(first),
-        "lastOrderDate": stamp(last),
+        "firstOrderDate": format_date(first),
+        "lastOrderDate": format_date(last),
     }
 
 
 def _money(value: float) -> float:
-    """Ecwid writes whole amounts without a point: `97`."""
+    """Return an amount as Ecwid writes it, which is `97` and not `97.0` for a whole amount."""
     value = round(value, 2)
     return int(value) if value == int(value) else value

@@ -1,4 +1,7 @@
-"""`responseFields`: the members that a caller asks for, `total,items(id,name)`. Pure."""
+"""The parameter `responseFields`, which names the members to return. Pure.
+
+An example is `total,items(id,name)`.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ Selection = dict[str, "Selection"]  # an empty selection is the whole member
 
 
 def read_selection(fields: str) -> Selection:
-    """A list with commas, members of members in parentheses; blanks are no part of the syntax.
+    """Return the selection that the parameter describes.
+
+    Commas separate the names, and parentheses hold the members of a member. Blanks are invalid.
 
     Raises:
-        WrongParameter: it is not in that syntax. An empty one names nothing, and is not either.
+        WrongParameter: the list is empty or malformed.
     """
     tokens = re.findall(r"[A-Za-z0-9_]+|[(),]", fields)
     if "".join(tokens) != fields:
@@ -48,7 +53,10 @@ def _read_list(tokens: list[str]) -> Selection:
 
 
 def _add(selection: Selection, name: str, members: Selection) -> None:
-    """A member that is asked for twice: whole if one asks so, else with what both ask for."""
+    """Add a member to the selection, and combine both if the selection has this member already.
+
+    A whole member includes any part of the member.
+    """
     if name not in selection:
         selection[name] = members
     elif not members or not selection[name]:
@@ -59,9 +67,10 @@ def _add(selection: Selection, name: str, members: Selection) -> None:
 
 
 def selected(value: Any, selection: Selection) -> Any:
-    """What is named of a document; of lists, of each of their elements. Unknown names are ignored.
+    """Return the selected members of a document, or of each element of a list.
 
-    Members of what has none (`email(x)`) leave it as it is: nothing says what Ecwid does.
+    Unknown names are ignored. A text or number stays whole if members of it are selected, as in
+    `email(x)`, because no document says what Ecwid does then.
     """
     if selection and isinstance(value, list):
         return [selected(item, selection) for item in value]

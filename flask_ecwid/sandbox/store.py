@@ -1,8 +1,9 @@
 """The store's customers in a SQLite file that several processes may share.
 
-A customer is kept as the JSON document that Ecwid shows, beside it in columns what is sorted by or
-bounded, and `folded`: what is searched of the rest. Every method opens and closes a connection of
-its own, so that nothing is shared across threads or a fork.
+The table stores each customer as the JSON document that Ecwid shows. Further columns hold the
+members for sorting and for bounds. The column `folded` holds the other searched members in lower
+case. Every method opens and closes its own connection, because threads and forked processes must
+not share a connection.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ import orjson
 
 from .documents import Document, changed_customer, new_customer
 from .errors import CustomerNotFound, EmailTaken
-from .search import Search, moment
+from .search import Search, parse_date
 
-_VERSION = 2  # of the schema; 0 is a new file
+_VERSION = 2  # the version of the schema, where 0 is a new file
 _BUSY_TIMEOUT_S = 5.0
-_FILL_TIMEOUT_S = 60.0  # as long as another process may take to fill the file with customers
-_FIRST_ID = 188278629  # of D26's example of a creation
-_FIRST_INNER_ID = 199463290  # of addresses and contacts: the highest one seen, and 1
+_FILL_TIMEOUT_S = 60.0  # another process may take this long to fill the file with customers
+
+_FIRST_ID = 188278629  # the id in D26's example of a creation
+_FIRST_INNER_ID = 199463290  # of an address or contact, one above the highest id ever seen
 
 _SCHEMA = (
-    # AUTOINCREMENT: a deleted customer's id is never given again.
+    # The id is AUTOINCREMENT, because Ecwid never reuses the id of a deleted customer.
     """CREATE TABLE customers (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT NOT NULL,
@@ -57,7 +59,7 @@ _SCHEMA = (
             "last_order",
         )
     ),
-    # What is ordered, and what was asked: orders.py.
+    # controls.py uses the following tables. `befell` counts the calls that got the fault.
     "CREATE TABLE faults (id INTEGER PRIMARY KEY, rule TEXT, matched INTEGER, befell INTEGER)",
     "CREATE TABLE switches (name TEXT PRIMARY KEY, value)",
     "CREATE TABLE calls (token TEXT, at REAL, kind TEXT)",
@@ -92,24 +94,30 @@ _SEARCHED = (
 
 
 class Store:
-    """Raises `sqlite3.Error` where the file is gone, broken or busy for more than 5 seconds."""
+    """The store in a SQLite file.
+
+    Raises:
+        sqlite3.Error: the file is missing, broken, or busy for more than 5 seconds. Each method
+            can raise this error.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._uri = Path(path).absolute().as_uri()
 
     def fill(self, customers: Callable[[], Iterable[tuple[Document, list[int]]]]) -> None:
-        """Make a new file a store with these customers, once: who comes second finds it done.
+        """Turn a new file into a store with these customers. Do nothing with an existing store.
 
-        Each customer comes with the ids of the products they bought, which no document shows.
+        If several processes call this at the same time, only one of them fills the file. Each
+        customer comes with the ids of the products that they bought, which no document shows.
 
         Raises:
-            ValueError: the file is of another version of the sandbox.
+            ValueError: another version of the sandbox wrote the file.
         """
         with self._connection("rwc", _FILL_TIMEOUT_S) as db:
             if _is_new(db):
                 _write_ahead(db)
                 db.execute("BEGIN IMMEDIATE")
-                if _is_new(db):  # still, now that nobody else can write
+                if _is_new(db):  # no other process has filled the file meanwhile
                     for statement in _SCHEMA:
                         db.execute(statement)
                     for document, purchased in customers():
@@ -118,10 +126,12 @@ class Store:
                 db.execute("COMMIT")
 
     def put(self, customers: Iterable[tuple[Document, list[int]]]) -> list[int]:
-        """Add customers as they are, with what they bought, all or none; gives their ids.
+        """Add all these customers or none, and return their ids.
+
+        Each customer comes with the ids of the products that they bought.
 
         Raises:
-            ValueError: one's id or e-mail is there already.
+            ValueError: the store already has a customer with one of the ids or e-mails.
         """
         with self.transaction("BEGIN IMMEDIATE") as db:
             try:
@@ -130,19 +140,19 @@ class Store:
                     _refuse_taken(db, document["email"], None)
                     ids.append(_insert(db, document, purchased))
             except (EmailTaken, sqlite3.IntegrityError):
-                raise ValueError("a customer with this id or e-mail is there already") from None
+                raise ValueError("the store already has this id or e-mail") from None
         return ids
 
     def customers(self) -> list[Document]:
-        """All of them, by their ids, each as on a page."""
+        """Return all customers in the order of their ids, as a page shows them."""
         with self.transaction("BEGIN") as db:
             rows = db.execute("SELECT id, document FROM customers ORDER BY id").fetchall()
         return [_document(*row) for row in rows]
 
     def list_customers(self, search: Search) -> Document:
-        """Ecwid's page of the customers that match."""
+        """Return Ecwid's page of the customers that match."""
         with self.transaction("BEGIN") as db:
-            [[everybody]] = db.execute("SELECT count(*) FROM customers")
+            [[all_count]] = db.execute("SELECT count(*) FROM customers")
             where, arguments = f"FROM customers WHERE {search.where}", {**search.arguments}
             if _switch(db, "search_lag_s"):
                 where, arguments["now"] = f"{where} AND found_from <= :now", time.time()
@@ -158,18 +168,18 @@ class Store:
             "offset": search.offset,
             "limit": search.limit,
             "items": [_document(*row) for row in rows],
-            "allCustomerCount": everybody,
+            "allCustomerCount": all_count,
         }
 
     def get_customer(self, customer_id: int) -> Document:
-        """One customer: as on a page, but without its `totalOrderCount` (D26)."""
+        """Return a customer as a page shows it, but without `totalOrderCount` (D26)."""
         with self.transaction("BEGIN") as db:
             customer = _find(db, customer_id)
         customer.pop("totalOrderCount", None)
         return customer
 
     def add_customer(self, given: Document) -> int:
-        """The id of the new customer; `given` is what `writable` leaves of a body."""
+        """Create a customer from the members that `settable` returned, and return the id."""
         customer = new_customer(given, time.time())
         with self.transaction("BEGIN IMMEDIATE") as db:
             _refuse_taken(db, customer["email"], None)
@@ -177,11 +187,11 @@ class Store:
             return _insert(db, customer, [], time.time() + lag_s if lag_s else 0)
 
     def update_customer(self, customer_id: int, changes: Document) -> None:
-        """`changes` is what `writable` leaves of a body."""
+        """Change the members of a customer that `settable` returned."""
         with self.transaction("BEGIN IMMEDIATE") as db:
             customer = changed_customer(_find(db, customer_id), changes, time.time())
             _refuse_taken(db, customer["email"], customer_id)
-            columns = _columns(_numbered(db, customer))
+            columns = _columns(_with_inner_ids(db, customer))
             values = ", ".join(f"{name} = :{name}" for name in columns)
             db.execute(
                 f"UPDATE customers SET {values} WHERE id = :id", {**columns, "id": customer_id}
@@ -194,7 +204,7 @@ class Store:
 
     @contextmanager
     def transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        """What is done inside is done as a whole, or not at all if it raises."""
+        """Run the block in one transaction, which is rolled back if the block raises an error."""
         with self._connection("rw", _BUSY_TIMEOUT_S) as db:
             db.execute(begin)
             yield db
@@ -206,28 +216,28 @@ class Store:
             f"{self._uri}?mode={mode}", uri=True, timeout=timeout_s, isolation_level=None
         )
         try:
-            db.execute("PRAGMA synchronous = OFF")  # a simulated store need not survive a power cut
+            db.execute("PRAGMA synchronous = OFF")  # a test store need not survive a power cut
             yield db
         finally:
-            db.close()  # rolls back what is not committed
+            db.close()  # rolls back an open transaction
 
 
 def _is_new(db: sqlite3.Connection) -> bool:
     [[version]] = db.execute("PRAGMA user_version")
     if version not in (0, _VERSION):
-        raise ValueError("the file is a store of another version of the sandbox")
+        raise ValueError("another version of the sandbox wrote the file")
     return bool(version == 0)
 
 
 def _write_ahead(db: sqlite3.Connection) -> None:
-    """Readers and a writer at the same time, for good: the mode stays with the file."""
-    give_up = time.monotonic() + _FILL_TIMEOUT_S
+    """Let processes read while another process writes. The file keeps this mode."""
+    deadline = time.monotonic() + _FILL_TIMEOUT_S
     while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError:  # this statement does not wait for others to be done
-            if time.monotonic() > give_up:
+        except sqlite3.OperationalError:  # SQLite does not wait for other processes here
+            if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
@@ -238,7 +248,10 @@ def _switch(db: sqlite3.Connection, name: str) -> float:
 
 
 def _refuse_taken(db: sqlite3.Connection, email: str, customer_id: int | None) -> None:
-    """Whether the live API always does, no document says: hence the switch."""
+    """Raise EmailTaken if another customer has the e-mail.
+
+    A switch turns this off, because no document says whether the live API always refuses.
+    """
     others = "SELECT 1 FROM customers WHERE email = ? AND id IS NOT ?"
     taken = db.execute(others, [email.casefold(), customer_id]).fetchone()
     if taken and not _switch(db, "duplicate_emails"):
@@ -259,12 +272,12 @@ def _document(customer_id: int, document: str) -> Document:
 def _insert(
     db: sqlite3.Connection, document: Document, purchased: list[int], found_from: float = 0
 ) -> int:
-    """A customer without an id gets the next one."""
+    """Insert a customer and return the id. A customer without an id gets the next id."""
     columns = {
         "id": document.get("id"),
         "found_from": found_from,
         "purchased": orjson.dumps(purchased).decode(),
-        **_columns(_numbered(db, document)),
+        **_columns(_with_inner_ids(db, document)),
     }
     names = ", ".join(columns)
     places = ", ".join(f":{name}" for name in columns)
@@ -273,8 +286,8 @@ def _insert(
     return inserted.lastrowid
 
 
-def _numbered(db: sqlite3.Connection, document: Document) -> Document:
-    """With ids for the addresses and contacts whose id is None; both draw from one sequence."""
+def _with_inner_ids(db: sqlite3.Connection, document: Document) -> Document:
+    """Return the document with ids for new addresses and contacts, from one common sequence."""
     lists: Document = {
         name: [
             {**item, "id": _next_inner_id(db)} if item["id"] is None else item
@@ -298,13 +311,14 @@ def _columns(document: Document) -> dict[str, Any]:
     return {
         "name": document.get("name", "").casefold(),
         "email": document["email"].casefold(),
-        "registered": moment(document["registered"]),
-        "updated": moment(document["updated"]),
+        "registered": parse_date(document["registered"]),
+        "updated": parse_date(document["updated"]),
         "order_count": stats.get("numberOfOrders", document.get("totalOrderCount")),
         "sales_value": stats.get("salesValue", 0),
-        "first_order": moment(stats.get("firstOrderDate", "")),
-        "last_order": moment(stats.get("lastOrderDate", "")),
-        # The whole text, names of members and all; JSON's own marks do not change by it.
+        "first_order": parse_date(stats.get("firstOrderDate", "")),
+        "last_order": parse_date(stats.get("lastOrderDate", "")),
+        # casefold() also changes the names of the members, so searches use lower-case names. The
+        # syntax of JSON does not change.
         "folded": orjson.dumps(searched).decode().casefold(),
         "document": orjson.dumps({k: v for k, v in document.items() if k != "id"}).decode(),
     }

@@ -1,7 +1,7 @@
 """Faults below HTTP, on the socket of the server or as errors of `requests` in this process.
 
-The app marks an answer with a fault. The middleware or the adapter between the app and the caller
-makes the fault.
+The app names the fault in a header of its reply. The middleware or the adapter between the app and
+the caller reads the header and makes the fault.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _SOCKETS = ("gunicorn.socket", "werkzeug.socket")
 
 
 def mark(fault: Fault) -> str:
-    """The header's value."""
+    """Return the value of the header `MARK` for this fault."""
     return orjson.dumps([fault.kind, fault.seconds]).decode()
 
 
 class RequestHandler(WSGIRequestHandler):
-    """A handler for werkzeug's server, without request lines, because they hold query strings."""
+    """A handler for werkzeug's server that logs no request, because a query string is private."""
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
         pass
@@ -54,8 +54,8 @@ class RequestHandler(WSGIRequestHandler):
         self.close_connection = True
 
 
-class OnTheSocket:
-    """Middleware of a served sandbox. It spoils marked answers on the server's own socket."""
+class SocketFaults:
+    """Middleware that makes the faults of marked replies on the socket of the server."""
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
@@ -77,21 +77,22 @@ class OnTheSocket:
         sock = next((environ[name] for name in _SOCKETS if name in environ), None)
         if sock is None or kind == "refuse":
             start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
-            return [b"This server gives no way to do this."]
+            return [b"This server cannot make this fault."]
         lines = [f"HTTP/1.1 {status}", *(f"{k}: {v}" for k, v in headers if k != MARK)]
         head = "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
-        with suppress(OSError):  # The caller may have hung up.
-            _spoil(sock, kind, seconds, head, b"".join(chunks))
-        # werkzeug and gunicorn end a connection silently after this error. Without it, the server
-        # would send an answer of its own, or log the failure to send one.
+        with suppress(OSError):  # the caller may have closed the connection
+            _send_damaged(sock, kind, seconds, head, b"".join(chunks))
+        # werkzeug and gunicorn close a connection silently after this error. Without it, the
+        # server would send a reply of its own, or log that sending failed.
         raise ConnectionResetError(errno.ECONNRESET, "the sandbox has ended the connection")
 
 
-def _spoil(sock: socket.socket, kind: str, seconds: float, head: bytes, body: bytes) -> None:
-    """Send the part of the answer that the fault lets through, and end the connection."""
+def _send_damaged(sock: socket.socket, kind: str, seconds: float, head: bytes, body: bytes) -> None:
+    """Send the part of the reply that the fault lets through, and close the connection."""
     if kind == "reset":
-        # Closing with a linger time of 0 sends a reset. The server must not close the socket,
-        # because the server shuts it down first, and a shutdown sends an ordinary end.
+        # Closing with a linger time of 0 sends a reset. The server must not close this socket,
+        # because the server would shut down the socket first. Then the caller would get an
+        # ordinary end and no reset.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         os.close(sock.detach())
         return
@@ -106,8 +107,11 @@ def _spoil(sock: socket.socket, kind: str, seconds: float, head: bytes, body: by
     sock.shutdown(socket.SHUT_RDWR)
 
 
-def raised(kind: str, seconds: float, timeout: Any) -> None:
-    """Raise what `requests` does over a real socket, where a fault lets no answer through."""
+def raise_fault(kind: str, seconds: float, timeout: Any) -> None:
+    """Raise the error of `requests` for a fault that lets no reply through.
+
+    The error is the same as over a real socket. For any other fault, do nothing.
+    """
     if kind == "refuse":
         refused = NewConnectionError(None, "refused")  # type: ignore[arg-type]
         raise requests.ConnectionError(MaxRetryError(None, "/", refused))  # type: ignore[arg-type]
@@ -122,8 +126,8 @@ def raised(kind: str, seconds: float, timeout: Any) -> None:
         raise requests.ReadTimeout(ReadTimeoutError(None, None, "timed out"))  # type: ignore[arg-type]
 
 
-def spoiled(kind: str, seconds: float, body: bytes) -> io.BytesIO:
-    """The body of an answer that comes through in part, or slowly."""
+def damaged_body(kind: str, seconds: float, body: bytes) -> io.BytesIO:
+    """Return a body that arrives slowly (`drip`) or only in part (`truncate`)."""
     return _Dripping(body, seconds) if kind == "drip" else _Truncated(body)
 
 
@@ -149,7 +153,10 @@ class _Truncated(io.BytesIO):
 
 
 def _read_timeout(timeout: Any) -> float | None:
-    """Of what `requests` is given: urllib3's object, a pair, or a number."""
+    """Return the seconds to wait for a reply.
+
+    `requests` accepts a timeout as a number, as a pair, or as an object of urllib3.
+    """
     if isinstance(timeout, tuple):
         timeout = timeout[1]
     seconds = getattr(timeout, "read_timeout", timeout)

@@ -30,7 +30,7 @@ def ids(command: Command, name: str) -> list[int]:
 
 
 def slow(command: Command, seconds: float = 0.05) -> None:
-    command.orders.order(Fault("latency", operation="list_customers", seconds=seconds))
+    command.orders.inject(Fault("latency", operation="list_customers", seconds=seconds))
 
 
 def kept(command: Command, name: str) -> bytes:
@@ -101,7 +101,7 @@ def test_killed_again_and_again(tmp_path: Path, name: str) -> None:
     assert set(exported) == set(command.customers())
     assert command.files() == {name}
     # And what is in it is whole: the same as is exported in one go.
-    command.orders.clear()
+    command.orders.clear_faults()
     assert command.run("export", f"again-{name}", "--where", "limit=20")[0] == 0
     read = [sorted((tmp_path / each).read_bytes().splitlines()) for each in (name, f"again-{name}")]
     assert read[0] == read[1]
@@ -120,7 +120,7 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
     assert err == "stopped\nThe same command with --resume continues the export.\n"
     assert command.files() == {"all.jsonl.part", "all.jsonl.resume"}
     assert all((tmp_path / each).stat().st_mode & 0o777 == 0o600 for each in command.files())
-    command.orders.clear()
+    command.orders.clear_faults()
     # Nothing is overwritten by mistake.
     status, _, err = command.run("export", "all.jsonl", "--where", "limit=20")
     assert status == 2
@@ -150,7 +150,7 @@ def test_what_was_written_last(tmp_path: Path) -> None:
     command = killed(tmp_path)
     with (tmp_path / "all.jsonl.part").open("ab") as file:
         file.write(b'{"id": 1, "half')
-    command.orders.clear()
+    command.orders.clear_faults()
     assert command.run("export", "all.jsonl", "--resume")[0] == 0
     assert sorted(ids(command, "all.jsonl")) == sorted(command.customers())
 
@@ -184,7 +184,7 @@ def test_a_failure_leaves_the_file_of_before(tmp_path: Path) -> None:
     """An export that fails says why, resumes later, and leaves the last whole file as it was."""
     command = Command(tmp_path, 300)
     (tmp_path / "all.jsonl").write_text("of before")
-    command.orders.order(*(Fault("status", status=500, nth=n) for n in range(3, 6)))
+    command.orders.inject(*(Fault("status", status=500, nth=n) for n in range(3, 6)))
     status, out, err = command.run("export", "all.jsonl")
     assert (status, out) == (1, "")
     assert err.startswith("failed: upstream-failed: ")
@@ -197,7 +197,7 @@ def test_a_failure_leaves_the_file_of_before(tmp_path: Path) -> None:
 def test_a_failure_at_once(tmp_path: Path) -> None:
     """Where nothing came there is nothing left behind."""
     command = Command(tmp_path)
-    command.orders.order(Fault("status", status=403, empty=True))
+    command.orders.inject(Fault("status", status=403, empty=True))
     status, _, err = command.run("export", "all.jsonl")
     assert status == 1
     assert "does not accept this service's token" in err

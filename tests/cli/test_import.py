@@ -157,7 +157,7 @@ def test_what_a_creation_may_set() -> None:
 def test_contacts_that_ecwid_adds_to(tmp_path: Path) -> None:
     """A customer is known again though Ecwid has added his e-mail to his contacts."""
     command = Command(tmp_path)
-    command.orders.order(Fault("reset", operation="add_customer", nth=1, after=True))
+    command.orders.inject(Fault("reset", operation="add_customer", nth=1, after=True))
     phones = [{"type": "PHONE", "contact": str(number)} for number in (1, 2)]
     write(command, "new.jsonl", *({**row, "contacts": phones} for row in GOOD))
     assert command.run("import", "new.jsonl") == (0, "", "")
@@ -192,7 +192,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     """Killed with -9 at any moments and run again each time: every row is created once."""
     command = Command(tmp_path)
     command.orders.switch(duplicate_emails=True)  # so that a double would show
-    command.orders.order(Fault("latency", operation="add_customer", seconds=0.05))
+    command.orders.inject(Fault("latency", operation="add_customer", seconds=0.05))
     rows = [{"email": f"new-{n:03}@example.com"} for n in range(16)]
     write(command, "new.jsonl", *rows)
     chance = random.Random(7)
@@ -219,7 +219,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
 def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
     """Told to stop, the row under way comes to its end; the next run goes on without waiting."""
     command = Command(tmp_path)
-    command.orders.order(Fault("latency", operation="add_customer", seconds=0.3))
+    command.orders.inject(Fault("latency", operation="add_customer", seconds=0.3))
     rows = [{"email": f"new-{n:03}@example.com"} for n in range(20)]
     write(command, "new.jsonl", *rows)
     process = command.begin("import", "new.jsonl")
@@ -232,7 +232,7 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
     assert "rows are left. The same command continues the import." in err
     made = len(new(command))
     assert 0 < made < 20
-    command.orders.clear()
+    command.orders.clear_faults()
     assert command.run("import", "new.jsonl") == (0, "", "")
     assert new(command) == [row["email"] for row in rows]
     assert len([e for e in command.orders.ledger() if e.operation == "add_customer"]) == 20
@@ -241,7 +241,7 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
 def test_replies_that_are_lost(tmp_path: Path) -> None:
     """A creation whose reply is lost is looked up; if it is not found, the next run settles it."""
     command = Command(tmp_path, ECWID_DEADLINE_S="2")
-    command.orders.order(
+    command.orders.inject(
         Fault("reset", operation="add_customer", nth=2, after=True),
         Fault("reset", operation="add_customer", nth=4),
     )
@@ -281,7 +281,7 @@ def test_refused_by_ecwid(tmp_path: Path) -> None:
     """What Ecwid refuses is reported with its code, and asked for anew by the next run."""
     command = Command(tmp_path)
     refusal = Fault("status", operation="add_customer", nth=2, status=400, code="WRONG_PARAMETER")
-    command.orders.order(refusal)
+    command.orders.inject(refusal)
     write(command, "new.jsonl", *GOOD)
     status, _, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
     assert status == 1
@@ -317,7 +317,7 @@ def test_deleted_since(tmp_path: Path) -> None:
 def test_a_store_that_refuses_the_service(tmp_path: Path) -> None:
     """Where no row can fare better the import ends, and says how many are left."""
     command = Command(tmp_path)
-    command.orders.order(Fault("status", operation="add_customer", nth=3, status=402))
+    command.orders.inject(Fault("status", operation="add_customer", nth=3, status=402))
     write(command, "new.jsonl", *GOOD)
     status, _, err = command.run("import", "new.jsonl")
     assert status == 1
@@ -329,7 +329,7 @@ def test_a_store_that_refuses_the_service(tmp_path: Path) -> None:
 def test_it_waits_for_ecwid(tmp_path: Path) -> None:
     """Where Ecwid asks for a pause, an import waits as long as it asks."""
     command = Command(tmp_path)
-    command.orders.order(
+    command.orders.inject(
         Fault("status", operation="add_customer", nth=2, status=429, retry_after="3")
     )
     write(command, "new.jsonl", *GOOD)

@@ -102,7 +102,7 @@ def test_the_latch(
     """When Ecwid refuses this service, or asks for a pause, no call is made meanwhile."""
     caplog.set_level("DEBUG")
     api = ordered.api()
-    ordered.orders.order(fault)
+    ordered.orders.inject(fault)
     assert OPERATIONS["get_customer"](api).status_code in (429, 502, 503)
     made = ordered.calls()
     later(seconds - 1)
@@ -111,7 +111,7 @@ def test_the_latch(
         assert is_held_back(response, seconds)
         assert "canary" not in response.text + caplog.text
     assert ordered.calls() == made
-    ordered.orders.clear()
+    ordered.orders.clear_faults()
     later(2)
     assert OPERATIONS["get_customer"](api).status_code == 200
     assert OPERATIONS["get_customer"](api).status_code == 200
@@ -131,14 +131,14 @@ def test_the_latch(
 def test_what_does_not_close_it(ordered: Shop, fault: Fault) -> None:
     """A refusal of one operation, or one customer, is no reason to hold back the others."""
     api = ordered.api()
-    ordered.orders.order(replace(fault, times=1))
+    ordered.orders.inject(replace(fault, times=1))
     assert OPERATIONS["get_customer"](api).status_code in (404, 502)
     assert OPERATIONS["list_customers"](api).status_code == 200
 
 
 def test_the_scope_is_named(ordered: Shop) -> None:
     """A missing scope is named, for the operator to grant."""
-    ordered.orders.order(Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE"))
+    ordered.orders.inject(Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE"))
     scopes = ("read_customers", "read_customers", "create_customers", *["update_customers"] * 2)
     for ask, scope in zip(OPERATIONS.values(), scopes, strict=True):
         assert scope in ask(ordered.api()).get_json()["detail"]
@@ -158,7 +158,7 @@ def at_once(ask: Callable[[], TestResponse], times: int = 16) -> list[int]:
 def test_one_goes_first(ordered: Shop, later: Later) -> None:
     """When a dead token's time is over a single call goes first, and its refusal closes again."""
     api = ordered.api()
-    ordered.orders.order(DEAD)
+    ordered.orders.inject(DEAD)
     api.get(f"/customer/{ID}")
     for round in (1, 2, 3):
         later(31)
@@ -170,7 +170,7 @@ def test_one_goes_first(ordered: Shop, later: Later) -> None:
 def test_one_goes_first_over_the_fleet(ordered: Shop, later: Later, redis: RedisServer) -> None:
     """Of all hosts that share Redis a single one sends the call that goes first."""
     apis = [ordered.api(ECWID_REDIS_URL=redis.url) for _ in range(4)]
-    ordered.orders.order(DEAD)
+    ordered.orders.inject(DEAD)
     apis[0].get(f"/customer/{ID}")
     later(1)
     assert all(is_held_back(api.get("/customers"), 30) for api in apis)
@@ -178,7 +178,7 @@ def test_one_goes_first_over_the_fleet(ordered: Shop, later: Later, redis: Redis
     later(31)
     at_once(lambda: apis[threading.get_ident() % 4].get("/customers"))
     assert ordered.calls() == 2
-    ordered.orders.clear()
+    ordered.orders.clear_faults()
     later(31)
     statuses = [api.get(f"/customer/{ID}").status_code for api in apis for _ in range(2)]
     assert statuses == [200] * 8
@@ -209,13 +209,13 @@ def test_the_latch_without_its_redis(ordered: Shop, later: Later) -> None:
     """What this process saw holds, though Redis is gone."""
     with RedisServer() as redis:
         api = ordered.api(ECWID_REDIS_URL=redis.url)
-        ordered.orders.order(DEAD)
+        ordered.orders.inject(DEAD)
         api.get(f"/customer/{ID}")
         redis.stop()
         later(1)
         assert is_held_back(api.get("/customers"), 30)
     assert ordered.calls() == 1
-    ordered.orders.clear()
+    ordered.orders.clear_faults()
     later(30)
     assert api.get("/customers").status_code == 200
 
@@ -223,7 +223,7 @@ def test_the_latch_without_its_redis(ordered: Shop, later: Later) -> None:
 def test_apps_in_a_process_share_no_latch(ordered: Shop) -> None:
     """Without Redis each app has its own."""
     one, other = ordered.api(), ordered.api()
-    ordered.orders.order(replace(DEAD, times=1))
+    ordered.orders.inject(replace(DEAD, times=1))
     one.get("/customers")
     assert other.get("/customers").status_code == 200
 
@@ -541,7 +541,7 @@ def test_a_look_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pause_begins_before_the_lookups(ordered: Shop) -> None:
     """A creation that meets a pause is looked up in spite of it; meanwhile nobody else calls."""
     pause = Fault("status", operation="add_customer", status=503, retry_after="30", after=True)
-    ordered.orders.order(pause)
+    ordered.orders.inject(pause)
     ordered.orders.switch(search_lag_s=0.7)
     api = ordered.api()
     with ThreadPoolExecutor(1) as threads:
@@ -567,9 +567,9 @@ def test_unexplained_refusals(ordered: Shop, later: Later, fault: Fault) -> None
     a good answer ends the row.
     """
     api = ordered.api()
-    ordered.orders.order(replace(fault, times=2))
+    ordered.orders.inject(replace(fault, times=2))
     assert [api.get(f"/customer/{ID}").status_code for _ in range(3)] == [502, 502, 200]
-    ordered.orders.order(replace(fault, times=4))
+    ordered.orders.inject(replace(fault, times=4))
     assert [api.get(f"/customer/{ID}").status_code for _ in range(3)] == [502, 502, 502]
     assert is_held_back(api.get("/customers"), 30)
     assert ordered.calls() == 6
@@ -592,9 +592,9 @@ LET_IN = [
 def test_what_opens_it(ordered: Shop, later: Later, operation: str, fault: Fault) -> None:
     """A call that goes first and is refused for itself alone shows that the token is taken."""
     api = ordered.api()
-    ordered.orders.order(replace(DEAD, times=1))
+    ordered.orders.inject(replace(DEAD, times=1))
     api.get("/customers")
-    ordered.orders.order(replace(fault, times=1))
+    ordered.orders.inject(replace(fault, times=1))
     later(31)
     assert not is_held_back(OPERATIONS[operation](api), 30)
     assert [ask(api).status_code == 503 for ask in OPERATIONS.values()] == [False] * 5
@@ -604,10 +604,10 @@ def test_what_opens_it(ordered: Shop, later: Later, operation: str, fault: Fault
 def test_what_does_not_open_it(ordered: Shop, later: Later) -> None:
     """A call that goes first and has no answer says nothing."""
     api = ordered.api()
-    ordered.orders.order(replace(DEAD, times=1))
+    ordered.orders.inject(replace(DEAD, times=1))
     api.get("/customers")
     for fault in (Fault("status", status=500), Fault("reset"), Fault("status", status=429)):
-        ordered.orders.order(replace(fault, times=1))
+        ordered.orders.inject(replace(fault, times=1))
         later(31)
         assert api.get(f"/customer/{ID}").status_code != 200
         assert is_held_back(api.get("/customers"), 30)
@@ -616,8 +616,8 @@ def test_what_does_not_open_it(ordered: Shop, later: Later) -> None:
 
 def test_a_call_from_before_does_not_open_it(ordered: Shop) -> None:
     """Only the call that went first opens it, not one that was under way when it was closed."""
-    ordered.orders.order(Fault("latency", operation="list_customers", seconds=0.6))
-    ordered.orders.order(replace(DEAD, operation="get_customer"))
+    ordered.orders.inject(Fault("latency", operation="list_customers", seconds=0.6))
+    ordered.orders.inject(replace(DEAD, operation="get_customer"))
     api = ordered.api()
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(lambda: api.get("/customers").status_code)
@@ -679,7 +679,7 @@ def test_the_breaker(ordered: Shop, later: Later) -> None:
     time is doubled, up to 60 s; a good one closes it.
     """
     api = ordered.api()
-    ordered.orders.order(Fault("status", status=500))
+    ordered.orders.inject(Fault("status", status=500))
     assert api.get("/customers").status_code == 502  # three calls
     assert api.get("/customers").status_code == 502  # two, and then it is open
     made = ordered.calls()
@@ -694,7 +694,7 @@ def test_the_breaker(ordered: Shop, later: Later) -> None:
         assert ordered.calls() == made
         assert sorted(statuses) == [502] + [503] * 15
     later(61)
-    ordered.orders.clear()
+    ordered.orders.clear_faults()
     assert [api.get("/customers").status_code for _ in range(3)] == [200] * 3
 
 
@@ -710,7 +710,7 @@ def test_the_breaker(ordered: Shop, later: Later) -> None:
 def test_what_ends_the_row(ordered: Shop, between: Fault) -> None:
     """An answer of Ecwid's, whatever it says, is no failure of the gateway."""
     api = ordered.api()
-    ordered.orders.order(between, Fault("status", status=500, times=8))
+    ordered.orders.inject(between, Fault("status", status=500, times=8))
     for _ in range(3):
         response = api.get(f"/customer/{ID}")
         assert response.status_code in (404, 429, 502)
@@ -725,14 +725,14 @@ def test_the_bucket(ordered: Shop, no_waiting: list[float]) -> None:
     api = ordered.api()
     repeated = 0
     for _ in range(13):  # each fails once, and is good when it is asked again, if it is
-        ordered.orders.clear()
-        ordered.orders.order(Fault("status", status=500, times=1))
+        ordered.orders.clear_faults()
+        ordered.orders.inject(Fault("status", status=500, times=1))
         repeated += api.get(f"/customer/{ID}").status_code == 200
     assert repeated == 10
-    ordered.orders.clear()
+    ordered.orders.clear_faults()
     for _ in range(5):
         assert api.get(f"/customer/{ID}").status_code == 200
-    ordered.orders.order(Fault("status", status=500, times=1))
+    ordered.orders.inject(Fault("status", status=500, times=1))
     assert api.get(f"/customer/{ID}").status_code == 200
 
 
@@ -763,7 +763,7 @@ def ending() -> Iterator[None]:
 @pytest.mark.usefixtures("ending")
 def test_waits_end(ordered: Shop, fault: Fault, status: int) -> None:
     """When the process is about to end, who would wait answers with what he knows."""
-    ordered.orders.order(fault)
+    ordered.orders.inject(fault)
     begun = time.monotonic()
     assert ordered.api().get("/customers").status_code == status
     assert time.monotonic() - begun < 1.5
@@ -773,7 +773,7 @@ def test_waits_end(ordered: Shop, fault: Fault, status: int) -> None:
 @pytest.mark.usefixtures("ending")
 def test_lookups_end(ordered: Shop) -> None:
     """A creation that cannot be looked up any more is told as it is: nobody knows."""
-    ordered.orders.order(Fault("reset", operation="add_customer"))
+    ordered.orders.inject(Fault("reset", operation="add_customer"))
     response = ordered.api().post("/add_customer", {"email": CANARY})
     assert response.status_code == 504
     assert response.get_json()["executed"] == "unknown"
@@ -809,7 +809,7 @@ def test_workers_share_the_latch(
 ) -> None:
     """A dead token that one worker has seen stops the calls of all of them."""
     url, _ = gunicorn
-    ordered.orders.order(DEAD)
+    ordered.orders.inject(DEAD)
     with ThreadPoolExecutor(4) as threads:
         ask = lambda _: requests.get(f"{url}/customers", timeout=30).status_code  # noqa: E731
         statuses = list(threads.map(ask, range(120)))
@@ -835,7 +835,7 @@ def test_a_worker_that_is_told_to_go(
 ) -> None:
     """A request that waits to ask Ecwid again is answered at once when its worker is told to go."""
     url, process = gunicorn
-    ordered.orders.order(Fault("status", status=429, retry_after="2"))
+    ordered.orders.inject(Fault("status", status=429, retry_after="2"))
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(requests.get, f"{url}/customers", timeout=30)
         while not ordered.calls():

@@ -20,7 +20,7 @@ from flask_ecwid.client import Customer
 from flask_ecwid.client.pagination import LAG_S, PAGE_SIZE, CustomerIterator
 from flask_ecwid.client.transport import RequestsTransport
 from flask_ecwid.errors import BadReply, BudgetSpent, ConnectionLost, EcwidError, InvalidRequest
-from flask_ecwid.sandbox import STORE_ID, TOKEN, InProcessAdapter, Orders, create_sandbox
+from flask_ecwid.sandbox import STORE_ID, TOKEN, Controls, InProcessAdapter, create_sandbox
 
 NOW = 1_790_000_000  # when each reading begins
 DAY = 86_400
@@ -604,7 +604,7 @@ def test_half_of_the_budget(tmp_path: Path, no_waiting: list[float]) -> None:
     path = tmp_path / "store.sqlite3"
     create_sandbox(path, customers=300)
     client = client_of(path, calls_per_minute=10)
-    orders = Orders(path)
+    orders = Controls(path)
     reading = client.iter_customers(limit=10)
     while len(orders.ledger()) < 5:
         next(reading)

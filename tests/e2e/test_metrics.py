@@ -240,7 +240,7 @@ def test_a_start_that_fails(before: str, value: str, fault: str) -> None:
 EVERYTHING = """
 import flask, tempfile, pathlib
 from flask_ecwid import Ecwid, metrics
-from flask_ecwid.sandbox import Fault, Orders, create_sandbox
+from flask_ecwid.sandbox import Fault, Controls, create_sandbox
 
 path = pathlib.Path(tempfile.mkdtemp()) / "store.sqlite3"
 create_sandbox(path)
@@ -251,9 +251,9 @@ metrics.attach()
 metrics.attach()
 app.add_url_rule("/metrics", view_func=metrics.view)
 client, url = app.test_client(), "/api/json/v1/ecwid"
-orders = Orders(path)
-orders.order(Fault("status", operation="get_customer", status=500, times=1))
-orders.order(Fault("reset", operation="add_customer", after=True, times=1))
+orders = Controls(path)
+orders.inject(Fault("status", operation="get_customer", status=500, times=1))
+orders.inject(Fault("reset", operation="add_customer", after=True, times=1))
 added = client.post(f"{url}/add_customer", json={"email": "canary@example.com"})
 customer_id = added.json["data"]["id"]
 client.get(f"{url}/customer/{customer_id}")

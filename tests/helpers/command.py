@@ -15,7 +15,7 @@ from flask import Flask
 from flask.cli import FlaskGroup
 
 from flask_ecwid import Ecwid
-from flask_ecwid.sandbox import Orders, create_sandbox
+from flask_ecwid.sandbox import Controls, create_sandbox
 
 from ..conftest import ROOT, environment
 
@@ -27,7 +27,7 @@ class Command:
         self.folder = folder
         self.store = folder / "store.sqlite3"
         create_sandbox(self.store, customers=customers)
-        self.orders = Orders(self.store)
+        self.orders = Controls(self.store)
         self.settings = {
             "ECWID_SANDBOX": str(self.store),
             "ECWID_CALLS_PER_MINUTE": "100000",

@@ -1,4 +1,4 @@
-"""The plugin in front of a sandbox that misbehaves to order."""
+"""The plugin in front of a sandbox that fails on demand."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def kills(scale: float, redis_url: str = "") -> tuple[bool, Figures]:
     settings = {"ECWID_REDIS_URL": redis_url} if redis_url else {}
     with folder() as here, Ecwid(here).served() as ecwid:
         # Slow enough that each killed worker has some under way, done or not done yet.
-        ecwid.orders.order(
+        ecwid.orders.inject(
             Fault("latency", operation="add_customer", seconds=0.2, probability=0.5),
             Fault("latency", operation="add_customer", seconds=0.2, after=True),
         )
@@ -138,7 +138,7 @@ def revoked(scale: float) -> tuple[bool, Figures]:
 
             def read(number: int) -> Any:
                 if number == 200:
-                    ecwid.orders.order(Fault(kind="status", status=403, empty=True))
+                    ecwid.orders.inject(Fault(kind="status", status=403, empty=True))
                     began.append(time.time())
                 return ask("GET", f"{served.url}/customers?offset={number}")
 
@@ -164,7 +164,7 @@ def export(scale: float) -> tuple[bool, Figures]:
         seconds = time.monotonic() - begun
         faults = sum(entry.fault is not None for entry in ecwid.orders.ledger())
         calls = len(ecwid.orders.ledger())
-        ecwid.orders.clear()
+        ecwid.orders.clear_faults()
         total = client.list_customers(limit=1)["total"]
     figures = {
         "customers": total,
@@ -279,7 +279,7 @@ def _order_faults(ecwid: Ecwid, share: float) -> None:
         {"kind": "latency", "seconds": 1.0},
     ]
     for seed, options in enumerate(kinds):
-        ecwid.orders.order(Fault(probability=share / len(kinds), seed=seed, **options))
+        ecwid.orders.inject(Fault(probability=share / len(kinds), seed=seed, **options))
 
 
 def _mixed(served: Plugin, ids: list[int], number: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from flask_ecwid.sandbox import STORE_ID, TOKEN, Orders, create_sandbox
+from flask_ecwid.sandbox import STORE_ID, TOKEN, Controls, create_sandbox
 
 from ..conftest import PREFIX, ROOT, environment, free_port, wait_for
 
@@ -28,7 +28,7 @@ class Ecwid:
     def __init__(self, folder: Path, customers: int = 0) -> None:
         self._path = folder / "store.sqlite3"
         create_sandbox(self._path, customers=customers)
-        self.orders = Orders(self._path)
+        self.orders = Controls(self._path)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/api/v3"
 

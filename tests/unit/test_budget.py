@@ -84,10 +84,10 @@ def test_callers_are_told(ordered: Shop) -> None:
 def test_what_counts(ordered: Shop) -> None:
     """Calls that are made again and lookups count, too; a kept answer costs nothing."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=100, ECWID_CACHE_TTL_S=60)
-    ordered.orders.order(Fault("status", operation="get_customer", status=500, times=1))
+    ordered.orders.inject(Fault("status", operation="get_customer", status=500, times=1))
     assert told(api.get("/customer/172890169")).remaining == 98
     assert told(api.get("/customer/172890169")).remaining == 98
-    ordered.orders.order(Fault("reset", operation="add_customer"))
+    ordered.orders.inject(Fault("reset", operation="add_customer"))
     assert told(api.post("/add_customer", {"email": CANARY})).remaining == 94
 
 

@@ -119,7 +119,7 @@ def test_a_failure(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A write that failed says whether it may have happened."""
-    ordered.orders.order(fault)
+    ordered.orders.inject(fault)
     call(api, "delete_customer", HEADERS)
     expected = line("delete_customer", result=result, executed=executed)
     assert lines(caplog) == [before(), expected]

@@ -88,7 +88,7 @@ def test_another_body(ordered: Shop, shared: Config, key: str) -> None:
 
 def test_under_way(ordered: Shop, shared: Config, key: str) -> None:
     """While a request is under way, another one with its key is a 409, and no call."""
-    ordered.orders.order(Fault("latency", seconds=1.5))
+    ordered.orders.inject(Fault("latency", seconds=1.5))
     first: list[TestResponse] = []
     api, other = ordered.api(**shared), ordered.api(**shared)
     thread = threading.Thread(target=lambda: first.append(add(api, key)))
@@ -110,7 +110,7 @@ def test_final_refusals_are_kept(
     ordered: Shop, shared: Config, key: str, status: int, code: str | None
 ) -> None:
     """What Ecwid refuses for good is given again, as a replay."""
-    ordered.orders.order(Fault("status", status=status, code=code, times=1))
+    ordered.orders.inject(Fault("status", status=status, code=code, times=1))
     first = add(ordered.api(**shared), key)
     again = add(ordered.api(**shared), key)
     assert first.status_code == again.status_code == status
@@ -134,7 +134,7 @@ def test_what_had_no_effect_leaves_no_record(
     ordered: Shop, shared: Config, key: str, fault: Fault
 ) -> None:
     """What was never sent, or refused for now, can be sent again with its key."""
-    ordered.orders.order(fault)
+    ordered.orders.inject(fault)
     api = ordered.api(**shared)
     first = add(api, key)
     assert first.status_code in (429, 502, 503)
@@ -163,7 +163,7 @@ def lose_all(after: bool) -> list[Fault]:
 
 def test_a_lost_creation_is_found(ordered: Shop, shared: Config, key: str) -> None:
     """Where the outcome was not known, the next request looks, finds, and creates no second one."""
-    ordered.orders.order(*lose_all(after=True))
+    ordered.orders.inject(*lose_all(after=True))
     first = add(ordered.api(**shared), key)
     assert (first.status_code, slug(first)) == (504, "outcome-unknown")
     again = add(ordered.api(**shared), key)
@@ -176,8 +176,8 @@ def test_a_refusal_of_the_second_try_is_not_kept(ordered: Shop, shared: Config, 
     """A refusal that leaves open what became of an earlier try is no outcome: it is looked up again
     each time, and no answer says that nothing happened.
     """
-    ordered.orders.order(*lose_all(after=False))
-    ordered.orders.order(Fault("status", operation="add_customer", status=400, nth=2))
+    ordered.orders.inject(*lose_all(after=False))
+    ordered.orders.inject(Fault("status", operation="add_customer", status=400, nth=2))
     assert add(ordered.api(**shared), key).status_code == 504
     refused = add(ordered.api(**shared), key)
     assert (refused.status_code, refused.get_json()["executed"]) == (400, "unknown")
@@ -196,7 +196,7 @@ def test_a_twin_does_not_hide_ours(ordered: Shop, key: str) -> None:
     assert ordered.api().post("/add_customer", twin).status_code == 200
     ordered.orders.switch(search_lag_s=1.0)
     time.sleep(1.1)
-    ordered.orders.order(Fault("reset", operation="add_customer", nth=1, after=True))
+    ordered.orders.inject(Fault("reset", operation="add_customer", nth=1, after=True))
     hidden = add(ordered.api(), key)
     assert (hidden.status_code, hidden.get_json()["executed"]) == (409, "unknown")
     time.sleep(1.1)
@@ -208,7 +208,7 @@ def test_a_twin_does_not_hide_ours(ordered: Shop, key: str) -> None:
 
 def test_a_creation_that_never_was(ordered: Shop, shared: Config, key: str) -> None:
     """Where nothing is found, it is created now, once."""
-    ordered.orders.order(*lose_all(after=False))
+    ordered.orders.inject(*lose_all(after=False))
     assert add(ordered.api(**shared), key).status_code == 504
     assert add(ordered.api(**shared), key).status_code == 200
     assert len(ordered.creations()) == 1
@@ -220,7 +220,7 @@ def test_a_creation_that_never_was(ordered: Shop, shared: Config, key: str) -> N
 def test_a_creation_that_shows_late(ordered: Shop, key: str) -> None:
     """Where the search lags, the second creation's 409 is the first one's success."""
     ordered.orders.switch(search_lag_s=1.0)
-    ordered.orders.order(Fault("reset", operation="add_customer", nth=1, after=True))
+    ordered.orders.inject(Fault("reset", operation="add_customer", nth=1, after=True))
     assert add(ordered.api(), key).status_code == 504
     assert add(ordered.api(), key).status_code == 504  # a 409, and still not to be seen
     time.sleep(1.1)
@@ -231,8 +231,8 @@ def test_a_creation_that_shows_late(ordered: Shop, key: str) -> None:
 
 def test_nobody_looks_and_nobody_creates(ordered: Shop, key: str) -> None:
     """While it cannot be looked up, what may have happened is not done again."""
-    ordered.orders.order(Fault("reset", operation="add_customer", nth=1))
-    ordered.orders.order(Fault("status", operation="list_customers", status=500))
+    ordered.orders.inject(Fault("reset", operation="add_customer", nth=1))
+    ordered.orders.inject(Fault("status", operation="list_customers", status=500))
     for _ in range(2):
         assert add(ordered.api(), key).status_code == 504
     assert ordered.asked().count("add_customer") == 1
@@ -250,7 +250,7 @@ def test_a_worker_that_was_killed(
         raise Killed
 
     api = ordered.api(**shared)
-    ordered.orders.order(Fault("latency", seconds=0, after=True))
+    ordered.orders.inject(Fault("latency", seconds=0, after=True))
     with monkeypatch.context() as patch:
         # Dies between the creation and its record: as a kill -9 there.
         patch.setattr("flask_ecwid.web.idempotency.Idempotency._settle", killed)
@@ -419,7 +419,7 @@ def test_redis_lost_after_the_creation(
 
 def test_redis_emptied_meanwhile(ordered: Shop, redis: RedisServer, key: str) -> None:
     """An outcome is kept though Redis has forgotten the beginning."""
-    ordered.orders.order(Fault("latency", seconds=1.0))
+    ordered.orders.inject(Fault("latency", seconds=1.0))
     api = ordered.api(ECWID_REDIS_URL=redis.url)
     thread = threading.Thread(target=lambda: add(api, key))
     thread.start()

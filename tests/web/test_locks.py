@@ -132,7 +132,7 @@ def test_in_redis(
 
 def test_in_the_sandbox(ordered: Shop, watch: LockWatch) -> None:
     """No lock is held while a call fails and is repeated in the sandbox."""
-    ordered.orders.order(Fault("status", operation="get_customer", status=500, nth=3))
+    ordered.orders.inject(Fault("status", operation="get_customer", status=500, nth=3))
     assert 200 in ask_at_once([ordered.api()._client.application])
     assert watch.seen >= {"RequestsTransport.send", "sqlite3.execute"}
     assert watch.violations == set()

@@ -236,7 +236,7 @@ def test_a_lost_creation(heard: Heard, no_waiting: list[float]) -> None:
 def test_a_request_knows_its_calls(heard: Heard, ordered: Shop, no_waiting: list[float]) -> None:
     """A request is told of with the attempts and lookups that were made for it."""
     api = ordered.api()
-    ordered.orders.order(Fault("reset", operation="add_customer", after=True))
+    ordered.orders.inject(Fault("reset", operation="add_customer", after=True))
     assert api.post("/add_customer", {"email": CANARY}).status_code == 200
     [facts] = heard.of("operation-finished")
     assert (facts["attempts"], facts["lookups"], facts["executed"]) == (1, 1, "yes")
@@ -323,7 +323,7 @@ def test_nothing_of_a_customer(heard: Heard, ordered: Shop, no_waiting: list[flo
     digest = "warehouse:read+write+delete:" + hashlib.sha256(key.encode()).hexdigest()
     api = ordered.api(ECWID_API_KEYS=digest)
     mine = {"Authorization": f"Bearer {key}"}
-    ordered.orders.order(Fault("reset", operation="add_customer", after=True))
+    ordered.orders.inject(Fault("reset", operation="add_customer", after=True))
     added = api.post("/add_customer", {"email": CANARY}, headers=mine).json
     assert added is not None
     customer_id = added["data"]["id"]

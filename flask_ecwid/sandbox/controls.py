@@ -1,6 +1,7 @@
-"""What is ordered of a store, and what it was asked: rules, switches and the ledger.
+"""The controls of a sandbox, which are the faults to inject, the switches and the ledger.
 
-They are in the store's file, so that every process that serves it, and a test outside, has them.
+The controls are in the SQLite file of the store. So all processes that serve the store share the
+controls, and a test outside of these processes can use them.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from .faults import Fault
 from .store import Store
 
 WINDOW_S = 60
-# By D25: a token that goes on calling while it is not working is blocked "for much longer" after 20
-# calls a minute. How much longer no document says.
+# Ecwid blocks a token "for much longer" after 20 bad calls a minute (D25). A call is bad if the
+# token does not work. No document says how long the block lasts.
 BAD_CALLS = 20
 BLOCK_S = 600
 
 
 class Switches(NamedTuple):
-    """How the store behaves where Ecwid's documents are silent, or differ.
+    """The behaviour of the store where Ecwid's documents are silent or disagree.
 
-    A new customer shows in searches after `search_lag_s`; `duplicate_emails` are allowed; more
-    than `calls_per_minute` of a token are refused with a 429 (0: any number passes).
+    Searches find a new customer after `search_lag_s` seconds. With `duplicate_emails`, two
+    customers may have the same e-mail. Calls of a token above `calls_per_minute` get a 429, and 0
+    means no limit.
     """
 
     search_lag_s: float = 0.0
@@ -37,17 +39,23 @@ class Switches(NamedTuple):
     calls_per_minute: int = 0
 
 
-_SWITCH_KINDS: dict[str, Callable[[Any], bool]] = {
-    "search_lag_s": lambda value: type(value) in (int, float) and 0 <= value <= 3600,
-    "duplicate_emails": lambda value: type(value) is bool,
-    "calls_per_minute": lambda value: type(value) is int and value >= 0,
+_VALID_SWITCHES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "search_lag_s": (
+        lambda value: type(value) in (int, float) and 0 <= value <= 3600,
+        "a number from 0 to 3600",
+    ),
+    "duplicate_emails": (lambda value: type(value) is bool, "True or False"),
+    "calls_per_minute": (
+        lambda value: type(value) is int and value >= 0,
+        "a whole number from 0",
+    ),
 }
 
 
 class Entry(NamedTuple):
-    """One call that came in. `at` is UNIX seconds; `done` says whether its work was done.
+    """A received call. `at` is a UNIX time, and `done` says whether the store executed the call.
 
-    `customer_id` is the one asked for, or the new one; `email` is of a creation.
+    `customer_id` is the id in the URL, or the id of the new customer. Only a creation has `email`.
     """
 
     number: int
@@ -61,33 +69,35 @@ class Entry(NamedTuple):
     token_known: bool
 
 
-class Orders:
-    """The orders of the store in a file.
+class Controls:
+    """The controls of the store in a file.
 
     Raises:
-        sqlite3.Error: in each method, where there is no such store.
+        sqlite3.Error: the file is not a store. Each method can raise this error.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._store = Store(path)
 
-    def order(self, *faults: Fault) -> None:
-        """Add rules; of those that befall a call, the one that was ordered first does."""
-        rows = [[orjson.dumps(fault.written()).decode()] for fault in faults]
+    def inject(self, *faults: Fault) -> None:
+        """Inject faults into later calls. A call gets at most one fault, the first that applies."""
+        rows = [[orjson.dumps(fault.to_json()).decode()] for fault in faults]
         with self._store.transaction("BEGIN IMMEDIATE") as db:
             db.executemany("INSERT INTO faults (rule, matched, befell) VALUES (?, 0, 0)", rows)
 
     def faults(self) -> list[Fault]:
+        """Return the faults that were given to `inject` and not cleared, in this order."""
         with self._store.transaction("BEGIN") as db:
             rows = db.execute("SELECT rule FROM faults ORDER BY id").fetchall()
-        return [Fault.read(orjson.loads(rule)) for (rule,) in rows]
+        return [Fault.from_json(orjson.loads(rule)) for (rule,) in rows]
 
-    def clear(self) -> None:
-        """Every rule is gone."""
+    def clear_faults(self) -> None:
+        """Stop injecting faults."""
         with self._store.transaction("BEGIN IMMEDIATE") as db:
             db.execute("DELETE FROM faults")
 
     def switches(self) -> Switches:
+        """Return the current switches."""
         with self._store.transaction("BEGIN") as db:
             return _switches(db)
 
@@ -95,16 +105,19 @@ class Orders:
         """Set some of the switches.
 
         Raises:
-            ValueError: there is no such switch, or no such value of it.
+            ValueError: a switch or its value is invalid. The message names the switch.
         """
         for name, value in given.items():
-            if name not in _SWITCH_KINDS or not _SWITCH_KINDS[name](value):
-                raise ValueError(f"{name if name in _SWITCH_KINDS else 'a switch'} cannot be so")
+            if name not in _VALID_SWITCHES:
+                raise ValueError(f"A switch must be one of {', '.join(_VALID_SWITCHES)}")
+            is_valid, expected = _VALID_SWITCHES[name]
+            if not is_valid(value):
+                raise ValueError(f"Switch {name} must be {expected}, got {value!r}")
         with self._store.transaction("BEGIN IMMEDIATE") as db:
             db.executemany("REPLACE INTO switches VALUES (?, ?)", list(given.items()))
 
     def ledger(self) -> list[Entry]:
-        """Every call, in the order of their coming."""
+        """Return all received calls in the order in which they arrived."""
         with self._store.transaction("BEGIN") as db:
             rows = db.execute("SELECT * FROM ledger ORDER BY at, number").fetchall()
         entries = (Entry(*row) for row in rows)
@@ -114,31 +127,32 @@ class Orders:
         ]
 
     def clear_ledger(self) -> None:
+        """Forget all received calls."""
         with self._store.transaction("BEGIN IMMEDIATE") as db:
             db.execute("DELETE FROM ledger")
 
-    def befalling(self, operation: str) -> Fault | None:
-        """The fault that befalls a call that has come in, if any."""
+    def next_fault(self, operation: str) -> Fault | None:
+        """Count a received call for each fault, and return the fault to inject into it, if any."""
         with self._store.transaction("BEGIN") as db:
-            [[ordered]] = db.execute("SELECT count(*) FROM faults")
-        if not ordered:
+            [[number_of_faults]] = db.execute("SELECT count(*) FROM faults")
+        if not number_of_faults:
             return None
         with self._store.transaction("BEGIN IMMEDIATE") as db:
             chosen = None
-            for id, rule, matched, befell in db.execute("SELECT * FROM faults ORDER BY id"):
-                fault = Fault.read(orjson.loads(rule))
+            for id, rule, matched, injected in db.execute("SELECT * FROM faults ORDER BY id"):
+                fault = Fault.from_json(orjson.loads(rule))
                 if fault.operation not in (None, operation):
                     continue
-                befalls = chosen is None and fault.befalls(matched + 1, befell)
-                chosen = fault if befalls else chosen
+                applies = chosen is None and fault.applies_to(matched + 1, injected)
+                chosen = fault if applies else chosen
                 db.execute(
                     "UPDATE faults SET matched = matched + 1, befell = befell + ? WHERE id = ?",
-                    [befalls, id],
+                    [applies, id],
                 )
         return chosen
 
-    def too_many(self, token: str | None, known: bool) -> int:
-        """Seconds to wait, for a token that has called too often; 0 if the call may pass."""
+    def rate_limit_wait_s(self, token: str | None, known: bool) -> int:
+        """Count a call of the token. Return the seconds to wait, or 0 if the call may pass."""
         limit = self.switches().calls_per_minute
         if not limit:
             return 0
@@ -169,8 +183,8 @@ class Orders:
             return 0
         return max(1, math.ceil(float(oldest) + WINDOW_S - now))
 
-    def note(self, *entry: Any) -> None:
-        """Write an entry into the ledger: all of its fields but its number."""
+    def record(self, *entry: Any) -> None:
+        """Write a call into the ledger. `entry` has the fields of `Entry` without the number."""
         with self._store.transaction("BEGIN IMMEDIATE") as db:
             db.execute("INSERT INTO ledger VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", entry)
 

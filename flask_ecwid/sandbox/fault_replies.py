@@ -1,4 +1,4 @@
-"""A fault's answer: what takes the place of a good one. Pure."""
+"""The reply that a call gets when a fault is injected into the call. The module is pure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,14 @@ _SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def befallen(fault: Fault, operation: str, good: Response | None) -> Response:
-    """The answer to a call that a fault befalls; `good` is what it would have been, if known."""
+def faulty_reply(fault: Fault, operation: str, good: Response | None) -> Response:
+    """Return the reply to a call of the operation when this fault is injected.
+
+    Args:
+        fault: the fault to inject.
+        operation: the name of the operation that was called.
+        good: the reply without the fault, if the store has executed the call.
+    """
     if fault.kind in BELOW_HTTP:
         response = good or Response(b"{}", 200, content_type="application/json")
         response.headers[MARK] = mark(fault)
@@ -44,7 +50,7 @@ def befallen(fault: Fault, operation: str, good: Response | None) -> Response:
     if fault.empty:
         response = Response(b"", status)
     else:
-        response = _json({"errorCode": fault.code, "errorMessage": "to order"}, status)
+        response = _json({"errorCode": fault.code, "errorMessage": "Injected fault"}, status)
     if fault.retry_after is not None:
         response.headers["Retry-After"] = fault.retry_after
     return response

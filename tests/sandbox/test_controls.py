@@ -1,4 +1,4 @@
-"""A store that misbehaves to order, in this process and on a port; and its ledger."""
+"""Faults on demand, switches and the ledger of a sandbox, in this process and on a port."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from werkzeug.serving import make_server
 from flask_ecwid.sandbox import (
     STORE_ID,
     TOKEN,
+    Controls,
     Fault,
     InProcessAdapter,
-    Orders,
     Switches,
     create_sandbox,
 )
@@ -46,8 +46,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def orders(path: Path) -> Orders:
-    return Orders(path)
+def controls(path: Path) -> Controls:
+    return Controls(path)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def sender(adapter: Any, host: str) -> Send:
         response: requests.Response = adapter.send(
             prepared, stream=False, timeout=(1, 0.5), proxies={}
         )
-        response.content  # noqa: B018  # read it, with what may befall it
+        response.content  # noqa: B018  # read it, because a fault may show only now
         return response
 
     return send
@@ -96,59 +96,59 @@ def sender(adapter: Any, host: str) -> Send:
     ids=lambda value: getattr(value, "kind", ""),
 )
 def test_below_http(
-    send: Send, orders: Orders, fault: Fault, error: Any, capfd: pytest.CaptureFixture[str]
+    send: Send, controls: Controls, fault: Fault, error: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A fault below HTTP is what `requests` raises, and the server logs nothing.
 
     Without a fault, the next call gets a good answer.
     """
-    orders.order(fault)
+    controls.inject(fault)
     with pytest.raises(error) as caught:
         send()
     assert ("RemoteDisconnected" in repr(caught.value)) == (fault.kind == "close")
     assert ("ConnectionResetError" in repr(caught.value)) == (fault.kind == "reset")
-    orders.clear()
+    controls.clear_faults()
     assert send().json()["id"] == 172890169
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_refused_in_process(path: Path, orders: Orders) -> None:
+def test_refused_in_process(path: Path, controls: Controls) -> None:
     """No connection can only be had without a server; a served store says so."""
-    orders.order(Fault("refuse"))
+    controls.inject(Fault("refuse"))
     with pytest.raises(requests.ConnectionError, match="NewConnectionError"):
         sender(InProcessAdapter(create_sandbox(path)), "https://sandbox.invalid")()
     assert admitted(create_sandbox(path)).get(OURS).status_code == 500
 
 
-def test_drip(send: Send, orders: Orders) -> None:
+def test_drip(send: Send, controls: Controls) -> None:
     """A dripping answer is the good one, slowly."""
-    orders.order(Fault("drip", seconds=0.001))
+    controls.inject(Fault("drip", seconds=0.001))
     begun = time.monotonic()
     assert send("GET", f"{OURS}?responseFields=id").json() == {"id": 172890169}
     assert time.monotonic() - begun > 0.01
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_latency(send: Send, orders: Orders, after: bool) -> None:
+def test_latency(send: Send, controls: Controls, after: bool) -> None:
     """A slow answer is the good one, later."""
-    orders.order(Fault("latency", seconds=0.2, after=after))
+    controls.inject(Fault("latency", seconds=0.2, after=after))
     begun = time.monotonic()
     assert send().json()["id"] == 172890169
     assert time.monotonic() - begun > 0.2
 
 
-def test_bomb(client: FlaskClient, orders: Orders) -> None:
+def test_bomb(client: FlaskClient, controls: Controls) -> None:
     """A bomb is small on the wire, and as large as ordered when it is inflated."""
-    orders.order(Fault("bomb", size=10_000_000))
+    controls.inject(Fault("bomb", size=10_000_000))
     response = client.get(OURS)
     assert response.headers["Content-Encoding"] == "gzip"
     assert len(response.data) < 100_000
 
 
 @pytest.mark.parametrize("operation", ["GET list", "GET one", "POST", "PUT", "DELETE"])
-def test_shape(client: FlaskClient, orders: Orders, operation: str) -> None:
+def test_shape(client: FlaskClient, controls: Controls, operation: str) -> None:
     """JSON of a wrong shape, for each operation."""
-    orders.order(Fault("shape"))
+    controls.inject(Fault("shape"))
     method, _, what = operation.partition(" ")
     path = OURS if what == "one" or method in ("PUT", "DELETE") else CUSTOMERS
     response = client.open(path, method=method, json=NEW if method in ("POST", "PUT") else None)
@@ -156,9 +156,9 @@ def test_shape(client: FlaskClient, orders: Orders, operation: str) -> None:
     assert "x" in (response.get_json() or {}).values()
 
 
-def test_html_redirect_and_status(client: FlaskClient, orders: Orders) -> None:
+def test_html_redirect_and_status(client: FlaskClient, controls: Controls) -> None:
     """Answers on the level of HTTP: in the order in which they were ordered, each its times."""
-    orders.order(
+    controls.inject(
         Fault("html", times=1),
         Fault("redirect", status=307, location="https://other.example.com/x", times=1),
         Fault("status", status=429, code="RATE_LIMITED", retry_after="7", times=1),
@@ -176,39 +176,39 @@ def test_html_redirect_and_status(client: FlaskClient, orders: Orders) -> None:
     assert good.status_code == 200
 
 
-def test_which_calls(client: FlaskClient, orders: Orders) -> None:
+def test_which_calls(client: FlaskClient, controls: Controls) -> None:
     """A rule is for one operation, and for the nth of its calls alone."""
-    orders.order(Fault("html", operation="get_customer", nth=2))
+    controls.inject(Fault("html", operation="get_customer", nth=2))
     assert [client.get(CUSTOMERS).mimetype for _ in range(3)] == ["application/json"] * 3
     seen = [client.get(OURS).mimetype for _ in range(3)]
     assert seen == ["application/json", "text/html", "application/json"]
 
 
-def test_probability(client: FlaskClient, orders: Orders) -> None:
+def test_probability(client: FlaskClient, controls: Controls) -> None:
     """By chance, and the same for the same seed."""
 
-    def befallen(seed: int) -> list[bool]:
-        orders.clear()
-        orders.order(Fault("html", probability=0.3, seed=seed))
+    def injected(seed: int) -> list[bool]:
+        controls.clear_faults()
+        controls.inject(Fault("html", probability=0.3, seed=seed))
         return [client.get(OURS).mimetype == "text/html" for _ in range(60)]
 
-    one = befallen(1)
-    assert befallen(1) == one != befallen(2)
+    one = injected(1)
+    assert injected(1) == one != injected(2)
     assert 5 < sum(one) < 35
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_after(client: FlaskClient, orders: Orders, after: bool) -> None:
+def test_after(client: FlaskClient, controls: Controls, after: bool) -> None:
     """The work is done before the fault shows, or not at all; the ledger says which."""
-    orders.order(Fault("status", operation="add_customer", status=502, after=after))
+    controls.inject(Fault("status", operation="add_customer", status=502, after=after))
     assert client.post(CUSTOMERS, json=NEW).status_code == 502
     assert (client.get(CUSTOMERS).get_json()["total"] == 5) is after
-    entry = orders.ledger()[0]
+    entry = controls.ledger()[0]
     assert (entry.done, entry.customer_id is not None) == (after, after)
     assert (entry.fault, entry.status, entry.email) == ("status", 502, "new@example.com")
 
 
-def test_ledger(client: FlaskClient, orders: Orders) -> None:
+def test_ledger(client: FlaskClient, controls: Controls) -> None:
     """Every call is in the ledger, in their order, with what became of it and without the token."""
     client.get(CUSTOMERS)
     created = client.post(CUSTOMERS, json=NEW).get_json()["id"]
@@ -219,7 +219,7 @@ def test_ledger(client: FlaskClient, orders: Orders) -> None:
     client.post(CUSTOMERS, data=b"{")
     seen = [
         (e.operation, e.customer_id, e.status, e.done, e.email, e.token_known)
-        for e in orders.ledger()
+        for e in controls.ledger()
     ]
     assert seen == [
         ("list_customers", None, 200, True, None, True),
@@ -230,22 +230,22 @@ def test_ledger(client: FlaskClient, orders: Orders) -> None:
         ("get_customer", 172890169, 403, False, None, False),
         ("add_customer", None, 400, False, None, True),
     ]
-    orders.clear_ledger()
-    assert orders.ledger() == []
+    controls.clear_ledger()
+    assert controls.ledger() == []
 
 
-def test_ledger_under_load(path: Path, orders: Orders) -> None:
+def test_ledger_under_load(path: Path, controls: Controls) -> None:
     """Calls at the same time are all there, each once."""
     app = create_sandbox(path)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: admitted(app).get(OURS), range(80)))
-    assert len(orders.ledger()) == 80
-    assert len({entry.number for entry in orders.ledger()}) == 80
+    assert len(controls.ledger()) == 80
+    assert len({entry.number for entry in controls.ledger()}) == 80
 
 
-def test_search_lag(client: FlaskClient, orders: Orders) -> None:
+def test_search_lag(client: FlaskClient, controls: Controls) -> None:
     """A new customer shows in searches later, and by its id at once."""
-    orders.switch(search_lag_s=0.5)
+    controls.switch(search_lag_s=0.5)
     created = client.post(CUSTOMERS, json=NEW).get_json()["id"]
     assert client.get(f"{CUSTOMERS}/{created}").status_code == 200
     assert client.get(CUSTOMERS).get_json()["total"] == 4
@@ -255,12 +255,12 @@ def test_search_lag(client: FlaskClient, orders: Orders) -> None:
         time.sleep(0.05)
 
 
-def test_duplicate_emails(client: FlaskClient, orders: Orders) -> None:
+def test_duplicate_emails(client: FlaskClient, controls: Controls) -> None:
     """Whether an e-mail may be there twice is a switch; without it, not even by an update."""
     assert client.post(CUSTOMERS, json=NEW).status_code == 200
     assert client.post(CUSTOMERS, json=NEW).status_code == 409
     assert client.put(OURS, json=NEW).status_code == 409
-    orders.switch(duplicate_emails=True)
+    controls.switch(duplicate_emails=True)
     assert client.post(CUSTOMERS, json=NEW).status_code == 200
     assert client.put(OURS, json=NEW).status_code == 200
 
@@ -272,9 +272,9 @@ def ago(path: Path, seconds: float) -> None:
     db.close()
 
 
-def test_calls_per_minute(client: FlaskClient, path: Path, orders: Orders) -> None:
+def test_calls_per_minute(client: FlaskClient, path: Path, controls: Controls) -> None:
     """What goes beyond the limit of a minute is refused, until the window has moved on."""
-    orders.switch(calls_per_minute=5)
+    controls.switch(calls_per_minute=5)
     assert [client.get(OURS).status_code for _ in range(6)] == [200] * 5 + [429]
     refused = client.get(OURS)
     assert refused.get_json()["errorCode"] == "RATE_LIMITED"
@@ -283,9 +283,11 @@ def test_calls_per_minute(client: FlaskClient, path: Path, orders: Orders) -> No
     assert client.get(OURS).status_code == 200
 
 
-def test_a_token_that_goes_on_is_blocked(client: FlaskClient, path: Path, orders: Orders) -> None:
+def test_a_token_that_goes_on_is_blocked(
+    client: FlaskClient, path: Path, controls: Controls
+) -> None:
     """Who goes on calling with a token that does not work is blocked for much longer."""
-    orders.switch(calls_per_minute=1)
+    controls.switch(calls_per_minute=1)
     client.get(OURS)
     waits = [int(client.get(OURS).headers["Retry-After"]) for _ in range(21)]
     assert all(wait <= 60 for wait in waits[:20])
@@ -296,18 +298,18 @@ def test_a_token_that_goes_on_is_blocked(client: FlaskClient, path: Path, orders
     assert client.get(OURS).status_code == 200
 
 
-def test_a_false_token_is_blocked(client: FlaskClient, orders: Orders) -> None:
+def test_a_false_token_is_blocked(client: FlaskClient, controls: Controls) -> None:
     """A false token is a 403 at first, and a 429 when it goes on."""
-    orders.switch(calls_per_minute=600)
+    controls.switch(calls_per_minute=600)
     headers = {"Authorization": "Bearer nobody"}
     statuses = [client.get(OURS, headers=headers).status_code for _ in range(21)]
     assert statuses == [403] * 20 + [429]
     assert client.get(OURS).status_code == 200
 
 
-def test_no_token_is_kept(client: FlaskClient, path: Path, orders: Orders) -> None:
+def test_no_token_is_kept(client: FlaskClient, path: Path, controls: Controls) -> None:
     """No file of the store holds a token."""
-    orders.switch(calls_per_minute=600)
+    controls.switch(calls_per_minute=600)
     client.get(OURS)
     client.get(OURS, headers={"Authorization": "Bearer secret_nobodys"})
     kept = b"".join(each.read_bytes() for each in path.parent.iterdir())
@@ -343,7 +345,7 @@ def test_no_token_is_kept(client: FlaskClient, path: Path, orders: Orders) -> No
 def test_a_rule_that_cannot_be(client: FlaskClient, wrong: Any) -> None:
     """A rule that cannot be is refused, in Python and over HTTP."""
     with pytest.raises(ValueError, match=r"."):
-        Fault.read(wrong)
+        Fault.from_json(wrong)
     given = [wrong] if isinstance(wrong, list) else wrong
     assert client.post("/admin/faults", json=given).status_code == 400
     assert client.get("/admin/faults").get_json() == []
@@ -361,25 +363,25 @@ def test_a_rule_that_cannot_be(client: FlaskClient, wrong: Any) -> None:
         None,
     ],
 )
-def test_a_switch_that_cannot_be(client: FlaskClient, orders: Orders, wrong: Any) -> None:
+def test_a_switch_that_cannot_be(client: FlaskClient, controls: Controls, wrong: Any) -> None:
     """A switch that cannot be is refused, and leaves all as it was."""
     assert client.patch("/admin/switches", json=wrong).status_code == 400
-    assert orders.switches() == Switches()
+    assert controls.switches() == Switches()
 
 
-def test_over_http(client: FlaskClient, orders: Orders) -> None:
+def test_over_http(client: FlaskClient, controls: Controls) -> None:
     """Everything can be ordered and read over HTTP, too."""
     rules = [{"kind": "html", "nth": 1}, {"kind": "reset", "nth": 9}]
     assert len(client.post("/admin/faults", json=rules).get_json()) == 2
     assert client.get(OURS).mimetype == "text/html"
     switches = client.patch("/admin/switches", json={"duplicate_emails": True}).get_json()
-    assert switches == orders.switches()._asdict()
-    assert orders.switches().duplicate_emails is True
+    assert switches == controls.switches()._asdict()
+    assert controls.switches().duplicate_emails is True
     [entry] = client.get("/admin/ledger").get_json()
     assert (entry["operation"], entry["fault"]) == ("get_customer", "html")
     assert client.delete("/admin/ledger").get_json() == []
     assert client.delete("/admin/faults").get_json() == []
-    assert orders.faults() == []
+    assert controls.faults() == []
 
 
 @pytest.mark.parametrize("peer", ["203.0.113.5", "::ffff:203.0.113.5", "", "unix:"])
@@ -393,13 +395,13 @@ def test_only_this_host_orders(client: FlaskClient, peer: str) -> None:
 def test_switches_of_a_new_store(tmp_path: Path) -> None:
     """A store can be made with its switches."""
     app = create_sandbox(tmp_path / "a.sqlite3", duplicate_emails=True, search_lag_s=2)
-    orders = Orders(tmp_path / "a.sqlite3")
-    assert orders.switches() == Switches(2.0, True, 0)
-    assert app.extensions["sandbox"].orders.switches() == orders.switches()
+    controls = Controls(tmp_path / "a.sqlite3")
+    assert controls.switches() == Switches(2.0, True, 0)
+    assert app.extensions["sandbox"].controls.switches() == controls.switches()
 
 
-def test_workers_share_orders(path: Path, orders: Orders) -> None:
-    """A fault from outside befalls the calls of every worker of a gunicorn, which logs no error."""
+def test_workers_share_orders(path: Path, controls: Controls) -> None:
+    """Every worker of gunicorn injects a fault that was set from outside, and logs no error."""
     port = free_port()
     program = [sys.executable, "-m", "gunicorn", "-c", "/dev/null", "-w", "2", "-k", "gthread"]
     app = f"flask_ecwid.sandbox:create_sandbox({str(path)!r})"
@@ -410,14 +412,14 @@ def test_workers_share_orders(path: Path, orders: Orders) -> None:
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/", process)
-        orders.order(*(Fault(kind, nth=n) for n, kind in enumerate(("reset", "close"), start=1)))
+        controls.inject(*(Fault(kind, nth=n) for n, kind in enumerate(("reset", "close"), start=1)))
         adapter = requests.Session().get_adapter("http://")
         send = sender(adapter, f"http://127.0.0.1:{port}")
         for name in ("ConnectionResetError", "RemoteDisconnected"):
             with pytest.raises(requests.ConnectionError, match=name):
                 send()
         assert [send().status_code for _ in range(6)] == [200] * 6
-        assert len(orders.ledger()) == 8
+        assert len(controls.ledger()) == 8
         with socket.create_connection(("127.0.0.1", port)) as connection:
             assert connection
     finally:
