@@ -1,4 +1,4 @@
-"""The group `flask ecwid`, which imports flask_ecwid when a command of the group is looked up."""
+"""The group `flask ecwid`, which imports flask_ecwid only when somebody uses the group."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class _LazyGroup(click.Group):
 def _import_errors_as_a_sentence() -> Iterator[None]:
     try:
         yield
-    except Exception as exc:  # a broken dependency may raise anything while it is imported
+    except Exception as exc:  # importing a broken dependency may raise any exception
         raise click.ClickException(
-            "flask ecwid does not work here, because flask_ecwid cannot be imported"
+            "flask ecwid does not work, because flask_ecwid cannot be imported"
             f" ({type(exc).__name__}: {exc})."
         ) from None
 
 
 @click.group(cls=_LazyGroup)
 def ecwid() -> None:
-    """An Ecwid store's customers."""
+    """Work with the customers of an Ecwid store."""
     # Each command reports its own failures. Without this handler, Python would also print the
     # plugin's log lines. A host that has set up logging still gets them.
     logging.getLogger("flask_ecwid").addHandler(_NO_LOG)

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def ecwid_sandbox(tmp_path_factory: pytest.TempPathFactory) -> EcwidSandbox:
-    """Return an empty store for this test alone. Put its `config` into the config of your app."""
+    """Return an empty store for this test only. Put its `config` into the config of your app."""
     import uuid
 
     from flask_ecwid.testing import EcwidSandbox
 
-    # No run has used this name before, because outcomes of idempotency keys are kept for a day by
-    # the path of the store. Otherwise a run would replay the outcomes of the run before.
+    # The name is new in every run, because the outcomes of idempotency keys are stored for a day
+    # under the path of the file. Otherwise a run would replay the outcomes of an earlier run.
     return EcwidSandbox(tmp_path_factory.mktemp("ecwid") / f"{uuid.uuid4().hex}.sqlite3")
 
 

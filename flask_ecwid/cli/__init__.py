@@ -1,4 +1,4 @@
-"""The commands of `flask ecwid`, with one module for each.
+"""The commands of `flask ecwid`, with one module for each command.
 
 The group itself is in `flask_ecwid_plugins/commands.py`, because every `flask` command loads it.
 """
@@ -9,7 +9,7 @@ from importlib import import_module
 
 import click
 
-# A command has the name of its module, except import, because Python reserves that word.
+# A module has the name of its command, except import_, because Python reserves the word import.
 _MODULES = {
     "check": "check",
     "export": "export",
@@ -22,7 +22,7 @@ COMMANDS = tuple(_MODULES)
 
 
 def load_command(name: str) -> click.Command | None:
-    """Return the command of this name, or None. Import only the module of this command."""
+    """Return the command of this name, or None if there is none. Import only its module."""
     module = _MODULES.get(name)
     if module is None:
         return None

@@ -1,4 +1,7 @@
-"""flask ecwid check: whether a store can be used. The command changes nothing in the store."""
+"""The command `flask ecwid check`, which tests whether a store can be used.
+
+The command changes nothing in the store.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ..storage.redis_connection import RedisConnection, RedisUnavailable
 from ..web.mount import StoreRuntime
 from .options import load_mount, store_option
 
-CLOCKS_DIFFER_S = 5.0  # from here on, a difference is a warning
+CLOCKS_DIFFER_S = 5.0  # a larger difference is a warning
 _SCOPES = {True: "granted", False: "missing", None: "unknown without read_customers"}
 
 
@@ -26,8 +29,8 @@ def check(info: ScriptInfo, store: str) -> None:
     """Say whether the configured store answers, and what the token may do.
 
     The command also shows how long Ecwid takes, whether the clocks of Ecwid and of this host
-    agree, and how many calls the budget has left. Where Redis is configured, the command says
-    whether Redis answers. The command changes nothing in the store.
+    agree, and how many calls of ECWID_CALLS_PER_MINUTE are left. If Redis is configured, the
+    command says whether Redis answers. The command changes nothing in the store.
 
     The exit status is 0 if all five operations can work, 1 if an operation cannot work, and 2 if
     the settings are wrong.
@@ -53,7 +56,7 @@ class Finding(NamedTuple):
 
 
 def findings(store: StoreRuntime) -> Iterator[Finding]:
-    """Yield the findings in order. Leave out each finding that an earlier failure hides."""
+    """Yield the findings in order, without those that an earlier failure makes unknowable."""
     try:
         ping = store.client.ping()
         yield Finding("store", f"answers in {ping.duration_s * 1000:.0f} ms")
@@ -68,7 +71,7 @@ def findings(store: StoreRuntime) -> Iterator[Finding]:
             yield Finding(scope, _SCOPES[granted], ok=bool(granted))
         yield _clock(ping)
         left = store.client.remaining_calls()
-        yield Finding("budget", f"{left.remaining} of {left.limit} calls a minute are left")
+        yield Finding("rate limit", f"{left.remaining} of {left.limit} calls a minute are left")
     redis = store.client.store.storage.redis
     if redis is not None:
         yield _redis(redis)
@@ -78,7 +81,8 @@ def _clock(ping: Ping) -> Finding:
     ahead_s = ping.clock_ahead_s
     if ahead_s is None:
         return Finding("clock", "unknown, because Ecwid's reply has no date")
-    # A Date header has whole seconds, so it is up to a second old. The reply also took its time.
+    # A Date header has whole seconds, so Ecwid's time is up to a second later than the header.
+    # The reply also took some time. Without this allowance, equal clocks would seem to differ.
     if -1 - ping.duration_s <= ahead_s <= 0:
         return Finding("clock", "agrees with Ecwid's")
     text = f"{abs(ahead_s):.0f} s {'behind' if ahead_s > 0 else 'ahead of'} Ecwid's"

@@ -1,4 +1,4 @@
-"""A customer as a row of cells, and back. Pure.
+"""Customers as rows of cells, in both directions. The module is pure.
 
     a text, a number, a boolean     a cell, and a nested member has a path like `billingPerson.city`
     a list                          a cell of JSON
@@ -36,7 +36,10 @@ _ESCAPED = re.compile(rf"(?<![^;\t\r\n])'{_FORMULA}")
 
 @dataclass(frozen=True)
 class Column:
-    """A scalar member or a list. `type` is the type in the contract, or `json` for a list."""
+    """A column for a scalar member or a list.
+
+    `type` is the member's type in the contract, or `json` for a list.
+    """
 
     path: tuple[str, ...]
     type: str
@@ -57,7 +60,7 @@ class Column:
     def value(self, cell: str) -> Any:
         """Return the value of a cell.
 
-        A cell of a wrong type stays a text, so that the contract refuses the row.
+        A cell of a wrong type stays a text, so that the row violates the contract.
         """
         text = unescape_formula(cell)
         if self.type == "string":

@@ -1,4 +1,4 @@
-"""flask ecwid export: all customers of a store, written to a file or a pipe."""
+"""The command `flask ecwid export`, which writes all customers of a store to a file or a pipe."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ def export(
 
     PATH appears when it is complete. Until then PATH.part grows, and PATH.resume says where to
     continue. An export may be stopped at any moment, even by kill -9, and the same command with
-    --resume continues. An export waits for its calls, and takes half of
-    ECWID_CALLS_PER_MINUTE.
+    --resume continues. An export uses at most half of ECWID_CALLS_PER_MINUTE, and waits when this
+    half is used up.
 
     The files hold personal data, so only this user can read them.
 
     The exit status is 0 if all customers are there, 1 if not, and 2 if the command or the settings
-    are wrong. A signal gives 128 and the signal's number. After 1 or a signal, --resume continues.
+    are wrong. After a signal it is 128 plus the signal's number. After 1 or a signal, --resume
+    continues.
 
     \b
     Examples:
@@ -79,14 +80,14 @@ def export(
                 with ResumableFile(Path(path), job, resume=resume) as file:
                     if resume and not file.resumed:
                         terminal.say(
-                            "There is nothing to resume, so a new export begins.", good=True
+                            "There is nothing to resume, so a new export begins.", success=True
                         )
                     customers = _export_to_file(mount, filters, writer, file)
-                terminal.say(f"{file.checkpoint.customers} customers in {path}", good=True)
+                terminal.say(f"{file.checkpoint.customers} customers in {path}", success=True)
     except CannotWrite as exc:
         raise click.UsageError(str(exc)) from None
     except BrokenPipeError:
-        raise  # the reader of the pipe has enough, and click exits without a message
+        raise  # the reader has closed the pipe, and click exits without a message
     except OSError as exc:
         raise click.ClickException(f"{path}: {exc.strerror}") from None
     except terminal.Stopped as exc:
@@ -100,7 +101,7 @@ def export(
         more = "more" if missing > 0 else "fewer"
         terminal.say(
             f"Ecwid counts {abs(missing)} customers {more}, because the list changed meanwhile.",
-            good=missing < 0,  # customers were deleted after the export had read them
+            success=missing < 0,  # customers were deleted after the export had read them
         )
     sys.exit(1 if missing > 0 else 0)
 
@@ -137,8 +138,8 @@ def parse_filters(pairs: tuple[str, ...]) -> dict[str, Any]:
     """Return the search parameters that the pairs NAME=VALUE stand for.
 
     Raises:
-        click.UsageError: a pair is no parameter of list_customers, or cannot be combined with an
-            export. The message holds no value.
+        click.UsageError: a pair is not a parameter of list_customers, or an export cannot use it.
+            The message contains no value.
     """
     operation = contract.load().operations["list_customers"]
     if not all("=" in pair for pair in pairs):
@@ -163,14 +164,14 @@ def _split(pair: str) -> tuple[str, str]:
 
 
 def count_customers(client: EcwidClient, filters: dict[str, Any]) -> int:
-    """Ask Ecwid for the number of customers that match."""
+    """Return the number of customers that match, as Ecwid counts them."""
     client.wait_for_budget()
     page = client.wait_while_unavailable(lambda: client.list_customers(**{**filters, "limit": 1}))
     return int(page.get("total") or 0)
 
 
 def write_file(customers: CustomerIterator, writer: Writer, file: ResumableFile) -> Iterator[int]:
-    """Write the customers, and yield after each page the number that the disk now has in addition.
+    """Write the customers, and yield after each page the number of customers that reached the disk.
 
     Raises:
         EcwidError: a page could not be read. A later run continues after the last checkpoint.

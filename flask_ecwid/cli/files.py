@@ -1,7 +1,7 @@
 """Customers in files of JSON Lines or CSV, written and read. No function here knows a store.
 
 CSV is RFC 4180 in UTF-8, with commas, CR LF and every cell in quotes. Reading also accepts the
-forms that spreadsheets save, with semicolons or tabs, and with or without a byte order mark.
+variants that spreadsheets save, with semicolons or tabs, and with or without a byte order mark.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Format = Literal["jsonl", "csv"]
 
 ENDINGS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _BOM = "\ufeff".encode()
-_MAX_CELL = 8 * 1024 * 1024  # the limit of a reply of Ecwid
+_MAX_CELL = 8 * 1024 * 1024  # the size limit of a reply of Ecwid
 
 
 class NotACustomerFile(Exception):
@@ -50,7 +50,7 @@ class Writer:
         """Return the bytes before the first customer.
 
         A spreadsheet recognizes UTF-8 by the byte order mark. A program in a pipe does not expect
-        one.
+        the mark.
         """
         if self._format == "jsonl":
             return b""
@@ -81,7 +81,7 @@ def _read_json_lines(file: BinaryIO) -> Iterator[Row]:
 
 def _read_csv(file: BinaryIO, columns: Columns) -> Iterator[Row]:
     # Bytes that are not UTF-8 become lone surrogates, so that the strict reader refuses their row.
-    # Without it, one such byte would end the reading of the whole file.
+    # Otherwise one such byte would end the reading of the whole file.
     text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     try:
         yield from _csv_rows(text, columns)
@@ -116,9 +116,9 @@ def _header(names: Iterable[str], columns: Columns) -> list[Column]:
     found: list[Column] = []
     for number, name in enumerate(names, start=1):
         column = columns.named(name.strip())
-        if (
-            column is None
-        ):  # the message has no name, because a file without a header has a value there
+        if column is None:
+            # The message must not quote the cell. If the file has no header, the cell is a
+            # customer's value.
             raise NotACustomerFile(f"column {number} of the header is not a member of a customer")
         if column in found:
             raise NotACustomerFile(f"column {number} of the header comes twice")

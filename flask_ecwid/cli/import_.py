@@ -1,8 +1,9 @@
-"""flask ecwid import: customers of a file, created in a store.
+"""The command `flask ecwid import`, which creates the customers of a file in a store.
 
-All rows are checked before the first call. Each valid row is created once, however often the file
-is imported. The idempotency key of a row is a digest of the row, so that every run uses the same
-key. When the key has expired, the e-mail tells whether the customer exists.
+The import checks all rows before the first call. The import creates each valid row once, however
+often the file is imported. The idempotency key of a row is a digest of the row, so every run uses
+the same idempotency key. When the idempotency key has expired, the import finds an existing
+customer by the e-mail.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ from .new_customer import NewCustomerSchema
 from .options import format_of, format_option, load_mount, store_option
 from .report import Refusal, Report
 
-CALLER = "flask ecwid import"  # an API key's name has no blanks, so no caller is named like this
+# No caller has this name, because the name of an API key has no blanks.
+CALLER = "flask ecwid import"
 
 Body = dict[str, Any]
 
@@ -75,11 +77,11 @@ def import_(
     created, and invalid rows are refused. If two rows have the same e-mail, the second is refused.
 
     Importing the same rows again creates no duplicates, because a row that is in the store already
-    counts as done. So an import may be stopped at any moment and run again. An import waits
-    for its calls, and takes half of ECWID_CALLS_PER_MINUTE.
+    counts as done. So an import may be stopped at any moment and run again. An import uses at
+    most half of ECWID_CALLS_PER_MINUTE, and waits when this half is used up.
 
     The exit status is 0 if all rows are in the store, 1 if not, and 2 if the command, the file or
-    the settings are wrong. A signal gives 128 and the signal's number.
+    the settings are wrong. After a signal it is 128 plus the signal's number.
 
     \b
     Examples:
@@ -103,14 +105,14 @@ def import_(
             report.add(refusal)
         if dry_run:
             terminal.say(
-                f"{len(creations)} valid rows, {report.rows} invalid", good=not report.rows
+                f"{len(creations)} valid rows, {report.rows} invalid", success=not report.rows
             )
             sys.exit(1 if report.rows else 0)
         sys.exit(_import(mount, creations, report))
 
 
 def _import(mount: Mount, creations: list[Creation], report: Report) -> int:
-    """Create the customers, say what happened, and return the exit status."""
+    """Create the customers, print a summary, and return the exit status."""
     importer = Importer(mount.client, mount.store.idempotency)
     counts: Counter[str] = Counter()
     failure = ""
@@ -134,10 +136,10 @@ def _import(mount: Mount, creations: list[Creation], report: Report) -> int:
     terminal.say(
         f"{counts['created']} created, {counts['exists']} there already,"
         f" {report.rows - counts['unknown']} refused, {counts['unknown']} unknown",
-        good=not (left or report.rows),
+        success=not (left or report.rows),
     )
     if counts["unknown"]:
-        terminal.say("The same command finds out what became of the unknown rows.")
+        terminal.say("The same command finds out whether the unknown rows were created.")
     if left and status:
         return status
     return 1 if left or report.rows else 0
@@ -145,7 +147,7 @@ def _import(mount: Mount, creations: list[Creation], report: Report) -> int:
 
 @dataclass(frozen=True)
 class Creation:
-    """A valid row."""
+    """A valid row, and the body of the creation."""
 
     line: int
     body: Body
@@ -162,7 +164,7 @@ class Outcome:
 def check_rows(
     rows: Iterable[Row], schema: NewCustomerSchema
 ) -> tuple[list[Creation], list[Refusal]]:
-    """Return the valid rows, and the reasons against the others. An e-mail may come once."""
+    """Return the valid rows, and the refusals of the others. Each e-mail is valid only once."""
     creations: list[Creation] = []
     refusals: list[Refusal] = []
     emails: set[str] = set()
@@ -180,17 +182,17 @@ def check_rows(
 
 
 class Importer:
-    """Creates customers in one store, as bulk work."""
+    """Creates customers in one store, and waits whenever the store is unavailable."""
 
     def __init__(self, client: EcwidClient, idempotency: Idempotency) -> None:
         self._client = client
         self._idempotency = idempotency
 
     def create(self, creations: Iterable[Creation]) -> Iterator[Outcome]:
-        """Yield the outcome of each creation, until all are done or the process is stopping.
+        """Yield the outcome of each creation until all are done or the process is stopping.
 
         Raises:
-            EcwidError: every other row would fail in the same way. The next run continues.
+            EcwidError: all further rows would fail in the same way. The next run continues.
         """
         waiting = deque(creations)
         while waiting and not clock.is_stopping():
@@ -198,7 +200,8 @@ class Importer:
             try:
                 yield self._outcome(creation)
             except IdempotencyKeyInUse as exc:
-                # Another import holds the key, or held it when it was killed. Its lease runs out.
+                # Another import uses the idempotency key, or was killed while it did. The lease of
+                # the idempotency key expires, so this row is tried again at the end.
                 waiting.append(creation)
                 clock.sleep(float(exc.retry_after_s or 0))
 
@@ -227,7 +230,7 @@ class Importer:
                     self._keyed(f"{digest}-{attempt}", body)
                 )
             except (Rejected, EmailTaken) as exc:
-                if exc.replayed:  # an earlier run was refused, but Ecwid may accept the row now
+                if exc.replayed:  # Ecwid refused an earlier run, but may accept the row now
                     continue
                 raise
             if not replayed:
@@ -250,11 +253,11 @@ class Importer:
             )
         except CustomerNotFound:
             return False
-        # A sandbox may have been made anew, with another customer at the same id.
+        # A new sandbox may have another customer with the same id, so the e-mail must agree.
         return same_email(body, found)
 
     def _exists(self, body: Body) -> bool:
-        """Return whether the owner of the e-mail equals the row in all members of the row."""
+        """Return whether the store has a customer with all the members of the row."""
         self._client.wait_for_budget()
         page = self._client.wait_while_unavailable(
             lambda: self._client.list_customers(email=body["email"], useExactEmailMatch=True)

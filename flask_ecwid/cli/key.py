@@ -1,4 +1,4 @@
-"""flask ecwid key: a new API key for a caller."""
+"""The command `flask ecwid key`, which makes an API key for a caller."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .. import api_keys
     "--scopes",
     default="read",
     show_default=True,
-    help=f"The scopes of the key, joined by +, from {', '.join(api_keys.SCOPES)}.",
+    help=f"The scopes of the API key, joined by +, from {', '.join(api_keys.SCOPES)}.",
 )
 def key(name: str, scopes: str) -> None:
     """Make an API key for the caller NAME.
 
-    The command prints the key once, for the caller, and stores it nowhere. Add the printed entry
-    to ECWID_API_KEYS and restart the service. To replace a key, keep both entries until the
-    caller uses the new key.
+    The command prints the API key once and stores it nowhere. Give the API key to the caller. Add
+    the printed entry to ECWID_API_KEYS, and restart the service. To replace an API key, keep both
+    entries until the caller uses the new API key.
 
     \b
     Example:

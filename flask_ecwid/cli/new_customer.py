@@ -1,8 +1,8 @@
-"""The schema of a new customer, applied to a customer that was exported. Pure.
+"""The schema of a new customer, applied to an exported customer. The module is pure.
 
-An export holds more than a creation may set. Members that only Ecwid sets are left out, and so are
-nulls, because a null sets nothing. A member that the contract does not know stays, and violates
-the schema.
+An export has more members than a creation may set. The module leaves out members that only Ecwid
+sets. Nulls are left out too, because a null sets nothing. A member that the contract does not know
+stays, and violates the schema.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class NewCustomerSchema:
         for place, (shown, new) in _PLACES.items():
             known, settable = contract.members(*shown), contract.members(new)
             self._known[place] = known | settable
-            # The id of an address belongs to the customer who was exported.
+            # An exported object has an id, which a new customer must not reuse.
             self._left_out[place] = known - settable | {"id"}
 
     def body(self, customer: Any) -> Any:

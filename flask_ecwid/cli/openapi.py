@@ -1,4 +1,4 @@
-"""flask ecwid openapi: the contract as it is served."""
+"""The command `flask ecwid openapi`, which prints the contract as the endpoints serve it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..web import openapi as published
     "--mount", default=URL_PREFIX, show_default=True, help="The URL that serves the endpoints."
 )
 def openapi(as_json: bool, mount: str) -> None:
-    """Print the contract.
+    """Print the OpenAPI contract of the endpoints.
 
     \b
     Example:

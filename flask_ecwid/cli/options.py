@@ -1,4 +1,4 @@
-"""The options that several commands share, and the objects that their values stand for."""
+"""The options that several commands share, and the objects that the values of options name."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ format_option = click.option(
     "--format",
     "file_format",
     type=click.Choice(["jsonl", "csv"]),
-    help="Without it, the ending of PATH decides (.jsonl, .ndjson, .csv), and - is jsonl.",
+    help="The default follows from the ending of PATH (.jsonl, .ndjson, .csv), and is jsonl for -.",
 )
 
 
 def load_mount(info: ScriptInfo, store: str) -> Mount:
     """Return the app's mount of this name.
 
-    The process exits with status 2 if the settings cannot work.
+    If the settings are wrong, print the errors and end the process with status 2.
 
     Raises:
         click.UsageError: the app has no mount of this name.
@@ -34,8 +34,8 @@ def load_mount(info: ScriptInfo, store: str) -> Mount:
     try:
         app = info.load_app()
     except SettingsError as exc:
-        for fault in exc.faults:
-            click.echo(fault, err=True)
+        for error in exc.faults:
+            click.echo(error, err=True)
         sys.exit(2)
     mounts: dict[str, Mount] = app.extensions.get("ecwid", {})
     if store not in mounts:

@@ -1,4 +1,4 @@
-"""The report of an import: the rows that were refused, without any value of a customer."""
+"""The report of an import, which lists the refused rows without any value of a customer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import orjson
 
 from . import terminal
 
-_SHOWN = 10  # refused rows on the standard error, where no file gets the report
+_SHOWN = 10  # the number of refused rows that are shown if no file gets the report
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The reason why a row is not in the store. A refusal is one line of the report."""
+    """A reason why a row was refused. Each refusal is a line of the report."""
 
     line: int
     type: str
@@ -50,7 +50,7 @@ class Report:
         return len(self._lines)
 
     def add(self, refusal: Refusal) -> None:
-        """Write the refusal into the file, or show it if only a few rows were refused so far."""
+        """Write the refusal into the file. Without a file, show the refusals of the first rows."""
         self._lines.add(refusal.line)
         if self._file:
             self._file.write(refusal.to_json())

@@ -1,10 +1,11 @@
 """A file that appears only when it is complete, and whose writing can be resumed after a crash.
 
     PATH.part     the data so far
-    PATH.resume   the checkpoint, which is the number of valid bytes and where to continue
+    PATH.resume   the checkpoint, which has the number of valid bytes and the place to continue
 
 A crash can leave more data in the part than the checkpoint counts. The next run cuts this data
-off. PATH is replaced in one step when all data is written. Only this user can read the files.
+off. When all data is written, the part replaces PATH in one step. Only this user can read the
+files.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class CannotWrite(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a part: its `job`, its valid bytes, and the `cursor` that continues the job."""
+    """The state of a part, with its `job`, its valid bytes, and the `cursor` for the next page."""
 
     job: str
     bytes: int = 0
@@ -40,12 +41,12 @@ class ResumableFile:
         """Open the part, and continue after the checkpoint if there is one.
 
         Args:
-            path: the file to write. A link's target is replaced, and not the link.
-            job: the name of the work. A checkpoint of another job is refused.
-            resume: whether a checkpoint is wanted. Without it, a checkpoint is refused.
+            path: the file to write. If the path is a link, its target is replaced.
+            job: the name of the work. A checkpoint of another job is an error.
+            resume: whether to continue after a checkpoint. If False, a checkpoint is an error.
 
         Raises:
-            CannotWrite: the checkpoint is refused, the part was changed, or another process
+            CannotWrite: the checkpoint does not fit, the part was changed, or another process
                 writes the file.
             OSError: the part cannot be opened.
         """
@@ -91,7 +92,7 @@ class ResumableFile:
         os.close(self._fd)
 
     def append(self, data: bytes, *, customers: int, cursor: str) -> None:
-        """Write the data to the disk, and then the checkpoint after it."""
+        """Write the data to the disk, and then a checkpoint that includes the data."""
         self._write(data)
         before = self.checkpoint
         self._save(
@@ -110,22 +111,23 @@ class ResumableFile:
         if self._is_the_part():
             if os.fstat(self._fd).st_size == self.checkpoint.bytes:
                 os.replace(self._part, self._path)
-            else:  # an earlier run replaced the file, and this run has opened a new, empty part
+            else:  # an earlier run has renamed the part, and this run has opened a new, empty part
                 self._part.unlink()
         _sync_folder(self._path)
         with suppress(FileNotFoundError):
             self._state.unlink()
 
     def _lock(self) -> None:
-        # Imported here, because Windows has no fcntl. Otherwise `flask ecwid --help` would fail
-        # there, instead of the mounting with a sentence.
+        # The import is here, because Windows has no fcntl. With an import at the top, even
+        # `flask ecwid --help` would fail on Windows. So only the mounting of a store fails there,
+        # with a clear message.
         import fcntl
 
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotWrite(f"another process is exporting to {self._path}") from None
-        if not self._is_the_part():  # the other process has renamed it meanwhile
+        if not self._is_the_part():  # the other process has renamed the part meanwhile
             raise CannotWrite(f"another process has just exported to {self._path}")
 
     def _is_the_part(self) -> bool:

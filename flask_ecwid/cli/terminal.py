@@ -1,7 +1,7 @@
-"""The terminal of a command: messages, the progress bar, and the signals that stop a command.
+"""The messages, the progress bar and the signals of a command.
 
-Everything goes to the standard error. Good news and the bar appear only on a terminal, so that a
-cron job without a failure prints nothing.
+All output of this module goes to the standard error. Messages of success and the bar appear only on
+a terminal, so that a cron job without a failure prints nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """A signal stopped the command. `status` is the exit status that a shell expects then."""
+    """A signal stopped the command. `status` is the exit status that shells use for the signal."""
 
     def __init__(self, signum: int) -> None:
         self.status = 128 + signum
@@ -33,23 +33,23 @@ def is_interactive() -> bool:
     return sys.stderr.isatty()
 
 
-def say(text: str, *, good: bool = False) -> None:
-    """Print a message. Print good news only on a terminal."""
-    if is_interactive() or not good:
+def say(text: str, *, success: bool = False) -> None:
+    """Print a message. Print a message of success only on a terminal."""
+    if is_interactive() or not success:
         click.echo(text, err=True)
 
 
 def describe(error: EcwidError) -> str:
-    """Return the text of an error, with the places that violate the contract and no value."""
+    """Return the text of an error, with the places that violate the contract but no values."""
     places = ", ".join(f"{violation.pointer}: {violation.keyword}" for violation in error.errors)
     return f"{error} ({places})" if places else str(error)
 
 
 @contextmanager
 def progress(about: str, length: Callable[[], int]) -> Iterator[Callable[[int], None]]:
-    """Show a bar with count, rate and time left. Give the function that moves the bar.
+    """Show a bar with count, rate and time left. Yield the function that advances the bar.
 
-    `length` costs a call to Ecwid, so it is called only on a terminal.
+    `length` costs a call to Ecwid, so the bar calls it only on a terminal.
     """
     if not is_interactive():
         yield lambda steps: None
@@ -75,7 +75,7 @@ def progress(about: str, length: Callable[[], int]) -> Iterator[Callable[[int], 
 
 @contextmanager
 def stop_at_once() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise Stopped wherever the command is."""
+    """Let SIGINT and SIGTERM raise Stopped at once, wherever the command is."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise Stopped(signum)
@@ -88,7 +88,7 @@ def stop_at_once() -> Iterator[None]:
 def stop_gracefully() -> Iterator[Callable[[], int]]:
     """Let the first SIGINT or SIGTERM end all waits, so that the current work can finish.
 
-    A second signal has its usual effect. Give a function that returns the exit status after a
+    A second signal ends the process at once. Yield a function that returns the exit status after a
     signal, and 0 without a signal.
     """
     status = 0

@@ -61,7 +61,7 @@ def test_check_of_the_sandbox() -> None:
         "create_customers: granted",
         "update_customers: granted",
         "clock: unknown, because Ecwid's reply has no date",
-        "budget: 536 of 540 calls a minute are left",
+        "rate limit: 536 of 540 calls a minute are left",
     ]
 
 
@@ -263,7 +263,7 @@ def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signa
     assert [path.name for path in tmp_path.iterdir()] == (["store.sqlite3"] if kept else [])
 
 
-def test_sandbox_misbehaves_to_order(tmp_path: Path) -> None:
+def test_sandbox_fails_on_demand(tmp_path: Path) -> None:
     """Switches and faults of the command line hold, and more can be ordered while it runs."""
     (tmp_path / "faults.json").write_text('[{"kind": "status", "status": 500, "nth": 1}]')
     switches = ["--port", "0", "--calls-per-minute", "600", "--search-lag", "2"]

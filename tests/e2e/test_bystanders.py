@@ -72,7 +72,7 @@ def test_a_flask_command_of_another_app(tmp_path: Path, command: str) -> None:
     done = flask(tmp_path, command)
     assert (done.returncode, done.stderr) == (0, "")
     printed, _, imported = done.stdout.partition("imported: ")
-    assert command != "--help" or "ecwid   An Ecwid store's customers." in printed
+    assert command != "--help" or "ecwid   Work with the customers of an Ecwid store." in printed
     assert not HEAVY & set(imported.split())
 
 
@@ -85,7 +85,7 @@ def test_help_of_the_group(tmp_path: Path) -> None:
         "export ",
         "import ",
         "key ",
-        "openapi  Print the contract.",
+        "openapi  Print the OpenAPI contract of the endpoints.",
         "sandbox ",
     ):
         assert f"\n  {line}" in done.stdout
@@ -104,7 +104,7 @@ def test_a_broken_dependency_is_told_in_a_sentence(tmp_path: Path, args: list[st
     done = flask(tmp_path, "ecwid", *args, first=WITHOUT_CONNEXION)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
-    assert line.startswith("Error: flask ecwid does not work here, because flask_ecwid cannot be ")
+    assert line.startswith("Error: flask ecwid does not work, because flask_ecwid cannot be ")
     assert "connexion" in line
 
 
