@@ -56,7 +56,7 @@ class Finding(NamedTuple):
 
 
 def findings(store: StoreRuntime) -> Iterator[Finding]:
-    """Yield the findings in order, without those that an earlier failure makes unknowable."""
+    """Yield the findings in order. After a failure, leave out those that need Ecwid's replies."""
     try:
         ping = store.client.ping()
         yield Finding("store", f"answers in {ping.duration_s * 1000:.0f} ms")

@@ -20,8 +20,8 @@ from .faults import Fault
 from .store import Store
 
 WINDOW_S = 60
-# Ecwid blocks a token "for much longer" after 20 bad calls a minute (D25). A call is bad if the
-# token does not work. No document says how long the block lasts.
+# Ecwid blocks a token "for much longer" after 20 bad calls a minute (D25). A call is bad if its
+# token is unknown, above its limit, or blocked. No document says how long the block lasts.
 BAD_CALLS = 20
 BLOCK_S = 600
 

@@ -1,6 +1,6 @@
 """A customer as a JSON document, with the members that a body can set and those that Ecwid adds.
 
-The functions are pure.
+The module is pure.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def _addresses(given: list[Document], known: list[Document], now: float) -> list
 def _contacts(given: list[Document], now: float) -> list[Document]:
     """Return the contacts as new contacts, with one default for each type.
 
-    The default is the first contact of the type that asks to be it, otherwise the first contact.
+    The default is the first contact of the type that sets `default`, otherwise the first contact.
     """
     defaults: dict[str, Document] = {}
     for contact in given:

@@ -1,8 +1,8 @@
-"""Ecwid's search, translated from query parameters to SQL for the table of store.py. Pure.
+"""Ecwid's search, translated from query parameters to SQL for the table of store.py.
 
-The SQL compares texts without case. It uses instr() instead of LIKE, because a `%` in a search term
-is an ordinary character. An empty text filters nothing. An invalid number, date or boolean is an
-error.
+The module is pure. The SQL compares texts without case. The SQL uses instr() instead of LIKE,
+because a `%` in a search term is an ordinary character. An empty text filters nothing. An invalid
+number, date or boolean is an error.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def read_search(query: Mapping[str, str]) -> Search:
     )
 
 
-# SQLite sorts null first. So customers without orders come first in a sort by the date of an order.
-# Customers without a name come first in a sort by name.
+# SQLite sorts null and the empty text before all other values. So customers without orders come
+# first in an ascending sort by the date of an order, and customers without a name by name.
 _SORT_COLUMNS = {
     "NAME": "name",
     "EMAIL": "email",

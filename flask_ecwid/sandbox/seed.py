@@ -122,7 +122,7 @@ def _customer(random: Random, number: int, registered: int) -> tuple[Document, l
     is_guest = random.random() < 0.2
     orders = int(is_guest) + (random.randrange(1, 12) if random.random() < 0.4 else 0)
     given: Document = {"email": email} if is_guest else _registered(random, number, name, email)
-    # acceptMarketing is often absent (D26), because a shop does not ask guests and some others.
+    # Guests and a quarter of the others have no acceptMarketing, which is often absent (D26).
     if not is_guest and random.random() < 0.75:
         given["acceptMarketing"] = random.random() < 0.7
     document = {

@@ -1,6 +1,6 @@
-"""The parameter `responseFields`, which names the members to return. Pure.
+"""The parameter `responseFields`, which names the members to return.
 
-An example is `total,items(id,name)`.
+An example is `total,items(id,name)`. The module is pure.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def test_the_test_itself_is_not_asking(ecwid_sandbox: EcwidSandbox) -> None:
     assert ecwid_sandbox.ledger() == []
 
 
-def test_orders(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
+def test_faults_and_ledger(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
     """Calls get faults until they are cleared, and the ledger lists calls until it is cleared."""
     ecwid_sandbox.inject(Fault("status", status=404))
     assert api.post("/update_customer/42", {"lang": "en"}).status_code == 404

@@ -351,6 +351,14 @@ def test_a_rule_that_cannot_be(client: FlaskClient, wrong: Any) -> None:
     assert client.get("/admin/faults").get_json() == []
 
 
+def test_an_invalid_fault_names_its_field() -> None:
+    """The error of an invalid fault names the field, the valid values and the value it got."""
+    with pytest.raises(ValueError, match=r"^Fault kind must be one of refuse, .*, got 'timeout'$"):
+        Fault("timeout")
+    with pytest.raises(ValueError, match=r"^Fault status must be 0 or from 200 to 599, got 99$"):
+        Fault("status", status=99)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -385,7 +393,7 @@ def test_over_http(client: FlaskClient, controls: Controls) -> None:
 
 
 @pytest.mark.parametrize("peer", ["203.0.113.5", "::ffff:203.0.113.5", "", "unix:"])
-def test_only_this_host_orders(client: FlaskClient, peer: str) -> None:
+def test_only_this_host_may_use_admin(client: FlaskClient, peer: str) -> None:
     """Nobody else than this host can order or read."""
     for path in ("faults", "switches", "ledger"):
         response = client.get(f"/admin/{path}", environ_overrides={"REMOTE_ADDR": peer})
@@ -400,7 +408,7 @@ def test_switches_of_a_new_store(tmp_path: Path) -> None:
     assert app.extensions["sandbox"].controls.switches() == controls.switches()
 
 
-def test_workers_share_orders(path: Path, controls: Controls) -> None:
+def test_workers_share_controls(path: Path, controls: Controls) -> None:
     """Every worker of gunicorn injects a fault that was set from outside, and logs no error."""
     port = free_port()
     program = [sys.executable, "-m", "gunicorn", "-c", "/dev/null", "-w", "2", "-k", "gthread"]
