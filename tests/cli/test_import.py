@@ -220,7 +220,7 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
     """Told to stop, the row under way comes to its end; the next run goes on without waiting."""
     command = Command(tmp_path)
     command.orders.inject(Fault("latency", operation="add_customer", seconds=0.3))
-    rows = [{"email": f"new-{n:03}@example.com"} for n in range(20)]
+    rows = [{"email": f"new-{n:03}@example.com"} for n in range(60)]
     write(command, "new.jsonl", *rows)
     process = command.begin("import", "new.jsonl")
     while not new(command):
@@ -231,11 +231,11 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
     assert (process.returncode, out) == (128 + signum, "")
     assert "rows are left. The same command continues the import." in err
     made = len(new(command))
-    assert 0 < made < 20
+    assert 0 < made < 60
     command.orders.clear_faults()
     assert command.run("import", "new.jsonl") == (0, "", "")
     assert new(command) == [row["email"] for row in rows]
-    assert len([e for e in command.orders.ledger() if e.operation == "add_customer"]) == 20
+    assert len([e for e in command.orders.ledger() if e.operation == "add_customer"]) == 60
 
 
 def test_replies_that_are_lost(tmp_path: Path) -> None:

@@ -150,12 +150,12 @@ def test_one_callers_timeout_is_not_anothers(callers: ThreadPoolExecutor) -> Non
     gate = Gate()
     gate.open()
     with RawServer(gate.before(stalls()), sends(good(b'{"id":7}'))) as server:
-        client = client_of(server, deadline_s=3, read_timeout_s=10)
+        client = client_of(server, deadline_s=9, read_timeout_s=30)
         first = callers.submit(client.get_customer, 7)
         assert gate.asked.wait(20)
         begun = time.monotonic()
         assert client.get_customer(7) == {"id": 7}
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 9
         assert not first.done()
         assert isinstance(first.exception(20), DeadlineExceeded)
 
@@ -165,13 +165,13 @@ def test_the_deadline_holds_for_waiting_and_asking(callers: ThreadPoolExecutor) 
     gate = Gate()
     gate.open()
     with RawServer(gate.before(stalls(for_s=30))) as server:
-        client = client_of(server, deadline_s=3, read_timeout_s=10)
+        client = client_of(server, deadline_s=9, read_timeout_s=30)
         callers.submit(client.get_customer, 7)
         assert gate.asked.wait(20)
         begun = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             client.get_customer(7)
-        assert time.monotonic() - begun < 4.2  # and not half a deadline and a whole one
+        assert time.monotonic() - begun < 13  # half a deadline and a whole deadline would be 13.5 s
 
 
 def test_a_read_after_a_write_does_not_join_one_from_before(callers: ThreadPoolExecutor) -> None:

@@ -81,7 +81,7 @@ def sends(*parts: bytes, pause_s: float = 0.0) -> Script:
     return script
 
 
-def stalls(first: bytes = b"", for_s: float = 10.0) -> Script:
+def stalls(first: bytes = b"", for_s: float = 60.0) -> Script:
     """Read the request, send a beginning, then nothing more."""
 
     def script(connection: socket.socket) -> None:

@@ -171,8 +171,8 @@ def test_redis_gone(own_redis: RedisServer, fault: str) -> None:
     assert spend(budgets, 4) == 4
     (own_redis.stop if fault == "stopped" else own_redis.halt)()
     begun = time.monotonic()
-    assert spend(budgets, 50) == 16  # of 20, two were spent by each before
-    assert time.monotonic() - begun < 5
+    assert spend(budgets, 200) == 16  # of 20, two were spent by each before
+    assert time.monotonic() - begun < 20
     assert budgets[0].remaining().limit == 10
     if fault == "halted":
         own_redis.go_on()

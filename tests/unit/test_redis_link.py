@@ -40,7 +40,7 @@ class Resolver:
             return self._real(host, *args, **options)
         self.asked += 1
         if not self.addresses:
-            self.answers.wait(30)
+            self.answers.wait(100)
             raise socket.gaierror(socket.EAI_AGAIN, "no answer")
         return [found for address in self.addresses for found in self._real(address, 0)]
 
@@ -73,7 +73,7 @@ def test_a_resolver_that_hangs(ecwid: HTTPServer, resolver: Resolver) -> None:
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(ask, range(40))) == {200}
     assert [ask(0) for _ in range(20)] == [200] * 20
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
     assert resolver.asked == 1
 
 
@@ -141,6 +141,6 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         listener.listen()
         link = RedisConnection(f"unix://{tmp_path / 'redis.sock'}")
         asked = threads.submit(answers, link)
-        listener.settimeout(10)
+        listener.settimeout(30)
         listener.accept()[0].close()
         assert asked.result() is False

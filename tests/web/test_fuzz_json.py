@@ -156,7 +156,7 @@ def test_the_worst_of_the_largest_bodies(piece: str) -> None:
     for head, tail in (("", ""), ("[", "1]"), ('"', '"'), ('{"a":', "}")):
         body = (head + piece * (LARGE // len(piece)) + tail).encode()
         assert outcome(body)[0] == allowed(body)[0]
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
 
 
 def test_the_front_door() -> None:

@@ -369,7 +369,7 @@ def test_redis_gone(ordered: Shop, own_redis: RedisServer, key: str, fault: str)
     (own_redis.stop if fault == "stopped" else own_redis.halt)()
     begun = time.monotonic()
     response = add(api, key)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 15
     assert (response.status_code, slug(response)) == (503, "idempotency-unavailable")
     body = response.get_json()
     assert (body["origin"], body["executed"]) == ("service", "no")

@@ -240,7 +240,7 @@ def test_log_line(ecwid: HTTPServer, api: Api, caplog: pytest.LogCaptureFixture)
     assert facts["status"] == 200
     assert facts["request_id"] == REQUEST_ID
     assert facts["store"] == "ecwid"
-    assert 0 < facts["duration_ms"] < 5000
+    assert 0 < facts["duration_ms"] < 60_000
     assert REQUEST_ID in record.getMessage()
     assert CANARY not in repr(facts)
 
@@ -270,5 +270,5 @@ def test_the_hosts_own_urllib3_log(
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
     api.get("/customer/7")
     assert [r for r in caplog.records if r.name.startswith("urllib3")] == []
-    requests.get(ecwid.url_for(f"{STORE}/customers/7"), timeout=5)
+    requests.get(ecwid.url_for(f"{STORE}/customers/7"), timeout=30)
     assert [r for r in caplog.records if r.name.startswith("urllib3")] != []
