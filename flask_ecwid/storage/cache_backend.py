@@ -1,6 +1,7 @@
-"""Where answers are kept: in the memory of one process, or in Redis for all of them.
+"""Storage of cached responses, in the memory of one process or in Redis for all processes.
 
-Each value is of a generation, and is found only while the store's generation is the same.
+Each value belongs to a generation. A value is found only while the store has the same generation,
+so one step invalidates all values.
 """
 
 from __future__ import annotations
@@ -12,36 +13,43 @@ from cachetools import TTLCache
 from .. import chance, clock
 from .redis_connection import COOLDOWN_S, RedisConnection, RedisUnavailable
 
-MAX_BYTES = 32 * 1024 * 1024  # of one store's answers in memory
+MAX_BYTES = 32 * 1024 * 1024  # of the responses of one store, in memory
 
 
 class CacheBackend(Protocol):
-    """Where answers are kept."""
+    """Storage of the cached responses of one store."""
 
     def get(self, key: str) -> tuple[str, bytes | None, float]:
-        """The store's generation, and what is kept in it under the key, with its age in seconds."""
+        """Look up a value.
+
+        Returns:
+            The generation of the store, the value or None, and the age of the value in seconds.
+        """
 
     def set(self, key: str, generation: str, value: bytes) -> None:
-        """Keep a value, if the store's generation is still this one."""
+        """Keep a value, if the store still has this generation."""
 
     def invalidate_all(self) -> None:
-        """Nothing that was kept so far is found from now on."""
+        """Begin a new generation, so that no earlier value is found."""
 
 
 def open_cache_backend(
-    ttl_s: float, link: RedisConnection | None, name: str
+    ttl_s: float, redis: RedisConnection | None, store_digest: str
 ) -> CacheBackend | None:
-    """Return the backend for one store's answers, in Redis if there is a way to it.
+    """Return the storage of one store's responses, without a connection.
 
-    Without a time to live nothing is kept and there is no backend. Opens no connection.
+    Args:
+        ttl_s: How long a response is kept. With 0, no response is kept, and the result is None.
+        redis: Where all processes keep the responses, if the settings name a Redis.
+        store_digest: The prefix of the keys in Redis.
     """
     if not ttl_s:
         return None
-    return _Memory(ttl_s) if link is None else _Redis(link, name, ttl_s)
+    return _Memory(ttl_s) if redis is None else _Redis(redis, store_digest, ttl_s)
 
 
 class _Memory:
-    """Of this process alone."""
+    """Storage in the memory of this process."""
 
     def __init__(self, ttl_s: float) -> None:
         self._lock = clock.Lock()
@@ -52,8 +60,8 @@ class _Memory:
 
     def get(self, key: str) -> tuple[str, bytes | None, float]:
         with self._lock:
-            since, value = self._values.get(key, (0.0, None))
-            return str(self._generation), value, clock.now() - since
+            set_at, value = self._values.get(key, (0.0, None))
+            return str(self._generation), value, clock.now() - set_at
 
     def set(self, key: str, generation: str, value: bytes) -> None:
         with self._lock:
@@ -67,43 +75,46 @@ class _Memory:
 
 
 class _Redis:
-    """Shared by every worker and host. Where Redis fails, reads go to Ecwid for a while."""
+    """Storage that every worker and host shares.
 
-    def __init__(self, link: RedisConnection, name: str, ttl_s: float) -> None:
-        self._link = link
-        self._name = name
+    After a failure of Redis, reads go to Ecwid until the cooldown is over.
+    """
+
+    def __init__(self, redis: RedisConnection, store_digest: str, ttl_s: float) -> None:
+        self._redis = redis
+        self._store_digest = store_digest
         self._ttl_s = ttl_s
-        self._outdated_until = 0.0  # what is kept there is of before a write of ours
+        self._outdated_until = 0.0  # Until then, values in Redis may be older than our last write.
 
     def get(self, key: str) -> tuple[str, bytes | None, float]:
         if clock.now() < self._outdated_until:
             return "", None, 0
-        name = f"{self._name}:{key}"
+        full_key = f"{self._store_digest}:{key}"
         try:
-            with self._link.connection() as redis:
-                pipeline = redis.pipeline(transaction=False)
-                pipeline.get(f"{self._name}:generation")
-                pipeline.get(name)
-                pipeline.pttl(name)
+            with self._redis.connection() as client:
+                pipeline = client.pipeline(transaction=False)
+                pipeline.get(f"{self._store_digest}:generation")
+                pipeline.get(full_key)
+                pipeline.pttl(full_key)
                 generation, entry, left_ms = pipeline.execute()
                 if not generation:
-                    generation = self._first_generation(redis)
+                    generation = self._first_generation(client)
         except RedisUnavailable:
             return "", None, 0
-        of, _, value = (entry or b" ").partition(b" ")
-        if of != generation:
+        entry_generation, _, value = (entry or b" ").partition(b" ")
+        if entry_generation != generation:
             return generation.decode(), None, 0
         return generation.decode(), value, max(0.0, self._ttl_s - left_ms / 1000)
 
-    def _first_generation(self, redis: Any) -> bytes:
-        """Begin a generation unless another process just has, and return the one that counts.
+    def _first_generation(self, client: Any) -> bytes:
+        """Begin a generation if there is none, and return the generation that counts.
 
-        Both commands are one transaction, because Redis may be emptied between two.
+        Both commands are one transaction. Without it, Redis could be emptied between the commands.
         """
-        # At random, not counted, because a number could come again after Redis was emptied.
-        pipeline = redis.pipeline(transaction=True)
-        pipeline.set(f"{self._name}:generation", chance.token_hex(16), nx=True)
-        pipeline.get(f"{self._name}:generation")
+        # A generation is random, because a number could come again after Redis was emptied.
+        pipeline = client.pipeline(transaction=True)
+        pipeline.set(f"{self._store_digest}:generation", chance.token_hex(16), nx=True)
+        pipeline.get(f"{self._store_digest}:generation")
         generation: bytes = pipeline.execute()[1]
         return generation
 
@@ -112,15 +123,16 @@ class _Redis:
             return
         entry = generation.encode() + b" " + value
         try:
-            with self._link.connection() as redis:
-                redis.set(f"{self._name}:{key}", entry, px=int(self._ttl_s * 1000))
+            with self._redis.connection() as client:
+                client.set(f"{self._store_digest}:{key}", entry, px=int(self._ttl_s * 1000))
         except RedisUnavailable:
             pass
 
     def invalidate_all(self) -> None:
         try:
-            with self._link.connection() as redis:
-                redis.set(f"{self._name}:generation", chance.token_hex(16))
+            with self._redis.connection() as client:
+                client.set(f"{self._store_digest}:generation", chance.token_hex(16))
         except RedisUnavailable:
-            # What is kept there is of before this write: outlive it, if only in this process.
+            # The values in Redis are older than the write that calls this method, so this process
+            # ignores them until they have expired. Other processes may still return them.
             self._outdated_until = clock.now() + max(self._ttl_s, COOLDOWN_S)

@@ -11,8 +11,8 @@ def addresses(host: str, within_s: float) -> list[str]:
     """Return the addresses of a host, in the resolver's order.
 
     Raises:
-        TimeoutError: the resolver did not answer in time.
-        socket.gaierror: the host has no address.
+        TimeoutError: The resolver did not reply in time.
+        socket.gaierror: The host has no address.
     """
     try:
         return _resolved(host, socket.AI_NUMERICHOST)

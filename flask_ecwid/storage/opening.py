@@ -1,4 +1,4 @@
-"""Opens the storage of one store, as the settings say."""
+"""Open the storage of one store, as the settings say."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .state import RedisState, State, host_state
 
 @dataclass(frozen=True)
 class Storage:
-    """Where the processes that serve one store keep what they share."""
+    """The storage that all processes of one store share."""
 
     redis: RedisConnection | None
     shared: State  # pauses and the records of Idempotency-Keys
-    responses: CacheBackend | None  # None where nothing is cached
+    responses: CacheBackend | None  # None if the settings switch the cache off
 
     def close(self) -> None:
         """Close the connections of this process to Redis."""

@@ -1,6 +1,7 @@
-"""The way to Redis; the only module that knows redis-py.
+"""The connection to Redis. No other module knows redis-py.
 
-Redis is a help, never a condition: it gets 0.2 s, and after a failure nobody asks it for 5 s.
+The plugin works without Redis. Each command has 0.2 s. After a failure, the process sends no
+command for 5 s.
 """
 
 from __future__ import annotations
@@ -21,24 +22,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flask_ecwid")
 
-TIMEOUT_S = 0.2  # to resolve the name and connect, and for each reply
-COOLDOWN_S = 5.0  # how long to go on without it after a failure
+TIMEOUT_S = 0.2  # to resolve the name and connect, and to wait for each result
+COOLDOWN_S = 5.0  # how long the process works without Redis after a failure
 
 
 class RedisUnavailable(Exception):
-    """Redis does not answer, or did not a moment ago."""
+    """Redis has failed now, or less than `COOLDOWN_S` ago."""
 
 
 class RedisConnection:
-    """One store's way to Redis. Opens no connection before it is asked."""
+    """The connections of one store to Redis. The first command opens the first connection."""
 
     def __init__(self, url: str) -> None:
-        """
+        """Read the URL, without a connection.
+
         Raises:
             ImportError: redis-py is not installed.
-            ValueError: the URL has an option that redis-py does not take.
+            ValueError: The URL has an option that redis-py does not take.
         """
-        import redis  # here: it is an extra, for those who have a Redis
+        # The import stands here, because redis-py is an extra. Without redis-py, this module must
+        # still load.
+        import redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
@@ -48,19 +52,21 @@ class RedisConnection:
             **_connection_class(url),
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
-            # A connection that Redis closed meanwhile is made anew once; a timeout is one at once.
+            # A lost connection is opened again once, because Redis closes idle connections. A
+            # timeout is not repeated, because a second wait would hold the request.
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
             retry_on_timeout=False,
         )
-        weakref.finalize(self, self._redis.close)  # with the app, as in a host's tests
+        # The connections close with the app. Without it, a host's tests would leave them open.
+        weakref.finalize(self, self._redis.close)
         self._cooldown = clock.Cooldown(COOLDOWN_S)
 
     @contextmanager
     def connection(self) -> Iterator[redis.Redis]:
-        """The client, to be asked inside.
+        """Lend the client of redis-py, and turn its failures into `RedisUnavailable`.
 
         Raises:
-            RedisUnavailable: it failed inside, or has less than 5 s ago.
+            RedisUnavailable: Redis failed inside, or less than `COOLDOWN_S` ago.
         """
         if not self._cooldown.is_over():
             raise RedisUnavailable
@@ -69,8 +75,10 @@ class RedisConnection:
             yield self._redis
         except self._failures:
             failed = True
-        if failed:  # out here: the library's error, which may hold a value, stays behind
-            log.warning("Redis fails; going on without it for %.0f s", COOLDOWN_S)
+        # The error is raised outside of the except clause. Otherwise its context would be the
+        # library's error, which may hold a value.
+        if failed:
+            log.warning("Redis has failed. Working without Redis for %.0f s.", COOLDOWN_S)
             self._cooldown.begin()
             raise RedisUnavailable
 
@@ -80,7 +88,7 @@ class RedisConnection:
 
     @property
     def pool(self) -> redis.ConnectionPool:
-        """Its connections, for a library that brings its own commands."""
+        """The connections, for a library that sends its own commands."""
         return self._redis.connection_pool
 
 
@@ -97,7 +105,7 @@ def _connection_class(url: str) -> dict[str, Any]:
             return _connected(self)
 
     class BoundedTls(SSLConnection, Bounded):
-        """TLS over a bounded connection, because `SSLConnection` calls `super()._connect()`."""
+        """TLS over `Bounded`, because `SSLConnection` calls `super()._connect()`."""
 
     scheme, _, _ = url.partition("://")
     classes = {"redis": Bounded, "rediss": BoundedTls}
@@ -111,13 +119,13 @@ def _connected(connection: redis.Connection) -> socket.socket:
     good one would use up all of the time.
 
     Raises:
-        OSError: there is no connection in time.
+        OSError: No address accepted a connection in time.
     """
-    ends = clock.now() + (connection.socket_connect_timeout or TIMEOUT_S)
-    addresses = names.addresses(connection.host, ends - clock.now())
+    deadline = clock.now() + (connection.socket_connect_timeout or TIMEOUT_S)
+    addresses = names.addresses(connection.host, deadline - clock.now())
     failure: OSError = TimeoutError("no time was left")
     for tried, address in enumerate(addresses):
-        left_s = ends - clock.now()
+        left_s = deadline - clock.now()
         if left_s <= 0:
             break
         timeout_s = left_s / (len(addresses) - tried)
@@ -145,10 +153,10 @@ def _set_options(sock: socket.socket, connection: redis.Connection) -> None:
 
 
 def open_redis(url: str) -> RedisConnection | None:
-    """The way to the Redis of the settings, if they name one.
+    """Return the connections to the Redis of the settings, or None without a URL.
 
     Raises:
-        SettingsError: redis-py is not installed, or refuses the URL.
+        SettingsError: redis-py is not installed, or redis-py does not take the URL.
     """
     if not url:
         return None
@@ -156,6 +164,6 @@ def open_redis(url: str) -> RedisConnection | None:
         return RedisConnection(url)
     except ImportError:
         fault = "needs redis-py: flask-ecwid[redis]"
-    except ValueError:  # an option in it; the error would repeat the URL
+    except ValueError:  # The error is dropped, because its text repeats the URL.
         fault = "holds an option that redis-py does not take"
     raise SettingsError([f"ECWID_REDIS_URL {fault}"])

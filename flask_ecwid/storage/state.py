@@ -1,8 +1,10 @@
-"""What processes know together: small values by name, each with a time to live.
+"""State that processes share. Each key has a small value and a time to live.
 
-Two steps are enough for latches, leases and records: read a value, and swap it for another if it
-still is what was read. Three places can keep them: Redis for all hosts, a SQLite file for all
-processes of one user on this host, and the memory of one process.
+A pause, a lease and a record need two methods only. `get` returns a value. `compare_and_swap`
+replaces the value if no other process has replaced it since.
+
+Three classes keep the values. `RedisState` shares them between hosts, `FileState` between the
+processes of one user on this host, and `MemoryState` between the threads of one process.
 """
 
 from __future__ import annotations
@@ -25,14 +27,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flask_ecwid")
 
-_BUSY_S = 1.0  # how long to wait for another process that writes
-_FORMAT = 1  # of the file; a file of another format is refused, see `_prepare`
+_BUSY_S = 1.0  # how long a process waits while another process writes
+_FORMAT = 1  # of the file. `_prepare` refuses a file of another format.
+# The column `name` holds the key, and `ends` the UNIX second in which the value expires.
 _SCHEMA = (
     "CREATE TABLE state"
     " (name TEXT PRIMARY KEY, value BLOB NOT NULL, ends REAL NOT NULL) WITHOUT ROWID",
     "CREATE INDEX state_ends ON state (ends)",
 )
-# KEYS: name. ARGV: whether there was a value, it; whether there is one now, it, its milliseconds.
+# KEYS[1] is the key. The arguments are a flag and the value before, a flag and the value after, and
+# the time to live in milliseconds. A flag is 0 for no value, because a value may be empty.
 _SWAP = """
 local before = redis.call('GET', KEYS[1])
 if (ARGV[1] == '0' and before) or (ARGV[1] == '1' and before ~= ARGV[2]) then return 0 end
@@ -43,59 +47,68 @@ return 1
 
 
 class StateUnavailable(Exception):
-    """The place where values are kept cannot be reached."""
+    """The storage of the state is unavailable."""
 
 
 class State(Protocol):
-    """Where values are kept."""
+    """Storage of small values. Threads and processes share a state."""
 
-    def read(self, name: str) -> bytes | None:
-        """The value of this name, if there is one.
+    def get(self, key: str) -> bytes | None:
+        """Return the value of the key, or None if the key has no value.
 
         Raises:
-            StateUnavailable
+            StateUnavailable: The storage cannot be reached.
         """
 
     def compare_and_swap(
-        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+        self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
-        """Put `after` (None: nothing) where `before` is, for `ttl_s`; False if it is not there.
+        """Replace the value of the key in one atomic step.
+
+        Args:
+            key: The key.
+            before: The value that the key must have, or None if the key must have no value.
+            after: The new value, or None to delete the key.
+            ttl_s: How long the new value is kept.
+
+        Returns:
+            False if the key has another value than `before`. Nothing has changed then.
 
         Raises:
-            StateUnavailable
+            StateUnavailable: The storage cannot be reached.
         """
 
 
 class MemoryState:
-    """In the memory of this process."""
+    """State in the memory of this process."""
 
     def __init__(self) -> None:
         self._lock = clock.Lock()
         self._values: dict[str, tuple[bytes, float]] = {}
 
-    def read(self, name: str) -> bytes | None:
-        value, ends = self._values.get(name, (None, 0.0))
-        return value if clock.wall() < ends else None
+    def get(self, key: str) -> bytes | None:
+        value, expires_at = self._values.get(key, (None, 0.0))
+        return value if clock.wall() < expires_at else None
 
     def compare_and_swap(
-        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+        self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
         with self._lock:
-            if self.read(name) != before:
+            if self.get(key) != before:
                 return False
-            self._values.pop(name, None)
+            self._values.pop(key, None)
             if after is not None:
-                self._values[name] = (after, clock.wall() + ttl_s)
+                self._values[key] = (after, clock.wall() + ttl_s)
             return True
 
 
 class FileState:
-    """A SQLite file, which all processes of this user on this host share.
+    """State in a SQLite file, which all processes of this user on this host share.
 
     Each thread of each process keeps a connection of its own, so no lock is held during I/O. A
     connection holds two descriptors, and a process one more for all connections to the file. A
     worker with 32 threads thus holds at most 65. When a thread ends, SQLite may keep one of its
-    two descriptors, and gives that to the next thread.
+    two descriptors, and then gives that descriptor to the next thread.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -105,41 +118,41 @@ class FileState:
             path: The file. Without a path, the first use in each process finds the host's file.
         """
         self._given = path
-        self._found: tuple[int, Path] | None = None  # by which process, and where
+        self._found: tuple[int, Path] | None = None  # the process that found the path
         self._thread = clock.ThreadLocal()
         self._cooldown = clock.Cooldown(COOLDOWN_S)
 
-    def read(self, name: str) -> bytes | None:
+    def get(self, key: str) -> bytes | None:
         with self._connection() as db:
             found = db.execute(
-                "SELECT value FROM state WHERE name = ? AND ends > ?", [name, clock.wall()]
+                "SELECT value FROM state WHERE name = ? AND ends > ?", [key, clock.wall()]
             ).fetchone()
         return None if found is None else bytes(found[0])
 
     def compare_and_swap(
-        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+        self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
         with self._connection() as db:
             db.execute("BEGIN IMMEDIATE")
             db.execute("DELETE FROM state WHERE ends <= ?", [clock.wall()])
-            found = db.execute("SELECT value FROM state WHERE name = ?", [name]).fetchone()
+            found = db.execute("SELECT value FROM state WHERE name = ?", [key]).fetchone()
             is_there = (None if found is None else bytes(found[0])) == before
             if is_there and after is None:
-                db.execute("DELETE FROM state WHERE name = ?", [name])
+                db.execute("DELETE FROM state WHERE name = ?", [key])
             elif is_there:
-                row = [name, after, clock.wall() + ttl_s]
+                row = [key, after, clock.wall() + ttl_s]
                 db.execute("REPLACE INTO state VALUES (?, ?, ?)", row)
             db.execute("COMMIT")
         return is_there
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection of this thread, and close it if anything fails meanwhile.
+        """Lend the connection of this thread, and close the connection after any failure.
 
         Raises:
-            StateUnavailable
+            StateUnavailable: The file cannot be used, or failed less than `COOLDOWN_S` ago.
         """
-        import sqlite3  # here: most processes never come by
+        import sqlite3  # The import stands here, because most processes never use the file.
 
         if not self._cooldown.is_over():
             raise StateUnavailable
@@ -150,8 +163,8 @@ class FileState:
             self._fail(exc)
             raise StateUnavailable from None
         except BaseException:
-            # A worker that is told to go raises anywhere. Without a rollback, half a swap would
-            # keep the file locked.
+            # A signal that stops the worker raises anywhere. Without the close, an unfinished
+            # transaction would keep the file locked.
             self._close()
             raise
 
@@ -167,8 +180,8 @@ class FileState:
     def _path(self) -> Path:
         """The path of the file, which each process finds for itself.
 
-        A worker may run as another user than the process that forked it. Without a look of its own,
-        it would use a folder that belongs to that user.
+        A worker may run as another user than the process that forked it. Without a search of its
+        own, the worker would use a folder that belongs to the other user.
         """
         process = os.getpid()
         if self._found is None or self._found[0] != process:
@@ -182,7 +195,7 @@ class FileState:
             del self._thread.connection
 
     def _fail(self, exc: Exception) -> None:
-        """Log the reason once, although many threads may fail together, and begin the rest."""
+        """Log the reason once, although many threads may fail together, and begin the cooldown."""
         if not self._cooldown.is_over():
             return
         self._cooldown.begin()
@@ -197,15 +210,15 @@ class FileState:
 class _Connection:
     """A connection to the state file for one thread of one process.
 
-    It closes itself when its thread ends, its state is dropped or its move fails, because nothing
-    refers to it then.
+    A connection closes when its thread ends, when its state is dropped, or when its move to a new
+    file fails. Nothing refers to the connection then, so its finalizer runs.
     """
 
     def __init__(self, db: sqlite3.Connection, path: Path, file: tuple[int, int] | None) -> None:
         self.db = db
         self.path = path
         self.file = file
-        self.process = os.getpid()  # a child that was forked from it must not use the connection
+        self.process = os.getpid()  # A forked child must not use the connection.
         self.is_open = True
         # The finalizer alone keeps `db` alive. Otherwise the garbage collector might come to `db`
         # first, and Python 3.13 would warn of an open connection.
@@ -220,26 +233,26 @@ def _close(db: sqlite3.Connection, process: int) -> None:
     if process == os.getpid():
         db.close()
     else:
-        # SQLite forbids a child to use or close a connection of its parent. To close it could
-        # undo what the parent writes at the moment.
+        # SQLite forbids a child to use or close a connection of its parent. Closing it could undo
+        # a write that the parent has under way. https://www.sqlite.org/howtocorrupt.html
         _inherited.append(db)
 
 
 _inherited: list[sqlite3.Connection] = []
-_thread = clock.ThreadLocal()  # `open`: all connections of a thread
+_thread = clock.ThreadLocal()  # Its `open` holds all connections of a thread.
 
 
 def _close_before_fork() -> None:
     """Close the connections of the thread that forks.
 
-    SQLite's memory of its own locks is copied into a child, but the locks are not. Without this,
-    parent and child would each believe that they alone use the file, and would lose values.
+    A fork copies SQLite's list of its locks into the child, but not the locks themselves. Without
+    the closing, parent and child would each act as the only user of the file, and lose values.
     """
     for connection in list(getattr(_thread, "open", ())):
         connection.close()
 
 
-if hasattr(os, "register_at_fork"):  # missing where there is no fork
+if hasattr(os, "register_at_fork"):  # Windows has no fork.
     os.register_at_fork(before=_close_before_fork)
 
 
@@ -252,7 +265,8 @@ def _open(path: Path) -> _Connection:
     import sqlite3
 
     _make_private(path.parent)
-    # Another thread may close the connection when it drops the state.
+    # `check_same_thread` is off, because another thread may drop the state, which closes the
+    # connection.
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         file = _identity(path)
@@ -262,7 +276,8 @@ def _open(path: Path) -> _Connection:
             _thread.open = weakref.WeakSet()
         _thread.open.add(connection)
     except BaseException:
-        # Nobody else knows this connection. Left open, each failure would cost a descriptor.
+        # No other code knows this connection. Without the close, each failure would cost a
+        # descriptor.
         db.close()
         raise
     return connection
@@ -296,26 +311,26 @@ def _format(db: sqlite3.Connection) -> int:
 def _write_ahead(db: sqlite3.Connection) -> None:
     """Set the journal mode, which the file keeps.
 
-    SQLite does not wait here when another connection sets the mode of a new file at the same
-    moment. Without a repeat, some of the first requests of a new worker would fail.
+    SQLite does not wait here while another connection sets the mode of a new file. Without a
+    repetition, some of the first requests of a new worker would fail.
     """
     import sqlite3
 
-    until = clock.now() + _BUSY_S
+    deadline = clock.now() + _BUSY_S
     while True:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             return
         except sqlite3.OperationalError:
-            if clock.now() >= until or not clock.sleep(0.01):
+            if clock.now() >= deadline or not clock.sleep(0.01):
                 raise
 
 
 def _moved(removed: _Connection) -> _Connection:
-    """Move the values of a removed file into the file that has its path now, or into a new file.
+    """Move the values of a removed file into the file that now has the path, or into a new file.
 
-    The values leave the removed file, which other threads and processes may still have open.
-    Otherwise they would later bring back a value that has been deleted meanwhile.
+    The values are deleted in the removed file, because other threads and processes may still have
+    the removed file open. Otherwise they would later move a value that was deleted meanwhile.
     """
     connection = _open(removed.path)
     removed.db.execute("BEGIN IMMEDIATE")
@@ -332,21 +347,21 @@ def _moved(removed: _Connection) -> _Connection:
 
 
 class RedisState:
-    """In Redis, for every worker and host."""
+    """State in Redis, which every worker and host shares."""
 
-    def __init__(self, link: RedisConnection) -> None:
-        self._link = link
+    def __init__(self, redis: RedisConnection) -> None:
+        self._redis = redis
 
-    def read(self, name: str) -> bytes | None:
+    def get(self, key: str) -> bytes | None:
         try:
-            with self._link.connection() as redis:
-                value = redis.get(name)
+            with self._redis.connection() as client:
+                value = client.get(key)
         except RedisUnavailable:
             raise StateUnavailable from None
         return None if value is None else bytes(value)  # type: ignore[arg-type]
 
     def compare_and_swap(
-        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+        self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
         arguments: list[bytes | int] = [
             int(before is not None),
@@ -356,20 +371,20 @@ class RedisState:
             max(1, int(ttl_s * 1000)),
         ]
         try:
-            with self._link.connection() as redis:
-                swapped = redis.register_script(_SWAP)([name], arguments)
+            with self._redis.connection() as client:
+                swapped = client.register_script(_SWAP)([key], arguments)
         except RedisUnavailable:
             raise StateUnavailable from None
         return bool(swapped)
 
 
 def host_state() -> FileState:
-    """Return the file that all processes of this user on this host share. Open nothing yet."""
+    """Return the state in the file of this user on this host, without opening the file."""
     return FileState()
 
 
 class _Refused(OSError):
-    """The folder or the file is not ours to use. The text ends the sentence in the log."""
+    """The folder or the file must not be used. The text is the reason in a log line."""
 
 
 def _host_path() -> Path:
@@ -390,10 +405,12 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _make_private(folder: Path) -> None:
-    """Make sure that the folder belongs to this user alone, because anybody may create it in /tmp.
+    """Create the folder, and check that it belongs to this user alone.
+
+    Any user may create the folder in /tmp first. Without the check, that user could read the state.
 
     Raises:
-        OSError: The folder cannot be made, belongs to another user, or stays open to others.
+        OSError: The folder cannot be created, belongs to another user, or stays open to others.
     """
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -407,7 +424,10 @@ def _make_private(folder: Path) -> None:
 
 
 def _close_to_others(folder: Path) -> None:
-    """Take back what others may do with the folder, as after Kubernetes has applied an fsGroup."""
+    """Take away the permissions of other users.
+
+    Kubernetes gives such permissions when it applies an fsGroup to a volume.
+    """
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         with suppress(OSError):

@@ -1,1 +1,1 @@
-"""May a call to Ecwid be made now?"""
+"""Decide whether a call to Ecwid may be made now."""

@@ -1,4 +1,4 @@
-"""The circuit breaker: no calls for a while after Ecwid's gateway failed several times in a row."""
+"""The circuit breaker, which stops all calls for a while after several failures in a row."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from .. import clock
 from ..errors import Throttled
 
 BREAKER_FAILURES = 5  # in a row
-BREAKER_OPEN_S = 10.0  # doubled with each probe that fails
+BREAKER_OPEN_S = 10.0  # doubled after each probe that fails
 BREAKER_OPEN_MOST_S = 60.0
 
 
 class Breaker:
-    """Opens after failures in a row. After its time one call at a time tries again."""
+    """The breaker of one process.
+
+    The breaker opens after `BREAKER_FAILURES` failures in a row. When its time is over, a single
+    call goes first as a probe. Success closes the breaker, and failure opens it for longer.
+    """
 
     def __init__(self) -> None:
         self._lock = clock.Lock()
@@ -21,7 +25,7 @@ class Breaker:
         self._probing = False
 
     def check(self) -> None:
-        """Let a call pass.
+        """Check whether a call may be made.
 
         Raises:
             Throttled: The breaker is open.
@@ -32,10 +36,14 @@ class Breaker:
                 raise Throttled(left_s, "Ecwid has failed several times in a row.")
 
     def claim_probe(self) -> bool:
-        """Return whether the call goes first, while the breaker stays open for the others.
+        """Make the call the probe, if the time of an open breaker is over.
+
+        Returns:
+            True if the call is the probe. The breaker stays open for all other calls meanwhile.
+            False if the breaker is closed.
 
         Raises:
-            Throttled: Another call goes first.
+            Throttled: Another call is the probe.
         """
         if self.failures < BREAKER_FAILURES:
             return False
@@ -46,7 +54,7 @@ class Breaker:
         return True
 
     def release_probe(self) -> None:
-        """Let another call go first at once."""
+        """Let another call be the probe at once, because the probe is not sent."""
         with self._lock:
             if self._probing:
                 self._probing = False
@@ -60,7 +68,7 @@ class Breaker:
             self._probing = False
 
     def record_failure(self) -> None:
-        """Count a failure, and open the breaker, or open it for longer after a probe."""
+        """Count a failure, and open the breaker if it was the last of several, or the probe."""
         with self._lock:
             self.failures += 1
             if self.failures == BREAKER_FAILURES:

@@ -1,7 +1,7 @@
-"""May a call be made now, and may a failed one be repeated?
+"""Decide whether a call may be made now, and whether a failed call may be repeated.
 
-The order of the checks is breaker, pause, rate limit. The pause is shared by every worker and host
-that shares the storage. The breaker and the retry budget are of this process.
+The order of the checks is breaker, pause, rate limit. All workers and hosts with the same storage
+share the pause. Each process has its own breaker and its own retry budget.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from .breaker import Breaker
 from .pause import Pause, SharedPause
 from .rate_limit import RateLimit
 
-RETRY_BUDGET = 50
+RETRY_BUDGET = 50  # The most that the retry budget holds.
 RETRY_COST = 5
-TIMEOUT_COST = 10
-SUSPICIONS_MOST = 3  # refusals in a row that may be of the token, until it counts as refused
+TIMEOUT_COST = 10  # A repetition after a timeout costs more, because a timeout holds a thread.
+SUSPICIONS_MOST = 3  # After so many refusals in a row, the token counts as refused.
 
 
 @dataclass(frozen=True)
 class Permit:
-    """A call that may be made. It goes to `record_success`, `record_failure` or `release`."""
+    """The permission to make a call.
 
-    pause: Pause | None = None  # that the others keep while this call goes first
-    is_probe: bool = False  # whether the breaker is open for the others meanwhile
+    The holder passes the permit to `record_success`, `record_failure` or `release` afterwards.
+    """
+
+    pause: Pause | None = None  # The pause of all other calls, if this call is its probe.
+    is_probe: bool = False  # The call is the probe of the breaker.
 
 
 class Guard:
-    """Stands between a call and the transport. Safe to share between threads."""
+    """The checks before each call with one token. Threads share a guard."""
 
     def __init__(self, rate_limit: RateLimit, pause: SharedPause) -> None:
         self.rate_limit = rate_limit
@@ -42,10 +45,10 @@ class Guard:
         self._suspicions = 0  # in a row
 
     def acquire(self) -> Permit:
-        """Permit a call that is about to be made.
+        """Return the permit of a call that is about to be made.
 
         Raises:
-            Throttled: The call must not be made.
+            Throttled: The breaker is open, a pause holds, or no call remains.
         """
         if self._breaker.failures:
             self._breaker.check()
@@ -63,7 +66,10 @@ class Guard:
             raise
 
     def acquire_for_search(self) -> Permit:
-        """Permit a search for the customer of a failed creation, whatever breaker and pause say.
+        """Return the permit of a search for the customer of a failed creation.
+
+        The search ignores breaker and pause, because only the search can find out whether the
+        customer was created.
 
         Raises:
             BudgetSpent: No call remains.
@@ -72,9 +78,10 @@ class Guard:
         return Permit()
 
     def release(self, permit: Permit) -> None:
-        """Let another call go first, because the permitted call is not made.
+        """Give a permit back, because its call is not made.
 
-        Otherwise no call would be made until breaker and pause are over again.
+        Another call may be the probe then. Otherwise no call would be made until the times of
+        breaker and pause are over again.
         """
         if permit.is_probe:
             self._breaker.release_probe()
@@ -82,7 +89,13 @@ class Guard:
             self._pause.release_probe(permit.pause)
 
     def record_success(self, permit: Permit, *, first: bool) -> None:
-        """Record a good reply, which came to the first attempt or to a later one."""
+        """Record a good reply.
+
+        Args:
+            permit: The permit of the call.
+            first: Whether the reply belongs to the first attempt. Only first attempts add to the
+                retry budget, so that repetitions cannot pay for more repetitions.
+        """
         if self._breaker.failures:
             self._breaker.record_success()
         self._suspicions = 0
@@ -92,11 +105,11 @@ class Guard:
             self._retry_budget.give()
 
     def record_failure(self, permit: Permit, error: EcwidError) -> None:
-        """Record that no good reply came, and pause all calls if the error asks for it."""
+        """Record that a call failed, and begin a pause of all calls if the error asks for it."""
         if error.trips_breaker:
             self._breaker.record_failure()
         else:
-            self._breaker.record_success()  # Ecwid has replied, whatever the reply says
+            self._breaker.record_success()  # Ecwid has replied, so Ecwid is reachable.
         pause_s = error.pause_s
         if error.suspects_token:
             self._suspicions += 1
@@ -110,15 +123,15 @@ class Guard:
                 self._pause.end(permit.pause)
 
     def may_repeat(self, error: EcwidError) -> bool:
-        """Take the cost of a repetition from the retry budget, and return whether it had enough."""
+        """Take the cost of a repetition from the retry budget, or return False if it is too low."""
         timed_out = isinstance(error, DeadlineExceeded)
         return self._retry_budget.take(TIMEOUT_COST if timed_out else RETRY_COST)
 
 
 class RetryBudget:
-    """Limits repetitions, so that they never become most of the calls.
+    """The limit of repetitions, so that repetitions never become most of the calls.
 
-    Each first attempt that succeeds gives one, up to `RETRY_BUDGET`.
+    Each first attempt that succeeds adds one, up to `RETRY_BUDGET`.
     """
 
     def __init__(self) -> None:
@@ -126,7 +139,7 @@ class RetryBudget:
         self._level = RETRY_BUDGET
 
     def take(self, cost: int) -> bool:
-        """Take the cost, or return False if the budget has less."""
+        """Take the cost, or return False if the budget holds less."""
         with self._lock:
             if self._level < cost:
                 return False
@@ -141,16 +154,17 @@ class RetryBudget:
 
 
 def open_guard(settings: Settings, storage: Storage) -> Guard:
-    """Return the guard of one token's calls. Opens no connection.
+    """Return the guard of one token's calls, without a connection.
 
-    The pause is shared through Redis, or else by the workers of one gunicorn, whose master names
-    their service. Without either it is of this process.
+    With Redis, all hosts share the pause. Without Redis, the workers of one gunicorn share the
+    pause through a file, under the service name that gunicorn's master gives them. Otherwise each
+    process has its own pause.
     """
-    name = settings.token_digest
-    rate_limit = RateLimit(settings.calls_per_minute, settings.processes, storage.redis, name)
+    token = settings.token_digest
+    rate_limit = RateLimit(settings.calls_per_minute, settings.processes, storage.redis, token)
     service = os.environ.get("GUNICORN_ECWID_SERVICE")
     if storage.redis is not None:
-        return Guard(rate_limit, SharedPause(storage.shared, f"{name}:pause"))
+        return Guard(rate_limit, SharedPause(storage.shared, f"{token}:pause"))
     if service:
-        return Guard(rate_limit, SharedPause(storage.shared, f"{name}:pause:{service}"))
-    return Guard(rate_limit, SharedPause(None, name))
+        return Guard(rate_limit, SharedPause(storage.shared, f"{token}:pause:{service}"))
+    return Guard(rate_limit, SharedPause(None, token))

@@ -1,4 +1,8 @@
-"""A pause that Ecwid asks for or that a refused token needs, for all processes that share it."""
+"""The pause of all calls with one token, which all processes with the same state share.
+
+A pause begins when Ecwid asks for it, or when Ecwid refuses the token or the store. After the pause
+for a refusal, a single call goes first as a probe.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,11 @@ from .. import clock
 from ..errors import EcwidError, Throttled
 from ..storage.state import MemoryState, State, StateUnavailable
 
-LOOK_EVERY_S = 0.1  # between looks into the shared state, because each is a system call or more
-LOOK_MOST_S = 2.0  # that a thread waits for the look of another thread
-_PAUSE_MOST_S = 3600.0  # replies.py caps the seconds that Ecwid asks for at the same figure
-_PUBLISH_ATTEMPTS = 5  # while other processes change the pause at the same moment
-_KEPT_S = 3600.0  # after the pause, while the state waits for a probe
+LOOK_EVERY_S = 0.1  # The time between two looks into the shared state, because a look costs I/O.
+LOOK_MOST_S = 2.0  # The longest time that a thread waits for the look of another thread.
+_PAUSE_MOST_S = 3600.0  # The longest pause. MAX_RETRY_AFTER_S in replies.py is the same.
+_PUBLISH_ATTEMPTS = 5  # An attempt fails if another process changes the pause meanwhile.
+_KEPT_S = 3600.0  # How long the state keeps a pause that is over and waits for its probe.
 
 
 @dataclass(frozen=True)
@@ -24,29 +28,29 @@ class Pause:
     """A pause of all calls with one token."""
 
     until: float  # UNIX seconds
-    seconds: float  # for which the pause began, and for which a failed probe begins it again
-    probed: bool  # whether one call goes first after the pause
-    detail: str  # for the problem of a call that is pause back
+    seconds: float  # The length of the pause, and of its renewal while a probe is sent.
+    probed: bool  # A single call goes first after the pause.
+    detail: str  # The detail of the problem that a throttled request gets.
 
     @classmethod
     def from_json(cls, value: bytes) -> Pause:
-        """Read what `to_json` wrote."""
+        """Return the pause of a text that `to_json` made."""
         return cls(**orjson.loads(value))
 
     def to_json(self) -> bytes:
-        """Return the bytes that the shared state keeps."""
+        """Return the pause as JSON, for the shared state."""
         return orjson.dumps(self)
 
     def left_s(self) -> float:
         """Return the seconds that are left.
 
-        More seconds than any pause has mean that a clock was set back, and count as none.
+        If more seconds are left than any pause has, a clock was set back, and the result is 0.
         """
         left_s = self.until - clock.wall()
         return left_s if left_s <= _PAUSE_MOST_S else 0.0
 
     def joined(self, other: Pause | None) -> Pause:
-        """Return the longer of both pauses, with a probe after it if either has one."""
+        """Return the longer of two pauses, with a probe after it if either pause has a probe."""
         if other is None:
             return self
         longer, shorter = (self, other) if self.until >= other.until else (other, self)
@@ -58,27 +62,37 @@ class Pause:
 class SharedPause:
     """The pause of all processes that share a state.
 
-    Each process goes by what it knows of the pause, and by that alone while the state is
-    unavailable.
+    Each process remembers the pause that it saw last. While the state is unavailable, a process
+    uses only this memory.
 
-    The lock guards memory alone, and the shared state is read and changed outside of it. So a look
-    can overlap a change of this process. Such a look is discarded, because its result may be older
-    than the change. Without that, a call would be sent during a pause that this process has seen.
+    A look reads the shared state. The lock guards memory alone, so a look can overlap a change that
+    another thread makes. Such a look is discarded, because its result may be older than the change.
+    Without that, a call would be sent during a pause that this process has seen.
     """
 
-    def __init__(self, shared: State | None, name: str) -> None:
+    def __init__(self, shared: State | None, key: str) -> None:
+        """Store the key, without a look.
+
+        Args:
+            shared: The state of all processes. With None, the pause belongs to this process.
+            key: The key of the pause in the state.
+        """
         self._shared = shared or MemoryState()
-        self._name = name
+        self._key = key
         self._lock = clock.Lock()
-        self._known: Pause | None = None  # as of the last look or change
-        self._owed: Pause | None = None  # begun here, and not published yet
+        self._known: Pause | None = None  # As of the last look or change.
+        self._owed: Pause | None = None  # Begun by this process, and not published yet.
         self._look_next = 0.0
-        self._looking: clock.Event | None = None  # set at the end of the look that is under way
-        self._changing = 0  # changes of this process that are under way
-        self._changed = 0  # changes of this process that are over
+        self._looking: clock.Event | None = None  # The look that is under way sets it at its end.
+        self._changing = 0  # Changes that are under way.
+        self._changed = 0  # Changes that are over.
 
     def check(self) -> Pause | None:
-        """Return the pause that is over, if one call must go first now, and None otherwise.
+        """Check whether a call may be made.
+
+        Returns:
+            None if every call may be made. A pause that is over if a single call must go first as
+            its probe. The caller then calls `claim_probe`.
 
         Raises:
             Throttled: The pause holds.
@@ -95,10 +109,10 @@ class SharedPause:
         return pause if pause.probed else None
 
     def claim_probe(self, pause: Pause) -> Pause:
-        """Begin the pause again while one call goes first, and return it.
+        """Renew the pause for all other calls, and return it, because the caller is the probe.
 
         Raises:
-            Throttled: Another call goes first already.
+            Throttled: Another call is the probe.
         """
         renewed = replace(pause, until=clock.wall() + pause.seconds)
         if not self._replaced(pause, renewed):
@@ -106,13 +120,13 @@ class SharedPause:
         return renewed
 
     def release_probe(self, pause: Pause) -> None:
-        """Let another call go first at once, because the one that claimed it is not made."""
+        """Let another call be the probe at once, because the probe is not sent."""
         self._replaced(pause, replace(pause, until=clock.wall()))
 
     def begin(self, error: EcwidError, pause_s: float) -> None:
-        """Begin a pause for all, or make the present one longer."""
+        """Begin a pause for all processes, or make the present pause longer."""
         until = clock.wall() + pause_s
-        begun = Pause(until, pause_s, error.probed, f"Ecwid, a moment ago: {error.detail}")
+        begun = Pause(until, pause_s, error.probed, f"An earlier call failed. {error.detail}")
         with self._change():
             with self._lock:
                 self._known = begun.joined(self._known)
@@ -120,11 +134,11 @@ class SharedPause:
             with suppress(StateUnavailable):
                 after = self._published(owed)
                 with self._lock:
-                    if self._owed == owed:  # otherwise a later pause is longer
+                    if self._owed == owed:  # Otherwise another thread has begun a longer pause.
                         self._known, self._owed = after, None
 
     def end(self, pause: Pause) -> None:
-        """End the pause for all, because Ecwid accepted the call that went first."""
+        """End the pause for all processes, because Ecwid accepted the probe."""
         with self._change():
             with suppress(StateUnavailable):
                 self._compare_and_swap(pause, None)
@@ -133,9 +147,9 @@ class SharedPause:
                     self._known = self._owed = None
 
     def _replaced(self, before: Pause, after: Pause) -> bool:
-        """Replace the pause for all, and return False if it is not `before` any more.
+        """Replace the pause for all processes, or return False if it is not `before` any more.
 
-        This process goes first by its own memory, so only one of its threads can win. Then the
+        Memory decides between the threads of this process, so only one thread can win. Then the
         shared state decides between the processes.
         """
         with self._change():
@@ -155,7 +169,7 @@ class SharedPause:
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        """Discard the result of each look that overlaps the change made inside."""
+        """Discard the result of each look that overlaps the block, because the block changes."""
         with self._lock:
             self._changing += 1
         try:
@@ -191,13 +205,13 @@ class SharedPause:
                 mine.set()
         elif not looking.wait(LOOK_MOST_S):
             with self._lock:
-                if self._looking is looking:  # its thread hangs, or did not survive a fork
+                if self._looking is looking:  # Its thread hangs, or did not survive a fork.
                     self._looking = None
-                    self._changed += 1  # so that a late result is discarded
+                    self._changed += 1  # A late result of the look is discarded.
         return self._known
 
     def _update(self) -> None:
-        """Read the pause of the other processes, and publish one that they do not know yet."""
+        """Read the shared pause, after publishing a pause that other processes do not know yet."""
         with self._lock:
             owed, changed = self._owed, self._changed
         with suppress(StateUnavailable):
@@ -207,10 +221,10 @@ class SharedPause:
                     self._known, self._owed = found, None
 
     def _published(self, owed: Pause) -> Pause:
-        """Publish a pause, and return the one that holds for all then.
+        """Publish a pause, and return the pause that then holds for all processes.
 
         Raises:
-            StateUnavailable: The state is unavailable, or other processes change it all the time.
+            StateUnavailable: The state cannot be reached, or every attempt failed.
         """
         for _ in range(_PUBLISH_ATTEMPTS):
             pause = self._read()
@@ -220,7 +234,7 @@ class SharedPause:
         raise StateUnavailable
 
     def _read(self) -> Pause | None:
-        value = self._shared.read(self._name)
+        value = self._shared.get(self._key)
         return Pause.from_json(value) if value else None
 
     def _compare_and_swap(self, before: Pause | None, after: Pause | None) -> bool:
@@ -228,7 +242,7 @@ class SharedPause:
         if after:
             ttl_s = max(after.left_s(), 0.001) + (_KEPT_S if after.probed else 0.0)
         return self._shared.compare_and_swap(
-            self._name,
+            self._key,
             before.to_json() if before else None,
             after.to_json() if after else None,
             ttl_s,

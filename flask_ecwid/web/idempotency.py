@@ -109,7 +109,7 @@ class Idempotency:
     def _begin(self, name: str, fingerprint: str) -> tuple[_Record | None, _Record]:
         """What is known of the key, and this request's own record, unless all is done."""
         while True:
-            value = self._state.read(name)
+            value = self._state.get(name)
             found = _Record.read(value) if value else None
             now = clock.wall()
             if found:

@@ -253,12 +253,12 @@ def test_closed_at_the_same_moment() -> None:
         times = 0
 
         def compare_and_swap(
-            self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+            self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
         ) -> bool:
             self.times += 1
             if self.times == 1:
-                SharedPause(self, name).begin(RateLimited(3, brief=False), 3)
-            return super().compare_and_swap(name, before, after, ttl_s)
+                SharedPause(self, key).begin(RateLimited(3, brief=False), 3)
+            return super().compare_and_swap(key, before, after, ttl_s)
 
     shared = Beaten()
     SharedPause(shared, "name").begin(PAUSE, PAUSE.pause_s)
@@ -308,9 +308,9 @@ def test_nobody_passes_a_look(later: Later) -> None:
     """Who comes while one looks waits for what it finds."""
 
     class Slow(MemoryState):
-        def read(self, name: str) -> bytes | None:
+        def get(self, key: str) -> bytes | None:
             time.sleep(0.1)
-            return super().read(name)
+            return super().get(key)
 
     state = Slow()
     latch = SharedPause(state, "name")
@@ -336,17 +336,17 @@ class Leaving(MemoryState):
 
     gone = False
 
-    def read(self, name: str) -> bytes | None:
+    def get(self, key: str) -> bytes | None:
         if self.gone:
             raise StateUnavailable
-        return super().read(name)
+        return super().get(key)
 
     def compare_and_swap(
-        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+        self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
         if self.gone:
             raise StateUnavailable
-        return super().compare_and_swap(name, before, after, ttl_s)
+        return super().compare_and_swap(key, before, after, ttl_s)
 
 
 def test_a_latch_that_is_known_from_others(later: Later) -> None:
@@ -403,20 +403,20 @@ class Meanwhile(MemoryState):
         self.before_swap: Callable[[], object] | None = None
         self.after_swap: Callable[[], object] | None = None
 
-    def read(self, name: str) -> bytes | None:
-        value = super().read(name)
+    def get(self, key: str) -> bytes | None:
+        value = super().get(key)
         happens, self.after_read = self.after_read, None
         if happens:
             happens()
         return value
 
     def compare_and_swap(
-        self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+        self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
         happens, self.before_swap = self.before_swap, None
         if happens:
             happens()
-        swapped = super().compare_and_swap(name, before, after, ttl_s)
+        swapped = super().compare_and_swap(key, before, after, ttl_s)
         happens, self.after_swap = self.after_swap, None
         if happens:
             happens()
@@ -489,11 +489,11 @@ def test_two_threads_that_go_first(later: Later) -> None:
         gone = False
 
         def compare_and_swap(
-            self, name: str, before: bytes | None, after: bytes | None, ttl_s: float
+            self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
         ) -> bool:
             if self.gone:
                 raise StateUnavailable
-            return super().compare_and_swap(name, before, after, ttl_s)
+            return super().compare_and_swap(key, before, after, ttl_s)
 
     state = Going()
     latch = SharedPause(state, "name")
@@ -628,7 +628,7 @@ def test_a_call_from_before_does_not_open_it(ordered: Shop) -> None:
 
 
 class Gone:
-    def read(self, name: str) -> bytes | None:
+    def get(self, key: str) -> bytes | None:
         raise StateUnavailable
 
     def compare_and_swap(self, *_: object) -> bool:
@@ -656,9 +656,9 @@ def test_the_state_is_not_asked_all_the_time(later: Later) -> None:
     class Counting(MemoryState):
         reads = 0
 
-        def read(self, name: str) -> bytes | None:
+        def get(self, key: str) -> bytes | None:
             self.reads += 1
-            return super().read(name)
+            return super().get(key)
 
     state = Counting()
     latch = SharedPause(state, "name")

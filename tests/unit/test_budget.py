@@ -268,7 +268,7 @@ def test_after_redis_was_gone(own_redis: RedisServer, monkeypatch: pytest.Monkey
 def test_bulk(redis: RedisServer) -> None:
     """A reading of all has half of the budget, here and in Redis, and is told how long to wait."""
     for budget in (RateLimit(20, 2, None, "name"), *budgets_of(redis, 1)):
-        share = 5 if budget._link is None else 10
+        share = 5 if budget._redis is None else 10
         waits = [budget.acquire_bulk() for _ in range(share + 1)]
         assert waits[:-1] == [0.0] * share
         assert 0 < waits[-1] <= 61

@@ -111,7 +111,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> State:
 
 def test_nothing_at_first(state: State) -> None:
     """Where nothing was put, there is nothing."""
-    assert state.read("a") is None
+    assert state.get("a") is None
 
 
 def test_swap(state: State) -> None:
@@ -119,26 +119,26 @@ def test_swap(state: State) -> None:
     assert state.compare_and_swap("a", None, b"one", 60)
     assert not state.compare_and_swap("a", None, b"two", 60)
     assert not state.compare_and_swap("a", b"two", b"three", 60)
-    assert state.read("a") == b"one"
+    assert state.get("a") == b"one"
     assert state.compare_and_swap("a", b"one", ANY_BYTES, 60)
-    assert state.read("a") == ANY_BYTES
+    assert state.get("a") == ANY_BYTES
     assert state.compare_and_swap("a", ANY_BYTES, None, 0)
-    assert state.read("a") is None
+    assert state.get("a") is None
     assert state.compare_and_swap("a", None, b"", 60)
-    assert state.read("a") == b""
+    assert state.get("a") == b""
 
 
 def test_names_are_apart(state: State) -> None:
     """A value is of its name alone."""
     state.compare_and_swap("a", None, b"one", 60)
-    assert state.read("b") is None
+    assert state.get("b") is None
 
 
 def test_values_end(state: State) -> None:
     """After its time a value is gone, and another can be put there."""
     state.compare_and_swap("a", None, b"one", 0.05)
     time.sleep(0.1)
-    assert state.read("a") is None
+    assert state.get("a") is None
     assert state.compare_and_swap("a", None, b"two", 60)
 
 
@@ -158,24 +158,24 @@ def test_processes_share_a_file(tmp_path: Path) -> None:
     state.compare_and_swap("a", None, b"one", 60)
     child = os.fork()
     if child == 0:
-        good = state.read("a") == b"one" and state.compare_and_swap("a", b"one", b"two", 60)
+        good = state.get("a") == b"one" and state.compare_and_swap("a", b"one", b"two", 60)
         os._exit(0 if good else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert state.read("a") == b"two"
+    assert state.get("a") == b"two"
 
 
 def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
     """A state that nobody asks makes no file; one that is asked is this user's alone."""
     state = FileState(tmp_path / "private" / "state.sqlite3")
     assert list(tmp_path.iterdir()) == []
-    state.read("a")
+    state.get("a")
     assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o700
 
 
 def test_the_hosts_file() -> None:
     """All processes of a user on a host find the same file."""
     host_state().compare_and_swap("test", None, b"one", 60)
-    assert host_state().read("test") == b"one"
+    assert host_state().get("test") == b"one"
     host_state().compare_and_swap("test", b"one", None, 0)
 
 
@@ -207,10 +207,10 @@ assert state.compare_and_swap("a", None, b"one", 60)
 child = os.fork()
 if child == 0:
     os.setuid({NOBODY})
-    good = state.read("a") is None and state.compare_and_swap("a", None, b"two", 60)
+    good = state.get("a") is None and state.compare_and_swap("a", None, b"two", 60)
     os._exit(0 if good else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert state.read("a") == b"one"
+assert state.get("a") == b"one"
 """
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # other users may look there
         os.chmod(folder, 0o777)
@@ -271,7 +271,7 @@ def test_a_folder_that_is_not_ours_alone(
         folder = tmp_path / "missing" / "private"
     state = FileState(folder / "state.sqlite3")
     with pytest.raises(StateUnavailable):
-        state.read("a")
+        state.get("a")
     with pytest.raises(StateUnavailable):
         state.compare_and_swap("a", None, b"", 1)
     assert not (tmp_path / "elsewhere" / "state.sqlite3").exists()
@@ -296,7 +296,7 @@ def test_a_folder_that_stays_open_to_others(
     if os.getuid() != 0:
         pytest.skip("only root can mount a file system")
     with read_only(tmp_path / "private", mode=0o770), pytest.raises(StateUnavailable):
-        FileState(tmp_path / "private" / "state.sqlite3").read("a")
+        FileState(tmp_path / "private" / "state.sqlite3").get("a")
     assert caplog.messages == [
         f"The shared state is unavailable, because the folder {tmp_path / 'private'}"
         " has mode 0770 and cannot be set to 0700."
@@ -344,7 +344,7 @@ def test_a_file_of_another_format(
     before = path.read_bytes()
     state = FileState(path)
     with pytest.raises(StateUnavailable):
-        state.read("a")
+        state.get("a")
     assert caplog.messages == [
         f"The shared state is unavailable, because the file {path} has format {other} instead of 1."
         " Stop every process that uses the file, then remove it."
@@ -366,7 +366,7 @@ def test_descriptors_of_many_threads(tmp_path: Path) -> None:
     barrier = threading.Barrier(THREADS + 1)
 
     def read() -> None:
-        state.read("a")
+        state.get("a")
         barrier.wait(60)
         barrier.wait(60)
 
@@ -388,9 +388,9 @@ def test_descriptors_of_ended_threads(tmp_path: Path, kept: bool) -> None:
     state = FileState(tmp_path / "private" / "state.sqlite3")
     before = open_files()
     if kept:
-        state.read("a")
+        state.get("a")
     for _ in range(4 * THREADS):
-        thread = threading.Thread(target=state.read, args=["a"])
+        thread = threading.Thread(target=state.get, args=["a"])
         thread.start()
         thread.join()
     # SQLite closes one of the two later, and gives it to the next thread.
@@ -401,7 +401,7 @@ def test_a_child_leaves_its_parents_connections_alone(tmp_path: Path) -> None:
     """A child closes no connection of its parent's threads, because SQLite forbids that."""
     state = FileState(tmp_path / "private" / "state.sqlite3")
     with ThreadPoolExecutor(1) as threads:
-        threads.submit(state.read, "a").result()
+        threads.submit(state.get, "a").result()
         before = open_files()
         child = os.fork()
         if child == 0:
@@ -417,8 +417,8 @@ def test_descriptors_of_dropped_states(tmp_path: Path) -> None:
         for _ in range(50):
             state = FileState(tmp_path / "private" / "state.sqlite3")
             state.itself = state  # type: ignore[attr-defined]  # as an app refers to itself
-            assert not any(threads.map(state.read, "abcdefgh"))
-            state.read("a")
+            assert not any(threads.map(state.get, "abcdefgh"))
+            state.get("a")
             del state
         gc.collect()
         assert open_files() == before
@@ -433,7 +433,7 @@ def test_a_thread_that_waits_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with ThreadPoolExecutor(1) as threads, locked(path, "IMMEDIATE"):
         waits = threads.submit(state.compare_and_swap, "a", b"one", b"two", 60)
         time.sleep(0.2)
-        assert state.read("a") == b"one"
+        assert state.get("a") == b"one"
         assert not waits.done()
     assert waits.result()
 
@@ -461,7 +461,7 @@ def test_an_interrupted_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         signal.signal(signal.SIGUSR1, previous)
     monkeypatch.setattr(f"{MODULE}._BUSY_S", 0.1)
     assert FileState(path).compare_and_swap("a", b"one", b"three", 60)
-    assert state.read("a") == b"three"
+    assert state.get("a") == b"three"
 
 
 def test_parent_and_child_lose_nothing(tmp_path: Path) -> None:
@@ -477,18 +477,18 @@ state = FileState(path)
 state.compare_and_swap("a", None, b"one", 60)
 heard, told = os.pipe(), os.pipe()
 if os.fork() == 0:
-    assert state.read("a") == b"one"
+    assert state.get("a") == b"one"
     os.write(told[1], b"open")
     os.read(heard[0], 1)
     os._exit(0 if state.compare_and_swap("a", b"one", b"two", 60) else 1)
 os.read(told[0], 4)
-state.read("a")
+state.get("a")
 del state
 state = FileState(path)
-assert state.read("a") == b"one"
+assert state.get("a") == b"one"
 os.write(heard[1], b"x")
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
-print(state.read("a"))
+print(state.get("a"))
 """
     assert run(script, path) == "b'two'"
 
@@ -530,7 +530,7 @@ def test_a_failed_move_leaves_nothing_open(tmp_path: Path, impatient: None) -> N
         db.execute("CREATE TABLE state (name TEXT, ends REAL)")
         db.close()
         with pytest.raises(StateUnavailable):
-            state.read("a")
+            state.get("a")
         shutil.rmtree(path.parent)
     assert open_files() <= before
 
@@ -573,12 +573,12 @@ def test_a_file_that_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "private" / "state.sqlite3"
     state, other = FileState(path), FileState(path)
     assert state.compare_and_swap("a", None, b"one", 60)
-    assert other.read("a") == b"one"
+    assert other.get("a") == b"one"
     shutil.rmtree(path.parent)
-    assert state.read("a") == b"one"
-    assert FileState(path).read("a") == b"one"
+    assert state.get("a") == b"one"
+    assert FileState(path).get("a") == b"one"
     assert state.compare_and_swap("a", b"one", b"two", 60)
-    assert other.read("a") == FileState(path).read("a") == b"two"
+    assert other.get("a") == FileState(path).get("a") == b"two"
 
 
 def test_a_removed_file_brings_nothing_back(tmp_path: Path) -> None:
@@ -586,11 +586,11 @@ def test_a_removed_file_brings_nothing_back(tmp_path: Path) -> None:
     path = tmp_path / "private" / "state.sqlite3"
     state, other = FileState(path), FileState(path)
     state.compare_and_swap("a", None, b"one", 60)
-    assert other.read("a") == b"one"
+    assert other.get("a") == b"one"
     shutil.rmtree(path.parent)
     assert state.compare_and_swap("a", b"one", None, 0)
-    assert other.read("a") is None
-    assert FileState(path).read("a") is None
+    assert other.get("a") is None
+    assert FileState(path).get("a") is None
 
 
 def test_a_file_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -649,7 +649,7 @@ def test_redis_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, fau
     (own_redis.stop if fault == "stopped" else own_redis.halt)()
     begun = time.monotonic()
     with pytest.raises(StateUnavailable):
-        state.read("a")
+        state.get("a")
     assert time.monotonic() - begun < 10
     begun = time.monotonic()
     for _ in range(100):
@@ -658,9 +658,9 @@ def test_redis_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, fau
     assert time.monotonic() - begun < 10
     (own_redis.start_again if fault == "stopped" else own_redis.go_on)()
     with pytest.raises(StateUnavailable):
-        state.read("a")
+        state.get("a")
     rested(monkeypatch)
-    assert state.read("a") == (None if fault == "stopped" else b"one")
+    assert state.get("a") == (None if fault == "stopped" else b"one")
 
 
 def test_redis_emptied(redis: RedisServer) -> None:
@@ -668,5 +668,5 @@ def test_redis_emptied(redis: RedisServer) -> None:
     state = RedisState(RedisConnection(redis.url))
     state.compare_and_swap("a", None, b"one", 60)
     redis.client.flushall()
-    assert state.read("a") is None
+    assert state.get("a") is None
     assert state.compare_and_swap("a", None, b"two", 60)

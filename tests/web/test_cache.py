@@ -389,7 +389,7 @@ def test_redis_fails(
         finally:
             if fault == "halted":
                 redis.go_on()
-    warnings = [line for line in caplog.messages if line.startswith("Redis fails")]
+    warnings = [line for line in caplog.messages if line.startswith("Redis has failed")]
     assert len(warnings) == 1
     assert "secret_redis" not in caplog.text
     assert shop_of_one.reads == 3
