@@ -187,6 +187,6 @@ def _joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 def _json(text: str) -> Any:
     try:
         # A lone surrogate stands for a byte that is not UTF-8. The strict reader refuses the row.
-        return strict_json.read(text.encode("utf-8", "surrogatepass"))
+        return strict_json.parse(text.encode("utf-8", "surrogatepass"))
     except InvalidRequest:
         return text

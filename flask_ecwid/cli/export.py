@@ -145,7 +145,7 @@ def parse_filters(pairs: tuple[str, ...]) -> dict[str, Any]:
     if not all("=" in pair for pair in pairs):
         raise click.UsageError("--where takes NAME=VALUE")
     try:
-        filters = operation.read_parameters({}, [_split(pair) for pair in pairs])
+        filters = operation.parse_parameters({}, [_split(pair) for pair in pairs])
         CustomerIterator.digest_of(filters)
     except InvalidRequest as exc:
         places = ", ".join(f"{each.pointer}: {each.keyword}" for each in exc.errors)

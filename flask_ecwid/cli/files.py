@@ -130,7 +130,7 @@ def _header(names: Iterable[str], columns: Columns) -> list[Column]:
 
 def _strictly(line: int, text: bytes) -> Row:
     try:
-        return Row(line, strict_json.read(text))
+        return Row(line, strict_json.parse(text))
     except InvalidRequest:
         return Row(line, violation=Violation("", "json"))
 

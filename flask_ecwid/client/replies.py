@@ -1,6 +1,6 @@
-"""Status and body -> value or error. Pure.
+"""Turn a reply of Ecwid into a value or an error. Pure, without I/O.
 
-A reply is checked here against the component that the contract has for it. The policy for each
+A good reply is checked against the component that the contract names. The retry policy of each
 error stands with its class in errors.py.
 """
 
@@ -44,8 +44,8 @@ from .calls import Call
 from .operations import EcwidOperation
 
 MAX_RETRY_AFTER_S = 3600
-BRIEF_S = 2  # a wait that Ecwid asks for and that is short enough to wait for
-CLOSED_STORE_S = 60.0
+BRIEF_S = 2  # A `Retry-After` up to this number of seconds is short enough to wait.
+CLOSED_STORE_S = 60.0  # The pause after Ecwid has refused the whole store.
 
 _OF_THE_STORE = ("STORE_NOT_FOUND", "PROFILE_NOT_FOUND")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -53,7 +53,7 @@ _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply of Ecwid's. Its headers are found in any case, or in lower case."""
+    """A reply of Ecwid. Its headers are found by their names in lower case."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -64,9 +64,9 @@ def read_reply(call: Call, reply: Reply) -> dict[str, Any]:
     """Return the JSON object of a good reply.
 
     Raises:
-        NotJson: The status is good, and the body is no JSON object.
+        NotJson: The status is 2xx, but the body is no JSON object.
         ContractBroken: The object does not fit the contract.
-        EcwidError: The status is not 2xx. The error's class says what it stands for.
+        EcwidError: The status is not 2xx. `error_from_status` chooses the class.
     """
     value = _parsed(reply.body)
     if not 200 <= reply.status < 300:
@@ -85,12 +85,15 @@ def read_reply(call: Call, reply: Reply) -> dict[str, Any]:
     schema, members = _component(call.operation.reply)
     if members is not None:
         value = {name: value[name] for name in members if name in value}
-    schema.check_reply(value)
+    schema.validate(value)
     return value
 
 
 def _complete_page(call: Call, page: dict[str, Any]) -> None:
-    """Add the members that a store leaves out if it takes a selection of fields literally."""
+    """Add the members that a page lacks.
+
+    `count` is the number of items. `offset` and `limit` come from the call.
+    """
     if isinstance(items := page.get("items"), list):
         page.setdefault("count", len(items))
     for name, text in call.query:
@@ -100,10 +103,10 @@ def _complete_page(call: Call, page: dict[str, Any]) -> None:
 
 @cache
 def _component(name: str) -> tuple[Schema, frozenset[str] | None]:
-    """Return a component's schema, and the names of its members if it allows no others.
+    """Return the schema of a component, and the names of its members if it allows no others.
 
-    Ecwid may send others all the same, and they are dropped. Until 2014 it sent a `success` beside
-    `updateCount`.
+    Members without a name in the component are dropped. For example, Ecwid sent `success` beside
+    `updateCount` until 2014.
     """
     contract = load()
     closed = contract.document["components"]["schemas"][name].get("additionalProperties") is False
@@ -118,7 +121,7 @@ def _parsed(body: bytes) -> Any:
 
 
 def error_from_exception(exc: Exception, *, sent: bool, received: bool) -> EcwidError:
-    """Return the error of an exchange that broke, by how far it had come.
+    """Return the error of a call that broke before its reply was complete.
 
     Args:
         exc: The error that the library raised. Its class matters little, because libraries change.
@@ -147,10 +150,10 @@ def error_from_status(
         status: The HTTP status.
         code: Ecwid's `errorCode`, if the reply has one.
         retry_after: The header `Retry-After`.
-        body: Whether the body is a JSON object, nothing, or something else. Ecwid sends an object,
-            and at times nothing. A page in HTML comes from something on the way.
+        body: Whether the body is a JSON object, empty, or something else. Ecwid sends an object,
+            and at times no body. An HTML page comes from a proxy or a gateway.
     """
-    if status < 300:  # 1xx, which announces another reply and is none
+    if status < 300:  # A status 1xx announces another reply, so the call has no reply yet.
         return BadReply()
     if status < 400:
         return Redirected()
@@ -198,10 +201,10 @@ def _service_refused(
 
 
 def _seconds(retry_after: str | None) -> int | None:
-    """Return the seconds of a `Retry-After` (RFC 9110, 10.2.3), or None if it has no meaning.
+    """Return the seconds of a `Retry-After`, or None if the header is not valid.
 
-    The header holds whole seconds or a date in the future. A date is never taken for a short wait,
-    because Ecwid's clock may differ from ours.
+    The header holds whole seconds or a date in the future. A date never means a short wait, because
+    Ecwid's clock may differ from ours. https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     """
     text = (retry_after or "").strip()
     if re.fullmatch(r"[0-9]{1,30}", text):
@@ -216,7 +219,7 @@ def _seconds(retry_after: str | None) -> int | None:
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an error and the errors that `requests` and urllib3 keep in its `args` and `reason`."""
+    """Yield an error and its causes, which `requests` and urllib3 keep in `args` and `reason`."""
     yield exc
     for inner in (getattr(exc, "reason", None), *exc.args):
         if isinstance(inner, BaseException):

@@ -1,4 +1,4 @@
-"""customers.yaml, compiled: what the requests and the replies of each operation look like."""
+"""The contract, customers.yaml, compiled into checks of requests, responses and replies."""
 
 from __future__ import annotations
 

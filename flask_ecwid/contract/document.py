@@ -1,4 +1,4 @@
-"""customers.yaml: find it, load it, compile it once."""
+"""Find, load and compile customers.yaml."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _METHODS = ("get", "put", "post", "delete", "patch")
 
 
 def spec_path() -> Path:
-    """Where customers.yaml is: inside the installed package, or beside it in a checkout."""
+    """Return the path of customers.yaml, in the installed package or beside it in a checkout."""
     package = Path(__file__).parent.parent
     inside = package / "openapi" / "customers.yaml"
     return inside if inside.exists() else package.parent / "openapi" / "customers.yaml"
@@ -24,13 +24,16 @@ def spec_path() -> Path:
 
 @cache
 def load() -> Contract:
-    """The contract, compiled once per process."""
+    """Return the contract, which each process compiles once."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return Contract(yaml.load(spec_path().read_bytes(), Loader=loader))
 
 
 class Contract:
-    """The compiled contract: `document` is the parsed YAML, `operations` go by operationId."""
+    """The compiled contract.
+
+    `document` is the parsed YAML. The keys of `operations` are the operationIds.
+    """
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
@@ -43,17 +46,17 @@ class Contract:
         }
 
     def component(self, name: str) -> Schema:
-        """Return a schema of the document by its name, compiled for what Ecwid replies with."""
+        """Return a schema of the document by its name, compiled for Ecwid's replies."""
         return self._compiler.schema({"$ref": f"#/components/schemas/{name}"}, "response")
 
     def members(self, *schemas: str) -> frozenset[str]:
-        """The names of the members that these schemas of the document have."""
+        """Return the names of the members of these schemas of the document."""
         nodes = [self.document["components"]["schemas"][name] for name in schemas]
         return frozenset(name for node in nodes for name in node["properties"])
 
 
 class _Compiler:
-    """Turns the document's operations into compiled ones."""
+    """Compiles the operations of the document."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
@@ -87,13 +90,15 @@ class _Compiler:
             body=body,
             responses=responses,
             envelope=self.envelope(node),
-            key=next((each for each in parameters if each.name == IDEMPOTENCY_KEY), None),
+            idempotency_key=next(
+                (each for each in parameters if each.name == IDEMPOTENCY_KEY), None
+            ),
         )
 
     def envelope(self, node: dict[str, Any]) -> Schema:
         """Compile the schema of a good response without the customers of a page.
 
-        The client has checked them, and a second check costs 13 % of a page.
+        The client has checked the customers, and a second check would cost 13 % of a page.
         """
         content = self.resolved(node["responses"]["200"])["content"]["application/json"]
         components = {**self.schemas["response"], "Customer": {}}
@@ -109,7 +114,7 @@ class _Compiler:
         )
 
     def schema(self, schema: dict[str, Any], direction: Direction) -> Schema:
-        """Each once: the operations share most of what they answer."""
+        """Return a compiled schema. Operations share most schemas, so each is compiled once."""
         key = (direction, orjson.dumps(schema))
         if key not in self.compiled:
             self.compiled[key] = Schema(schema, self.schemas[direction], direction)
@@ -125,8 +130,10 @@ class _Compiler:
 
 
 def _scope(node: dict[str, Any]) -> str:
-    """What all the alternatives of an operation's `security` ask for: one scope, and none for
-    nothing. OpenAPI 3.0 has scopes for OAuth alone; 3.1 has these names for every scheme.
+    """Return the scope that a caller of the operation needs.
+
+    Every alternative of the operation's `security` names the same scope. OpenAPI 3.0 allows scopes
+    only for OAuth, and OpenAPI 3.1 allows such names for every scheme.
     """
     [[scope]] = {tuple(scopes) for each in node["security"] for scopes in each.values()}
     return str(scope)

@@ -1,6 +1,6 @@
-"""One operation of the contract: are its requests and its answers as they must be?
+"""Check the requests and responses of one operation of the contract.
 
-Knows nothing of Flask or connexion.
+The module uses neither Flask nor connexion.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 class Headers(Protocol):
-    """The headers of a request, found in any case."""
+    """The headers of a request. The case of a name does not matter."""
 
     def get(self, name: str, /) -> str | None:
         """Return the value of a header, or None."""
@@ -30,7 +30,7 @@ class Headers(Protocol):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A declared parameter of the path or the query."""
+    """A parameter that the contract declares, in the path, the query or a header."""
 
     location: str
     name: str
@@ -42,8 +42,8 @@ class Parameter:
     def pointer(self) -> str:
         return f"/{self.location}/{self.name}"
 
-    def read(self, text: str) -> tuple[object, list[Violation]]:
-        """The text as a value of the declared type, and where it does not fit."""
+    def parse(self, text: str) -> tuple[object, list[Violation]]:
+        """Return the text as a value of the declared type, and the violations of the schema."""
         try:
             value = self._value(text)
         except ValueError:
@@ -55,7 +55,14 @@ class Parameter:
         ]
 
     def _value(self, text: str) -> object:
-        """Strictly: an integer is no `+5`, `007`, `1_0` or `1e2`, a boolean no `True` or `1`."""
+        """Return the text as a value of the declared type.
+
+        The syntax is strict. `+5`, `007`, `1_0` and `1e2` are no integers, and `True` and `1` are
+        no booleans.
+
+        Raises:
+            ValueError: The text is no value of the type.
+        """
         if self.type == "integer" and _INTEGER.fullmatch(text):
             return int(text)
         if self.type == "number" and _NUMBER.fullmatch(text) and math.isfinite(float(text)):
@@ -69,24 +76,28 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation: what its requests and its answers must look like."""
+    """One operation of the contract, with the checks of its requests and responses."""
 
     operation_id: str
-    writes: bool  # whether it may change the store
-    scope: str  # what a caller must be allowed to
+    writes: bool  # The operation may change the store.
+    scope: str  # The scope that a caller needs.
     parameters: Mapping[tuple[str, str], Parameter]
     body: Schema | None
     responses: Mapping[int, Schema]
-    envelope: Schema  # of a good response, without the customers of a page
-    key: Parameter | None = None  # the header Idempotency-Key, if it is declared
+    envelope: Schema  # The schema of a good response, without the customers of a page.
+    idempotency_key: Parameter | None = None  # The header, if the operation has it.
 
-    def read_parameters(
+    def parse_parameters(
         self, path: Mapping[str, str], query: Iterable[tuple[str, str]]
     ) -> dict[str, Any]:
-        """The parameters of the path and of the query, by name, as values of their declared types.
+        """Return the parameters by name, as values of their declared types.
+
+        Args:
+            path: The texts of the path's parameters.
+            query: The names and texts of the query, in order and with repetitions.
 
         Raises:
-            InvalidRequest: a parameter is unknown, repeated, missing or does not fit.
+            InvalidRequest: A parameter is unknown, repeated, missing or does not fit.
         """
         given: dict[tuple[str, str], list[str]] = {}
         for name, text in path.items():
@@ -97,45 +108,53 @@ class Operation:
         values: dict[str, Any] = {}
         violations = [
             Violation(parameter.pointer, "required")
-            for key, parameter in self.parameters.items()
-            if parameter.required and key not in given
+            for place, parameter in self.parameters.items()
+            if parameter.required and place not in given
         ]
         for (location, name), texts in given.items():
             parameter = self.parameters.get((location, name))
-            if parameter is None:  # its name is the caller's text: not repeated
+            if parameter is None:  # The violation leaves out the name, which the caller has sent.
                 violations.append(Violation(f"/{location}", "additionalProperties"))
             elif len(texts) > 1:
                 violations.append(Violation(parameter.pointer, "uniqueItems"))
             else:
-                values[name], found = parameter.read(texts[0])
+                values[name], found = parameter.parse(texts[0])
                 violations += found
         if violations:
             raise InvalidRequest(violations[:MAX_VIOLATIONS])
         return values
 
-    def read_key(self, headers: Headers) -> str | None:
-        """Return the request's Idempotency-Key, or None where there is none or it has no meaning.
+    def parse_idempotency_key(self, headers: Headers) -> str | None:
+        """Return the Idempotency-Key of the request.
+
+        The result is None if the request has no key, or if the operation ignores the header.
 
         Raises:
             InvalidRequest: The key does not fit the contract.
         """
-        if self.key is None or (text := headers.get(self.key.name)) is None:
+        declared = self.idempotency_key
+        if declared is None or (text := headers.get(declared.name)) is None:
             return None
-        _, violations = self.key.read(text)
+        _, violations = declared.parse(text)
         if violations:
             raise InvalidRequest(violations)
         return text
 
-    def read_body(self, media_type: str, charset: str, body: bytes) -> Any:
-        """The request's body, parsed and checked.
+    def parse_body(self, media_type: str, charset: str, body: bytes) -> Any:
+        """Return the document in the request's body, after checking it.
+
+        Args:
+            media_type: The media type of the header `Content-Type`.
+            charset: The parameter `charset` of the same header, or an empty text.
+            body: The bytes of the body.
 
         Raises:
-            UnsupportedMediaType: it is not `application/json` in UTF-8.
-            InvalidRequest: it is not strictly JSON (see strict_json.py), or does not fit.
+            UnsupportedMediaType: The body is not `application/json` in UTF-8.
+            InvalidRequest: The body is not strict JSON, or does not fit the contract.
         """
         if media_type != "application/json" or charset.lower() not in ("", "utf-8", "utf8"):
             raise UnsupportedMediaType
-        document = strict_json.read(body)
+        document = strict_json.parse(body)
         self.validate_body(document)
         return document
 
@@ -143,19 +162,19 @@ class Operation:
         """Check a parsed request body.
 
         Raises:
-            InvalidRequest: it does not fit.
+            InvalidRequest: The body does not fit the contract.
         """
         if self.body is not None and not self.body.is_valid(document):
             raise InvalidRequest(self.body.violations(document))
 
     def validate_response(self, status: int, document: object) -> None:
-        """Validate a response before it leaves.
+        """Check a response before the service sends it.
 
         Raises:
             Defect: The contract does not declare this status for the operation.
-            ContractBroken: The response does not fit.
+            ContractBroken: The response does not fit the contract.
         """
         schema = self.responses.get(status)
         if schema is None:
             raise Defect(f"The contract does not declare status {status} for this operation.")
-        schema.check_reply(document)
+        schema.validate(document)

@@ -1,7 +1,7 @@
-"""A schema of the contract, compiled: does a document fit, and if not, where and by which rule?
+"""Check documents against a schema of the contract, and find the places that do not fit.
 
-jsonschema-rs decides. What OpenAPI 3.0 says otherwise than JSON Schema (`nullable`, `readOnly`,
-`writeOnly`) is translated before compiling.
+jsonschema-rs makes the check. `nullable`, `readOnly` and `writeOnly` of OpenAPI 3.0 do not exist in
+JSON Schema, so `json_schema` translates them before a schema is compiled.
 """
 
 from __future__ import annotations
@@ -15,29 +15,37 @@ from ..errors import ContractBroken, Violation
 
 Direction = Literal["request", "response"]
 
-MAX_VIOLATIONS = 20  # enough to mend a document by; thousands of bad items need not all be told
-MAX_VALUES = 2000  # of a document in which all violations are looked for
+MAX_VIOLATIONS = 20  # Enough to correct a document. Without it, a response could list thousands.
+MAX_VALUES = 2000  # A document with more values has only its first violation listed.
 
 
 class Schema:
-    """One compiled schema. `components` are the contract's, translated by `json_schema` already."""
+    """One compiled schema."""
 
     def __init__(self, schema: dict[str, Any], components: dict[str, Any], direction: Direction):
+        """Compile a schema.
+
+        Args:
+            schema: The schema in OpenAPI 3.0.
+            components: The components of the contract, after `json_schema` has translated them.
+            direction: Whether the schema describes requests or responses.
+        """
         translated = json_schema(schema, direction)
-        needed = _needed(translated, components)
+        needed = _needed_components(translated, components)
         root = {"allOf": [translated], "components": {"schemas": needed}}
-        # `format` only annotates: Ecwid's data holds e-mails that no strict reader would take.
+        # `format` is not checked, because Ecwid's data holds e-mails that no strict check accepts.
+        # Otherwise a read of such a customer would fail.
         self._validator = jsonschema_rs.Draft4Validator(root, validate_formats=False)
 
     def is_valid(self, document: object) -> bool:
         """Return whether the document fits."""
         try:
             return self._validator.is_valid(document)
-        except ValueError:  # nested deeper than it can look
+        except ValueError:  # The document is nested too deep for the library.
             return False
 
-    def check_reply(self, document: object) -> None:
-        """Check a reply of Ecwid's, or an envelope that was made of one.
+    def validate(self, document: object) -> None:
+        """Check a reply of Ecwid, or a response that was made of a reply.
 
         Raises:
             ContractBroken: The document does not fit.
@@ -46,8 +54,9 @@ class Schema:
             raise ContractBroken(self.violations(document))
 
     def violations(self, document: object) -> list[Violation]:
-        """The places that do not fit, the first 20 of them; of a large document the first one.
-        None holds a value.
+        """Return the first places that do not fit, without any value of the document.
+
+        The list has `MAX_VIOLATIONS` places at most. For a large document, it has only one place.
         """
         violations: list[Violation] = []
         try:
@@ -57,14 +66,15 @@ class Schema:
         for error in errors:
             path = list(error.instance_path)
             if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
-                path.append(error.kind.property)  # what is missing: a name of the contract's
+                path.append(error.kind.property)  # The missing member, a name of the contract.
             violations.append(Violation(_pointer(path), error.kind.name))
         return violations
 
     def _errors(self, document: object) -> list[jsonschema_rs.ValidationError]:
         if _is_small(document):
             return list(islice(self._validator.iter_errors(document), MAX_VIOLATIONS))
-        # It finds all of them before it gives the first: gigabytes for a page of nonsense.
+        # `iter_errors` finds all errors before it returns the first. Without this limit, a page of
+        # nonsense would take gigabytes.
         try:
             self._validator.validate(document)
         except jsonschema_rs.ValidationError as error:
@@ -73,9 +83,9 @@ class Schema:
 
 
 def _is_small(document: object) -> bool:
-    """Whether it has so few values that it takes no time to find all that is wrong with them."""
+    """Return whether the document has so few values that finding all violations is cheap."""
     values = [document]
-    for value in values:  # which grows meanwhile
+    for value in values:  # The list grows during the loop.
         if isinstance(value, dict):
             values += value.values()
         elif isinstance(value, list):
@@ -86,10 +96,14 @@ def _is_small(document: object) -> bool:
 
 
 def json_schema(schema: Any, direction: Direction) -> Any:
-    """An OpenAPI 3.0 schema, or anything that holds some, as JSON Schema draft 4.
+    """Translate OpenAPI 3.0 into JSON Schema draft 4.
 
-    `nullable` becomes a type; a `readOnly` member of a request and a `writeOnly` member of a
-    response become members that nothing fits, and are not required.
+    `nullable` becomes a type. A `readOnly` member of a request becomes a member that no value fits,
+    and the member is not required. The same holds for a `writeOnly` member of a response.
+
+    Args:
+        schema: A schema, or any value that holds schemas.
+        direction: Whether the schema describes requests or responses.
     """
     if isinstance(schema, list):
         return [json_schema(item, direction) for item in schema]
@@ -110,8 +124,11 @@ def json_schema(schema: Any, direction: Direction) -> Any:
     return translated
 
 
-def _needed(schema: Any, components: dict[str, Any]) -> dict[str, Any]:
-    """Those of the components that the schema leads to: it is compiled with nothing else."""
+def _needed_components(schema: Any, components: dict[str, Any]) -> dict[str, Any]:
+    """Return the components that the schema refers to, also through other components.
+
+    Compiling all components with every schema would take longer.
+    """
     needed: dict[str, Any] = {}
     waiting = [schema]
     while waiting:

@@ -1,7 +1,8 @@
-"""JSON from outside, read so strictly that nothing in it can mean two things (RFC 8259, RFC 7493).
+"""Parse JSON from outside so strictly that every other parser reads the same document.
 
-Two readers must not see two documents: no repeated names, no number that a double cannot hold, no
-text that is no Unicode; and nothing that would be work out of proportion: depth and names are few.
+A document has no repeated name, no number that a double cannot hold, and no text outside of
+Unicode. Depth and number of names are limited, because a small document could otherwise cost much
+work. https://www.rfc-editor.org/rfc/rfc8259 https://www.rfc-editor.org/rfc/rfc7493
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from ..errors import InvalidRequest
 
 MAX_DEPTH = 32
 MAX_NAMES = 1000  # in the whole document
-_MAX_INTEGER = 2**53 - 1  # beyond it a double, which is what most readers have, skips integers
+_MAX_INTEGER = 2**53 - 1  # Most parsers use doubles, which skip some larger integers.
 
 
-def read(body: bytes) -> Any:
-    """The document in a body.
+def parse(body: bytes) -> Any:
+    """Return the document in a body.
 
     Raises:
-        InvalidRequest: there is none that could be read in one way only. It says which rule is
-            broken, never by what.
+        InvalidRequest: The body breaks a rule. The detail names the rule, and holds no value.
     """
     try:
         document = _decoder.decode(body.decode("utf-8"))
     except RecursionError:
         fault = "The body is nested too deep."
-    except ValueError:  # of the text's encoding, and of JSON
+    except ValueError:  # The body is not UTF-8, or not JSON.
         fault = "The body is not JSON in UTF-8."
     else:
         _check(document)
         return document
-    # Raised out here: the decoder's error, which holds the body, stays behind.
+    # The error is raised outside of the except clause. Otherwise its context would be the decoder's
+    # error, which holds the body.
     raise InvalidRequest(detail=fault)
 
 
@@ -45,7 +46,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(text: str) -> int:
-    # By its length first: converting takes the square of the digits.
+    # The length is checked first, because the time of a conversion grows with the square of the
+    # digits. Without the check, one long number could hold a worker.
     if len(text) > len(str(-_MAX_INTEGER)) or abs(number := int(text)) > _MAX_INTEGER:
         raise InvalidRequest(detail="The body has an integer beyond 2^53 - 1.")
     return number
@@ -58,7 +60,7 @@ def _number(text: str) -> float:
 
 
 def _constant(_: str) -> None:
-    raise InvalidRequest(detail="The body has a number that is none.")
+    raise InvalidRequest(detail="The body has NaN or Infinity, which are not JSON.")
 
 
 _decoder = json.JSONDecoder(
@@ -70,7 +72,11 @@ _decoder = json.JSONDecoder(
 
 
 def _check(document: Any) -> None:
-    """Its depth, its names and its texts."""
+    """Check the depth, the number of names and the texts of a document.
+
+    Raises:
+        InvalidRequest: The document breaks a rule.
+    """
     names = depth = 0
     level = [document]
     while level:

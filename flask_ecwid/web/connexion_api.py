@@ -177,7 +177,7 @@ class _Parameters:
         def wrapper(given: _Request) -> Any:
             operation, context = given.operation, given.request_context
             given.body, query = incoming.read(context.mount.settings.max_body_bytes)
-            values = operation.read_parameters(given.path_params, query)
+            values = operation.parse_parameters(given.path_params, query)
             given.path_params = {name: values.pop(name) for name in given.path_params}
             given.query = values
             context.customer_id = given.path_params.get("customer_id")
@@ -205,7 +205,7 @@ class _Body:
     def __call__(self, function: Seam) -> Seam:
         def wrapper(given: _Request) -> Any:
             charset = request.mimetype_params.get("charset", "")
-            given.json = given.operation.read_body(request.mimetype, charset, given.body)
+            given.json = given.operation.parse_body(request.mimetype, charset, given.body)
             return function(given)
 
         return wrapper
@@ -221,14 +221,14 @@ class _Response:
         def wrapper(given: _Request) -> Response:
             context = given.request_context
             operation = given.operation
-            if operation.key is not None:
-                context.idempotency_key = operation.read_key(request.headers)
+            if operation.idempotency_key is not None:
+                context.idempotency_key = operation.parse_idempotency_key(request.headers)
             context.handler_has_run = True
             result = function(given)
             if isinstance(result, CachedResponse):  # validated before the cache kept it
                 return responses.cached(result, context.request_id)
             document, headers = result if isinstance(result, tuple) else (result, {})
-            operation.envelope.check_reply(document)
+            operation.envelope.validate(document)
             return Response(
                 envelope.encode(document), headers=headers, content_type="application/json"
             )

@@ -96,7 +96,7 @@ def by_gunicorn(status: int) -> Gets:
 
 NOT_JSON = invalid("The body is not JSON in UTF-8.")
 TWICE = invalid("The body names a member twice.")
-NOT_FINITE = invalid("The body has a number that is none.")
+NOT_FINITE = invalid("The body has NaN or Infinity, which are not JSON.")
 TOO_GREAT = invalid("The body has a number that is too large.")
 BEYOND = invalid("The body has an integer beyond 2^53 - 1.")
 TOO_DEEP = invalid("The body is nested too deep.")

@@ -275,7 +275,7 @@ def test_dates(year: int) -> None:
         for day in range(33):
             text = f"{year}-{month:02}-{day:02}"
             for written in (text, f"{text} 23:59:59", f"{text} 00:00:00 -0930"):
-                assert (moment.read(written)[1] == []) is is_a_date(text), written
+                assert (moment.parse(written)[1] == []) is is_a_date(text), written
 
 
 def test_nothing_is_filled_in() -> None:
@@ -299,7 +299,7 @@ def test_response_fields() -> None:
         (f"items(b({inner},a))", False),
         ("a(b(c(d)))", False),
     ):
-        assert (fields.read(text)[1] == []) is fits, text
+        assert (fields.parse(text)[1] == []) is fits, text
 
 
 def test_limit() -> None:

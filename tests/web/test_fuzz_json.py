@@ -115,7 +115,7 @@ def names_in(document: Any) -> int:
 def outcome(body: bytes) -> tuple[bool, Any]:
     """What the reader makes of it: any other exception than its own ends the test."""
     try:
-        return True, strict_json.read(body)
+        return True, strict_json.parse(body)
     except InvalidRequest as exc:
         refusal = exc
     assert refusal.__context__ is None  # which would hold the body

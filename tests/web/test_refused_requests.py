@@ -147,7 +147,7 @@ def test_many_errors_are_cut(api: Api) -> None:
 NOT_JSON = "The body is not JSON in UTF-8."
 TWICE = "The body names a member twice."
 TOO_DEEP = "The body is nested too deep."
-NOT_FINITE = "The body has a number that is none."
+NOT_FINITE = "The body has NaN or Infinity, which are not JSON."
 TOO_LARGE = "The body has a number that is too large."
 BEYOND = "The body has an integer beyond 2^53 - 1."
 NO_TEXT = "The body has a text with a NUL or half a surrogate pair."
