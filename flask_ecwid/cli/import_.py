@@ -263,7 +263,7 @@ class Importer:
             lambda: self._client.list_customers(email=body["email"], useExactEmailMatch=True)
         )
         try:
-            return find_created(body, page, since=0.0) is not None
+            return find_created(body, page, started_at=0.0) is not None
         except EmailTaken:
             return False
 

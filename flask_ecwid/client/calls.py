@@ -1,4 +1,4 @@
-"""Arguments -> call. Pure."""
+"""Build the call of an operation from its arguments. Pure, without I/O."""
 
 from __future__ import annotations
 
@@ -74,9 +74,10 @@ def _completed(selection: str, required: str) -> str:
 
 
 def _query_text(value: object) -> str:
-    """Return a value as Ecwid reads it in a query.
+    """Return a value as Ecwid expects it in a query.
 
-    Ecwid takes lists with commas, and numbers without an exponent.
+    Ecwid expects lists with commas, and numbers without an exponent.
+    https://api-docs.ecwid.com/reference/search-customers
     """
     if isinstance(value, bool):
         return "true" if value else "false"

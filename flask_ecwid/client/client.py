@@ -1,4 +1,4 @@
-"""EcwidClient: the five calls on a store's customers, and what bulk work needs."""
+"""EcwidClient, which makes the five calls for the customers of a store, and helps bulk work."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .calls import Call, build_call
 from .opening import open_store
 from .operations import OPERATIONS
 from .pagination import PAGE_SIZE, CustomerIterator
-from .reconcile import date_ahead
+from .reconcile import clock_ahead_s
 from .transport import Transport
 from .types import Customer, CustomerIdentity, CustomerPage, DeleteCount, UpdateCount
 
@@ -83,9 +83,10 @@ class EcwidClient:
         Args:
             settings: The store, its token and all limits.
             name: The name of the store in the signals.
-            transport: Sends the calls. By default over HTTP, or into the sandbox.
-            storage: Keeps what processes share. By default Redis if the settings name one, and a
-                file.
+            transport: Sends the calls. By default a `RequestsTransport`, to Ecwid or to the
+                sandbox in this process.
+            storage: Keeps the state that processes share. By default Redis if the settings name a
+                Redis, and otherwise a file.
 
         Raises:
             SettingsError: The sandbox's file cannot be a store, or `redis_url` cannot be used.
@@ -258,9 +259,9 @@ class EcwidClient:
                 raise Throttled(wait_s, "The process is about to end.")
 
     def wait_while_unavailable(self, ask: Callable[[], T]) -> T:
-        """Return the result of `ask`, and wait as often as Ecwid or this process asks to.
+        """Return the result of `ask`, after waiting while no call can be made.
 
-        Bulk work has the time to wait, where a request would be refused.
+        Bulk work has the time to wait, while a web request would be refused.
 
         Args:
             ask: Makes the calls. The client calls it again after each wait.
@@ -290,23 +291,27 @@ class EcwidClient:
         ahead_s: float | None = None
         try:
             reply, _ = self.store.sender.send(call, started_at + self._deadline_s)
-            ahead_s = date_ahead(reply, asked_at, clock.wall())
+            ahead_s = clock_ahead_s(reply, asked_at, clock.wall())
         except ContractBroken:
-            pass  # Ecwid has replied
+            pass  # Ecwid has replied.
         except ServiceRefused as exc:
             if not _lacks_scope(exc):
                 raise
         return Ping(clock.now() - started_at, ahead_s)
 
     def granted_scopes(self) -> dict[str, bool | None]:
-        """Return which Ecwid scopes for customers the token has, without changing anything.
+        """Return which Ecwid scopes for customers the token has, without changing the store.
 
-        Ecwid has no call that tells them. Ecwid refuses a call without its scope (403) before it
-        reads the body. So a write whose body is no JSON shows the scope, and can change nothing. An
-        update needs the scope to read as well. Without that scope, the answer is not known (None).
+        No call of Ecwid returns the scopes. But Ecwid checks the scope of a call before the body,
+        and replies with 403 if the token lacks the scope. So the client sends writes whose body is
+        no JSON, which can change nothing.
+
+        Returns:
+            True or False for each scope. An update also needs the scope `read_customers`. Without
+            `read_customers`, the value of `update_customers` is None if it cannot be found out.
 
         Raises:
-            EcwidError: The store does not reply, or refuses the token as such.
+            EcwidError: Ecwid does not reply, or refuses the token for another reason.
         """
         broken = {
             name: replace(OPERATIONS[name], kind="change")
@@ -325,7 +330,11 @@ class EcwidClient:
         return scopes
 
     def _is_permitted(self, call: Call) -> bool:
-        """Return whether Ecwid lets the call in. Raise the error of any other failure."""
+        """Return whether the token has the scope of the call.
+
+        Raises:
+            EcwidError: The call failed for another reason.
+        """
         try:
             self.store.sender.send(call, clock.now() + self._deadline_s)
         except ServiceRefused as exc:
@@ -333,7 +342,7 @@ class EcwidClient:
                 return False
             raise
         except (Rejected, CustomerNotFound, ContractBroken):
-            pass  # Ecwid had let the call in
+            pass  # Ecwid checks the scope first, so the token has the scope.
         return True
 
 

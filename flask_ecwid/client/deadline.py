@@ -29,10 +29,10 @@ from ..storage import names
 class Attempt:
     """The sending of a call, with its deadline and its progress."""
 
-    deadline: float  # of clock.now()
-    sent: bool = False  # whether a byte of the call may have left
-    received: bool = False  # whether a byte of a reply has come
-    has_rest: bool = False  # whether more bytes came than the reply has
+    deadline: float  # A moment of `clock.now()`.
+    sent: bool = False  # A byte of the call may have left.
+    received: bool = False  # A byte of a reply has come.
+    has_rest: bool = False  # More bytes came than the reply has.
 
     def left_s(self) -> float:
         """Return the seconds until the deadline.
@@ -51,7 +51,7 @@ current_attempt: ContextVar[Attempt] = ContextVar("flask_ecwid_attempt")
 
 
 def is_set() -> bool:
-    """Return whether the caller is sending a call of ours."""
+    """Return whether the current thread is sending a call to Ecwid."""
     return current_attempt.get(None) is not None
 
 
@@ -84,10 +84,10 @@ class _Receiver(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, file: io.BufferedIOBase) -> None:
         self._sock = sock
-        self._file = file  # holds the socket open, also after its connection was closed
+        self._file = file  # The file keeps the socket open after its connection was closed.
         self._timeout_s = sock.gettimeout() or inf
         self._attempt = current_attempt.get()
-        self.has_ended = False  # whether the reader gets no more bytes
+        self.has_ended = False  # The reader gets no more bytes.
 
     def readable(self) -> bool:
         return True
@@ -96,7 +96,7 @@ class _Receiver(io.RawIOBase):
         if self.has_ended:
             return 0
         left_s = self._attempt.left_s()
-        if left_s < self._timeout_s:  # not otherwise, because each change is two system calls
+        if left_s < self._timeout_s:  # Only then, because each change is two system calls.
             self._sock.settimeout(left_s)
         size = self._sock.recv_into(buffer)
         if size:
@@ -108,8 +108,8 @@ class _Receiver(io.RawIOBase):
     def refuse_rest(self) -> None:
         """Note that bytes are left after a reply, and break the connection.
 
-        The pool would give the connection to the next call. Without the shutdown, that call could
-        take the rest of the bytes for its own reply.
+        The pool would give the connection to the next call. Without the shutdown, the next call
+        could take these bytes for its own reply.
         """
         self._attempt.has_rest = True
         with suppress(OSError):
@@ -121,14 +121,14 @@ class _Receiver(io.RawIOBase):
 
 
 class _Reader(io.BufferedReader):
-    """A reply's bytes. `http.client` closes the reader at the end of the reply."""
+    """The bytes of a reply. `http.client` closes the reader at the end of the reply."""
 
     raw: _Receiver
 
     def close(self) -> None:
-        """Close the reader, and look for bytes after the reply.
+        """Close the reader, and refuse a reply that more bytes follow.
 
-        The rows "extra bytes" and "two replies at once" of tests/faults.py need the look.
+        The rows "extra bytes" and "two replies at once" of tests/faults.py need this check.
         """
         if not self.closed:
             self.raw.has_ended = True  # Without it, peek would wait for the server.
@@ -165,15 +165,15 @@ class _HttpConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         """Connect to the first address of the host that accepts.
 
-        urllib3 would give the resolver any time, and each address the whole connect timeout.
+        urllib3 would give the resolver unlimited time, and each address the whole timeout.
         """
         attempt, timeout_s = current_attempt.get(), float(self.timeout or inf)
         failure: OSError | None = None
         for address in names.addresses(self._dns_host, min(timeout_s, attempt.left_s())):
-            within_s = min(timeout_s, attempt.left_s())
+            address_timeout_s = min(timeout_s, attempt.left_s())
             try:
                 return create_connection(
-                    (address, self.port), within_s, socket_options=self.socket_options
+                    (address, self.port), address_timeout_s, socket_options=self.socket_options
                 )
             except OSError as exc:
                 failure = exc
@@ -181,10 +181,13 @@ class _HttpConnection(HTTPConnection):
 
     def connect(self) -> None:
         super().connect()
-        current_attempt.get().left_s()  # A call that cannot be answered in time is not sent.
+        current_attempt.get().left_s()  # Without time for a reply, the call is not sent.
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Connect first, because connecting sends nothing of the call, and then send the call."""
+        """Connect, and then send the call.
+
+        `sent` is set after connecting, because connecting sends no byte of the call.
+        """
         if self.sock is None:
             self.connect()
         current_attempt.get().sent = True

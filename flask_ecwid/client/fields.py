@@ -1,50 +1,52 @@
-"""Ecwid's `responseFields`: a selection of members, for example `total,items(id,name)`.
+"""Ecwid's parameter `responseFields`, which selects members, for example `total,items(id,name)`.
 
-A list with commas, members of members in parentheses, no blanks. Ecwid leaves out what is not
-named, even what the contract requires; `complete` names it too.
+The syntax is a list with commas, with the members of a member in parentheses, and without blanks.
+Ecwid leaves out every member that the selection does not name, even a member that the contract
+requires. `complete` adds the required members.
+https://api-docs.ecwid.com/reference/search-customers
 """
 
 from __future__ import annotations
 
 import re
 
-Selection = dict[str, "Selection"]  # an empty selection is the whole member
+Selection = dict[str, "Selection"]  # An empty selection means the whole member.
 
 _TOKEN = re.compile(r"[A-Za-z0-9_]+|[(),]")
 
 
 def complete(fields: str, required: str) -> str:
-    """`fields` with everything that `required` names, in the same syntax.
+    """Return the selection `fields` with the members that `required` names.
 
     Raises:
         ValueError: `fields` is not in Ecwid's syntax.
     """
-    return _written(_union(_read(fields), _read(required)))
+    return _to_text(_union(_parse(fields), _parse(required)))
 
 
-def _read(fields: str) -> Selection:
+def _parse(fields: str) -> Selection:
     tokens = _TOKEN.findall(fields)
     if "".join(tokens) != fields:
-        raise ValueError("a character that Ecwid's syntax does not have")
-    tokens.append("")  # the end, so that there always is a next one
-    selection = _read_list(tokens)
+        raise ValueError("the selection has a character that Ecwid's syntax does not have")
+    tokens.append("")  # The end, so that there always is a next token.
+    selection = _parse_list(tokens)
     if tokens != [""]:
-        raise ValueError("an unexpected comma or parenthesis")
+        raise ValueError("the selection has an unexpected comma or parenthesis")
     return selection
 
 
-def _read_list(tokens: list[str]) -> Selection:
+def _parse_list(tokens: list[str]) -> Selection:
     selection: Selection = {}
     while True:
         name = tokens.pop(0)
         if not name or name in "(),":
-            raise ValueError("a name is missing")
+            raise ValueError("the selection lacks a name")
         members: Selection = {}
         if tokens[0] == "(":
             tokens.pop(0)
-            members = _read_list(tokens)
+            members = _parse_list(tokens)
             if tokens.pop(0) != ")":
-                raise ValueError("a parenthesis is not closed")
+                raise ValueError("the selection has an open parenthesis")
         selection = _union(selection, {name: members})
         if tokens[0] != ",":
             return selection
@@ -54,12 +56,13 @@ def _read_list(tokens: list[str]) -> Selection:
 def _union(one: Selection, other: Selection) -> Selection:
     union = dict(one)
     for name, members in other.items():
-        both = union.get(name) and members  # where either asks for the whole member, it is whole
+        # If either selection names the whole member, the union names the whole member.
+        both = union.get(name) and members
         union[name] = _union(union[name], members) if both else {} if name in union else members
     return union
 
 
-def _written(selection: Selection) -> str:
+def _to_text(selection: Selection) -> str:
     return ",".join(
-        f"{name}({_written(members)})" if members else name for name, members in selection.items()
+        f"{name}({_to_text(members)})" if members else name for name, members in selection.items()
     )

@@ -1,4 +1,4 @@
-"""Opens one store: settings -> all that its calls need. The only place that does."""
+"""Open one store, so that calls can be made. No other module opens a store."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .transport import RequestsTransport, Transport
 
 @dataclass(frozen=True)
 class OpenStore:
-    """One store, ready for calls. It has opened no connection yet."""
+    """One store, ready for calls. The first call opens the first connection."""
 
-    digest: str  # the same in every process that serves the store, and nothing can be read from it
+    digest: str  # Equal in every process that serves the store.
     transport: Transport
     storage: Storage
     guard: Guard
@@ -46,9 +46,11 @@ def open_store(
 
     Args:
         settings: The store, its token and all limits.
-        signals: Where the signals of the store's calls are sent.
-        transport: Sends the calls. By default over HTTP, or into the sandbox.
-        storage: Keeps what processes share. By default Redis if the settings name one, and a file.
+        signals: Sends the signals of the store's calls.
+        transport: Sends the calls. By default a `RequestsTransport`, to Ecwid or to the sandbox in
+            this process.
+        storage: Keeps the state that processes share. By default Redis if the settings name a
+            Redis, and otherwise a file.
 
     Raises:
         SettingsError: The sandbox's file cannot be a store, or redis-py is not installed.
@@ -65,7 +67,8 @@ def open_store(
 
 
 def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:
-    import sqlite3  # here, so that a real store does not wait for them
+    # The imports stand here. Otherwise a store of Ecwid would load the sandbox as well.
+    import sqlite3
 
     from ..sandbox import STORE_ID, TOKEN, InProcessAdapter, create_sandbox
 
@@ -85,12 +88,12 @@ def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:
 
 
 def private_file() -> Path:
-    """Return a new path for a sandbox, which is deleted when the process that asked ends."""
+    """Return the path of a new sandbox, which is deleted when this process ends."""
     folder = tempfile.mkdtemp(prefix="flask-ecwid-sandbox-")
     owner = os.getpid()
 
     def remove() -> None:
-        if os.getpid() == owner:  # not when a worker ends that was forked from it
+        if os.getpid() == owner:  # A worker that was forked from this process keeps the file.
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(remove)

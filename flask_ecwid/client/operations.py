@@ -1,4 +1,4 @@
-"""The operations: one table that says how Ecwid is called for each of them."""
+"""The table of the operations, with the call to Ecwid that each operation makes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Kind = Literal["read", "change", "create"]
 class EcwidOperation:
     """One call of Ecwid's REST API, https://api-docs.ecwid.com/reference/customers."""
 
-    name: str  # the operationId in the contract
+    name: str  # The operationId in the contract.
     method: str
-    path: str  # below the URL of the store
-    kind: Kind  # decides how often a failed call may be repeated
-    ecwid_scope: str  # that the token needs
-    reply: str  # the component of the contract that a good reply fits
-    required_fields: str = ""  # that the contract requires, whatever `responseFields` names
-    sets_email: bool = False  # a 409 then says that another customer has the e-mail
-    reply_if_gone: bytes | None = None  # of a repeated attempt that finds the effect of the first
+    path: str  # The path below the URL of the store.
+    kind: Kind  # Decides how often a failed call may be repeated.
+    ecwid_scope: str  # The Ecwid scope that the token needs.
+    reply: str  # The component of the contract that a good reply fits.
+    required_fields: str = ""  # Added to `responseFields`, because the contract requires them.
+    sets_email: bool = False  # A 409 means that another customer has the e-mail.
+    reply_if_gone: bytes | None = None  # The reply if a repetition finds the customer deleted.
 
     @property
     def is_about_one_customer(self) -> bool:
-        """Whether a 404 says that the store has no such customer."""
+        """True if a 404 means that the store has no such customer."""
         return "{customer_id}" in self.path
 
 

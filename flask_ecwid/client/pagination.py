@@ -35,11 +35,13 @@ from .types import Customer, CustomerPage
 
 log = logging.getLogger("flask_ecwid")
 
-PAGE_SIZE = 100  # Ecwid's maximum. Ecwid's documents name two defaults, 10 and 100, so send it.
-OVERLAP_S = 1  # No document says whether Ecwid's bounds are inclusive.
-OVERLAP = 20  # Customers that consecutive pages share when they are read by offset.
+# Ecwid's maximum. Ecwid's pages name two defaults, 10 and 100, so the client sends the size.
+# https://api-docs.ecwid.com/reference/search-customers
+PAGE_SIZE = 100
+OVERLAP_S = 1  # Ecwid does not say whether a bound includes its own second.
+OVERLAP = 20  # The customers that consecutive pages share when they are read by offset.
 SAME_PAGES = 5  # A changing list can repeat a page, but not so many times in a row.
-LAG_S = 300  # The search lag and the difference between Ecwid's clock and ours, together.
+LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
 _NEEDED_FIELDS = "total,count,offset,limit,items(id,registered,updated)"
 _UNDATED = -1  # Stands for a date that cannot be read. Every date that can be read is 0 or later.
 _DATE = re.compile(
@@ -63,17 +65,17 @@ _PASSES = (
 
 @dataclass(frozen=True)
 class _Position:
-    """The place where a page begins. `since` is the watermark in UNIX seconds."""
+    """The place where a page begins. `watermark` is in UNIX seconds."""
 
-    number: int = 0  # of the pass
-    since: int | None = None
+    number: int = 0  # The index of the pass.
+    watermark: int | None = None
     offset: int = 0
 
 
 class CustomerIterator(Iterator[Customer]):
-    """Iterate over the customers that match the filters.
+    """An iterator over the customers that match the filters.
 
-    The promise is the same for an uninterrupted reading and for a resumed one.
+    The promise is the same for an uninterrupted reading and for a resumed reading.
 
     - Each id comes at most once.
     - A customer comes exactly once if it matches the filters from `LAG_S` before the beginning
@@ -103,13 +105,13 @@ class CustomerIterator(Iterator[Customer]):
         """Begin a reading, or resume the reading that made the cursor.
 
         Args:
-            list_page: returns Ecwid's page for a query.
+            list_page: Returns Ecwid's page for a query.
             filters: Ecwid's search parameters, without `sortBy` and `offset`.
-            cursor: the `cursor` of an earlier iterator with equal filters.
-            before_page: is called before each call of `list_page`.
+            cursor: The `cursor` of an earlier iterator with equal filters.
+            before_page: Is called before each call of `list_page`.
 
         Raises:
-            ValueError: the filters hold an order or an offset, or the cursor is damaged or belongs
+            ValueError: The filters hold an order or an offset. Or the cursor is damaged, or belongs
                 to other filters.
         """
         self._filters = _checked(filters)
@@ -117,24 +119,25 @@ class CustomerIterator(Iterator[Customer]):
         self._before_page = before_page
         self._digest = _digest(self._filters)
         self._bounds = tuple(_bound(self._filters, each.filter) for each in _PASSES)
-        self._begun = int(clock.wall())
+        self._started_at = int(clock.wall())
         self._count = 0
         self._ids = _OverlapIds()
-        self._at: _Position | None = _Position(since=self._bounds[0])
+        self._at: _Position | None = _Position(watermark=self._bounds[0])
         if cursor is not None:
             self._resume(cursor)
-        self._next: _Position | None = self._at  # the position after the page in hand
-        self._page: deque[tuple[Customer, int]] = deque()  # with the second of registration
+        self._next: _Position | None = self._at  # The position after the page in memory.
+        # Each customer of the page in memory, with the second of registration.
+        self._page: deque[tuple[Customer, int]] = deque()
         self._before: tuple[_Position, list[int]] | None = None
         self._same_pages = 0
-        self.difference: int | None = None  # Ecwid's `total` minus the returned, after the end
+        self.difference: int | None = None  # Ecwid's `total` minus the returned, at the end.
 
     @staticmethod
     def digest_of(filters: Mapping[str, Any]) -> str:
         """Return a digest that is the same for equal filters.
 
         Raises:
-            ValueError, InvalidRequest: the iterator does not accept these filters.
+            ValueError, InvalidRequest: The iterator does not accept the filters.
         """
         checked = _checked(filters)
         for each in _PASSES:
@@ -152,31 +155,31 @@ class CustomerIterator(Iterator[Customer]):
                     self._ids.add(customer["id"], second)
                     self._count += 1
                     return customer
-            self._move()
+            self._advance()
             if self._at is None:
                 self._compare()
                 raise StopIteration
-            self._turn(self._at)
+            self._read_page(self._at)
 
     @property
     def cursor(self) -> str:
         """The place after the customer that came last, as a text of ids, dates and a count."""
         at = self._at or _Position(len(_PASSES))
-        where = (at.number, at.since or "")
-        parts = (self._digest, self._begun, *where, self._count, self._ids.pack())
+        where = (at.number, at.watermark or "")
+        parts = (self._digest, self._started_at, *where, self._count, self._ids.pack())
         text = ".".join(map(str, parts))
         return f"{text}.{_checksum(text)}"
 
     @property
     def page_is_over(self) -> bool:
-        """Whether the next customer, if there is another, needs a call to Ecwid."""
+        """True if the page in memory holds no further customer."""
         return not any(self._is_new(customer, second) for customer, second in self._page)
 
     def _is_new(self, customer: Customer, second: int) -> bool:
         """Return whether the customer has not come yet.
 
-        A customer from before the watermark came already, because the first pass is past it.
-        Without that rule, the ids of all customers would have to be remembered.
+        A customer from before the watermark has come already, because the first pass has read that
+        second. Without this rule, the iterator would have to remember the ids of all customers.
         """
         is_behind = second != _UNDATED and second < self._watermark
         return not is_behind and not self._ids.has(customer["id"], second)
@@ -185,20 +188,20 @@ class CustomerIterator(Iterator[Customer]):
     def _watermark(self) -> int:
         """The second of registration before which no customer is new at this position."""
         if self._at is not None and self._at.number == 0:
-            return self._at.since or 0
+            return self._at.watermark or 0
         return self._late_from
 
     @property
     def _late_from(self) -> int:
         """The second of registration from which the first pass may have missed customers."""
-        return max(0, self._begun - LAG_S)
+        return max(0, self._started_at - LAG_S)
 
-    def _move(self) -> None:
+    def _advance(self) -> None:
         """Go to the next position, and forget the ids that no later page shows as new."""
         self._at = self._next
         self._ids.forget_before(min(self._watermark, self._late_from))
 
-    def _turn(self, at: _Position) -> None:
+    def _read_page(self, at: _Position) -> None:
         """Read the page at a position, and find the position after it."""
         self._before_page()
         page = _customers(self._list_page(**self._query(at)))
@@ -212,11 +215,12 @@ class CustomerIterator(Iterator[Customer]):
         registered = [_second(customer, "registered") for customer in page]
         self._page.extend(zip(page, registered, strict=True))
         if at.number == 0:
-            self._next = self._following(at, registered)
+            self._next = self._position_after(at, registered)
         else:
-            self._next = self._following(at, [_second(customer, "updated") for customer in page])
+            updated = [_second(customer, "updated") for customer in page]
+            self._next = self._position_after(at, updated)
 
-    def _following(self, at: _Position, seconds: list[int]) -> _Position | None:
+    def _position_after(self, at: _Position, seconds: list[int]) -> _Position | None:
         """Return the position after a page whose customers have these dates."""
         # Only an empty page ends a pass, because Ecwid sends short pages in the middle of a list.
         # Without that rule, the customers after a short page would be lost.
@@ -225,21 +229,21 @@ class CustomerIterator(Iterator[Customer]):
                 return None
             bound = self._bounds[at.number + 1]
             return _Position(at.number + 1, max(self._late_from, bound or 0))
-        since = max(seconds) - OVERLAP_S
-        if since > (at.since or 0):
-            return _Position(at.number, since)
+        watermark = max(seconds) - OVERLAP_S
+        if watermark > (at.watermark or 0):
+            return _Position(at.number, watermark)
         overlap = min(len(seconds) // 2, OVERLAP)
         return replace(at, offset=at.offset + len(seconds) - overlap)
 
     def _query(self, at: _Position) -> dict[str, Any]:
         this = _PASSES[at.number]
         query = {**self._filters, "sortBy": this.sort, "offset": at.offset}
-        if at.since is not None:
-            query[this.filter] = at.since
+        if at.watermark is not None:
+            query[this.filter] = at.watermark
         return query
 
     def _compare(self) -> None:
-        """Compare the number of returned customers with Ecwid's `total`, once."""
+        """Compare the number of returned customers with Ecwid's `total`, only once."""
         if self.difference is not None:
             return
         self._before_page()
@@ -257,10 +261,10 @@ class CustomerIterator(Iterator[Customer]):
             raise ValueError("the cursor is damaged, or iter_customers did not make it")
         if found[1] != self._digest:
             raise ValueError("the cursor belongs to other filters")
-        self._begun, self._count = int(found[2]), int(found[5])
+        self._started_at, self._count = int(found[2]), int(found[5])
         self._ids = _OverlapIds.unpack(found[6])
-        number, since = int(found[3]), int(found[4]) if found[4] else None
-        self._at = _Position(number, since) if number < len(_PASSES) else None
+        number, watermark = int(found[3]), int(found[4]) if found[4] else None
+        self._at = _Position(number, watermark) if number < len(_PASSES) else None
 
 
 class _OverlapIds:
@@ -287,9 +291,10 @@ class _OverlapIds:
     def pack(self) -> str:
         """Return the ids as text.
 
-        An id takes one character where ids are 20 apart on average, and two where they are 900
-        apart. The text holds distances, because small numbers take fewer bytes. For each second it
-        holds the distance from the second before, the number of ids, and the distances of the ids.
+        For each second, the text holds the distance from the second before, the number of ids, and
+        the distances between the ids. Small numbers take fewer bytes, so distances make the text
+        short. An id takes one character if ids are 20 apart on average, and two characters if ids
+        are 900 apart.
         """
         packed = bytearray()
         before = _UNDATED
@@ -318,7 +323,7 @@ class _OverlapIds:
 
 
 def _append(packed: bytearray, number: int) -> None:
-    """Append a number as a varint, which has seven bits in a byte, the lowest first."""
+    """Append a number as a varint, which has seven bits in each byte, the lowest bits first."""
     while number > 127:
         packed.append(number & 127 | 128)
         number >>= 7
@@ -326,7 +331,7 @@ def _append(packed: bytearray, number: int) -> None:
 
 
 def _numbers(packed: Iterable[int]) -> Iterator[int]:
-    """Read varints."""
+    """Yield the numbers of varints."""
     number = shift = 0
     for byte in packed:
         number |= (byte & 127) << shift
@@ -356,25 +361,29 @@ def _digest(filters: Mapping[str, Any]) -> str:
 
 
 def _checksum(text: str) -> str:
-    """Return a checksum, so that a damaged cursor is refused. Otherwise customers could be lost."""
+    """Return the checksum of a cursor. Without it, a damaged cursor could lose customers."""
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def _bound(filters: Mapping[str, Any], name: str) -> int | None:
-    """Return a lower bound of the caller in UNIX seconds, or None if there is none."""
+    """Return a lower bound of the caller in UNIX seconds, or None without a bound.
+
+    Raises:
+        ValueError: The bound cannot be read.
+    """
     if name not in filters:
         return None
-    moment = _moment(filters[name])
-    if moment is None:
+    seconds = _parse_date(filters[name])
+    if seconds is None:
         raise ValueError(f"{name} is neither UNIX seconds nor one of Ecwid's dates")
-    return max(0, moment)
+    return max(0, seconds)
 
 
 def _customers(page: CustomerPage) -> list[Customer]:
     """Return the customers of a page.
 
     Raises:
-        BadReply: the page is no list of customers with ids.
+        BadReply: The page is no list of customers with ids.
     """
     items = page.get("items")
     if not isinstance(items, list) or not all(
@@ -390,12 +399,12 @@ def _second(customer: Customer, member: str) -> int:
     A date before 1970 counts as 0, because Ecwid's filters take no negative number. Customers from
     before 1970 are therefore read by offset, like the customers of one second.
     """
-    moment = _moment(customer.get(member))
-    return _UNDATED if moment is None else max(0, moment)
+    seconds = _parse_date(customer.get(member))
+    return _UNDATED if seconds is None else max(0, seconds)
 
 
-def _moment(value: object) -> int | None:
-    """Return UNIX seconds, given as a number or as an Ecwid date, or None if unreadable."""
+def _parse_date(value: object) -> int | None:
+    """Return the UNIX seconds of a number or of an Ecwid date, or None if it cannot be read."""
     if isinstance(value, int):
         return value
     found = _DATE.fullmatch(str(value))

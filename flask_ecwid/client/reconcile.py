@@ -1,4 +1,8 @@
-"""Whether a customer that was found is the one that we may have created. Pure."""
+"""Find out whether a creation without a good reply has created its customer. Pure, without I/O.
+
+The search is by e-mail, and Ecwid may show several customers or old ones. A customer counts as
+created by the call if its registration and its members agree with the call.
+"""
 
 from __future__ import annotations
 
@@ -12,49 +16,64 @@ from ..errors import EmailTaken
 from .calls import Call, build_call
 from .replies import Reply
 
-# A lookup at once, and 1 s and 3 s after the first: Ecwid's search lags behind a creation.
+# The waits before three searches, because Ecwid's search shows some new customers late.
 WAITS_S = (0.0, 1.0, 2.0)
-CLOCKS_DIFFER_S = 5.0  # besides what a reply's Date tells
-CLOCKS_DIFFER_MOST_S = 300.0  # a Date that is further off is no clock's
+CLOCKS_DIFFER_S = 5.0  # The difference between two clocks that no Date shows.
+CLOCKS_DIFFER_MOST_S = 300.0  # A Date that differs by more does not come from a clock.
 _DATE = "%Y-%m-%d %H:%M:%S %z"
-# Ecwid drops the first two, never shows the next, and the e-mail is compared without case.
+# Ecwid drops `name` and `customerGroupName`, and never shows the next two. `same_email` compares
+# the e-mail. https://api-docs.ecwid.com/reference/create-customer
 _NOT_COMPARED = frozenset({"name", "customerGroupName", "password", "primaryPhone", "email"})
 
 
-def lookup_call(email: str) -> Call:
-    """Asks for the customers with exactly this e-mail."""
+def search_call(email: str) -> Call:
+    """Return the call that searches for the customers with exactly this e-mail.
+
+    https://api-docs.ecwid.com/reference/search-customers
+    """
     query = {"email": email, "useExactEmailMatch": True, "offset": 0, "limit": 100}
     return build_call("list_customers", query=query)
 
 
-def date_ahead(reply: Reply, asked: float, came: float) -> float | None:
-    """By how many seconds Ecwid's clock is ahead of ours, at least, as far as its reply tells.
+def clock_ahead_s(reply: Reply, sent_at: float, received_at: float) -> float | None:
+    """Return by how many seconds, at least, Ecwid's clock is ahead of ours.
 
-    That was asked for and came then, in UNIX seconds: a Date between both says nothing, and it is
-    of whole seconds. None if it has none. https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
+    A `Date` between the sending and the receiving shows no difference. A `Date` has whole seconds.
+    https://www.rfc-editor.org/rfc/rfc9110#section-6.6.1
+
+    Args:
+        reply: The reply, whose header `Date` is compared.
+        sent_at: When the call was sent, in UNIX seconds.
+        received_at: When the reply was received, in UNIX seconds.
+
+    Returns:
+        The seconds, which are negative if Ecwid's clock is behind. None without a current `Date`.
     """
-    if "age" in reply.headers:  # it was kept on the way, and its Date is not of now
+    if "age" in reply.headers:  # A proxy has kept the reply, so the `Date` is old.
         return None
     try:
         date = parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
     except (ValueError, OverflowError, TypeError):
         return None
-    return min(0.0, date + 1 - asked) if date < came else date - came
+    return min(0.0, date + 1 - sent_at) if date < received_at else date - received_at
 
 
-def clock_ahead(reply: Reply, asked: float, came: float) -> float:
-    """The same, where it can be a clock's; else 0."""
-    ahead = date_ahead(reply, asked, came)
+def credible_clock_ahead_s(reply: Reply, sent_at: float, received_at: float) -> float:
+    """Return `clock_ahead_s`, or 0 if it is None or so large that no clock explains it."""
+    ahead = clock_ahead_s(reply, sent_at, received_at)
     return ahead if ahead is not None and abs(ahead) <= CLOCKS_DIFFER_MOST_S else 0.0
 
 
-def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], since: float) -> int | None:
-    """The id of the customer on the page that was created of `sent`; None if there is none.
+def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], started_at: float) -> int | None:
+    """Return the id of the customer that a creation has created, or None.
 
-    `since` is when the creation began, in UNIX seconds of Ecwid's clock.
+    Args:
+        sent: The members that the creation sent.
+        page: The page of Ecwid's search for the e-mail.
+        started_at: When the creation began, in UNIX seconds of Ecwid's clock.
 
     Raises:
-        EmailTaken: those with this e-mail are older, or others.
+        EmailTaken: Customers with the e-mail exist, but the creation has not created them.
     """
     items = page.get("items")
     found = [
@@ -63,11 +82,11 @@ def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], since: float)
         if isinstance(item, dict) and same_email(sent, item) and _is_id(item.get("id"))
     ]
     for item in found:
-        registered = _moment(item.get("registered"))
+        registered = _parse_date(item.get("registered"))
         if registered is None:
-            return None  # whose it is cannot be told
+            return None  # Without the date, nobody can say which call created the customer.
         compared = {name: value for name, value in sent.items() if name not in _NOT_COMPARED}
-        if registered >= int(since - CLOCKS_DIFFER_S) and _matches(compared, item):
+        if registered >= int(started_at - CLOCKS_DIFFER_S) and _agrees(compared, item):
             return int(item["id"])
     if found:
         raise EmailTaken
@@ -75,7 +94,7 @@ def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], since: float)
 
 
 def same_email(sent: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Whether both have the same e-mail, as Ecwid compares them."""
+    """Return whether both have the same e-mail. Like Ecwid, ignore case and outer blanks."""
     emails = sent.get("email"), item.get("email")
     mine, theirs = (e.strip().casefold() if isinstance(e, str) else None for e in emails)
     return mine is not None and mine == theirs
@@ -85,30 +104,40 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _moment(text: object) -> float | None:
-    """Ecwid's date, `2021-12-21 06:05:58 +0000`, in UNIX seconds."""
+def _parse_date(text: object) -> float | None:
+    """Return the UNIX seconds of Ecwid's date, for example `2021-12-21 06:05:58 +0000`.
+
+    https://api-docs.ecwid.com/reference/get-customer
+    """
     try:
         return datetime.strptime(text, _DATE).timestamp() if isinstance(text, str) else None
     except ValueError:
         return None
 
 
-def _matches(sent: Any, shown: Any) -> bool:
-    """Whether nothing that was sent is shown otherwise; what is not shown says nothing."""
+def _agrees(sent: Any, shown: Any) -> bool:
+    """Return whether Ecwid shows no sent value differently.
+
+    A member that Ecwid does not show proves nothing, so such a member agrees.
+    """
     if isinstance(sent, dict):
         return isinstance(shown, dict) and all(
-            _matches(value, shown[name]) for name, value in sent.items() if name in shown
+            _agrees(value, shown[name]) for name, value in sent.items() if name in shown
         )
     if isinstance(sent, list):
-        # In their order, others between them: Ecwid adds the e-mail to the contacts by itself.
+        # The items must come in the sent order. Other items may stand between them, because Ecwid
+        # adds the e-mail to the contacts by itself.
         left: Iterator[Any] = iter(shown if isinstance(shown, list) else ())
-        return all(any(_matches(one, other) for other in left) for one in sent)
+        return all(any(_agrees(item, other) for other in left) for item in sent)
     if isinstance(sent, str) and isinstance(shown, str):
-        return _letters(sent) == _letters(shown)
+        return _normalized(sent) == _normalized(shown)
     return sent is None or shown is None or bool(sent == shown)
 
 
-def _letters(text: str) -> str:
-    """What is left of a text however a store tidies it: of a phone number, the digits."""
+def _normalized(text: str) -> str:
+    """Return the letters and digits of a text, in lower case.
+
+    A store may tidy a text. For example, a phone number keeps only its digits.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return "".join(character for character in folded if character.isalnum())

@@ -1,7 +1,7 @@
-"""Sends a call, and repeats it where that is safe.
+"""Send a call, and repeat a failed call where that is safe.
 
-The promise to the caller: before the deadline they learn whether the call had an effect, cannot
-have had one, or may have had one. No customer is created twice.
+The caller learns before the deadline whether the call had an effect, had none, or may have had one.
+No customer is created twice.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from ..errors import (
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..throttling.guard import Guard, Permit
 from .calls import Call
-from .reconcile import WAITS_S, clock_ahead, find_created, lookup_call
+from .reconcile import WAITS_S, credible_clock_ahead_s, find_created, search_call
 from .replies import Reply, read_reply
 from .transport import Transport
 
 log = logging.getLogger("flask_ecwid")
 
-BACKOFF_S = 0.25  # at most, before the first repetition, and doubled with each
+BACKOFF_S = 0.25  # The longest wait before the first repetition, doubled for each further one.
 BACKOFF_MOST_S = 4.0
 
 Value = dict[str, Any]
 
 
 class Found(NamedTuple):
-    """What Ecwid's search shows of a creation whose outcome is not known."""
+    """The result of a search for the customer of a creation."""
 
-    answered: bool  # whether the search was answered at all
-    reply: Reply | None  # that the creation would have had, if its customer is there
+    searched: bool  # At least one search had a good reply.
+    reply: Reply | None  # The reply to the creation, inferred from the customer that was found.
 
 
 class RetryingSender:
-    """Sends the calls of one store. Safe to share between threads."""
+    """Sends the calls of one store. Threads share a sender."""
 
     def __init__(self, transport: Transport, guard: Guard, signals: CallSignals) -> None:
         self._transport = transport
@@ -60,7 +60,7 @@ class RetryingSender:
 
         Args:
             call: The call.
-            deadline: When the call must have ended, of `clock.now()`.
+            deadline: The moment of `clock.now()` at which the call must have ended.
             first_attempt_at: When an earlier attempt of the same creation began, in UNIX seconds,
                 if its outcome is not known.
 
@@ -88,7 +88,7 @@ class RetryingSender:
             found = self._search(call, started_at, deadline, self._guard.acquire, span)
             if found.reply:
                 return found.reply, read_reply(call, found.reply)
-            if not found.answered:
+            if not found.searched:
                 raise OutcomeUnknown
         previous: EcwidError | None = None
         for attempt in count(1):
@@ -107,7 +107,8 @@ class RetryingSender:
                 return reply, value
             self._guard.record_failure(permit, error)
             if first_attempt_at is not None and isinstance(error, EmailTaken):
-                # Most likely the customer of the earlier attempt has the e-mail.
+                # The customer of the earlier attempt may have the e-mail, so the refusal does not
+                # prove that the earlier attempt failed.
                 error = OutcomeUnknown().changed(needs_reconciliation=True)
             known = self._inferred(call, error, started_at, deadline, span, may_have_executed)
             if known:
@@ -146,14 +147,14 @@ class RetryingSender:
                 span.send_attempt_finished(failure, started_at, lookup=lookup)
 
     def _acquire(self, call: Call, deadline: float, ends_at: float) -> Permit:
-        """Return the permit of a call whose time is not over.
+        """Return the permit of a call whose deadline has not passed.
 
-        The time is checked after the guard, because its checks may take long where Redis or the
-        state file is slow. Ecwid is not to blame for a call that is then not sent. A change is
-        never sent late on either clock, because its caller has gone and may have sent it elsewhere.
+        The deadline is checked after the guard, because a slow Redis or a slow file can delay the
+        guard. The error is then `Throttled`, because Ecwid has not failed. A change is never sent
+        late on either clock, because its caller may have given up and sent the change elsewhere.
 
         Raises:
-            Throttled: The call must not be made, or its time is over.
+            Throttled: The guard refuses the call, or the deadline has passed.
         """
         permit = self._guard.acquire()
         is_late = call.operation.kind != "read" and clock.wall() >= ends_at
@@ -176,8 +177,8 @@ class RetryingSender:
         For example, a 404 on a repeated delete means that the first attempt deleted the customer.
         """
         if call.operation.kind == "create" and error.needs_reconciliation:
-            # The search ignores a pause that this very failure may have begun, because it is the
-            # end of one creation.
+            # The search ignores a pause that this failure may have begun. Otherwise the pause would
+            # hide the outcome of the creation.
             return self._search(
                 call, started_at, deadline, self._guard.acquire_for_search, span
             ).reply
@@ -194,13 +195,20 @@ class RetryingSender:
         acquire: Callable[[], Permit],
         span: CallSpan,
     ) -> Found:
-        """Search for the customer of a creation that began at `started_at`, in UNIX seconds.
+        """Search for the customer of a creation whose outcome is not known.
+
+        Args:
+            call: The creation.
+            started_at: When the creation began, in UNIX seconds.
+            deadline: The moment of `clock.now()` at which the search must have ended.
+            acquire: Returns the permit of a search.
+            span: Counts the searches.
 
         Raises:
-            EmailTaken: A customer with the e-mail is older, or another.
+            EmailTaken: Customers with the e-mail exist, but the creation has not created them.
         """
         sent = orjson.loads(call.body or b"{}")
-        answered = False
+        searched = False
         taken: EmailTaken | None = None
         for wait_s in WAITS_S:
             if clock.now() + wait_s >= deadline or not clock.sleep(wait_s):
@@ -214,28 +222,30 @@ class RetryingSender:
                 self._guard.release(permit)
                 break
             try:
-                page, ahead_s = self._look_up(permit, str(sent.get("email", "")), deadline, span)
+                email = str(sent.get("email", ""))
+                page, ahead_s = self._search_once(permit, email, deadline, span)
             except EcwidError:
                 continue
-            answered = True
+            searched = True
             try:
                 created = find_created(sent, page, started_at + ahead_s)
             except EmailTaken as exc:
-                taken = exc  # unless ours shows beside it later, because some stores allow two
+                taken = exc  # A later search may still show the new customer beside the other.
                 continue
             if created is not None:
                 return Found(True, Reply(200, {}, b'{"id":%d}' % created))
         if taken:
-            # The customer that was found is not ours, but ours may show beside it later.
+            # Ecwid's search may still show the new customer later, because some stores allow two
+            # customers with one e-mail. So the creation may have happened.
             raise taken.changed(executed="unknown")
-        return Found(answered, None)
+        return Found(searched, None)
 
-    def _look_up(
+    def _search_once(
         self, permit: Permit, email: str, deadline: float, span: CallSpan
     ) -> tuple[Value, float]:
-        """Return the page of the e-mail, and by how many seconds Ecwid's clock is ahead."""
-        asked_at = clock.wall()
-        call = lookup_call(email)
+        """Search once, and return the page and by how many seconds Ecwid's clock is ahead."""
+        sent_at = clock.wall()
+        call = search_call(email)
         error: EcwidError
         try:
             reply, page = self._attempt(call, deadline, span, lookup=True)
@@ -243,12 +253,12 @@ class RetryingSender:
             error = exc
         else:
             self._guard.record_success(permit, first=False)
-            return page, clock_ahead(reply, asked_at, clock.wall())
+            return page, credible_clock_ahead_s(reply, sent_at, clock.wall())
         self._guard.record_failure(permit, error)
         raise error
 
     def _may_repeat(self, call: Call, error: EcwidError, attempts: int) -> bool:
-        """Return whether the error allows one more attempt, and the retry budget has it."""
+        """Return whether the error and the retry budget both allow one more attempt."""
         allowed = {
             "read": error.retries.reads,
             "change": error.retries.changes,
@@ -258,7 +268,7 @@ class RetryingSender:
 
 
 def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:
-    """Wait as long as Ecwid asks, or a random time. Return False if the deadline forbids it."""
+    """Wait as long as Ecwid asks, or a random time. Return False if the deadline comes first."""
     if isinstance(error, RateLimited):
         wait_s = float(error.retry_after_s or 0)
     else:
@@ -267,13 +277,13 @@ def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:
 
 
 def _described(error: EcwidError) -> str:
-    """Return the error's kind and the places that do not fit, and nothing of a customer."""
+    """Return the slug of the error and the places of its violations, without any value."""
     places = " ".join(f"{violation.pointer}:{violation.keyword}" for violation in error.errors)
     return f"{error.slug} places={places}" if places else error.slug
 
 
 def _outcome(call: Call, error: EcwidError, may_have_executed: bool) -> EcwidError:
-    """Return the error as the caller learns of it."""
+    """Return the error that the caller gets, which says whether the call may have executed."""
     if call.operation.kind == "create" and error.needs_reconciliation:
         return error if isinstance(error, EcwidUnavailable) else OutcomeUnknown()
     return error.changed(executed="unknown") if may_have_executed else error

@@ -1,8 +1,8 @@
-"""Calls not made: equal reads that are under way share one call to Ecwid.
+"""Share one call to Ecwid between equal reads at the same time.
 
-The first that comes makes the call; who asks the same before its reply is there gets that reply
-too, or Ecwid's refusal. A failure is not shared: where the call brought no answer, the others make
-their own. Nor does anybody wait for another for more than half of his own time.
+The first read makes the call. Equal reads that begin before its reply wait, and get the same reply
+or the same refusal. If the call fails without a reply, each waiting read makes a call of its own. A
+read waits for half of its time at most, so that the other half is left for its own call.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .calls import Call
 from .replies import Reply, read_reply
 from .retries import RetryingSender
 
-_Question = tuple[int, str, tuple[tuple[str, str], ...]]  # process, path, query in any order
+_CallKey = tuple[int, str, tuple[tuple[str, str], ...]]  # The process, the path, the sorted query.
 
 
 @dataclass
 class _UnderWay:
-    """A read under way. When `done` is set, there is a reply or a refusal, unless it failed."""
+    """A read under way. Once `done` is set, it has a reply or a refusal, unless it failed."""
 
     done: clock.Event
     reply: Reply | None = None
@@ -32,10 +32,10 @@ class _UnderWay:
 
 
 class SharedReads:
-    """Sends calls through the gateway, equal reads at the same time as one.
+    """Sends the calls of one store, and sends equal reads at the same time once.
 
-    When a write has ended, however it ended, all cached responses are invalidated before the
-    caller knows the reply, because reads from then on must see the write.
+    After each write, even a failed write, all cached responses are invalidated. This happens before
+    the caller gets the result, because every later read must see the write.
     """
 
     def __init__(
@@ -44,8 +44,9 @@ class SharedReads:
         self._sender = sender
         self._deadline_s = deadline_s
         self._responses = responses
-        self._generation: str | None = None  # the last one that a read of this process found
-        self._under_way: dict[_Question, _UnderWay] = {}  # each step on it is atomic: no lock
+        self._generation: str | None = None  # The generation that a read of this process saw last.
+        # The dict needs no lock, because each step on it is atomic.
+        self._under_way: dict[_CallKey, _UnderWay] = {}
 
     def send(self, call: Call, *, first_attempt_at: float | None = None) -> Any:
         """Return the value of a good reply, within the deadline.
@@ -67,11 +68,11 @@ class SharedReads:
                 return self._sender.send(call, deadline, first_attempt_at=first_attempt_at)[1]
             finally:
                 self._forget()
-        # The process is a part of the question, because a forked child inherits the reads that its
+        # The process is a part of the key, because a forked child inherits the reads that its
         # parent has under way. Without it, the child would wait for replies that never come.
-        question = (os.getpid(), call.path, tuple(sorted(call.query)))
+        call_key = (os.getpid(), call.path, tuple(sorted(call.query)))
         mine = _UnderWay(clock.Event())
-        first = self._under_way.setdefault(question, mine)
+        first = self._under_way.setdefault(call_key, mine)
         if first is not mine:
             first.done.wait(self._deadline_s / 2)
             if first.reply:
@@ -87,23 +88,24 @@ class SharedReads:
                 mine.refusal = exc
             raise
         finally:
-            if self._under_way.get(question) is mine:  # and not one that began after a write
-                self._under_way.pop(question, None)
+            if self._under_way.get(call_key) is mine:  # Otherwise a newer read has the key.
+                self._under_way.pop(call_key, None)
             mine.done.set()
 
     def join_only_in(self, generation: str) -> None:
-        """Let no read from here on join a call that began before this generation was found.
+        """Forget the reads that began in an earlier generation, so that later reads join none.
 
-        Another process may have begun the generation with a write. Without this, a read that begins
-        after the write would get a reply from before it, and keep that reply under the generation.
+        Another process may have begun the generation with a write. Without this, a read after the
+        write could get a reply from before the write, and cache the reply in the new generation.
         """
         if generation != self._generation:
-            # Cleared before it is noted, because a thread that finds it noted joins at once.
+            # The reads are forgotten before the generation is noted. Otherwise a thread that sees
+            # the new generation could join an old read.
             self._under_way.clear()
             self._generation = generation
 
     def _forget(self) -> None:
-        """Let no read from here on join a call that began before this write had ended."""
+        """Forget the reads and responses from before this write, which no later read may see."""
         self._under_way.clear()
         if self._responses is not None:
             self._responses.invalidate_all()

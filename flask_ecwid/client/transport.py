@@ -1,4 +1,4 @@
-"""The way of a call to Ecwid: a protocol, and its implementation on `requests`.
+"""The transport of calls to Ecwid, as a protocol and as an implementation on `requests`.
 
 `requests` only transports bytes. It keeps no cookies, follows no redirects, and reads no `.netrc`
 and no proxies from the environment. A call is sent once, because retries.py decides on repeats.
@@ -28,21 +28,21 @@ from .replies import Reply, error_from_exception
 
 log = logging.getLogger("flask_ecwid")
 
-MAX_REPLY_BYTES = 8 * 1024 * 1024  # decoded; a page of 100 customers is about 176 kB
+MAX_REPLY_BYTES = 8 * 1024 * 1024  # Decompressed. A page of 100 customers has about 176 kB.
 _CHUNK_BYTES = 65_536
-_GZIP = 16 + zlib.MAX_WBITS  # gzip's header, and no other
-_POOL_SIZE = 256  # connections that are kept, more than a worker has threads
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's code for a body with a gzip header.
+_POOL_SIZE = 256  # The connections that are kept. A worker has fewer threads.
 
 
 class Transport(Protocol):
-    """The way of a call to Ecwid. Threads share a transport."""
+    """Sends calls to Ecwid. Threads share a transport."""
 
     def send(self, call: Call, deadline: float) -> Reply:
-        """Send a call once, and return its reply, whatever the status is.
+        """Send a call once, and return the reply with any status.
 
         Args:
             call: The call.
-            deadline: When the call must have ended, of `clock.now()`.
+            deadline: The moment of `clock.now()` at which the call must have ended.
 
         Raises:
             NotSent: No byte of the call reached Ecwid.
@@ -65,7 +65,7 @@ class RequestsTransport(Transport):
         self, settings: Settings, make_adapter: Callable[[], BaseAdapter] | None = None
     ) -> None:
         self._make_adapter = make_adapter or _http_adapter
-        self._adapters: dict[int, BaseAdapter] = {}  # by process
+        self._adapters: dict[int, BaseAdapter] = {}  # The key is the process.
         self._url = f"{settings.api_url}/{settings.store_id}"
         self._headers = CaseInsensitiveDict(
             {
@@ -94,7 +94,7 @@ class RequestsTransport(Transport):
             return self._exchange(request, attempt)
         except NoReply as exc:
             failure = exc
-        except Exception as exc:  # Of any class. A negative chunk size is a ValueError.
+        except Exception as exc:  # Any class. For example, a negative chunk size is a ValueError.
             failure = error_from_exception(exc, sent=attempt.sent, received=attempt.received)
         finally:
             current_attempt.reset(token)
@@ -108,7 +108,7 @@ class RequestsTransport(Transport):
             adapter.close()
 
     def _prepared(self, call: Call) -> requests.PreparedRequest:
-        """Return a request that is complete as it is.
+        """Return a request that needs no further preparation.
 
         `requests.Request.prepare` would parse and encode the URL, the headers and the body again.
         """
@@ -127,7 +127,7 @@ class RequestsTransport(Transport):
     def _exchange(self, request: requests.PreparedRequest, attempt: Attempt) -> Reply:
         adapter = self._process_adapter()
         if not isinstance(adapter, DeadlineAdapter):
-            attempt.sent = True  # No connection of ours can tell whether the call was sent.
+            attempt.sent = True  # Another adapter does not say whether it has sent the call.
         response = adapter.send(request, **self._options)
         attempt.received = True
         try:
@@ -135,22 +135,22 @@ class RequestsTransport(Transport):
         finally:
             response.raw.close()
         if attempt.has_rest:
-            raise BadReply("More came from Ecwid than one answer.")
+            raise BadReply("Ecwid sent more bytes than one reply.")
         if 300 <= response.status_code < 400:
-            log.warning("redirect not followed: to host %s", _host(response.headers))
+            log.warning("The redirect to host %s was not followed.", _host(response.headers))
         return Reply(response.status_code, response.headers, body)
 
     def _process_adapter(self) -> BaseAdapter:
-        """Return the adapter of this process, which shares no socket with its parent process."""
+        """Return the adapter of this process, which shares no socket with the parent process."""
         process = os.getpid()
         adapter = self._adapters.get(process)
         return adapter or self._adapters.setdefault(process, self._make_adapter())
 
 
 class _NotOurs(logging.Filter):
-    """A filter that drops urllib3's records of our calls.
+    """A filter that drops urllib3's log records about calls to Ecwid.
 
-    urllib3 logs URLs, and headers that it cannot read. Both can hold the name of a customer.
+    urllib3 logs URLs and unreadable headers. Both can hold the name of a customer.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -169,8 +169,8 @@ def _http_adapter() -> BaseAdapter:
 def _received(raw: Any, encoding: str) -> bytes:
     """Return the decompressed body.
 
-    A body is decompressed in pieces, because gzip can shrink it to a thousandth. Without the limit
-    of each piece, a small reply could fill the memory.
+    A body is decompressed in pieces, because gzip can shrink a body to a thousandth. Without the
+    limit of each piece, a small reply could fill the memory.
     """
     encoding = encoding.strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
@@ -189,18 +189,20 @@ def _received(raw: Any, encoding: str) -> bytes:
     return b"".join(chunks)
 
 
-def _inflated(inflate: Any, chunk: bytes, most: int) -> bytes:
+def _inflated(inflate: Any, chunk: bytes, max_bytes: int) -> bytes:
     try:
-        inflated: bytes = inflate.decompress(chunk, most)
+        inflated: bytes = inflate.decompress(chunk, max_bytes)
     except zlib.error:
         pass
     else:
         return inflated
-    raise Undecodable  # Outside of the except clause, so that zlib's error is not its context.
+    # The error is raised outside of the except clause. Otherwise its context would be zlib's error,
+    # which may hold a piece of the body.
+    raise Undecodable
 
 
 def _host(headers: Mapping[str, str]) -> str:
-    """Return the host of a redirect, which holds no value of a customer."""
+    """Return the host of a redirect. Unlike the path and the query, a host holds no value."""
     try:
         host = urlsplit(headers.get("location", "")).hostname
     except ValueError:

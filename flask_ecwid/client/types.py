@@ -1,8 +1,8 @@
 """The types of Ecwid's replies. Each type has the name and the members of a contract's component.
 
-The client checks a reply against the contract before it returns the reply, so these types hold at
-run time. Ecwid's objects are open. Ecwid may send more members than a type has, and the client
-returns these members as well. Only `UpdateCount` and `DeleteCount` are closed.
+The client checks a reply against the contract before it returns the reply, so the types hold at
+run time. Ecwid may send more members than a type has, and the client returns the additional members
+as well. Only `UpdateCount` and `DeleteCount` have no additional members.
 
 Ecwid leaves out optional members, and sends None for some of them. Read an optional member with
 `customer.get("email")`, because `customer["email"]` raises a KeyError where the member is absent.
@@ -38,7 +38,8 @@ class CustomerAttributes(TypedDict, total=False):
     """A customer without the id.
 
     Prefer `billingPerson.name` to `name`, and `stats.numberOfOrders` to `totalOrderCount`, because
-    Ecwid does not always keep them alike. Dates look like `2021-12-21 06:05:58 +0000`.
+    Ecwid does not always update both. Dates look like `2021-12-21 06:05:58 +0000`.
+    https://api-docs.ecwid.com/reference/get-customer
     """
 
     name: str | None

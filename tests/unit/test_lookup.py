@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from flask_ecwid.client.reconcile import clock_ahead
+from flask_ecwid.client.reconcile import credible_clock_ahead_s
 from flask_ecwid.client.replies import Reply
 
 ASKED = 1_800_000_000.5
@@ -14,7 +14,7 @@ ASKED = 1_800_000_000.5
 
 def ahead(date: float, took_s: float = 0.0, **headers: str) -> float:
     told = {"date": formatdate(date, usegmt=True), **headers}
-    return clock_ahead(Reply(200, told), ASKED, ASKED + took_s)
+    return credible_clock_ahead_s(Reply(200, told), ASKED, ASKED + took_s)
 
 
 @pytest.mark.parametrize(
@@ -57,5 +57,5 @@ def test_kept_on_the_way() -> None:
 @pytest.mark.parametrize("text", ["", "soon", "Wed, 99 Oct 2015 07:28:00 GMT", "1", "\u0661"])
 def test_no_date(text: str) -> None:
     """What is no date tells nothing."""
-    assert clock_ahead(Reply(200, {"date": text}), ASKED, ASKED) == 0
-    assert clock_ahead(Reply(200, {}), ASKED, ASKED) == 0
+    assert credible_clock_ahead_s(Reply(200, {"date": text}), ASKED, ASKED) == 0
+    assert credible_clock_ahead_s(Reply(200, {}), ASKED, ASKED) == 0
