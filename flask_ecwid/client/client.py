@@ -287,11 +287,11 @@ class EcwidClient:
             EcwidError: Ecwid does not reply, or refuses the token.
         """
         call = _smallest_call()
-        started_at, asked_at = clock.now(), clock.wall()
+        started_at, sent_at = clock.now(), clock.wall()
         ahead_s: float | None = None
         try:
             reply, _ = self.store.sender.send(call, started_at + self._deadline_s)
-            ahead_s = clock_ahead_s(reply, asked_at, clock.wall())
+            ahead_s = clock_ahead_s(reply, sent_at, clock.wall())
         except ContractBroken:
             pass  # Ecwid has replied.
         except ServiceRefused as exc:

@@ -18,7 +18,7 @@ from .replies import Reply
 
 # The waits before three searches, because Ecwid's search shows some new customers late.
 WAITS_S = (0.0, 1.0, 2.0)
-CLOCKS_DIFFER_S = 5.0  # The difference between two clocks that no Date shows.
+CLOCKS_DIFFER_S = 5.0  # The most that clocks may differ beyond the difference that a Date shows.
 CLOCKS_DIFFER_MOST_S = 300.0  # A Date that differs by more does not come from a clock.
 _DATE = "%Y-%m-%d %H:%M:%S %z"
 # Ecwid drops `name` and `customerGroupName`, and never shows the next two. `same_email` compares

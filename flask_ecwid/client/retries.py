@@ -268,7 +268,10 @@ class RetryingSender:
 
 
 def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:
-    """Wait as long as Ecwid asks, or a random time. Return False if the deadline comes first."""
+    """Wait before a repetition, as long as Ecwid asks or for a random time.
+
+    Return False if the deadline or the end of the process comes first.
+    """
     if isinstance(error, RateLimited):
         wait_s = float(error.retry_after_s or 0)
     else:

@@ -65,7 +65,7 @@ class RequestsTransport(Transport):
         self, settings: Settings, make_adapter: Callable[[], BaseAdapter] | None = None
     ) -> None:
         self._make_adapter = make_adapter or _http_adapter
-        self._adapters: dict[int, BaseAdapter] = {}  # The key is the process.
+        self._adapters: dict[int, BaseAdapter] = {}  # The keys are process ids.
         self._url = f"{settings.api_url}/{settings.store_id}"
         self._headers = CaseInsensitiveDict(
             {

@@ -7,7 +7,7 @@ import socket
 from .. import clock
 
 
-def addresses(host: str, within_s: float) -> list[str]:
+def addresses(host: str, timeout_s: float) -> list[str]:
     """Return the addresses of a host, in the resolver's order.
 
     Raises:
@@ -17,7 +17,7 @@ def addresses(host: str, within_s: float) -> list[str]:
     try:
         return _resolved(host, socket.AI_NUMERICHOST)
     except socket.gaierror:
-        return clock.call_within(within_s, f"resolve {host}", _resolved, host)
+        return clock.call_within(timeout_s, f"resolve {host}", _resolved, host)
     except UnicodeError:
         pass
     raise socket.gaierror(socket.EAI_NONAME, "the name is not valid")

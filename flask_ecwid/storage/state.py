@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flask_ecwid")
 
-_BUSY_S = 1.0  # how long a process waits while another process writes
-_FORMAT = 1  # of the file. `_prepare` refuses a file of another format.
+_BUSY_S = 1.0  # How long a process waits while another process writes.
+_FORMAT = 1  # The format of the file. `_prepare` refuses a file of another format.
 # The column `name` holds the key, and `ends` the UNIX second in which the value expires.
 _SCHEMA = (
     "CREATE TABLE state"
@@ -118,7 +118,7 @@ class FileState:
             path: The file. Without a path, the first use in each process finds the host's file.
         """
         self._given = path
-        self._found: tuple[int, Path] | None = None  # the process that found the path
+        self._found: tuple[int, Path] | None = None  # The path, after the process that found it.
         self._thread = clock.ThreadLocal()
         self._cooldown = clock.Cooldown(COOLDOWN_S)
 

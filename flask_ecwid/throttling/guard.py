@@ -147,7 +147,7 @@ class RetryBudget:
             return True
 
     def give(self) -> None:
-        """Add one."""
+        """Add one, up to `RETRY_BUDGET`."""
         if self._level < RETRY_BUDGET:
             with self._lock:
                 self._level = min(self._level + 1, RETRY_BUDGET)
@@ -160,11 +160,11 @@ def open_guard(settings: Settings, storage: Storage) -> Guard:
     pause through a file, under the service name that gunicorn's master gives them. Otherwise each
     process has its own pause.
     """
-    token = settings.token_digest
-    rate_limit = RateLimit(settings.calls_per_minute, settings.processes, storage.redis, token)
+    digest = settings.token_digest
+    rate_limit = RateLimit(settings.calls_per_minute, settings.processes, storage.redis, digest)
     service = os.environ.get("GUNICORN_ECWID_SERVICE")
     if storage.redis is not None:
-        return Guard(rate_limit, SharedPause(storage.shared, f"{token}:pause"))
+        return Guard(rate_limit, SharedPause(storage.shared, f"{digest}:pause"))
     if service:
-        return Guard(rate_limit, SharedPause(storage.shared, f"{token}:pause:{service}"))
-    return Guard(rate_limit, SharedPause(None, token))
+        return Guard(rate_limit, SharedPause(storage.shared, f"{digest}:pause:{service}"))
+    return Guard(rate_limit, SharedPause(None, digest))
