@@ -8,20 +8,20 @@ from typing import Any
 from flask_ecwid import server
 
 bind = "127.0.0.1:8000"
-threads = 32  # A thread waits for Ecwid most of its time.
+threads = 32  # A thread spends most of its time waiting for Ecwid.
 keepalive = 5
 # Keep this above ECWID_DEADLINE_S. Otherwise gunicorn kills a request that could still end.
 graceful_timeout = 30
 # A search with every parameter at its longest has 51 kB, encoded. ProblemWorker applies the
-# setting, because gunicorn caps its own at 8190 bytes.
+# setting, because gunicorn caps the length at 8190 bytes.
 limit_request_line = 65_536
 
-# No header moves the app, because a header SCRIPT_NAME would otherwise do so from this host.
+# No header sets the app's path. Otherwise a process on this host could change it with SCRIPT_NAME.
 forwarder_headers = ""
-# No header makes a request one by https, because wsgi.py decides that by ECWID_TRUSTED_PROXIES.
-# gunicorn would trust every peer on a UNIX socket.
+# No header sets the scheme, because wsgi.py trusts only the proxies of ECWID_TRUSTED_PROXIES.
+# Otherwise gunicorn would trust every peer on a UNIX socket.
 secure_scheme_headers: dict[str, str] = {}
-# gunicorn 25.1 and newer otherwise opens a socket in the user's home that commands the server.
+# gunicorn 25.1 and newer would otherwise open a socket in the user's home that controls the server.
 control_socket_disable = True
 
 worker_class = "flask_ecwid.server.ProblemWorker"

@@ -1,4 +1,7 @@
-"""The plugin on its own: `gunicorn wsgi:app`, with the settings from the environment."""
+"""An app that serves the plugin alone, with the settings from the environment.
+
+Run it with `gunicorn wsgi:app`.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,14 @@ TRUSTED_PROXIES = "ECWID_TRUSTED_PROXIES"
 
 
 def create_app() -> Flask:
+    """Return an app with the plugin, two health checks and, if switched on, the metrics.
+
+    Raises:
+        SettingsError: The settings cannot work. The error names every fault.
+    """
     app = Flask(__name__)
-    app.url_map.merge_slashes = False  # by a redirect, which would repeat the query
+    # werkzeug would merge slashes by a redirect, which would repeat the caller's query.
+    app.url_map.merge_slashes = False
     app.config.update({key: value for key, value in os.environ.items() if key.startswith("ECWID_")})
     faults = []
     try:
@@ -28,19 +37,21 @@ def create_app() -> Flask:
     proxies = app.config.get(TRUSTED_PROXIES, "").strip() or "0"
     if not re.fullmatch("[0-9]", proxies):
         faults.append(f"{TRUSTED_PROXIES} is not a number of proxies from 0 to 9")
-    measured = False
+    with_metrics = False
     try:
-        measured = switch(app.config.get(METRICS, ""))
+        with_metrics = switch(app.config.get(METRICS, ""))
     except ValueError:
         faults.append(f"{METRICS} is not on or off")
-    if measured and find_spec("prometheus_client") is None:
-        faults.append(f"{METRICS} is on, and needs pip install 'flask-ecwid[metrics]'")
+    if with_metrics and find_spec("prometheus_client") is None:
+        faults.append(f"{METRICS} is on, but needs pip install 'flask-ecwid[metrics]'")
     if faults:
         raise SettingsError(faults)
-    if n := int(proxies):  # with none in front, X-Forwarded-* are the caller's own words
+    # Without a proxy in front, the caller writes the X-Forwarded headers. Trusting them would let
+    # the caller choose their own address.
+    if n := int(proxies):
         fixed = ProxyFix(app.wsgi_app, x_for=n, x_proto=n, x_host=n, x_prefix=n)
         app.wsgi_app = fixed  # type: ignore[method-assign]
-    if measured:
+    if with_metrics:
         from flask_ecwid import metrics
 
         metrics.attach()
@@ -48,12 +59,12 @@ def create_app() -> Flask:
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
-        """The process answers."""
+        """Return 200, because the process can respond."""
         return {"status": "alive"}
 
     @app.get("/readyz")
     def readyz() -> dict[str, str]:
-        """The settings are read and the store is mounted: else the start would have failed."""
+        """Return 200, because an app with wrong settings would not have started."""
         return {"status": "configured"}
 
     return app

@@ -1,4 +1,4 @@
-"""The callers' API keys. Of each only its SHA-256 is known here, with a name and scopes."""
+"""The API keys of the callers. The plugin knows an API key only by its SHA-256 digest."""
 
 from __future__ import annotations
 
@@ -17,57 +17,64 @@ _ENTRY = re.compile(r"([A-Za-z0-9_.-]{1,64}):([a-z+]+):([0-9A-Fa-f]{64})")
 
 @dataclass(frozen=True)
 class ApiKey:
-    """An entry of `ECWID_API_KEYS`: `NAME:SCOPES:SHA256HEX`, scopes joined by `+`."""
+    """An entry of `ECWID_API_KEYS`, written as `NAME:SCOPES:SHA256HEX` with `+` between scopes."""
 
     name: str
     scopes: frozenset[str]
-    digest: str
+    digest: str  # the SHA-256 of the API key, in hexadecimal digits
 
     @classmethod
-    def read(cls, entry: str) -> ApiKey:
-        """
+    def parse(cls, entry: str) -> ApiKey:
+        """Parse an entry.
+
         Raises:
-            ValueError: it is no entry. Does not say what is there instead: it may be a key.
+            ValueError: The text is not an entry. The error does not show the text, because somebody
+                may have put an API key there.
         """
-        found = _ENTRY.fullmatch(entry)
-        scopes = frozenset(found[2].split("+")) if found else frozenset()
-        if not found or not scopes <= set(SCOPES):
+        match = _ENTRY.fullmatch(entry)
+        scopes = frozenset(match[2].split("+")) if match else frozenset()
+        if not match or not scopes <= set(SCOPES):
             raise ValueError("not NAME:SCOPES:SHA256HEX")
-        return cls(found[1], scopes, found[3].lower())
+        return cls(match[1], scopes, match[3].lower())
 
     def entry(self) -> str:
+        """Return the text of the entry."""
         scopes = "+".join(scope for scope in SCOPES if scope in self.scopes)
         return f"{self.name}:{scopes}:{self.digest}"
 
 
-def read_all(entries: str | Iterable[str]) -> tuple[ApiKey, ...]:
-    """Entries as the environment has them, separated by commas or white space, or a list.
+def parse_all(entries: str | Iterable[str]) -> tuple[ApiKey, ...]:
+    """Parse a list of entries, or a text with commas or white space between the entries.
 
     Raises:
-        ValueError: one of them is none.
+        ValueError: At least one text is not an entry.
     """
     texts = re.split(r"[,\s]+", entries) if isinstance(entries, str) else entries
-    return tuple(ApiKey.read(text.strip()) for text in texts if text.strip())
+    return tuple(ApiKey.parse(text.strip()) for text in texts if text.strip())
 
 
 def make(name: str, scopes: Iterable[str]) -> tuple[str, ApiKey]:
-    """A new key, and what is kept of it.
+    """Return a new API key and its entry.
 
     Raises:
-        ValueError: the name or a scope is none.
+        ValueError: The name or a scope is not allowed.
     """
-    key = f"ecwid_{chance.token_urlsafe(32)}"
-    return key, ApiKey.read(f"{name}:{'+'.join(scopes)}:{_digest(key)}")
+    api_key = f"ecwid_{chance.token_urlsafe(32)}"
+    return api_key, ApiKey.parse(f"{name}:{'+'.join(scopes)}:{_digest(api_key)}")
 
 
 def find(keys: Iterable[ApiKey], given: str) -> ApiKey | None:
-    """The entry of a key. How long it takes tells nothing of which entry it is, or how near."""
-    digest, found = _digest(given), None
+    """Return the entry of the given API key, or None.
+
+    The duration does not depend on the entry that matches, because every entry is compared in full.
+    Otherwise a caller could find out an API key by measuring time.
+    """
+    digest, match = _digest(given), None
     for key in keys:
         if hmac.compare_digest(key.digest, digest):
-            found = key
-    return found
+            match = key
+    return match
 
 
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+def _digest(api_key: str) -> str:
+    return hashlib.sha256(api_key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -13,79 +13,93 @@ from typing import Any, TypeVar
 Lock = threading.Lock
 Event = threading.Event
 ThreadLocal = threading.local
-now = time.monotonic  # seconds that only go forward, of this process alone, for deadlines
+now = time.monotonic  # seconds for deadlines, which never go back and mean nothing elsewhere
 wall = time.time  # UNIX seconds, for values that processes share and for Ecwid's dates
 
 _T = TypeVar("_T")
 
 _stopping = Event()
-_under_way: dict[tuple[int, str], Future[Any]] = {}  # by process, because no thread survives a fork
+# The results that a thread is working on. The key has the process id, because no thread survives a
+# fork. Without the id, a forked process would wait for a thread that it does not have.
+_under_way: dict[tuple[int, str], Future[Any]] = {}
 
 
 def is_stopping() -> bool:
-    """Whether the process is about to end: see `interrupt_sleeps`."""
+    """Return True after `interrupt_sleeps`, because the process is about to end."""
     return _stopping.is_set()
 
 
 def sleep(seconds: float) -> bool:
-    """Wait; False, and at once, when the process is about to end."""
+    """Wait, and return True. Return False as soon as the process is about to end."""
     return not _stopping.wait(max(seconds, 0.0))
 
 
-def call_within(timeout_s: float, key: str, function: Callable[..., _T], *args: object) -> _T:
+def call_within(timeout_s: float, name: str, function: Callable[..., _T], *args: object) -> _T:
     """Return the result of a blocking function that takes no timeout of its own.
 
-    The function runs in a daemon thread. Calls with the same key share a thread and its result
+    The function runs in a daemon thread. Calls with the same name share a thread and its result
     while the function runs, so a function that hangs costs one thread.
 
+    Args:
+        timeout_s: Seconds to wait for the result.
+        name: The name of the work.
+        function: The function to run.
+        args: The arguments of the function.
+
     Raises:
-        TimeoutError: there was no result in time, or no thread could be started.
-        Exception: the exception that the function raised.
+        TimeoutError: No result came in time, or no thread could be started.
+        Exception: The exception that the function raised.
     """
-    mine: Future[_T] = Future()
-    name = os.getpid(), key
-    shared: Future[_T] = _under_way.setdefault(name, mine)
-    if shared is mine:
+    own: Future[_T] = Future()
+    process_and_name = os.getpid(), name
+    shared: Future[_T] = _under_way.setdefault(process_and_name, own)
+    if shared is own:
 
         def run() -> None:
             try:
                 result = function(*args)
             except Exception as exc:
-                del _under_way[name]
-                mine.set_exception(exc)
+                del _under_way[process_and_name]
+                own.set_exception(exc)
             else:
-                del _under_way[name]
-                mine.set_result(result)
+                del _under_way[process_and_name]
+                own.set_result(result)
 
         try:
             threading.Thread(target=run, name="call-within", daemon=True).start()
         except RuntimeError:
-            del _under_way[name]
-            mine.set_exception(TimeoutError("no thread could be started"))
+            del _under_way[process_and_name]
+            own.set_exception(TimeoutError("no thread could be started"))
     try:
         return shared.result(timeout_s)
-    except NoResult:  # which is not the built-in TimeoutError before Python 3.11
+    except NoResult:  # a class of its own before Python 3.11, so the next line raises TimeoutError
         pass
     raise TimeoutError("no result in time")
 
 
 class Cooldown:
-    """What has failed is left alone for a while: whoever needs it goes on without, at once."""
+    """A time after a failure during which callers do without the part that failed.
+
+    Without a cooldown, each request would wait for a part that is still down.
+    """
 
     def __init__(self, seconds: float) -> None:
+        """Make a cooldown that is over until `begin` is called."""
         self._seconds = seconds
         self._until = 0.0
 
     def begin(self) -> None:
+        """Begin the cooldown now."""
         self._until = now() + self._seconds
 
     def is_over(self) -> bool:
+        """Return True if the part may be used again."""
         return now() >= self._until
 
 
 def interrupt_sleeps() -> None:
-    """The process is about to end: every wait of this process ends now, and none begins.
+    """End every sleep of this process now, and let no new sleep begin.
 
-    server.py calls it when a worker is told to go, and an import when it is.
+    The worker in server.py calls this function at shutdown, and so does an import that is stopped.
     """
     _stopping.set()

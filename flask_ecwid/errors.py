@@ -1,26 +1,26 @@
-"""The errors of calls and requests. Each class is one problem (RFC 9457) and states its policy.
+"""The errors of calls and requests. Each class is one problem (RFC 9457) with its retry policy.
 
 EcwidError                       status                                            retries (r c n)
 ├── RequestError                         The request is refused before Ecwid is called.
-│   ├── InvalidRequest           400     The request does not fit the contract.
+│   ├── InvalidRequest           400     The request violates the contract.
 │   ├── Unauthorized             401     The caller is not known.
 │   ├── Forbidden                403     The caller lacks the scope.
 │   ├── CrossSite                403     The page of another site may have sent the write.
 │   ├── BodyTooLarge             413
 │   ├── UnsupportedMediaType     415
-│   ├── IdempotencyKeyInUse      409     Another request with the key is under way.
+│   ├── IdempotencyKeyInUse      409     Another request with the same key is under way.
 │   └── IdempotencyKeyReused     422     The key belongs to another body.
 ├── NotSent                              No byte of the call reached Ecwid.
-│   ├── Unreachable              503     No connection came about.                       2 1 2
+│   ├── Unreachable              503     No connection could be made.                    2 1 2
 │   ├── TlsFailed                502     The certificate is not Ecwid's.
 │   └── Throttled                503     The plugin made no call.
 │       ├── BudgetSpent          429     The plugin's share of Ecwid's calls is spent.
-│       └── IdempotencyUnavailable 503   The storage of the keys is unavailable.
+│       └── IdempotencyUnavailable 503   The storage of idempotency keys is unavailable.
 ├── NoReply                              The call may have reached Ecwid.
 │   ├── DeadlineExceeded         504                                                     2 1 S
-│   ├── ConnectionLost           502     It broke before the first byte of a reply.      2 1 S
+│   ├── ConnectionLost           502     The connection broke before a reply began.      2 1 S
 │   ├── BadReply                 502     The reply is cut short or mangled.              2 1 S
-│   │   ├── NotJson              502     The reply is complete and no JSON object.       1 1 S
+│   │   ├── NotJson              502     The reply is complete, but no JSON object.      1 1 S
 │   │   ├── Undecodable          502     The reply is too large or not decompressible.   0 0 S
 │   │   └── Redirected           502     The plugin follows no redirect.
 │   └── OutcomeUnknown           504     The customer may have been created.
@@ -33,7 +33,7 @@ EcwidError                       status                                         
 │   ├── EcwidTimedOut            504                                                     2 1 S
 │   ├── EcwidFailed              502     Any other failure of Ecwid.                     2 1 S
 │   └── ServiceRefused           502     The token, its scope, the plan or the store.
-├── ContractBroken               502     The reply does not fit the contract.            1 0 S
+├── ContractBroken               502     The reply violates the contract.                1 0 S
 ├── HttpFailure                  any     Flask or the host named only the status.
 └── Defect                       500     The plugin failed.
 
@@ -41,8 +41,8 @@ The last column says how often a failed call may be repeated, for reads, changes
 deletes) and new customers. S means that the plugin searches for the customer instead, because the
 creation may have happened.
 
-No error holds a value of a caller or of Ecwid, neither in its text nor in `errors` nor in a chained
-exception.
+An error is complete when it is raised, and no code assigns to its attributes afterwards. No error
+holds a value of a caller or of Ecwid in its text, in `errors` or in a chained exception.
 """
 
 from __future__ import annotations
@@ -56,15 +56,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-DEFAULT_RETRY_AFTER_S = 10  # where nobody said how long to wait
-REFUSED_TOKEN_S = 30.0  # Ecwid blocks a token, or an IP, after 20 bad calls a minute
-
+DEFAULT_RETRY_AFTER_S = 10  # used if neither Ecwid nor the host says how long to wait
+# Ecwid blocks a token, or an IP address, after 20 bad calls in a minute. Without this pause, calls
+# with a wrong token would get the whole host blocked.
+REFUSED_TOKEN_S = 30.0
 
 _REALM = 'Bearer realm="ecwid"'
 
 
 class Retries(NamedTuple):
-    """How often a call may be made again after a failure, besides the first time."""
+    """How often a failed call may be repeated, not counting the first attempt."""
 
     reads: int = 0
     changes: int = 0  # updates and deletes
@@ -72,39 +73,34 @@ class Retries(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """A place that does not fit the contract: where, and by which rule. Never the value."""
+    """A place that violates the contract, without the value."""
 
-    pointer: str
-    keyword: str
+    pointer: str  # a JSON pointer to the place
+    keyword: str  # the keyword of the contract that the place violates
 
 
 class EcwidError(Exception):
-    """Any failure of a call or a request.
+    """Any failure of a call or a request."""
 
-    `executed` is `"no"` when the call cannot have had an effect, else `"unknown"`;
-    `retry_after_s` is set when waiting makes sense, in seconds. `replayed` says that it is the
-    outcome of an earlier request with the same Idempotency-Key.
-    """
-
-    slug: str
-    title: str
-    origin: str
-    status: int
-    detail: str
-    executed: str = "unknown"
-    retry_after_s: int | None = None
-    ecwid_code: str | None = None
-    errors: Sequence[Violation] = ()
-    challenge: str | None = None  # for the header WWW-Authenticate
-    replayed: bool = False
-    # What is done about it, in gateway.py and guard.py.
+    slug: str  # the last part of the problem's `type`
+    title: str  # the kind of failure, for people
+    origin: str  # the side at fault, which is request, service or ecwid
+    status: int  # the HTTP status of our response
+    detail: str  # the failure and its remedy, for people
+    executed: str = "unknown"  # "no" if the call cannot have had an effect
+    retry_after_s: int | None = None  # seconds to wait, or None if waiting does not help
+    ecwid_code: str | None = None  # the code in Ecwid's reply, if the reply has one
+    errors: Sequence[Violation] = ()  # the places that violate the contract
+    challenge: str | None = None  # the value of the header WWW-Authenticate
+    replayed: bool = False  # True for the outcome of an earlier request with the idempotency key
+    # The retry policy, which client/retries.py and throttling/guard.py apply.
     retries: Retries = Retries()
-    needs_reconciliation: bool = False  # whether a creation that failed so may have happened
-    trips_breaker: bool = False  # whether the breaker counts it
-    pause_s: float = 0.0  # for how long no call is made after it
-    probed: bool = False  # whether after that time a single call goes first
-    proves_token: bool = False  # whether Ecwid took token and store, and refused the rest
-    suspects_token: bool = False  # whether it may be the token that Ecwid refuses
+    needs_reconciliation: bool = False  # True if a creation that failed like this may have happened
+    trips_breaker: bool = False  # True if the breaker counts the failure
+    pause_s: float = 0.0  # seconds without any call after the failure
+    probed: bool = False  # True if a single call tests Ecwid after the pause
+    proves_token: bool = False  # True if Ecwid accepted the token and the store
+    suspects_token: bool = False  # True if Ecwid may have refused the token
 
     def __init__(self, detail: str | None = None) -> None:
         if detail is not None:
@@ -112,11 +108,14 @@ class EcwidError(Exception):
         super().__init__(f"{self.slug}: {self.detail}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copied and pickled as it is, whatever its kind needs to be made."""
-        return _made_again, (type(self), str(self), vars(self))
+        """Describe a copy for `copy` and `pickle`, which does not call the class's constructor.
+
+        The constructors of the classes differ, so Exception's own method would fail.
+        """
+        return _restore, (type(self), str(self), vars(self))
 
     def changed(self, **members: object) -> Self:
-        """Return a copy in which these members differ. An error that was raised stays as it is."""
+        """Return a copy in which these members differ, because a raised error never changes."""
         error = copy(self)
         for name, value in members.items():
             setattr(error, name, value)
@@ -124,11 +123,16 @@ class EcwidError(Exception):
 
     @property
     def urn(self) -> str:
-        """What a problem has as its `type`."""
+        """The `type` of the problem."""
         return f"urn:flask-ecwid:problem:{self.slug}"
 
     def problem(self, request_id: str, *, write: bool) -> dict[str, Any]:
-        """The problem body; `write` says whether the operation could have changed anything."""
+        """Return the body of the problem.
+
+        Args:
+            request_id: The id of the request.
+            write: The operation changes customers, so the body says `executed`.
+        """
         body: dict[str, Any] = {
             "type": self.urn,
             "title": self.title,
@@ -148,12 +152,15 @@ class EcwidError(Exception):
 
 
 def place_of(exc: BaseException) -> str:
-    """Where an error happened, and not its text: that may hold a value."""
+    """Return the lines of code in which an error happened.
+
+    The text of the error is left out, because it may hold a value of the caller or of Ecwid.
+    """
     frames = traceback.extract_tb(exc.__traceback__)[-8:]
     return " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
 
 
-def _made_again(kind: type[EcwidError], text: str, members: dict[str, Any]) -> EcwidError:
+def _restore(kind: type[EcwidError], text: str, members: dict[str, Any]) -> EcwidError:
     error = kind.__new__(kind)
     error.args = (text,)
     vars(error).update(members)
@@ -161,14 +168,14 @@ def _made_again(kind: type[EcwidError], text: str, members: dict[str, Any]) -> E
 
 
 class RequestError(EcwidError):
-    """The request does not fit; Ecwid was not called."""
+    """The request is refused before Ecwid is called."""
 
     origin = "request"
     executed = "no"
 
 
 class InvalidRequest(RequestError):
-    """The request does not fit the contract; `errors` says where."""
+    """The request violates the contract in the places that `errors` lists."""
 
     slug = "invalid-request"
     title = "The request does not fit the contract"
@@ -181,21 +188,27 @@ class InvalidRequest(RequestError):
 
 
 class Unauthorized(RequestError):
-    """Nobody knows who is calling; `wrong`: there was a credential, but none of ours."""
+    """The caller is not known."""
 
     slug = "unauthorized"
-    title = "Who is calling is not known"
+    title = "The caller is not known"
     status = 401
-    detail = "Send one key, as Authorization: Bearer or as X-API-Key."
+    detail = "Send one API key, either as Authorization: Bearer or as X-API-Key."
 
     def __init__(self, *, wrong: bool = False, challenge: str = "") -> None:
+        """Make the error with its challenge.
+
+        Args:
+            wrong: The caller sent a credential, but no valid API key.
+            challenge: The host's own value of WWW-Authenticate.
+        """
         # https://www.rfc-editor.org/rfc/rfc6750#section-3
         self.challenge = challenge or _REALM + (', error="invalid_token"' if wrong else "")
         super().__init__()
 
 
 class Forbidden(RequestError):
-    """Who is calling may not do this: it takes the scope."""
+    """The caller lacks the scope that the operation needs."""
 
     slug = "forbidden"
     title = "The caller may not do this"
@@ -203,20 +216,20 @@ class Forbidden(RequestError):
 
     def __init__(self, scope: str) -> None:
         self.challenge = f'{_REALM}, error="insufficient_scope", scope="{scope}"'
-        super().__init__(f"It takes the scope {scope}.")
+        super().__init__(f"The operation needs the scope {scope}.")
 
 
 class CrossSite(RequestError):
-    """A write that another site's page may have made a browser send."""
+    """The page of another site may have made a browser send the write."""
 
     slug = "cross-site"
     title = "The request may come from another site's page"
     status = 403
-    detail = "Send Content-Type: application/json, or an Origin that is this service's."
+    detail = "Send Content-Type: application/json, or the Origin of this service."
 
 
 class BodyTooLarge(RequestError):
-    """The request's body is larger than `ECWID_MAX_BODY_BYTES`."""
+    """The body of the request is larger than `ECWID_MAX_BODY_BYTES`."""
 
     slug = "body-too-large"
     title = "The request's body is too large"
@@ -225,7 +238,7 @@ class BodyTooLarge(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The request's body is not JSON in UTF-8, or is encoded."""
+    """The body of the request is not JSON in UTF-8, or has a Content-Encoding."""
 
     slug = "unsupported-media-type"
     title = "The request's body is not JSON"
@@ -234,23 +247,23 @@ class UnsupportedMediaType(RequestError):
 
 
 class IdempotencyKeyInUse(RequestError):
-    """Another request with the same Idempotency-Key is under way; it may have created already."""
+    """Another request with the same idempotency key is under way."""
 
     slug = "idempotency-key-in-use"
     title = "A request with this Idempotency-Key is under way"
     status = 409
     detail = "Send the same request again after Retry-After."
-    executed = "unknown"
+    executed = "unknown"  # because the other request may have created the customer
     retry_after_s = 1
 
 
 class IdempotencyKeyReused(RequestError):
-    """The Idempotency-Key was sent before, with another body."""
+    """The idempotency key was sent before with another body."""
 
     slug = "idempotency-key-reused"
     title = "The Idempotency-Key belongs to another body"
     status = 422
-    detail = "A key stands for one body: take a new one."
+    detail = "Send a new Idempotency-Key with each new body."
 
 
 class NotSent(EcwidError):
@@ -261,7 +274,7 @@ class NotSent(EcwidError):
 
 
 class Unreachable(NotSent):
-    """Refused, no such name, or no connection in time."""
+    """No connection to Ecwid could be made in time."""
 
     slug = "upstream-unreachable"
     title = "Ecwid cannot be reached"
@@ -273,19 +286,17 @@ class Unreachable(NotSent):
 
 
 class TlsFailed(NotSent):
-    """The other side could not prove that it is Ecwid."""
+    """The server could not prove that it is Ecwid."""
 
     slug = "upstream-tls"
     title = "Ecwid's certificate is not accepted"
     status = 502
-    detail = "The TLS handshake with Ecwid failed; nothing was sent."
+    detail = "The TLS handshake with Ecwid failed, so no call was sent."
     trips_breaker = True
 
 
 class Throttled(NotSent):
-    """No call was made, because Ecwid asked for a pause, refused this service, or keeps failing, or
-    because the time of the request was over before.
-    """
+    """The plugin made no call, because the call would fail or the deadline had passed."""
 
     slug = "throttled"
     title = "No call to Ecwid is made for now"
@@ -299,7 +310,7 @@ class Throttled(NotSent):
 
 
 class BudgetSpent(Throttled):
-    """This service's share of Ecwid's calls a minute is spent."""
+    """The plugin has spent its share of the calls that Ecwid allows per minute."""
 
     slug = "budget-spent"
     title = "The calls to Ecwid for this minute are spent"
@@ -307,15 +318,15 @@ class BudgetSpent(Throttled):
 
 
 class IdempotencyUnavailable(Throttled):
-    """Where Idempotency-Keys are kept cannot be reached."""
+    """The storage of idempotency keys is unavailable, so the plugin made no call."""
 
     slug = "idempotency-unavailable"
     title = "Idempotency-Keys cannot be honoured for now"
-    detail = "What the key promises cannot be kept: nothing was sent."
+    detail = "The storage of Idempotency-Keys is unavailable, so no call was sent."
 
 
 class NoReply(EcwidError):
-    """The call may have reached Ecwid, and no good reply came back."""
+    """The call may have reached Ecwid, but no valid reply came back."""
 
     origin = "ecwid"
     retries = Retries(2, 1)
@@ -324,12 +335,12 @@ class NoReply(EcwidError):
 
 
 class DeadlineExceeded(NoReply):
-    """Ecwid did not answer in time."""
+    """Ecwid did not reply in time."""
 
     slug = "upstream-timeout"
-    title = "Ecwid did not answer in time"
+    title = "Ecwid did not reply in time"
     status = 504
-    detail = "No complete answer came from Ecwid in time."
+    detail = "No complete reply came from Ecwid in time."
 
 
 class ConnectionLost(NoReply):
@@ -338,53 +349,55 @@ class ConnectionLost(NoReply):
     slug = "upstream-lost"
     title = "The connection to Ecwid broke"
     status = 502
-    detail = "The connection to Ecwid broke before it answered."
+    detail = "The connection to Ecwid broke before the first byte of a reply."
 
 
 class BadReply(NoReply):
     """The reply is cut short or mangled."""
 
     slug = "upstream-bad-reply"
-    title = "Ecwid's answer is no good answer"
+    title = "Ecwid's reply is not valid"
     status = 502
-    detail = "Ecwid's answer is cut short or mangled."
+    detail = "Ecwid's reply is cut short or mangled."
 
 
 class NotJson(BadReply):
-    """The reply is complete, and no JSON object."""
+    """The reply is complete, but is not a JSON object."""
 
-    detail = "Ecwid's answer is not a JSON object."
+    detail = "Ecwid's reply is not a JSON object."
     retries = Retries(1, 1)
 
 
 class Undecodable(BadReply):
-    """The reply is larger than any good one, or cannot be decompressed."""
+    """The reply is larger than any valid reply, or cannot be decompressed."""
 
-    detail = "Ecwid's answer is too large, or cannot be decompressed."
+    detail = "Ecwid's reply is too large, or cannot be decompressed."
     retries = Retries()
 
 
 class Redirected(BadReply):
-    """The reply is a redirect, which is never followed."""
+    """The reply is a redirect, and the plugin follows no redirect."""
 
-    detail = "Ecwid answered with a redirect, which is not followed."
+    detail = "Ecwid's reply is a redirect, and this service follows no redirect."
     retries = Retries()
     needs_reconciliation = False
 
 
 class OutcomeUnknown(NoReply):
-    """A customer may have been created: no good reply came, and Ecwid's search does not show it."""
+    """The plugin cannot find out if Ecwid created the customer."""
 
     slug = "outcome-unknown"
-    title = "Whether the customer was created is not known"
+    title = "The outcome of the creation is not known"
     status = 504
-    detail = "No good answer came, and the customer is not found: it may have been created."
+    detail = (
+        "The customer may have been created, but no valid reply came and a search found nobody."
+    )
     needs_reconciliation = False
     trips_breaker = False
 
 
 class Refused(EcwidError):
-    """Ecwid answered, and the answer is no. `ecwid_code` is the code it named, if any."""
+    """Ecwid replied with a refusal."""
 
     origin = "ecwid"
 
@@ -394,10 +407,7 @@ class Refused(EcwidError):
 
 
 class CustomerNotFound(Refused):
-    """The store has no customer with this id.
-
-    `by_ecwid`: Ecwid said so itself, and not a page in HTML of something on the way.
-    """
+    """The store has no customer with this id."""
 
     slug = "customer-not-found"
     title = "No such customer"
@@ -407,6 +417,12 @@ class CustomerNotFound(Refused):
     proves_token = True
 
     def __init__(self, *, by_ecwid: bool = True, ecwid_code: str | None = None) -> None:
+        """Make the error.
+
+        Args:
+            by_ecwid: Ecwid itself sent the 404. Otherwise a proxy may have sent an HTML page.
+            ecwid_code: The code in Ecwid's reply.
+        """
         self.by_ecwid = by_ecwid
         super().__init__(ecwid_code=ecwid_code)
 
@@ -423,7 +439,7 @@ class EmailTaken(Refused):
 
 
 class Rejected(Refused):
-    """Ecwid does not take the content of the request: 400, 413 or 422."""
+    """Ecwid does not accept the content of the request, with a 400, a 413 or a 422."""
 
     slug = "rejected-by-ecwid"
     title = "Ecwid does not accept the content of the request"
@@ -437,7 +453,7 @@ class Rejected(Refused):
 
 
 class RateLimited(Refused):
-    """Ecwid's limit of calls is reached. `brief`: it named a wait so short that we wait."""
+    """Ecwid's limit of calls is reached."""
 
     slug = "rate-limited"
     title = "Ecwid's limit of calls is reached"
@@ -446,6 +462,13 @@ class RateLimited(Refused):
     executed = "no"
 
     def __init__(self, retry_after_s: int, *, brief: bool, ecwid_code: str | None = None) -> None:
+        """Make the error with its policy.
+
+        Args:
+            retry_after_s: The wait that Ecwid asks for.
+            brief: The wait is so short that the plugin waits and repeats the call.
+            ecwid_code: The code in Ecwid's reply.
+        """
         self.retry_after_s = retry_after_s
         if brief:
             self.retries = Retries(1, 1, 1)
@@ -455,7 +478,7 @@ class RateLimited(Refused):
 
 
 class EcwidUnavailable(Refused):
-    """Ecwid asks to come back later."""
+    """Ecwid asks the plugin to call again later."""
 
     slug = "upstream-unavailable"
     title = "Ecwid is not available for now"
@@ -470,40 +493,36 @@ class EcwidUnavailable(Refused):
 
 
 class EcwidTimedOut(Refused):
-    """Ecwid itself ran out of time."""
+    """Ecwid replied that it ran out of time."""
 
     slug = "upstream-timed-out"
     title = "Ecwid ran out of time"
     status = 504
-    detail = "Ecwid answered that it ran out of time."
+    detail = "Ecwid replied that it ran out of time."
     retries = Retries(2, 1)
     needs_reconciliation = True
     trips_breaker = True
 
 
 class EcwidFailed(Refused):
-    """Ecwid failed."""
+    """Ecwid replied with a failure of its own."""
 
     slug = "upstream-failed"
     title = "Ecwid failed"
     status = 502
-    detail = "Ecwid answered with a failure of its own."
+    detail = "Ecwid replied with a failure of its own."
     retries = Retries(2, 1)
     needs_reconciliation = True
     trips_breaker = True
 
 
 class ServiceRefused(Refused):
-    """Ecwid refuses this service (its token, scope, plan, store, or how it calls).
-
-    `pause_s`: for how long it would refuse every other call, too. `suspects_token`: it may be the
-    token that it refuses, and does not say so.
-    """
+    """Ecwid refuses this service because of its token, its Ecwid scopes, its plan or its store."""
 
     slug = "service-refused"
     title = "Ecwid refuses this service"
     status = 502
-    detail = "Ecwid refused the call for a reason that the caller cannot mend."
+    detail = "Ecwid refused the call for a reason that only the operator can remedy."
     executed = "no"
     probed = True
 
@@ -515,6 +534,14 @@ class ServiceRefused(Refused):
         pause_s: float = 0.0,
         suspects_token: bool = False,
     ) -> None:
+        """Make the error with its policy.
+
+        Args:
+            detail: The reason, if Ecwid's reply tells it.
+            ecwid_code: The code in Ecwid's reply.
+            pause_s: Seconds during which Ecwid would refuse every other call, too.
+            suspects_token: Ecwid may have refused the token, but does not say so.
+        """
         self.pause_s = pause_s
         self.suspects_token = suspects_token
         self.proves_token = not pause_s and not suspects_token
@@ -522,10 +549,10 @@ class ServiceRefused(Refused):
 
 
 class ContractBroken(EcwidError):
-    """The answer does not fit the contract; `errors` says where."""
+    """Ecwid's reply violates the contract in the places that `errors` lists."""
 
     slug = "contract-broken"
-    title = "Ecwid's answer does not fit the contract"
+    title = "Ecwid's reply does not fit the contract"
     origin = "ecwid"
     status = 502
     detail = "See errors for the places that do not fit."
@@ -538,10 +565,7 @@ class ContractBroken(EcwidError):
 
 
 class HttpFailure(EcwidError):
-    """A failure that Flask or the host named by its status alone.
-
-    `executed` is `"no"` unless the operation's handler has run.
-    """
+    """A failure of which Flask or the host named only the status."""
 
     def __init__(self, status: int, title: str, *, executed: str = "no") -> None:
         self.status = status
@@ -549,20 +573,20 @@ class HttpFailure(EcwidError):
         self.slug = title.lower().replace(" ", "-")
         self.origin = "request" if status < 500 else "service"
         self.executed = executed
-        super().__init__(_HTTP_DETAILS.get(status, f"The answer's status is {status}."))
+        super().__init__(_HTTP_DETAILS.get(status, f"The status of the response is {status}."))
 
 
 _HTTP_DETAILS = {
-    404: "There is nothing at this path; the contract at openapi.json names the paths.",
-    405: "Allow names the methods of this path.",
+    404: "Nothing is at this path. The contract at openapi.json lists the paths.",
+    405: "The header Allow lists the methods of this path.",
 }
 
 
 class Defect(EcwidError):
-    """This service is at fault."""
+    """The plugin itself failed."""
 
     slug = "internal-error"
     title = "The service failed"
     origin = "service"
     status = 500
-    detail = "Something went wrong inside the service; its log knows this request's id."
+    detail = "The service has a defect. Its log has the details under the id of this request."

@@ -1,4 +1,4 @@
-"""Ecwid: how the plugin meets a Flask app."""
+"""The Flask extension, which mounts the endpoints of an Ecwid store in an app."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ from .web.mount import Mount, open_runtime
 log = logging.getLogger("flask_ecwid")
 
 URL_PREFIX = "/api/json/v1/ecwid"
-_OF_THE_HOST = {
+_HOST_SCHEME = {
     "type": "apiKey",
     "in": "header",
     "name": "Authorization",
-    "description": "The application that this is mounted in says who may call.",
+    "description": "The application around this service decides who may call.",
 }
 
 
 class Ecwid:
     """An Ecwid store's customers in a Flask app.
 
-    `Ecwid(app)`, or `Ecwid()` and `init_app(app)` in a factory; the same object may serve several
-    apps, which share nothing. For a second store in one app give it another `name`, `url_prefix`
-    and `config_prefix`: with `config_prefix="OUTLET_"` it reads `OUTLET_ECWID_STORE_ID` and so on.
+    Write `Ecwid(app)`, or `Ecwid()` and `init_app(app)` in a factory. The same object may serve
+    several apps, which share nothing. A second store in one app needs another `name`, `url_prefix`
+    and `config_prefix`.
 
-    Who may call is said by `ECWID_API_KEYS`, or by the host: `authorize(scope)` is called for each
-    request, inside of it, with the scope that the operation takes (`read`, `write` or `delete`).
-    `True` or a `Caller` lets the request in; anything else, an exception too, does not.
-    `security_scheme` is how the served contract then describes it, an OpenAPI Security Scheme.
+    Either `ECWID_API_KEYS` or the host decides who may call. A host passes `authorize(scope)`. The
+    plugin calls this function in each request, with the scope read, write or delete. `True` or a
+    `Caller` lets the request pass. Any other result, and any exception, refuses the request.
     """
 
     def __init__(
@@ -51,8 +50,21 @@ class Ecwid:
         authorize: Authorize | None = None,
         security_scheme: Mapping[str, Any] | None = None,
     ) -> None:
+        """Make the extension, and mount it if an app is given.
+
+        Args:
+            app: The app to mount the endpoints in.
+            name: The name of the mount, of its blueprint and of its log lines.
+            url_prefix: The path above the endpoints.
+            config_prefix: Stands before each key, so `OUTLET_` reads `OUTLET_ECWID_STORE_ID`.
+            authorize: The host's function that decides who may call.
+            security_scheme: The OpenAPI Security Scheme that describes `authorize` in the contract.
+
+        Raises:
+            ValueError: `url_prefix` does not begin with a slash, or ends with a slash.
+        """
         if not url_prefix.startswith("/") or url_prefix.endswith("/"):
-            raise ValueError("url_prefix must begin with a slash, and end without one")
+            raise ValueError("url_prefix must begin with a slash, and must not end with a slash")
         self.name = name
         self.url_prefix = url_prefix
         self.config_prefix = config_prefix
@@ -85,24 +97,24 @@ class Ecwid:
         - ECWID_PROCESSES: Processes that share the calls without Redis. 0 means gunicorn's workers.
 
         Raises:
-            SettingsError: the settings cannot work, and the error names every fault. The same error
+            SettingsError: The settings cannot work, and the error names every fault. The same error
                 says that the system is not POSIX.
-            ValueError: the app has a store of this name, or at this prefix, already.
+            ValueError: The app already has a store of this name or at this prefix.
         """
         _require_posix()
         mounts: dict[str, Mount] = app.extensions.setdefault("ecwid", {})
         if self.name in mounts:
-            raise ValueError(f"the app has an Ecwid store named {self.name!r} already")
+            raise ValueError(f"the app already has an Ecwid store named {self.name!r}")
         if any(mount.url_prefix == self.url_prefix for mount in mounts.values()):
-            raise ValueError(f"the app has an Ecwid store at {self.url_prefix!r} already")
+            raise ValueError(f"the app already has an Ecwid store at {self.url_prefix!r}")
         hide_secrets(app.config, self.config_prefix)
         settings = Settings.from_config(
             app.config, self.config_prefix, authorize=self._authorize is not None
         )
         if settings.auth == "none" and not settings.sandbox:
-            log.warning("ECWID_AUTH is none: whoever reaches this service may change the store")
+            log.warning("ECWID_AUTH is none, so any caller of this service may change the store")
         if settings.sandbox and app.config.get(f"{self.config_prefix}ECWID_TOKEN"):
-            log.warning("ECWID_SANDBOX is on: the store and the token that are set have no effect")
+            log.warning("ECWID_SANDBOX is on, so ECWID_STORE_ID and ECWID_TOKEN have no effect")
         loaded = contract.load()
         mount = Mount(
             name=self.name,
@@ -117,9 +129,9 @@ class Ecwid:
         mounts[self.name] = mount
 
     def _security_schemes(self, settings: Settings) -> dict[str, Any] | None:
-        """Those that the served contract shows; None for those that it has of itself."""
+        """Return the security schemes of the served contract, or None to keep its own."""
         if self._authorize is not None:
-            return {"host": dict(self._security_scheme or _OF_THE_HOST)}
+            return {"host": dict(self._security_scheme or _HOST_SCHEME)}
         return {} if settings.auth == "none" else None
 
     @property
@@ -127,8 +139,8 @@ class Ecwid:
         """The store's client in the current app, for the host's own calls.
 
         Raises:
-            RuntimeError: there is no current app (see `app.app_context()`).
-            KeyError: the current app has no store of this name.
+            RuntimeError: There is no current app. Enter `app.app_context()` first.
+            KeyError: The current app has no store of this name.
         """
         mounts: dict[str, Mount] = current_app.extensions["ecwid"]
         return mounts[self.name].client

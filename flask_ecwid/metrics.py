@@ -1,11 +1,12 @@
-"""Prometheus metrics of requests and calls, fed by the signals. Needs `flask-ecwid[metrics]`.
+"""Prometheus metrics of requests and calls, from the signals. Needs `flask-ecwid[metrics]`.
 
     from flask_ecwid import metrics
     metrics.attach()
     app.add_url_rule("/metrics", view_func=metrics.view)
 
-They are of the process, in `prometheus_client.REGISTRY`, for all its apps and clients together;
-where PROMETHEUS_MULTIPROC_DIR is set before this is imported, of all processes that have it.
+The metrics stand in `prometheus_client.REGISTRY` and cover all apps and clients of the process. If
+PROMETHEUS_MULTIPROC_DIR is set before the import of this module, the metrics cover all processes
+that share the folder.
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from . import signals
 
-# Up to the deadline, and a little more. Each is a series for every operation.
+# The last buckets lie above the default deadline of 20 s. Prometheus stores each bucket as a series
+# per operation, so more buckets cost memory.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 25)
-_WHOSE = ("store", "operation")
+_LABELS = ("store", "operation")
 
 _requests = Counter(
     "flask_ecwid_requests",
-    "Requests of an operation, by the status of their answer.",
-    (*_WHOSE, "status"),
+    "Requests of an operation, by the status of the response.",
+    (*_LABELS, "status"),
 )
 _request_seconds = Histogram(
     "flask_ecwid_request_duration_seconds",
-    "How long requests of an operation took.",
-    _WHOSE,
+    "Duration of the requests of an operation.",
+    _LABELS,
     buckets=_BUCKETS,
 )
 _under_way = Gauge(
@@ -49,29 +51,29 @@ _under_way = Gauge(
 )
 _calls = Counter(
     "flask_ecwid_calls",
-    "Calls to Ecwid with all their attempts, by their outcome: ok, or the problem's name.",
-    (*_WHOSE, "outcome"),
+    "Calls to Ecwid with all their attempts, by outcome, which is ok or the slug of the problem.",
+    (*_LABELS, "outcome"),
 )
 _call_seconds = Histogram(
     "flask_ecwid_call_duration_seconds",
-    "How long calls to Ecwid took, with all their attempts and waits.",
-    _WHOSE,
+    "Duration of the calls to Ecwid, with all their attempts and waits.",
+    _LABELS,
     buckets=_BUCKETS,
 )
 _attempts = Counter(
     "flask_ecwid_attempts",
-    "What was sent to Ecwid, by its outcome; a lookup looks for a lost creation.",
-    (*_WHOSE, "kind", "outcome"),
+    "HTTP requests to Ecwid, by kind and outcome. A lookup searches for a lost creation.",
+    (*_LABELS, "kind", "outcome"),
 )
 _throttled = Counter(
     "flask_ecwid_throttled",
-    "Attempts and lookups that were not made: budget spent, latch closed or breaker open.",
-    (*_WHOSE, "kind", "problem"),
+    "Attempts and lookups that the plugin did not send, by the slug of the problem.",
+    (*_LABELS, "kind", "problem"),
 )
 
 
 def attach() -> None:
-    """Count from now on what happens in this process; once more changes nothing."""
+    """Begin to count the requests and calls of this process. A second call changes nothing."""
     signals.operation_started.connect(_on_operation_started)
     signals.operation_finished.connect(_on_operation_finished)
     signals.call_finished.connect(_on_call_finished)
@@ -80,7 +82,7 @@ def attach() -> None:
 
 
 def view() -> Response:
-    """A view that answers with the metrics of all processes."""
+    """Return the metrics as Flask's response, for all processes that share the folder."""
     registry = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()

@@ -32,9 +32,9 @@ from werkzeug.http import HTTP_STATUS_CODES
 from . import chance, clock
 from .errors import Defect, HttpFailure
 
-# The master passes these variables to its workers. docs/deployment.md has a table of them. Their
-# names do not begin with FLASK_, because Flask's `from_prefixed_env` copies such variables into
-# the app's config, nor with ECWID_, because wsgi.py does.
+# The master passes these variables to its workers. docs/deployment.md has a table of them. No name
+# begins with FLASK_ or ECWID_, because Flask's `from_prefixed_env` and wsgi.py copy such variables
+# into the app's config.
 SERVICE = "GUNICORN_ECWID_SERVICE"
 WORKERS = "GUNICORN_ECWID_WORKERS"
 TEMPORARY = "GUNICORN_ECWID_TEMPORARY"
@@ -70,7 +70,7 @@ LOGGING: dict[str, Any] = {
 
 
 class RedactingLogger(Logger):
-    """Write JSON lines without the request lines that gunicorn logs, which hold query strings."""
+    """A logger of JSON lines that leaves out gunicorn's request lines, which hold query strings."""
 
     def setup(self, cfg: Any) -> None:
         """Configure JSON lines, unless gunicorn's settings name a log configuration.
@@ -108,7 +108,7 @@ class RedactingLogger(Logger):
 
 
 class ProblemWorker(ThreadWorker):
-    """Answer malformed requests with a problem, share limits, and end sleeps at shutdown."""
+    """A worker that responds to malformed requests with a problem and ends sleeps at shutdown."""
 
     @classmethod
     def setup(cls) -> None:
@@ -127,7 +127,7 @@ class ProblemWorker(ThreadWorker):
         super().init_process()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End every sleep before a retry, so that requests under way are answered at once."""
+        """End every sleep before a retry, so that requests under way get a response at once."""
         clock.interrupt_sleeps()
         super().handle_exit(sig, frame)
 
@@ -165,12 +165,12 @@ class ProblemWorker(ThreadWorker):
 
 
 def name_service() -> None:
-    """Give the workers of this master one name, under which they share a pause."""
+    """Give all workers of this master the same name, under which they share a pause."""
     os.environ.setdefault(SERVICE, chance.token_hex(16))
 
 
 def share() -> None:
-    """Prepare what all workers share, before gunicorn loads an app.
+    """Prepare the name, the file and the folder that all workers share, before an app is loaded.
 
     Without one file, each worker would open its own sandbox. Without one folder, each worker
     would show only its own metrics, because prometheus_client reads the variable at import.
@@ -183,7 +183,7 @@ def share() -> None:
 
 
 def on_starting(server: Any) -> None:
-    """Delete old counts, except in a new master (SIGUSR2), whose old master still counts."""
+    """Delete old metrics, except in a new master (SIGUSR2), because the old master still counts."""
     folder = os.environ.get(_COUNTS)
     if folder and not server.master_pid:
         os.makedirs(folder, exist_ok=True)
@@ -193,12 +193,12 @@ def on_starting(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Pass on the number of workers for any worker class, with those that SIGTTIN added."""
+    """Pass on the number of workers, with the workers that SIGTTIN added."""
     os.environ[WORKERS] = str(server.num_workers)
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """Take the requests of a worker that has ended out of the gauge. Its counts remain."""
+    """Take the requests of a worker that has ended out of the gauge, but keep its counters."""
     if os.environ.get(_COUNTS):
         with suppress(ImportError):  # Without prometheus_client no worker counts.
             from prometheus_client.multiprocess import mark_process_dead
@@ -222,7 +222,7 @@ def on_exit(server: Any) -> None:
 
 
 def _temporary_folder(name: str) -> str:
-    """Make a folder, and note its path for `on_exit` of this master and of its successors."""
+    """Make a folder, and store its path for `on_exit` of this master and of its successors."""
     folder = tempfile.mkdtemp(prefix=f"flask-ecwid-{name}-")
     os.environ[TEMPORARY] = os.pathsep.join(filter(None, [os.environ.get(TEMPORARY), folder]))
     return folder

@@ -1,4 +1,4 @@
-"""The settings of a store. Each is declared once, and all faults are reported at once."""
+"""The settings of a store. Each setting is declared once, and one error reports all faults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inspect import cleandoc
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from .api_keys import ApiKey, read_all
+from .api_keys import ApiKey, parse_all
 
 API_URL = "https://app.ecwid.com/api/v3"
 SANDBOX_ON = "on"
@@ -25,10 +25,10 @@ _FALSE = frozenset({"", "0", "false", "no", "off"})
 
 
 class Secret(str):
-    """Text that is not shown, for example a token, or a URL with a password.
+    """A secret text, for example a token, or a URL with a password.
 
-    Its repr shows nothing, because a printed config, a debugger and a traceback with variables show
-    reprs. Pickle refuses it.
+    The repr hides the text, because a printed config, a debugger and a traceback with variables
+    show reprs. Pickle refuses a secret.
     """
 
     __slots__ = ()
@@ -40,31 +40,32 @@ class Secret(str):
         return self
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a secret is not pickled")
+        raise TypeError("a secret cannot be pickled")
 
 
 class SettingsError(ValueError):
-    """Settings that cannot work. `faults` has a line for each, by key name, without the value."""
+    """Settings that cannot work."""
 
     def __init__(self, faults: list[str]) -> None:
+        """Make the error from its faults, which name the keys and leave out the values."""
         self.faults = faults
         super().__init__("; ".join(faults))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of values. `read` raises TypeError or ValueError where a value is of another kind."""
+    """A kind of values."""
 
     name: str
-    read: Callable[[object], Any]
+    read: Callable[[object], Any]  # raises TypeError or ValueError for a value of another kind
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The range of a setting, in words, and a function that returns the fault of a value, or ""."""
+    """The range of a setting."""
 
-    allowed: str
-    fault: Callable[[Any], str]
+    allowed: str  # the range in words
+    fault: Callable[[Any], str]  # returns the fault of a value, or "" for an allowed value
 
 
 def setting(
@@ -138,7 +139,7 @@ def _read_sandbox(raw: object) -> str:
 def _read_api_keys(raw: object) -> tuple[ApiKey, ...]:
     if not isinstance(raw, (str, list, tuple)) or not all(isinstance(each, str) for each in raw):
         raise TypeError
-    return read_all(raw)
+    return parse_all(raw)
 
 
 def _read_number(raw: object) -> float:
@@ -169,7 +170,7 @@ WHOLE_NUMBER = Kind("a whole number", _read_whole_number)
 
 def _matches(pattern: str, allowed: str) -> Rule:
     def fault(value: object) -> str:
-        return "" if re.fullmatch(pattern, str(value)) else f"is missing, or not {allowed}"
+        return "" if re.fullmatch(pattern, str(value)) else f"is missing, or is not {allowed}"
 
     return Rule(allowed, fault)
 
@@ -182,7 +183,7 @@ def _between(lowest: float, highest: float, unit: str, *, or_zero: bool = False)
         message = message.replace("is not", "is neither 0 nor")
 
     def fault(value: float) -> str:
-        # NaN is in no range, because each comparison with it is false.
+        # NaN is outside of every range, because each comparison with NaN is false.
         return "" if lowest <= value <= highest or (or_zero and value == 0) else message
 
     return Rule(allowed, fault)
@@ -195,15 +196,15 @@ def _above_zero(unit: str) -> Rule:
 def _sandbox_fault(value: str) -> str:
     if not value or value == SANDBOX_ON or os.path.isabs(value):
         return ""
-    return "is neither on, off nor the absolute path of a file"
+    return "is not on, off or the absolute path of a file"
 
 
 def _auth_fault(value: str) -> str:
-    return "" if value in ("keys", "none") else "is neither keys nor none"
+    return "" if value in ("keys", "none") else "is not keys or none"
 
 
 def _api_keys_fault(keys: tuple[ApiKey, ...]) -> str:
-    return "holds one key twice" if len({key.digest for key in keys}) < len(keys) else ""
+    return "holds an API key twice" if len({key.digest for key in keys}) < len(keys) else ""
 
 
 def _api_url_fault(url: str) -> str:
@@ -213,7 +214,7 @@ def _api_url_fault(url: str) -> str:
     if parts.username is not None or parts.query or parts.fragment or url[-1] in "?#":
         return "holds credentials, a query or a fragment"
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        return "is plain http to another host and would send the token in the clear"
+        return "is plain http to another host, which would send the token unencrypted"
     return ""
 
 
@@ -267,9 +268,9 @@ def _is_redis_url(url: str) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one store. The config key of `store_id` is `ECWID_STORE_ID`, and so on.
+    """The settings of one store. The config key of `store_id` is `ECWID_STORE_ID`, for example.
 
-    Units are in the names, where `_s` means seconds.
+    Names end in a unit, where `_s` means seconds.
 
     Raises:
         SettingsError: A setting is missing or out of its range.
@@ -407,7 +408,7 @@ class Settings:
         unreadable: dict[str, str] = {}
         for spec in fields(cls):
             raw = config.get(_key(spec, prefix))
-            if raw is None or raw == "":  # an empty variable is an unset one
+            if raw is None or raw == "":  # an empty variable counts as unset
                 continue
             try:
                 values[spec.name] = _read(spec, raw)
@@ -431,7 +432,7 @@ Settings.__doc__ = "\n".join(
 
 
 def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
-    """Replace the secrets of a config by equal texts that its repr does not show."""
+    """Replace the secrets of a config by equal texts that the config's repr hides."""
     for spec in fields(Settings):
         key = _key(spec, prefix)
         if spec.metadata["secret"] and isinstance(value := config.get(key), str):
@@ -449,12 +450,12 @@ def _read(spec: Field[Any], raw: object) -> Any:
 
 def _error(faults: Mapping[str, str], prefix: str = "") -> SettingsError:
     """Return the error that reports these faults, in the order of the declarations."""
-    told = [
+    lines = [
         f"{_key(spec, prefix)} {faults[spec.name]}"
         for spec in fields(Settings)
         if spec.name in faults
     ]
-    return SettingsError(told)
+    return SettingsError(lines)
 
 
 def _faults(values: Mapping[str, Any]) -> dict[str, str]:
@@ -468,9 +469,9 @@ def _faults(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _default_auth(values: Mapping[str, Any], closed: bool) -> str:
-    """Return the default of `auth`, which is none for a sandbox that nobody has closed.
+    """Return the default of `auth`, which is none for a sandbox without API keys.
 
-    The data of the sandbox is fake, so the sandbox starts open.
+    The data of the sandbox is fake, so a sandbox starts open.
     """
     return "none" if values["sandbox"] and not closed and not values["api_keys"] else "keys"
 
@@ -478,12 +479,12 @@ def _default_auth(values: Mapping[str, Any], closed: bool) -> str:
 def _serving_faults(values: Mapping[str, Any], authorize: bool) -> dict[str, str]:
     """Return the faults of settings that contradict each other about the allowed callers.
 
-    A store is open only if somebody has said so. A setting without effect is refused, because its
-    author would rely on it.
+    A real store is open to every caller only if ECWID_AUTH is none. A setting without effect is
+    refused, because the operator would rely on the setting.
     """
     if values["auth"] == "none":
         if authorize:
-            return {"auth": "is none, but authorize is given, so take one of them away"}
+            return {"auth": "is none, but authorize is given. Remove either of them"}
         if values["api_keys"]:
             return {"api_keys": "has no effect while ECWID_AUTH is none"}
     if values["auth"] == "keys":
@@ -491,16 +492,17 @@ def _serving_faults(values: Mapping[str, Any], authorize: bool) -> dict[str, str
             return {"api_keys": "has no effect where authorize is given"}
         if not authorize and not values["api_keys"]:
             return {
-                "auth": "is keys, and ECWID_API_KEYS has none, so make one with `flask ecwid key`, "
-                "or give authorize, or say none to serve anybody"
+                "auth": "is keys, but ECWID_API_KEYS is empty. Make an API key with "
+                "`flask ecwid key`, pass authorize, or set none to serve every caller"
             }
     return {}
 
 
 def _digest(*parts: str) -> str:
-    """Return a name that tells these values apart and from which none of them can be read."""
-    # Each value has its length before it, because the repr of a Secret is the same for all secrets,
-    # and because joined values could be cut elsewhere. Without it, two stores could share a name.
+    """Return a digest that differs for different values and reveals none of them."""
+    # Each value follows its length. Without the length, "1" and "23" would give the digest of "12"
+    # and "3", so two stores could share a name. The repr of a Secret cannot be used, because the
+    # repr is the same for all secrets.
     values = [part.encode("utf-8", "surrogatepass") for part in parts]
-    told_apart = b"".join(b"%d:%b" % (len(value), value) for value in values)
-    return "flask-ecwid:" + hashlib.blake2b(told_apart, digest_size=16).hexdigest()
+    prefixed = b"".join(b"%d:%b" % (len(value), value) for value in values)
+    return "flask-ecwid:" + hashlib.blake2b(prefixed, digest_size=16).hexdigest()

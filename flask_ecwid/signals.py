@@ -1,13 +1,17 @@
-"""Signals (blinker) around each request of an operation, each call to Ecwid, each of its attempts.
+"""Signals (blinker) around each request of an operation, each call to Ecwid and each attempt.
 
-All carry `operation` and `store` (the mount's name). What is over also carries `status` (of the
-HTTP answer or reply; None if there was none), `problem` (the failure's slug, or None), `attempts`
-and `lookups` (calls that were made to Ecwid: the call itself, and those that look for a lost
-creation), `executed` (`yes`, `no`, `unknown`; None for reads) and `duration_s`. Nothing of a
-customer: no body, no query, no id.
+Every signal carries `operation` and `store` (the name of the mount). The signals of the end also
+carry:
 
-The sender is the app for operations, and the `EcwidClient` for the rest. A receiver is called in
-the thread that does the work; when one fails it is logged, and what is done is done.
+    status              the HTTP status of the response or reply, or None without one
+    problem             the slug of the failure, or None
+    attempts, lookups   the number of calls to Ecwid, where a lookup searches for a lost creation
+    executed            yes, no or unknown, and None for reads
+    duration_s          the duration in seconds
+
+No signal carries a body, a query or an id of a customer. The sender is the app for operations, and
+the `EcwidClient` for all other signals. Each receiver runs in the thread that does the work. If a
+receiver fails, the failure is logged and the work goes on.
 """
 
 from __future__ import annotations
@@ -30,26 +34,25 @@ _ours = Namespace()
 operation_started = _ours.signal(
     "operation-started", "A request of an operation begins. Sender: the app."
 )
-operation_finished = _ours.signal("operation-finished", "It has been answered.")
+operation_finished = _ours.signal("operation-finished", "The response of the request is complete.")
 call_started = _ours.signal(
     "call-started",
     "A call to Ecwid begins, with all its attempts and lookups. Sender: the EcwidClient.",
 )
-call_finished = _ours.signal("call-finished", "Its outcome is known, or will not be.")
+call_finished = _ours.signal("call-finished", "The last attempt or lookup of the call is over.")
 call_throttled = _ours.signal(
     "call-throttled",
-    "The guard lets an attempt, or a lookup (`lookup`), of a call not through: it is not made.",
+    "The guard refuses an attempt, or a lookup (`lookup`), so the plugin does not send it.",
 )
 attempt_started = _ours.signal(
     "attempt-started",
-    "An attempt of a call is about to be sent; `lookup`: one that looks for a lost creation. "
-    "`attempts` and `lookups` count it already.",
+    "An attempt, or a lookup (`lookup`), is about to be sent. `attempts` and `lookups` include it.",
 )
-attempt_finished = _ours.signal("attempt-finished", "It has a reply, or has none.")
+attempt_finished = _ours.signal("attempt-finished", "The attempt has a reply or has failed.")
 
 
 def send(signal: NamedSignal, sender: object, **facts: object) -> None:
-    """Send a signal to each receiver; what one raises is logged, by its name and place."""
+    """Send a signal to each receiver, and log the name and the place of each receiver's error."""
     if signal.is_muted:
         return
     for receiver in signal.receivers_for(sender):
@@ -62,13 +65,13 @@ def send(signal: NamedSignal, sender: object, **facts: object) -> None:
 
 @dataclass(slots=True)
 class CallCount:
-    """How many calls to Ecwid were made, and how many of them were lookups."""
+    """The number of calls to Ecwid during a request, with lookups counted apart."""
 
     attempts: int = 0
     lookups: int = 0
 
 
-# Where the calls of the request under way are counted, if there is one.
+# The counts of the request under way, or None outside of a request.
 call_count: ContextVar[CallCount | None] = ContextVar("flask_ecwid_call_count", default=None)
 
 
@@ -76,25 +79,26 @@ class CallSignals:
     """The sender of one client's signals."""
 
     def __init__(self, client: object, store: str) -> None:
+        """Make the sender for a client that belongs to the mount `store`."""
         self._client = weakref.ref(client)  # a plain reference would keep a dropped client alive
         self._store = store
 
     def send(self, signal: NamedSignal, operation: str, **facts: object) -> None:
-        """Send a signal of a call of this operation."""
+        """Send a signal about a call of this operation."""
         send(signal, self._client(), operation=operation, store=self._store, **facts)
 
 
 @dataclass
 class CallSpan:
-    """A call while it is made, for a `with`. `status` is to be set when there is a reply."""
+    """A call under way, as a context manager that sends the signals of its start and its end."""
 
     signals: CallSignals
     operation: str
-    reads: bool
-    started_at: float  # of `clock.now()`
+    reads: bool  # True if the operation changes nothing
+    started_at: float  # a value of `clock.now()`
     attempts: int = 0
     lookups: int = 0
-    status: int | None = None
+    status: int | None = None  # the status of the last reply, set by the code that sends the call
 
     def __enter__(self) -> CallSpan:
         if call_started.receivers:
@@ -117,13 +121,19 @@ class CallSpan:
             )
 
     def send_attempt_started(self, *, lookup: bool) -> None:
-        """Send `attempt_started` for an attempt, or a lookup, that is counted already."""
+        """Send `attempt_started` for an attempt or a lookup that the span has counted."""
         self._send(attempt_started, lookup=lookup)
 
     def send_attempt_finished(
         self, exc: BaseException | None, started_at: float, *, lookup: bool
     ) -> None:
-        """Send `attempt_finished` for an attempt, or a lookup, with what it raised, if anything."""
+        """Send `attempt_finished` for an attempt or a lookup.
+
+        Args:
+            exc: The exception of the attempt, or None after a good reply.
+            started_at: The start of the attempt, as a value of `clock.now()`.
+            lookup: The attempt is a lookup.
+        """
         self._send(
             attempt_finished,
             lookup=lookup,
@@ -134,7 +144,7 @@ class CallSpan:
         )
 
     def throttled(self, error: Throttled, *, lookup: bool = False) -> None:
-        """Send `call_throttled` for an attempt, or a lookup, that is not made."""
+        """Send `call_throttled` for an attempt or a lookup that the guard refused."""
         if call_throttled.receivers:
             self._send(call_throttled, lookup=lookup, problem=error.slug)
 

@@ -259,7 +259,7 @@ MUTANTS = [
     Mutant(
         "no lease",
         "web.idempotency",
-        'if found.state == "running" and now < found.lease:',
+        'if earlier.state == "running" and now < earlier.lease_ends_at:',
         "if False:",
         "tests/web/test_idempotency.py",
     ),
@@ -280,7 +280,7 @@ MUTANTS = [
     Mutant(
         "a key for any body",
         "web.idempotency",
-        "if found.body != fingerprint:",
+        "if earlier.body != fingerprint:",
         "if False:",
         "tests/web/test_idempotency.py",
     ),
@@ -352,14 +352,14 @@ MUTANTS = [
     Mutant(
         "any scope will do",
         "web.authentication",
-        "    if scope not in found.scopes:\n",
+        "    if scope not in entry.scopes:\n",
         "    if False:\n",
         "tests/web/test_auth.py",
     ),
     Mutant(
         "the second of two keys",
         "web.authentication",
-        'return bearer[1] if bearer and alone is None else ""',
+        'return bearer[1] if bearer and api_key is None else ""',
         'return bearer[1] if bearer else ""',
         "tests/web/test_auth.py",
     ),
@@ -408,7 +408,7 @@ MUTANTS = [
     Mutant(
         "secrets that are pickled",
         "secret",
-        'raise TypeError("a secret is not pickled")',
+        'raise TypeError("a secret cannot be pickled")',
         "return super().__reduce_ex__(protocol)",
         "tests/unit/test_secret.py",
     ),

@@ -1,7 +1,7 @@
 """The audit line, the request line and the signals of each request.
 
 A line names the caller as `ECWID_API_KEYS` or `authorize` names them, and the customer by the id.
-No line holds a path, a query or a body, and none holds anything else of a customer.
+No line holds a path, a query, a body or any other data of a customer.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ request_log = logging.getLogger("flask_ecwid.request")
 log = logging.getLogger("flask_ecwid.audit")
 log_of_reads = log.getChild("reads")
 
-_PLAIN = re.compile(r"[!-<>-~]+")  # neither a blank nor an equals sign
+_PLAIN = re.compile(r"[!-<>-~]+")  # visible ASCII without the equals sign
 
 
 def write_lines(response: Response, context: RequestContext) -> None:
-    """Log who called an operation with what result, and the duration of any request."""
+    """Log the caller and the result of an operation, and the duration of any request."""
     if context.operation:
         _write_audit_line(context, context.operation, "after", response.status_code)
     if request_log.isEnabledFor(logging.INFO):
@@ -33,7 +33,7 @@ def write_lines(response: Response, context: RequestContext) -> None:
 
 
 def write_line_before_delete() -> None:
-    """Log that a deletion is about to be sent, because its result may never be known here."""
+    """Log that a deletion is about to be sent, because its result may stay unknown."""
     context = current_request()
     if context.operation:
         _write_audit_line(context, context.operation, "before", None)
@@ -54,7 +54,7 @@ def send_finished(context: RequestContext) -> None:
     """Send `operation_finished` for a request of an operation that has begun."""
     operation = context.operation
     if operation and context.started_at is not None:
-        status = context.status or 500  # no response was made, so the server makes one
+        status = context.status or 500  # without a response of the app, the server sends a 500
         send(
             operation_finished,
             current_app._get_current_object(),  # type: ignore[attr-defined]
@@ -70,7 +70,7 @@ def send_finished(context: RequestContext) -> None:
 
 
 def _executed(context: RequestContext, operation: Operation, status: int | None) -> str | None:
-    """Return whether a write happened, as the problem tells it, or else by the status."""
+    """Return yes, no or unknown for a write, or None for a read."""
     if operation.writes and context.executed is None and status == 200:
         return "yes"
     return context.executed
@@ -105,7 +105,7 @@ def _write_request_line(context: RequestContext, status: int) -> None:
 
 
 def _line(facts: dict[str, object]) -> str:
-    """Return the facts as text, with a value in quotes where a blank would end it early."""
+    """Return the facts as text, with quotes around a value that a blank would otherwise end."""
     return " ".join(
         [
             f"{name}={json.dumps(value)}"

@@ -1,4 +1,4 @@
-"""Who may call: by the API keys of the settings, or by the host's own word."""
+"""Authentication of callers, by the API keys of the settings or by the host's `authorize`."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ _NAME = re.compile(r"[ -~]{1,64}")
 
 @dataclass(frozen=True)
 class Caller:
-    """A grant of the host's `authorize`, with the name that the audit log has for who it is."""
+    """A permission from the host's `authorize`, with the name of the caller for the audit log."""
 
     name: str
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise ValueError("a caller's name is printable ASCII, 64 characters at most")
+            raise ValueError("the name of a caller must have 1 to 64 printable ASCII characters")
 
 
 Authorize = Callable[[str], "bool | Caller"]
 
 
 class Authenticator:
-    """Tells who sends a request, by API keys or by the host's `authorize`."""
+    """The check that a caller is known and may call an operation."""
 
     def __init__(self, settings: Settings, authorize: Authorize | None) -> None:
+        """Take the host's `authorize`, or else the API keys of the settings."""
         self._authorize = authorize
         self._api_keys = None if settings.auth == "none" else settings.api_keys
 
@@ -64,22 +65,22 @@ class Authenticator:
 def _caller_by_key(keys: Sequence[ApiKey], scope: str) -> str:
     if "Authorization" not in request.headers and "X-API-Key" not in request.headers:
         raise Unauthorized
-    given = Secret(_given_key())
-    found = api_keys.find(keys, given) if given else None
-    if not found:
+    sent = Secret(_sent_api_key())
+    entry = api_keys.find(keys, sent) if sent else None
+    if not entry:
         raise Unauthorized(wrong=True)
-    if scope not in found.scopes:
+    if scope not in entry.scopes:
         raise Forbidden(scope)
-    return found.name
+    return entry.name
 
 
-def _given_key() -> str:
-    """The request's one key; nothing if there are two, or another kind of credential."""
-    authorization, alone = request.headers.get("Authorization"), request.headers.get("X-API-Key")
+def _sent_api_key() -> str:
+    """Return the API key of the request, or "" for two API keys or another kind of credential."""
+    authorization, api_key = request.headers.get("Authorization"), request.headers.get("X-API-Key")
     if authorization is None:
-        return alone or ""
+        return api_key or ""
     bearer = _BEARER.fullmatch(authorization)
-    return bearer[1] if bearer and alone is None else ""
+    return bearer[1] if bearer and api_key is None else ""
 
 
 def _authorized_by_host(authorize: Authorize, operation: Operation) -> str:
@@ -92,19 +93,22 @@ def _authorized_by_host(authorize: Authorize, operation: Operation) -> str:
         if exc.code == 401:
             challenges = [value for name, value in exc.get_headers() if name == "WWW-Authenticate"]
             refused = Unauthorized(challenge=", ".join(challenges))
-    except BaseException as exc:  # a SystemExit would take the worker with it, or the whole service
+    except BaseException as exc:  # because a SystemExit would end the worker
         log.error("authorize raised %s at %s", type(exc).__name__, place_of(exc))
     else:
         if granted is True:
             return "host"
         if isinstance(granted, Caller):
             return granted.name
-    raise refused  # out here: without what authorize raised
+    # Raise outside of the except blocks, so that no context shows the error of authorize.
+    raise refused
 
 
 def _may_be_cross_site() -> bool:
-    """Whether another site's page could have made a browser send this, with the cookies of its
-    user. It cannot send JSON without asking first (CORS), and says where it comes from.
+    """Return True if the page of another site could have made a browser send the request.
+
+    The browser would add the cookies of its user. A browser sends JSON to another site only after a
+    preflight request (CORS), and names the page's origin in a header.
     """
     headers = request.headers
     if request.mimetype == "application/json":
@@ -113,7 +117,8 @@ def _may_be_cross_site() -> bool:
         return site not in ("same-origin", "none")
     if origin := headers.get("Origin"):
         return not _is_own(origin)
-    # No browser of today; one of old is told by what it sends of its own accord.
+    # The client is no current browser, because current browsers send one of the two headers. An old
+    # browser sends a cookie or one of these schemes without being asked.
     scheme = headers.get("Authorization", "").partition(" ")[0].lower()
     return "Cookie" in headers or scheme in ("basic", "digest", "negotiate", "ntlm")
 

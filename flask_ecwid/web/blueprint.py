@@ -14,7 +14,7 @@ from .mount import Mount
 
 
 def make_blueprint(mount: Mount) -> Blueprint:
-    """Return the blueprint with everything that is below the mount.
+    """Return the blueprint with every route and hook of the mount.
 
     Raises:
         connexion.exceptions.ResolverError: An operation of the contract has no handler.
@@ -38,7 +38,10 @@ def before_request() -> None:
 
 
 def after_request(response: Response) -> Response:
-    """Complete the response and log the request, also where the host answered before its start."""
+    """Complete the response and log the request.
+
+    The host's own hooks may have made the response before `before_request` ran.
+    """
     context = request_under_way()
     context.status = response.status_code
     response.headers["X-Request-ID"] = context.request_id
@@ -52,8 +55,8 @@ def after_request(response: Response) -> Response:
 def teardown_request(_: BaseException | None) -> None:
     """Send the last signal and leave the request's context.
 
-    Teardown runs after every hook of the host. The host may still replace the response in its own
-    hooks, so the signal is not sent before.
+    Teardown runs after every hook of the host. An earlier signal could have a wrong status, because
+    the host's hooks may replace the response.
     """
     context = leave_request()
     if operation_finished.receivers:
@@ -61,22 +64,23 @@ def teardown_request(_: BaseException | None) -> None:
 
 
 def refuse_hidden_slashes() -> None:
-    """Refuse a path that a guard in front of the service may have read as another path.
+    """Refuse a path that a proxy in front of the service may have read as another path.
 
-    WSGI decodes an encoded slash before the rules see it, and werkzeug drops one of two leading
-    slashes.
+    WSGI decodes an encoded slash before the routing, and werkzeug drops one of two leading slashes.
+    A proxy that protects a path could be bypassed in both ways.
 
     Raises:
-        NotFound: The path has an encoded slash, or begins with two.
+        NotFound: The path has an encoded slash, or begins with two slashes.
     """
     environ = request.environ
-    raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""  # by the server's kind
+    # gunicorn sets RAW_URI, and other servers set REQUEST_URI.
+    raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
     if "%2f" in raw.partition("?")[0].lower() or environ["PATH_INFO"].startswith("//"):
         raise NotFound
 
 
 def add_privacy_headers(response: Response) -> None:
-    """Keep responses, which hold personal data, out of caches, and the path out of referrers."""
+    """Keep personal data out of shared caches, and the path of a customer out of referrers."""
     headers = response.headers
     headers.setdefault("Cache-Control", "no-store")
     headers["X-Content-Type-Options"] = "nosniff"
@@ -84,7 +88,7 @@ def add_privacy_headers(response: Response) -> None:
 
 
 def add_rate_limit(response: Response, context: RequestContext) -> None:
-    """Say in each response to a known caller how many calls to Ecwid remain.
+    """Add the number of calls to Ecwid that remain, for callers that are known.
 
     https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
     """

@@ -1,7 +1,7 @@
-"""Responses that are kept for `ECWID_CACHE_TTL_S` seconds. They hold personal data.
+"""Responses that are kept for `ECWID_CACHE_TTL_S` seconds. Cached responses hold personal data.
 
 Only checked responses are kept, each under the generation of the store in which its read began. A
-write of this service begins a new generation, and older responses are not found in it.
+write of this service begins a new generation, in which no older response is found.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from .envelope import Envelope, encode
 
 @dataclass(frozen=True)
 class CachedResponse:
-    """A response with its tag, its age in whole seconds and the parts of its body."""
+    """A response that was checked, in the parts that its body is made of."""
 
     etag: str
-    attributes: bytes  # JSON
-    customer_id: int | None  # None where the envelope's id is the request's
-    age_s: int = 0
+    attributes: bytes  # the attributes of the envelope, as JSON
+    customer_id: int | None  # None for a page, because its envelope has the id of the request
+    age_s: int = 0  # whole seconds since Ecwid's reply
 
     @classmethod
     def from_envelope(cls, document: Envelope) -> CachedResponse:
-        """Make it of an envelope that is about to be sent."""
+        """Return the cached form of an envelope that is about to be sent."""
         data = document["data"]
         attributes = encode(data["attributes"])
         customer_id = data["id"] if isinstance(data["id"], int) else None
@@ -37,16 +37,19 @@ class CachedResponse:
 
     @classmethod
     def from_bytes(cls, value: bytes, age_s: int) -> CachedResponse:
-        """Read what `to_bytes` wrote."""
+        """Parse the bytes of `to_bytes`."""
         etag, customer_id, attributes = value.split(b" ", 2)
         return cls(etag.decode(), attributes, int(customer_id) or None, age_s)
 
     def to_bytes(self) -> bytes:
-        """Return the bytes that a backend keeps."""
+        """Return the bytes for a backend."""
         return f"{self.etag} {self.customer_id or 0} ".encode() + self.attributes
 
     def body(self, request_id: str) -> bytes:
-        """Return the body for a request, of which only the id may differ from the checked one."""
+        """Return the body for a request.
+
+        The body differs from the checked body in nothing but the id of a page.
+        """
         id = request_id if self.customer_id is None else self.customer_id
         attributes = orjson.Fragment(self.attributes)
         return orjson.dumps({"data": {"id": id, "type": "ecwid", "attributes": attributes}})
@@ -54,37 +57,40 @@ class CachedResponse:
 
 @dataclass(frozen=True)
 class Lookup:
-    """A look into the cache: the response that was found, or where to keep the one to come."""
+    """The result of a look into the cache."""
 
-    response: CachedResponse | None
-    key: str
-    generation: str
+    response: CachedResponse | None  # None if the cache has no response
+    cache_key: str
+    generation: str  # the store's generation at the time of the look
 
 
 class Cache:
     """The cached responses of one store's reads."""
 
     def __init__(self, backend: CacheBackend, reads: SharedReads, secret: str) -> None:
-        """Make a cache whose keys depend on `secret`, so that other tokens find nothing in it."""
+        """Make a cache whose cache keys depend on a secret, which is the token.
+
+        Processes with another token therefore find nothing in a shared backend.
+        """
         self._backend = backend
         self._reads = reads
         self._secret = hashlib.blake2b(secret.encode()).digest()
 
     def get(self, operation_id: str, arguments: Any) -> Lookup:
         """Look for the response to an operation with these arguments."""
-        key = self._key(operation_id, arguments)
-        generation, value, age_s = self._backend.get(key)
+        cache_key = self._cache_key(operation_id, arguments)
+        generation, value, age_s = self._backend.get(cache_key)
         self._reads.join_only_in(generation)
-        found = None if value is None else CachedResponse.from_bytes(value, int(age_s))
-        return Lookup(found, key, generation)
+        response = None if value is None else CachedResponse.from_bytes(value, int(age_s))
+        return Lookup(response, cache_key, generation)
 
     def set(self, lookup: Lookup, document: Envelope) -> CachedResponse:
-        """Keep the envelope as the response that the lookup did not find, and return it."""
+        """Store the envelope as the response that the lookup did not find, and return it."""
         response = CachedResponse.from_envelope(document)
-        self._backend.set(lookup.key, lookup.generation, response.to_bytes())
+        self._backend.set(lookup.cache_key, lookup.generation, response.to_bytes())
         return response
 
-    def _key(self, operation_id: str, arguments: Any) -> str:
-        """Return a name from which no filter can be read. Filters hold e-mails and names."""
+    def _cache_key(self, operation_id: str, arguments: Any) -> str:
+        """Return a digest, because filters hold e-mails and names that a backend must not see."""
         question = orjson.dumps([operation_id, arguments], option=orjson.OPT_SORT_KEYS)
         return hashlib.blake2b(question, key=self._secret, digest_size=32).hexdigest()

@@ -1,10 +1,10 @@
-"""connexion's own chain, with our checks in its seams. The only module that imports connexion.
+"""The chain of connexion, with the checks of the plugin. No other module imports connexion.
 
-security           -> authentication.py            401 403
-uri_parser_class   -> path, query, body limits     400 413 415
-validator_map body -> strict JSON and the schema   400 415
-resolver           -> handlers.py
-validator_map response -> the envelope's schema    502
+security                 authentication.py             401 403
+uri_parser_class         path, query, body limits      400 413 415
+validator_map body       strict JSON and the schema    400 415
+resolver                 handlers.py
+validator_map response   the schema of the envelope    502
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .mount import Mount
 
 @contextmanager
 def _deprecations_of_connexion() -> Iterator[None]:
-    """Silence what connexion 2.15 cannot help: it uses parts that jsonschema has deprecated.
+    """Silence the warnings about the parts of jsonschema that connexion 2.15 uses.
 
-    A host whose warnings are errors could not mount the plugin otherwise. No other warning is
-    silenced.
+    Without this, a host whose warnings are errors could not mount the plugin. Other warnings still
+    appear.
     """
     with warnings.catch_warnings():
         about = r"jsonschema\.|Accessing jsonschema|Passing a schema to Validator"
@@ -40,7 +40,7 @@ with _deprecations_of_connexion():
     from connexion import FlaskApi, Resolver
     from connexion.security import FlaskSecurityHandlerFactory
 
-Seam = Callable[["_Request"], Any]
+Function = Callable[["_Request"], Any]  # the rest of the chain, which connexion wraps in our checks
 
 
 def make_blueprint(mount: Mount) -> Blueprint:
@@ -86,12 +86,12 @@ class _Api(FlaskApi):
         return response
 
     def _set_blueprint(self) -> None:
-        # Named where it is made, because url_for fails inside of a blueprint that is renamed later.
+        # The name is set here, because url_for fails in a blueprint that gets another name later.
         self.blueprint = Blueprint(self._name, __name__, url_prefix=self.base_path)
 
     def _add_operation_internal(self, method: str, path: str, operation: Any) -> None:
-        # Text converters for every path parameter, because Flask's own for integers answers `abc`
-        # with the host's 404 before a check could say where the fault is.
+        # Every path parameter is a text for Flask. With Flask's converter for integers, a path such
+        # as /customer/abc would get the host's 404 instead of a 400 that names the place.
         self.blueprint.add_url_rule(
             path.replace("{", "<").replace("}", ">"),
             operation.operation_id,
@@ -102,11 +102,10 @@ class _Api(FlaskApi):
 
 
 def outline(contract: Contract) -> dict[str, Any]:
-    """Return as much of the contract as connexion needs to route and to pass arguments.
+    """Return the parts of the contract that connexion needs for routing and for arguments.
 
-    At every start connexion copies, resolves and validates the whole document that it is given,
-    which takes 0.2 s for the contract. The outline declares no security, so that every operation
-    comes by `_Security`.
+    At every start connexion copies, resolves and validates its whole document, which takes 0.2 s
+    for the contract. The outline declares no security, so every operation passes `_Security`.
     """
     document = contract.document
     paths = {
@@ -140,11 +139,12 @@ _JSON = {"application/json": {"schema": {"type": "object"}}}
 
 
 class _Request:
-    """The request as connexion hands it from seam to seam. Nothing is read before `_Security`."""
+    """The request that connexion passes along its chain. Nothing is read before `_Security`."""
 
     json: Any = None
-    files: dict[str, Any] = {}  # noqa: RUF012  # there are none, and connexion only reads it
-    context: dict[str, Any] = {}  # noqa: RUF012  # else its members would go to the handler
+    # connexion only reads these two. A member of `context` would be passed to the handler.
+    files: dict[str, Any] = {}  # noqa: RUF012
+    context: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, context: RequestContext, path: dict[str, str]) -> None:
         self.request_context = context
@@ -156,76 +156,76 @@ class _Request:
 
 
 class _Security(FlaskSecurityHandlerFactory):
-    """Authenticates the caller before anything else of the request is looked at."""
+    """The check of the caller, which comes before any other check."""
 
-    def security_passthrough(self, function: Seam) -> Seam:
-        def wrapper(given: _Request) -> Any:
-            context = given.request_context
-            context.caller = context.mount.authenticator.authenticate(given.operation)
-            return function(given)
+    def security_passthrough(self, function: Function) -> Function:
+        def wrapper(received: _Request) -> Any:
+            context = received.request_context
+            context.caller = context.mount.authenticator.authenticate(received.operation)
+            return function(received)
 
         return wrapper
 
 
 class _Parameters:
-    """Reads path and query strictly, and the body within its limits."""
+    """The strict checks of the path and the query, and the limits of the body."""
 
     def __init__(self, *_: object) -> None:
-        """Take what connexion passes, which the compiled operation knows already."""
+        """Ignore connexion's description of the parameters, because the contract is compiled."""
 
-    def __call__(self, function: Seam) -> Seam:
-        def wrapper(given: _Request) -> Any:
-            operation, context = given.operation, given.request_context
-            given.body, query = incoming.read(context.mount.settings.max_body_bytes)
-            values = operation.parse_parameters(given.path_params, query)
-            given.path_params = {name: values.pop(name) for name in given.path_params}
-            given.query = values
-            context.customer_id = given.path_params.get("customer_id")
-            return function(given)
+    def __call__(self, function: Function) -> Function:
+        def wrapper(received: _Request) -> Any:
+            operation, context = received.operation, received.request_context
+            received.body, query = incoming.read(context.mount.settings.max_body_bytes)
+            values = operation.parse_parameters(received.path_params, query)
+            received.path_params = {name: values.pop(name) for name in received.path_params}
+            received.query = values
+            context.customer_id = received.path_params.get("customer_id")
+            return function(received)
 
         return wrapper
 
 
 class _NoValidator:
-    """Leaves parameters alone, because `_Parameters` has checked them."""
+    """No further check of parameters, because `_Parameters` has checked them."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        """Take what connexion passes."""
+        """Ignore connexion's description of the parameters."""
 
-    def __call__(self, function: Seam) -> Seam:
+    def __call__(self, function: Function) -> Function:
         return function
 
 
 class _Body:
-    """Reads the body as strict JSON and validates it."""
+    """The check that the body is strict JSON and follows the schema."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        """Take what connexion passes, which the compiled operation knows already."""
+        """Ignore connexion's description of the body, because the contract is compiled."""
 
-    def __call__(self, function: Seam) -> Seam:
-        def wrapper(given: _Request) -> Any:
+    def __call__(self, function: Function) -> Function:
+        def wrapper(received: _Request) -> Any:
             charset = request.mimetype_params.get("charset", "")
-            given.json = given.operation.parse_body(request.mimetype, charset, given.body)
-            return function(given)
+            received.json = received.operation.parse_body(request.mimetype, charset, received.body)
+            return function(received)
 
         return wrapper
 
 
 class _Response:
-    """Calls the handler, validates its envelope and encodes it."""
+    """The call of the handler, and the check of the envelope that the handler returns."""
 
     def __init__(self, *_: object, **__: object) -> None:
-        """Take what connexion passes, which the compiled operation knows already."""
+        """Ignore connexion's description of the response, because the contract is compiled."""
 
-    def __call__(self, function: Seam) -> Seam:
-        def wrapper(given: _Request) -> Response:
-            context = given.request_context
-            operation = given.operation
+    def __call__(self, function: Function) -> Function:
+        def wrapper(received: _Request) -> Response:
+            context = received.request_context
+            operation = received.operation
             if operation.idempotency_key is not None:
                 context.idempotency_key = operation.parse_idempotency_key(request.headers)
             context.handler_has_run = True
-            result = function(given)
-            if isinstance(result, CachedResponse):  # validated before the cache kept it
+            result = function(received)
+            if isinstance(result, CachedResponse):  # checked before the cache stored the response
                 return responses.cached(result, context.request_id)
             document, headers = result if isinstance(result, tuple) else (result, {})
             operation.envelope.validate(document)

@@ -1,4 +1,4 @@
-"""The context of a request: its id, its caller, and how far it has come."""
+"""The context of a request, with its id, its caller and its progress."""
 
 from __future__ import annotations
 
@@ -24,50 +24,54 @@ _UUID4 = re.compile(
 
 @dataclass(slots=True)
 class RequestContext:
-    """What is known of one request below a mount. It holds nothing of a customer but the id."""
+    """The context of one request below a mount, without any data of a customer but the id."""
 
     mount: Mount
-    environ: object  # the WSGI environ of the request, which tells requests inside requests apart
-    operation: Operation | None  # None for a path that is no operation
+    environ: object  # the WSGI environ, which differs for a request inside of another request
+    operation: Operation | None  # None for any other path below the mount
     request_id: str  # a UUID, version 4
-    started_at: float | None = None  # of `clock.now()`; None if the host answered before its start
-    caller: str | None = None  # as `ECWID_API_KEYS` or `authorize` names them, once authenticated
-    customer_id: object = None  # of the path, or of the customer that was created
+    started_at: float | None = None  # a value of `clock.now()`, or None before `before_request`
+    caller: str | None = None  # the name of the caller, or None before the authentication
+    customer_id: object = None  # the id in the path, or the id of the new customer
     idempotency_key: str | None = None
-    handler_has_run: bool = False  # from then on the store may have changed
-    executed: str | None = None  # as the problem tells it
-    problem: str | None = None  # the problem's slug
-    status: int | None = None  # of the response, once there is one
-    calls: CallCount = field(default_factory=CallCount)  # to Ecwid
+    handler_has_run: bool = False  # True if the store may have changed
+    executed: str | None = None  # the member `executed` of the problem, if there is a problem
+    problem: str | None = None  # the slug of the problem
+    status: int | None = None  # the status of the response
+    calls: CallCount = field(default_factory=CallCount)  # the calls to Ecwid
     tokens: tuple[Token[RequestContext], Token[CallCount | None]] | None = None
 
 
 request_var: ContextVar[RequestContext] = ContextVar("flask_ecwid_request")
-# Returns the context of the request under way, and raises a LookupError outside of any.
+# Returns the context of the request under way, and raises a LookupError outside of a request.
 current_request = request_var.get
 
 
 def enter_request() -> RequestContext:
-    """Make the context of Flask's request, which holds until `leave_request`.
+    """Make the context of Flask's request, which lasts until `leave_request`.
 
-    The request's id is the caller's `X-Request-ID` if that is a UUID, version 4, or a new one.
+    The request's id is the caller's `X-Request-ID`, or a new id if that is not a UUID of version 4.
     """
     blueprint, _, endpoint = (request.endpoint or "").rpartition(".")
     mount: Mount = current_app.extensions["ecwid"][blueprint]
-    given = request.headers.get("X-Request-ID", "")
+    sent_id = request.headers.get("X-Request-ID", "")
     context = RequestContext(
         mount=mount,
         environ=request.environ,
         operation=mount.contract.operations.get(endpoint),
-        request_id=given.lower() if _UUID4.fullmatch(given) else str(chance.uuid4()),
+        request_id=sent_id.lower() if _UUID4.fullmatch(sent_id) else str(chance.uuid4()),
     )
-    # A request may be made inside of another one, which is under way again afterwards.
+    # A host may make a request inside of another request. The tokens bring the outer context back.
     context.tokens = request_var.set(context), call_count.set(context.calls)
     return context
 
 
 def request_under_way() -> RequestContext:
-    """Return the context of Flask's request, and make it if the host answered before its start."""
+    """Return the context of Flask's request.
+
+    If a hook of the host made the response early, `before_request` did not run and the context is
+    made here.
+    """
     context = request_var.get(None)
     if context is None or context.environ is not request.environ:
         return enter_request()
@@ -77,7 +81,7 @@ def request_under_way() -> RequestContext:
 def leave_request() -> RequestContext:
     """End the context of Flask's request and return it.
 
-    An outer request, if there is one, is under way again.
+    The context of an outer request, if any, is the current context again.
     """
     context = request_under_way()
     if context.tokens:

@@ -1,4 +1,4 @@
-"""Ecwid's reply in its envelope: `{"data": {"id", "type", "attributes"}}`. Pure."""
+"""Pure functions that wrap Ecwid's reply in `{"data": {"id", "type", "attributes"}}`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def page(reply: Mapping[str, Any], request_id: str) -> Envelope:
 
 
 def customer(reply: Mapping[str, Any]) -> Envelope:
-    """Return the customer under their id, which is not repeated in the attributes."""
+    """Return the customer under their id, and leave the id out of the attributes."""
     attributes = {name: value for name, value in reply.items() if name != "id"}
     return _envelope(reply["id"], attributes)
 
@@ -54,11 +54,11 @@ def encode(document: object) -> bytes:
         return orjson.dumps(document)
     except orjson.JSONEncodeError:  # orjson can read deeper documents than it can write
         pass
-    raise Undecodable("Ecwid's answer is nested too deep.")
+    raise Undecodable("Ecwid's reply is nested too deep.")
 
 
 def pointer_in_envelope(pointer: str) -> str:
-    """Return where a place in Ecwid's reply about one customer or page is in the envelope."""
+    """Return the pointer into the envelope for a pointer into Ecwid's reply."""
     if pointer.startswith("/data/"):
         return pointer
     return "/data/id" if pointer == "/id" else f"/data/attributes{pointer}"

@@ -1,4 +1,4 @@
-"""The five operations, named after their operationId. connexion calls them by these names.
+"""The handlers of the five operations. connexion finds each handler by its operationId.
 
 Each handler calls the client and wraps Ecwid's reply in an envelope. The client has checked the
 reply, and connexion's chain checks the envelope afterwards.
@@ -32,8 +32,8 @@ def get_customer(
 ) -> Envelope | CachedResponse:
     """Return one customer."""
     store = current_store()
-    question = [customer_id, responseFields]
-    lookup = store.cache.get("get_customer", question) if store.cache else None
+    arguments = [customer_id, responseFields]
+    lookup = store.cache.get("get_customer", arguments) if store.cache else None
     if lookup and lookup.response:
         return lookup.response
     customer = store.client.get_customer(customer_id, responseFields=responseFields)

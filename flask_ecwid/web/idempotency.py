@@ -1,12 +1,13 @@
-"""One outcome for each Idempotency-Key, however often and by whichever worker it is asked for.
+"""One outcome for each idempotency key, in all processes and for all repeats of a request.
 
-A record tells how far the first request has come; it holds no personal data:
+A record tells how far the first request has come, and holds no personal data. The states are:
 
-    running   with a lease, after which its worker is taken for dead
-    done      the answer, or Ecwid's final refusal; kept for 24 h and given again
-    unknown   it may have created: who comes next looks before he creates
+    running   The request is under way. After the lease, its process is taken for dead.
+    done      The record keeps the envelope, or Ecwid's final refusal, for 24 h.
+    unknown   The customer may exist. The next request searches for them before it creates.
 
-What had no effect for sure (no call was made, Ecwid asked to wait) leaves no record.
+A request that certainly had no effect leaves no record. Examples are a request without any call and
+a call that Ecwid refused with a request to wait.
 """
 
 from __future__ import annotations
@@ -31,126 +32,147 @@ from ..errors import (
 )
 from ..storage.redis_connection import COOLDOWN_S
 from ..storage.state import State, StateUnavailable
+from .envelope import Envelope
 
 log = logging.getLogger("flask_ecwid")
 
-KEPT_S = 24 * 3600.0
-LEASE_S = 30.0  # at least; longer than a request may take
-
-Answer = dict[str, Any]
+TTL_S = 24 * 3600.0
+MIN_LEASE_S = 30.0
 
 
 @dataclass(frozen=True)
 class _Record:
-    state: str
-    body: str  # HMAC of the request's body
-    owner: str  # who runs it
-    since: float  # when the first try began, UNIX seconds
-    lease: float  # until when the owner is believed to live, UNIX seconds
-    answer: Answer | None = None
-    status: int = 0  # of a refusal
-    ecwid_code: str | None = None
+    state: str  # running, done or unknown
+    body: str  # the HMAC of the request's body
+    owner: str  # a random name of the request that wrote the record
+    first_attempt_at: float  # the start of the first attempt, in UNIX seconds
+    lease_ends_at: float  # the end of the lease, in UNIX seconds
+    envelope: Envelope | None = None  # the outcome, if the customer was created
+    status: int = 0  # the status of Ecwid's refusal, otherwise 0
+    ecwid_code: str | None = None  # the code of Ecwid's refusal
 
     @classmethod
-    def read(cls, value: bytes) -> _Record:
+    def from_json(cls, value: bytes) -> _Record:
         return cls(**orjson.loads(value))
 
-    def written(self) -> bytes:
+    def to_json(self) -> bytes:
         return orjson.dumps(self)
 
 
 class Idempotency:
-    """The keys of one store's creations."""
+    """The idempotency keys of one store's creations."""
 
     def __init__(self, state: State, name: str, deadline_s: float) -> None:
+        """Keep the records of the store with this name in a shared state.
+
+        A lease is longer than `deadline_s`. Otherwise a second request could take over the key of a
+        request that is still under way.
+        """
         self._state = state
         self._name = name
-        self._lease_s = max(LEASE_S, deadline_s + 10)
+        self._lease_s = max(MIN_LEASE_S, deadline_s + 10)
 
     def run(
-        self, caller: str, key: str, body: Any, create: Callable[[float | None], Answer]
-    ) -> tuple[Answer, bool]:
-        """The answer to a caller's request with this key, and whether it was given before.
+        self,
+        caller: str,
+        idempotency_key: str,
+        body: Any,
+        create: Callable[[float | None], Envelope],
+    ) -> tuple[Envelope, bool]:
+        """Return the outcome of the key, and True if an earlier request has produced the outcome.
 
-        `create` is called if it was not. It gets the UNIX seconds of an earlier try of the same
-        request whose outcome is not known, or None.
+        Args:
+            caller: The name of the caller, because two callers may choose the same key.
+            idempotency_key: The value of the request's header.
+            body: The request's body, because a key belongs to one body.
+            create: Creates the customer and returns the envelope. The argument `first_attempt_at`
+                is the start of an earlier attempt without a known outcome, in UNIX seconds.
 
         Raises:
-            IdempotencyKeyInUse: another request with the key is under way.
-            IdempotencyKeyReused: the key came with another body before.
-            IdempotencyUnavailable: records cannot be kept; nothing was done.
-            EcwidError: what `create` raises, or raised before (`replayed`).
+            IdempotencyKeyInUse: Another request with the key is under way.
+            IdempotencyKeyReused: The key was sent before with another body.
+            IdempotencyUnavailable: The state cannot be reached, so `create` was not called.
+            EcwidError: The error of `create`, or the same error of an earlier request (`replayed`).
         """
-        whose = hashlib.sha256(f"{caller}\n{key}".encode()).hexdigest()
-        name = f"{self._name}:once:{whose}"
-        # Keyed with the key itself, which nobody keeps: the body cannot be guessed from it.
+        digest = hashlib.sha256(f"{caller}\n{idempotency_key}".encode()).hexdigest()
+        name = f"{self._name}:once:{digest}"
+        # The idempotency key is the key of the HMAC, and nobody stores it. Without it, a reader of
+        # the state could guess a body and check the guess.
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-        fingerprint = hmac.new(key.encode(), canonical, hashlib.sha256).hexdigest()
+        fingerprint = hmac.new(idempotency_key.encode(), canonical, hashlib.sha256).hexdigest()
         try:
-            found, mine = self._begin(name, fingerprint)
+            earlier, own = self._begin(name, fingerprint)
         except StateUnavailable:
-            found = mine = None
-        if mine is None:  # out here, without the state's error as its context
+            earlier = own = None
+        if own is None:  # outside of the except block, so that no context shows the state's error
             raise IdempotencyUnavailable(COOLDOWN_S)
-        if found and found.state == "done":
-            return _replayed(found), True
-        since = found.since if found else None
+        if earlier and earlier.state == "done":
+            return _replay(earlier), True
+        first_attempt_at = earlier.first_attempt_at if earlier else None
         try:
-            answer = create(since)
+            envelope = create(first_attempt_at)
         except EcwidError as exc:
-            self._settle(name, mine, _after(mine, exc, tried_before=since is not None))
+            self._settle(name, own, _after(own, exc, tried_before=first_attempt_at is not None))
             raise
         except BaseException:
-            self._settle(name, mine, replace(mine, state="unknown"))
+            self._settle(name, own, replace(own, state="unknown"))
             raise
-        self._settle(name, mine, replace(mine, state="done", answer=answer))
-        return answer, False
+        self._settle(name, own, replace(own, state="done", envelope=envelope))
+        return envelope, False
 
     def _begin(self, name: str, fingerprint: str) -> tuple[_Record | None, _Record]:
-        """What is known of the key, and this request's own record, unless all is done."""
+        """Return the earlier record of the key, and the record that this request has written.
+
+        Both are the same record if an earlier request is done.
+        """
         while True:
             value = self._state.get(name)
-            found = _Record.read(value) if value else None
+            earlier = _Record.from_json(value) if value else None
             now = clock.wall()
-            if found:
-                if found.body != fingerprint:
+            if earlier:
+                if earlier.body != fingerprint:
                     raise IdempotencyKeyReused
-                if found.state == "done":
-                    return found, found
-                if found.state == "running" and now < found.lease:
+                if earlier.state == "done":
+                    return earlier, earlier
+                if earlier.state == "running" and now < earlier.lease_ends_at:
                     raise IdempotencyKeyInUse
-            since = found.since if found else now
+            first_attempt_at = earlier.first_attempt_at if earlier else now
             owner = chance.token_hex(8)
-            mine = _Record("running", fingerprint, owner, since, now + self._lease_s)
-            if self._state.compare_and_swap(name, value, mine.written(), KEPT_S):
-                return found, mine
+            own = _Record("running", fingerprint, owner, first_attempt_at, now + self._lease_s)
+            if self._state.compare_and_swap(name, value, own.to_json(), TTL_S):
+                return earlier, own
 
-    def _settle(self, name: str, mine: _Record, after: _Record | None) -> None:
-        """Keep the outcome, unless another request has taken over meanwhile."""
+    def _settle(self, name: str, own: _Record, outcome: _Record | None) -> None:
+        """Replace the own record by the outcome, or delete it if there is none.
+
+        The record of another request stays as it is.
+        """
+        new = outcome.to_json() if outcome else None
         try:
-            if self._state.compare_and_swap(
-                name, mine.written(), after.written() if after else None, KEPT_S
-            ):
-                return
-            if after is not None:  # forgotten by its keeper, or taken over: then it is not put
-                self._state.compare_and_swap(name, None, after.written(), KEPT_S)
+            swapped = self._state.compare_and_swap(name, own.to_json(), new, TTL_S)
+            if not swapped and new is not None:
+                # Redis may have evicted the own record, so the outcome is written again. Nothing is
+                # written if another request has taken over, because the state then has a record.
+                self._state.compare_and_swap(name, None, new, TTL_S)
         except StateUnavailable:
-            # The lease runs out, and who comes next looks before he creates.
-            log.warning("idempotency: an outcome could not be kept")
+            # The own record stays until its lease ends. The next request with the key then searches
+            # for the customer, so losing the outcome creates no second customer.
+            log.warning("the outcome of an idempotency key could not be stored")
 
 
-def _after(mine: _Record, error: EcwidError, *, tried_before: bool) -> _Record | None:
-    """What is kept of a request that failed."""
+def _after(own: _Record, error: EcwidError, *, tried_before: bool) -> _Record | None:
+    """Return the record of a request that failed, or None if a repeat may start afresh."""
     if error.executed == "unknown" or tried_before:
-        return replace(mine, state="unknown")
+        return replace(own, state="unknown")
     if isinstance(error, (Rejected, EmailTaken)):
-        return replace(mine, state="done", status=error.status, ecwid_code=error.ecwid_code)
+        return replace(own, state="done", status=error.status, ecwid_code=error.ecwid_code)
     return None
 
 
-def _replayed(record: _Record) -> Answer:
-    if record.answer is not None:
-        return record.answer
+def _replay(record: _Record) -> Envelope:
+    """Return the envelope of a record, or raise its refusal."""
+    if record.envelope is not None:
+        return record.envelope
     error: EcwidError = Rejected(record.status, ecwid_code=record.ecwid_code)
     if record.status == EmailTaken.status:
         error = EmailTaken(ecwid_code=record.ecwid_code)

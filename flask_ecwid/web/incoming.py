@@ -1,4 +1,4 @@
-"""Query and body of Flask's request, read within limits and without guessing."""
+"""The query and the body of Flask's request, read strictly and within limits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def read(max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
     """Return the request's body, and the query's names and values in their order.
 
     Raises:
-        UnsupportedMediaType: The body is encoded. A small one may be large once it is decoded.
-        BodyTooLarge: The body is larger than the limit, or than the host's.
+        UnsupportedMediaType: The body is encoded. A small encoded body may decode to a large body.
+        BodyTooLarge: The body is larger than `max_body_bytes` or the host's MAX_CONTENT_LENGTH.
         InvalidRequest: The body cannot be read, or the query is not UTF-8.
     """
     environ = request.environ
@@ -25,16 +25,17 @@ def read(max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:
-    """Parse the query with repeated parameters.
+    """Parse the query and keep repeated parameters, so that a check can refuse them.
 
-    connexion keeps the last of repeated parameters, and werkzeug puts another character in the
-    place of bytes that are not UTF-8.
+    connexion would keep only the last of repeated parameters, and werkzeug would replace bytes that
+    are not UTF-8.
     """
     try:
         return parse_qsl(raw.decode("utf-8"), keep_blank_values=True, errors="strict")
     except ValueError:
         pass
-    raise InvalidRequest([Violation("/query", "type")])  # out here, without the text as its context
+    # Raise outside of the except block, because the ValueError would show the query as context.
+    raise InvalidRequest([Violation("/query", "type")])
 
 
 def _body(max_bytes: int) -> bytes:
@@ -42,17 +43,19 @@ def _body(max_bytes: int) -> bytes:
         raise UnsupportedMediaType
     host_limit = current_app.config["MAX_CONTENT_LENGTH"]
     limit = max_bytes if host_limit is None else min(max_bytes, host_limit)
-    # One byte more than allowed, because werkzeug cuts a chunked body at its limit without a word.
+    # werkzeug cuts a chunked body at its limit without an error. With one byte more than allowed, a
+    # body that is too large can be told from a body that fits.
     request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)
-    except Exception as exc:  # each server has errors of its own for a body that is cut or mangled
+    except Exception as exc:  # because each server has its own errors for a body that is cut
         if isinstance(exc, HTTPException) and not isinstance(exc, ClientDisconnected):
             raise
         raise InvalidRequest(detail="The body could not be read.") from None
     if len(body) > limit:
         raise BodyTooLarge
-    # gunicorn hands on the part that came of a body that was cut, and the part may be JSON.
+    # gunicorn passes on the first part of a body that was cut. The part may be valid JSON, so a
+    # wrong customer could be created without this check.
     if len(body) < (request.content_length or 0):
         raise InvalidRequest(detail="The body could not be read.")
     return body

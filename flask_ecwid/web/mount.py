@@ -1,4 +1,4 @@
-"""A mount: everything at one URL prefix, and the open store that serves its requests."""
+"""The mount, which is everything at one URL prefix, and the open store behind the mount."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .idempotency import Idempotency
 
 @dataclass(frozen=True)
 class StoreRuntime:
-    """An open store as the endpoints use it."""
+    """The parts of an open store that the endpoints use."""
 
     client: EcwidClient
     cache: Cache | None
@@ -27,7 +27,7 @@ class StoreRuntime:
 
 @dataclass(frozen=True)
 class Mount:
-    """Everything at one URL prefix of one app, found as `app.extensions["ecwid"][name]`."""
+    """Everything at one URL prefix of one app, stored as `app.extensions["ecwid"][name]`."""
 
     name: str
     url_prefix: str
@@ -61,5 +61,5 @@ def open_runtime(settings: Settings, name: str) -> StoreRuntime:
 
 
 def current_store() -> StoreRuntime:
-    """Return the store that the request under way is about."""
+    """Return the store of the request under way."""
     return current_request().mount.store

@@ -1,4 +1,4 @@
-"""The contract as it is served: openapi.json, openapi.yaml, and Swagger UI without the network."""
+"""The served contract, as openapi.json and openapi.yaml, and Swagger UI from local files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from swagger_ui_bundle import swagger_ui_path
 def add_routes(blueprint: Blueprint, document: dict[str, Any], *, ui: bool) -> None:
     """Serve the contract below the mount, and Swagger UI at `/ui/` if `ui` is true."""
 
-    @lru_cache(maxsize=8)  # by proxy prefix, of which a deployment has one or two
+    # The path of the mount depends on the prefix that a proxy adds. A deployment has one or two.
+    @lru_cache(maxsize=8)
     def as_json(mount: str) -> bytes:
         return orjson.dumps(at_mount(document, mount))
 
@@ -39,8 +40,12 @@ def add_routes(blueprint: Blueprint, document: dict[str, Any], *, ui: bool) -> N
 
 
 def secured(document: dict[str, Any], schemes: dict[str, Any] | None) -> dict[str, Any]:
-    """The contract with the security that is really on: other schemes, none of them ({}), or its
-    own (None). What scope an operation takes stays.
+    """Return the contract with the security schemes of this mount.
+
+    Args:
+        document: The contract.
+        schemes: The schemes to declare, or {} for an open store. None keeps the contract's schemes.
+            The scope of each operation stays.
     """
     if schemes is None:
         return document
@@ -58,17 +63,17 @@ def secured(document: dict[str, Any], schemes: dict[str, Any] | None) -> dict[st
 
 
 def at_mount(document: dict[str, Any], mount: str) -> dict[str, Any]:
-    """The contract as a client of this mount needs it."""
+    """Return the contract with the address of the mount."""
     return {**document, "servers": [{"url": mount}]}
 
 
 def to_yaml(document: dict[str, Any]) -> str:
-    """The document in YAML, in its own order."""
+    """Return the document as YAML, with its members in their order."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Writes text of several lines as such."""
+    """A YAML writer that keeps the line breaks of long texts."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -85,7 +90,8 @@ def _add_ui(blueprint: Blueprint) -> None:
         template = jinja2.Environment(autoescape=True).from_string(
             (swagger_ui_path / "index.j2").read_text(encoding="utf-8")
         )
-        return template.render(openapi_spec_url="../openapi.json")  # right behind any proxy
+        # A relative address, because a proxy may add a prefix to the path.
+        return template.render(openapi_spec_url="../openapi.json")
 
     def ui() -> Response:
         return Response(page(), content_type="text/html; charset=utf-8")
@@ -94,7 +100,7 @@ def _add_ui(blueprint: Blueprint) -> None:
         return send_from_directory(str(swagger_ui_path), filename, conditional=False)
 
     def to_ui() -> Response:
-        # Here, or werkzeug would do it, with the query and whatever host was asked for.
+        # Without this route, werkzeug would redirect with the caller's query and Host header.
         return Response(status=308, headers={"Location": "ui/"})
 
     _add(blueprint, "/ui", to_ui)
@@ -103,5 +109,5 @@ def _add_ui(blueprint: Blueprint) -> None:
 
 
 def _add(blueprint: Blueprint, path: str, view: Any) -> None:
-    # OPTIONS is answered for all paths of the mount alike, in problems.py.
+    # problems.py has the rule for OPTIONS on every path of the mount.
     blueprint.add_url_rule(path, view.__name__, view, provide_automatic_options=False)

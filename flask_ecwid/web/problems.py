@@ -1,8 +1,8 @@
-"""Every failure below the mount becomes a problem; the host's own errors stay as they are.
+"""Problems (RFC 9457) for every failure below the mount. The host's own errors stay as they are.
 
-Flask looks a handler up by status code first, and then the host's would win over a blueprint's
-catch-all: so the blueprint names every code. And a path or method that no rule takes never reaches
-a blueprint: so the mount has a last rule of its own for each.
+Flask prefers a handler of the app for a status code to a blueprint's handler for all exceptions.
+The blueprint therefore has a handler for every status code. A path or method without a rule never
+reaches a blueprint, so the mount adds last rules that match all of them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def add_handlers(blueprint: Blueprint) -> None:
 
 def _on_error(exc: Exception) -> Response | HTTPException:
     if isinstance(exc, HTTPException) and (exc.response is not None or not exc.code):
-        return exc  # a response that the host made on purpose
+        return exc  # because the host made this response on purpose
     context = request_under_way()
     operation = context.operation
     error = _error(exc, context)
@@ -80,7 +80,7 @@ def _response(error: EcwidError, headers: dict[str, str], context: RequestContex
 
 def _error(exc: Exception, context: RequestContext) -> EcwidError:
     if isinstance(exc, ContractBroken):
-        # The client names places in Ecwid's reply, and the caller knows the envelope.
+        # The client names places in Ecwid's reply, but the caller sees the envelope.
         exc = ContractBroken([Violation(pointer_in_envelope(p), k) for p, k in exc.errors])
     if isinstance(exc, EcwidError):
         if isinstance(exc, (ContractBroken, Defect)):
@@ -91,9 +91,8 @@ def _error(exc: Exception, context: RequestContext) -> EcwidError:
         return exc
     if isinstance(exc, HTTPException):
         if isinstance(exc, InternalServerError) and isinstance(exc.original_exception, Exception):
-            return _error(
-                exc.original_exception, context
-            )  # Flask wraps what a host's after_request raised
+            # Flask wraps the exception of a host's after_request.
+            return _error(exc.original_exception, context)
         return BodyTooLarge() if exc.code == 413 else _http_failure(exc.code or 500, context)
     name, where = type(exc).__name__, place_of(exc)
     log.error("unexpected %s request_id=%s at %s", name, context.request_id, where)
@@ -111,7 +110,7 @@ def _failed(status: int, headers: dict[str, str]) -> Response:
 
 
 def _add_last_rules(state: BlueprintSetupState) -> None:
-    """For each path of the mount, a rule for the methods that no other takes; one for all else."""
+    """Add a rule for the other methods of each path, and rules for all other paths."""
     app, name = state.app, state.blueprint.name
     methods: dict[str, set[str]] = defaultdict(lambda: {"OPTIONS"})
     for rule in app.url_map.iter_rules():
@@ -123,9 +122,9 @@ def _add_last_rules(state: BlueprintSetupState) -> None:
         assert request.url_rule is not None
         headers = {"Allow": allow[request.url_rule.rule]}
         if request.method == "OPTIONS":
-            nothing = Response(status=204, headers=headers)
-            del nothing.headers["Content-Type"]
-            return nothing
+            response = Response(status=204, headers=headers)
+            del response.headers["Content-Type"]
+            return response
         return _failed(405, headers)
 
     def not_found(**_: str) -> Response:
@@ -146,7 +145,7 @@ def _add_last_rules(state: BlueprintSetupState) -> None:
 
 
 class _Anything(BaseConverter):
-    """Any text at all: Flask's own `path` takes no line feed and no double slash."""
+    """A converter for any text. Flask's own `path` accepts no line feed and no double slash."""
 
     regex = "(?s:.+)"
     part_isolating = False
@@ -154,7 +153,7 @@ class _Anything(BaseConverter):
 
 
 class _LastRule(Rule):
-    """A rule with a converter of its own, for the host's map of converters is the host's."""
+    """A rule with its own converter, because the app's map of converters belongs to the host."""
 
     def get_converter(self, variable_name: str, converter_name: str, *_: object) -> BaseConverter:
         return _Anything(self.map)

@@ -1,4 +1,4 @@
-"""Envelopes and cached responses as Flask's responses."""
+"""Flask responses for cached responses."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from .cache import CachedResponse
 
 
 def cached(response: CachedResponse, request_id: str) -> Response:
-    """Return a response with its tag, or a 304 if the caller has it already."""
+    """Return Flask's response with the ETag, or a 304 if the caller already has the body."""
     if request.if_none_match.contains_weak(response.etag):
-        made = Response(status=304)
-        del made.headers["Content-Type"]
+        flask_response = Response(status=304)
+        del flask_response.headers["Content-Type"]
     else:
-        made = Response(response.body(request_id), content_type="application/json")
-    made.set_etag(response.etag, weak=True)  # weak, because each page has an id of its own
-    made.headers["Age"] = str(response.age_s)
-    # A cache on the way must ask each time, because nobody could empty it after a change.
-    made.headers["Cache-Control"] = "private, no-cache"
-    return made
+        flask_response = Response(response.body(request_id), content_type="application/json")
+    # The tag is weak, because each response with a page has its own id.
+    flask_response.set_etag(response.etag, weak=True)
+    flask_response.headers["Age"] = str(response.age_s)
+    # The caller's cache must ask each time, because this service cannot empty it after a change.
+    flask_response.headers["Cache-Control"] = "private, no-cache"
+    return flask_response

@@ -65,13 +65,16 @@ NOT_FOUND = Gets(
     404,
     "not-found",
     "Not Found",
-    "There is nothing at this path; the contract at openapi.json names the paths.",
+    "Nothing is at this path. The contract at openapi.json lists the paths.",
 )
 NOT_ALLOWED = Gets(
-    405, "method-not-allowed", "Method Not Allowed", "Allow names the methods of this path."
+    405,
+    "method-not-allowed",
+    "Method Not Allowed",
+    "The header Allow lists the methods of this path.",
 )
 NOT_TAKEN = "The server received a request that is not valid HTTP."
-BAD_REQUEST = Gets(400, "bad-request", "Bad Request", "The answer's status is 400.")
+BAD_REQUEST = Gets(400, "bad-request", "Bad Request", "The status of the response is 400.")
 NO_CUSTOMER = Gets(
     404, "customer-not-found", "No such customer", "The store has no customer with this id."
 )._replace(origin="ecwid")

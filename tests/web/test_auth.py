@@ -137,7 +137,7 @@ def test_scopes(ordered: Shop, scopes: str, operation: str) -> None:
         assert response.status_code == 200
         return
     check_refused(response, operation, 403, "forbidden")
-    assert response.get_json()["detail"] == f"It takes the scope {SCOPES[operation]}."
+    assert response.get_json()["detail"] == f"The operation needs the scope {SCOPES[operation]}."
     assert f'scope="{SCOPES[operation]}"' in response.headers["WWW-Authenticate"]
     assert ordered.calls() == 0
 
@@ -293,7 +293,7 @@ def started(authorize: Any = None, **config: Any) -> Settings:
 def test_a_real_store_that_nobody_has_closed() -> None:
     """A real store with neither keys nor authorize does not start."""
     for auth in ({}, {"ECWID_AUTH": "keys"}, {"ECWID_API_KEYS": " , "}):
-        with pytest.raises(SettingsError, match="ECWID_AUTH is keys, and ECWID_API_KEYS has none"):
+        with pytest.raises(SettingsError, match="ECWID_AUTH is keys, but ECWID_API_KEYS is empty"):
             started(**REAL, **auth)
 
 
@@ -320,14 +320,14 @@ def test_the_sandbox_is_open_unless_it_is_closed() -> None:
     assert started(ECWID_SANDBOX=True).auth == "none"
     assert started(ECWID_SANDBOX=True, ECWID_API_KEYS=ENTRIES).auth == "keys"
     assert started(lambda scope: True, ECWID_SANDBOX=True).auth == "keys"
-    with pytest.raises(SettingsError, match="ECWID_API_KEYS has none"):
+    with pytest.raises(SettingsError, match="ECWID_API_KEYS is empty"):
         started(ECWID_SANDBOX=True, ECWID_AUTH="keys")
 
 
 def test_an_open_store_warns(caplog: pytest.LogCaptureFixture) -> None:
     """Who serves a real store to anybody is told so at each start; nobody else is."""
     started(**REAL, ECWID_AUTH="none")
-    assert "whoever reaches this service may change the store" in caplog.text
+    assert "any caller of this service may change the store" in caplog.text
     caplog.clear()
     started(**REAL, ECWID_API_KEYS=ENTRIES)
     started(ECWID_SANDBOX=True)
@@ -337,7 +337,7 @@ def test_an_open_store_warns(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_sandbox_in_place_of_a_store(caplog: pytest.LogCaptureFixture) -> None:
     """Who has set a store, and gets the sandbox all the same, is told so."""
     started(**REAL, ECWID_SANDBOX=True)
-    assert "ECWID_SANDBOX is on: the store and the token that are set have no effect" in caplog.text
+    assert "ECWID_SANDBOX is on, so ECWID_STORE_ID and ECWID_TOKEN have no effect" in caplog.text
 
 
 # The host's own authorize

@@ -287,7 +287,7 @@ def test_who_is_slower_than_his_lease(
 
     assert keys.run("caller", key, NEW, slow) == ({"id": "1"}, False)
     assert keys.run("caller", key, NEW, slow) == ({"id": "2"}, True)
-    assert _Record.read(next(iter(state._values.values()))[0]).state == "done"
+    assert _Record.from_json(next(iter(state._values.values()))[0]).state == "done"
 
 
 @pytest.mark.parametrize("good", ["x", "k" * 255, "a key, with: blanks", "~!@#$%^&*()"])
