@@ -199,7 +199,7 @@ def test_ecwid_asks_to_come_back(ecwid: HTTPServer, api: Api) -> None:
         (403, "INVALID_API_TOKEN", "token"),
         (403, None, "token"),
         (404, "STORE_NOT_FOUND", "store"),
-        (405, "METHOD_NOT_ALLOWED", "cannot mend"),
+        (405, "METHOD_NOT_ALLOWED", "only the operator"),
     ],
 )
 def test_refusals_of_ours_say_why(
