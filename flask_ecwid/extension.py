@@ -82,7 +82,7 @@ class Ecwid:
         - ECWID_TOKEN: The token of the store. Needed unless the sandbox is on.
         - ECWID_SANDBOX: A simulated store in a private file, or in the named one.
         - ECWID_API_URL: The address of Ecwid's API.
-        - ECWID_AUTH: Whether callers need an API key. An open sandbox needs none.
+        - ECWID_AUTH: Either keys or none. With keys, each caller needs an API key.
         - ECWID_API_KEYS: The API keys of the callers, with their scopes.
         - ECWID_CONNECT_TIMEOUT_S: Seconds to connect to Ecwid.
         - ECWID_READ_TIMEOUT_S: Seconds to wait for each part of a reply.

@@ -305,7 +305,7 @@ class Settings:
         "keys",
         TEXT,
         Rule("keys or none", _auth_fault),
-        "Whether callers need an API key. An open sandbox needs none.",
+        "Either keys or none. With keys, each caller needs an API key.",
     )
     api_keys: tuple[ApiKey, ...] = setting(
         (),
