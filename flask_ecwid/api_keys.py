@@ -63,16 +63,16 @@ def make(name: str, scopes: Iterable[str]) -> tuple[str, ApiKey]:
     return api_key, ApiKey.parse(f"{name}:{'+'.join(scopes)}:{_digest(api_key)}")
 
 
-def find(keys: Iterable[ApiKey], given: str) -> ApiKey | None:
-    """Return the entry of the given API key, or None.
+def find(entries: Iterable[ApiKey], api_key: str) -> ApiKey | None:
+    """Return the entry of an API key, or None.
 
     The duration does not depend on the entry that matches, because every entry is compared in full.
     Otherwise a caller could find out an API key by measuring time.
     """
-    digest, match = _digest(given), None
-    for key in keys:
-        if hmac.compare_digest(key.digest, digest):
-            match = key
+    digest, match = _digest(api_key), None
+    for entry in entries:
+        if hmac.compare_digest(entry.digest, digest):
+            match = entry
     return match
 
 

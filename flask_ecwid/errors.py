@@ -87,7 +87,7 @@ class EcwidError(Exception):
     origin: str  # the side at fault, which is request, service or ecwid
     status: int  # the HTTP status of our response
     detail: str  # the failure and its remedy, for people
-    executed: str = "unknown"  # "no" if the call cannot have had an effect
+    executed: str = "unknown"  # "no" if there certainly was no effect
     retry_after_s: int | None = None  # seconds to wait, or None if waiting does not help
     ecwid_code: str | None = None  # the code in Ecwid's reply, if the reply has one
     errors: Sequence[Violation] = ()  # the places that violate the contract
@@ -299,7 +299,7 @@ class Throttled(NotSent):
     """The plugin made no call, because the call would fail or the deadline had passed."""
 
     slug = "throttled"
-    title = "No call to Ecwid is made for now"
+    title = "This service makes no calls to Ecwid for now"
     origin = "service"
     status = 503
     detail = "Wait as long as Retry-After says."

@@ -203,8 +203,8 @@ def _auth_fault(value: str) -> str:
     return "" if value in ("keys", "none") else "is not keys or none"
 
 
-def _api_keys_fault(keys: tuple[ApiKey, ...]) -> str:
-    return "holds an API key twice" if len({key.digest for key in keys}) < len(keys) else ""
+def _api_keys_fault(entries: tuple[ApiKey, ...]) -> str:
+    return "holds an API key twice" if len({each.digest for each in entries}) < len(entries) else ""
 
 
 def _api_url_fault(url: str) -> str:
@@ -484,15 +484,15 @@ def _serving_faults(values: Mapping[str, Any], authorize: bool) -> dict[str, str
     """
     if values["auth"] == "none":
         if authorize:
-            return {"auth": "is none, but authorize is given. Remove either of them"}
+            return {"auth": "is none, but authorize is given, so remove one of them"}
         if values["api_keys"]:
             return {"api_keys": "has no effect while ECWID_AUTH is none"}
     if values["auth"] == "keys":
         if authorize and values["api_keys"]:
-            return {"api_keys": "has no effect where authorize is given"}
+            return {"api_keys": "has no effect if authorize is given"}
         if not authorize and not values["api_keys"]:
             return {
-                "auth": "is keys, but ECWID_API_KEYS is empty. Make an API key with "
+                "auth": "is keys, but ECWID_API_KEYS is empty, so make an API key with "
                 "`flask ecwid key`, pass authorize, or set none to serve every caller"
             }
     return {}

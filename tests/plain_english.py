@@ -22,14 +22,14 @@ _AFTER_PRONOUN = (
     r"(is|are|was|were|has|have|had|may|might|must|can|cannot|could|will|would|should|do|does|did"
     r"|of|that|which|who|whose|in|on|at|with|from|to|for|by|and|or|not|only|then|also)\b"
 )
-_PRONOUN = re.compile(rf"(One|These|Those) {_AFTER_PRONOUN}|One [a-z]+[^s\W]s\b")
+_PRONOUN = re.compile(rf"(One|These|Those) {_AFTER_PRONOUN}|One [a-z]+[^suia\W]s\b")
 _VERB = re.compile(r"\b(is|are|was|were|has|have|had|may|must|can|cannot|will|would|does|do)\b")
 _HEADER = re.compile(r"\b(Authorization|Origin|[A-Z]\w*(-\w+)+): ")
 # A function's docstring may not begin with one of these words, nor with a verb such as "Returns".
 _NOT_A_VERB = re.compile(
     r"(The|A|An|All|Any|As|Each|Every|For|How|If|In|Its?|No|None|Not|Of|On|One|Only|Such|That|These"
     r"|This|Those|Two|What|When|Where|Whether|Which|Who|Whose|Why|With|Without|True|False|\W"
-    r"|[A-Z][a-z]*[^s\W]s|[A-Z][a-z]+ing)\b"
+    r"|[A-Z][a-z]*[^suia\W]s|[A-Z][a-z]+ing)\b"
 )
 _SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):")
 _ENTRY = re.compile(r" {4}[\w.]+: ")

@@ -59,14 +59,14 @@ class Authenticator:
             return _authorized_by_host(self._authorize, operation)
         if self._api_keys is None:
             return ANYBODY
-        return _caller_by_key(self._api_keys, operation.scope)
+        return _caller_by_api_key(self._api_keys, operation.scope)
 
 
-def _caller_by_key(keys: Sequence[ApiKey], scope: str) -> str:
+def _caller_by_api_key(entries: Sequence[ApiKey], scope: str) -> str:
     if "Authorization" not in request.headers and "X-API-Key" not in request.headers:
         raise Unauthorized
     sent = Secret(_sent_api_key())
-    entry = api_keys.find(keys, sent) if sent else None
+    entry = api_keys.find(entries, sent) if sent else None
     if not entry:
         raise Unauthorized(wrong=True)
     if scope not in entry.scopes:
