@@ -46,6 +46,7 @@ class Column:
 
     @property
     def name(self) -> str:
+        """Return the column's name, which is the path of its member."""
         return ".".join(self.path)
 
     def cell(self, value: Any) -> str:

@@ -147,7 +147,9 @@ class EcwidClient:
         *,
         responseFields: str | None = None,  # noqa: N803  # Ecwid's name for it
     ) -> Customer:
-        """Return a customer. https://api-docs.ecwid.com/reference/get-customer
+        """Return a customer.
+
+        https://api-docs.ecwid.com/reference/get-customer
 
         Args:
             customer_id: The id of the customer.

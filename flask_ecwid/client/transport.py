@@ -86,6 +86,7 @@ class RequestsTransport(Transport):
         }
 
     def send(self, call: Call, deadline: float) -> Reply:
+        """Send a call once and return its reply."""
         request = self._prepared(call)
         failure: EcwidError
         attempt = Attempt(deadline)
@@ -103,6 +104,7 @@ class RequestsTransport(Transport):
         raise failure
 
     def close(self) -> None:
+        """Close the connections of this process."""
         adapter = self._adapters.pop(os.getpid(), None)
         if adapter is not None:
             adapter.close()

@@ -40,6 +40,7 @@ class Parameter:
 
     @property
     def pointer(self) -> str:
+        """Return where a problem places the parameter."""
         return f"/{self.location}/{self.name}"
 
     def parse(self, text: str) -> tuple[object, list[Violation]]:

@@ -119,24 +119,29 @@ def create_sandbox(
 
 
 def list_customers() -> Response:
+    """Return a page of the customers that match."""
     search = read_search(request.args)
     return _selection(_sandbox().store.list_customers(search))
 
 
 def get_customer(customer_id: int) -> Response:
+    """Return one customer."""
     return _selection(_sandbox().store.get_customer(customer_id))
 
 
 def add_customer() -> Response:
+    """Create a customer and return the id."""
     return _reply({"id": _sandbox().store.add_customer(_body())})
 
 
 def update_customer(customer_id: int) -> Response:
+    """Change the members of a customer that the body names."""
     _sandbox().store.update_customer(customer_id, _body())
     return _reply({"updateCount": 1})
 
 
 def delete_customer(customer_id: int) -> Response:
+    """Delete a customer."""
     _sandbox().store.delete_customer(customer_id)
     return _reply({"deleteCount": 1})
 

@@ -41,6 +41,7 @@ class InProcessAdapter(BaseAdapter):
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
+        """Return the response of the WSGI app to a prepared request."""
         body = _bytes(request.body)
         headers = Headers(list(request.headers.items()))
         headers.remove("Transfer-Encoding")  # the whole body is here, so its length is known

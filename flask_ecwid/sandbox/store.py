@@ -198,6 +198,11 @@ class Store:
             )
 
     def delete_customer(self, customer_id: int) -> None:
+        """Delete a customer.
+
+        Raises:
+            CustomerNotFound: The store has no customer with this id.
+        """
         with self.transaction("BEGIN IMMEDIATE") as db:
             if not db.execute("DELETE FROM customers WHERE id = ?", [customer_id]).rowcount:
                 raise CustomerNotFound(customer_id)

@@ -45,7 +45,7 @@ class RequestHandler(WSGIRequestHandler):
     """A handler for werkzeug's server that logs no request, because a query string is private."""
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
-        pass
+        """Log nothing, because the lines would hold query strings."""
 
     def connection_dropped(
         self, error: BaseException, environ: WSGIEnvironment | None = None
@@ -61,6 +61,7 @@ class SocketFaults:
         self._app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass a reply on, or make the fault that the reply is marked with."""
         marked: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

@@ -87,12 +87,14 @@ class MemoryState:
         self._values: dict[str, tuple[bytes, float]] = {}
 
     def get(self, key: str) -> bytes | None:
+        """Return the value, or None."""
         value, expires_at = self._values.get(key, (None, 0.0))
         return value if clock.wall() < expires_at else None
 
     def compare_and_swap(
         self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
+        """Replace a value, or return False if it has changed."""
         with self._lock:
             if self.get(key) != before:
                 return False
@@ -123,6 +125,7 @@ class FileState:
         self._cooldown = clock.Cooldown(COOLDOWN_S)
 
     def get(self, key: str) -> bytes | None:
+        """Return the value, or None."""
         with self._connection() as db:
             found = db.execute(
                 "SELECT value FROM state WHERE name = ? AND ends > ?", [key, clock.wall()]
@@ -132,6 +135,7 @@ class FileState:
     def compare_and_swap(
         self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
+        """Replace a value, or return False if it has changed."""
         with self._connection() as db:
             db.execute("BEGIN IMMEDIATE")
             db.execute("DELETE FROM state WHERE ends <= ?", [clock.wall()])
@@ -353,6 +357,7 @@ class RedisState:
         self._redis = redis
 
     def get(self, key: str) -> bytes | None:
+        """Return the value, or None."""
         try:
             with self._redis.connection() as client:
                 value = client.get(key)
@@ -363,6 +368,7 @@ class RedisState:
     def compare_and_swap(
         self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
+        """Replace a value, or return False if it has changed."""
         arguments: list[bytes | int] = [
             int(before is not None),
             before or b"",

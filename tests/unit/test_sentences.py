@@ -10,8 +10,8 @@ import flask_ecwid
 from flask_ecwid import errors
 from flask_ecwid.errors import EcwidError
 
-from . import plain_english
-from .conftest import ROOT
+from ..conftest import ROOT
+from ..helpers import plain_english
 
 SOURCES = [
     path.relative_to(ROOT).as_posix()
