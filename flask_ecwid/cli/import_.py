@@ -80,8 +80,8 @@ def import_(
     counts as done. So an import may be stopped at any moment and run again. An import uses at
     most half of ECWID_CALLS_PER_MINUTE, and waits when this half is used up.
 
-    The exit status is 0 if all rows are in the store, 1 if not, and 2 if the command, the file or
-    the settings are wrong. After a signal it is 128 plus the signal's number.
+    The exit status is 0 if all rows are in the store, and 1 if not. The status is 2 if the command,
+    the file or the settings are wrong. After a signal it is 128 plus the signal's number.
 
     \b
     Examples:

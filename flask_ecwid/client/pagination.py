@@ -137,7 +137,8 @@ class CustomerIterator(Iterator[Customer]):
         """Return a digest that is the same for equal filters.
 
         Raises:
-            ValueError, InvalidRequest: The iterator does not accept the filters.
+            ValueError: The iterator does not accept the filters.
+            InvalidRequest: The iterator does not accept `responseFields`.
         """
         checked = _checked(filters)
         for each in _PASSES:

@@ -125,8 +125,8 @@ def error_from_exception(exc: Exception, *, sent: bool, received: bool) -> Ecwid
 
     Args:
         exc: The error that the library raised. Its class matters little, because libraries change.
-        sent: Whether a byte of the call may have left.
-        received: Whether a byte of a reply has come.
+        sent: True if a byte of the call may have left.
+        received: True if a byte of a reply has come.
     """
     if _has(exc, urllib3.exceptions.NewConnectionError) or not sent:
         return TlsFailed() if _has(exc, ssl.SSLCertVerificationError) else Unreachable()
@@ -150,7 +150,7 @@ def error_from_status(
         status: The HTTP status.
         code: Ecwid's `errorCode`, if the reply has one.
         retry_after: The header `Retry-After`.
-        body: Whether the body is a JSON object, empty, or something else. Ecwid sends an object,
+        body: The kind of the body, which is a JSON object, empty, or something else. Ecwid sends an object,
             and at times no body. An HTML page comes from a proxy or a gateway.
     """
     if status < 300:  # A status 1xx announces another reply, so the call has no reply yet.

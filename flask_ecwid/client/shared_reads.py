@@ -51,8 +51,8 @@ class SharedReads:
     def send(self, call: Call, *, first_attempt_at: float | None = None) -> Any:
         """Return the value of a good reply, within the deadline.
 
-        The value fits the component of the contract that `call.operation.reply` names, so a method
-        of the client may return it as the type of that name.
+        The value fits the component of the contract that `call.operation.reply` names. A method of
+        the client may therefore return it as the type of that name.
 
         Args:
             call: The call.

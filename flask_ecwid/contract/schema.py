@@ -28,7 +28,7 @@ class Schema:
         Args:
             schema: The schema in OpenAPI 3.0.
             components: The components of the contract, after `json_schema` has translated them.
-            direction: Whether the schema describes requests or responses.
+            direction: The schema describes requests or responses.
         """
         translated = json_schema(schema, direction)
         needed = _needed_components(translated, components)
@@ -103,7 +103,7 @@ def json_schema(schema: Any, direction: Direction) -> Any:
 
     Args:
         schema: A schema, or any value that holds schemas.
-        direction: Whether the schema describes requests or responses.
+        direction: The schema describes requests or responses.
     """
     if isinstance(schema, list):
         return [json_schema(item, direction) for item in schema]

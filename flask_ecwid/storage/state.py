@@ -264,7 +264,8 @@ def _open(path: Path) -> _Connection:
     """Return a new connection of this thread.
 
     Raises:
-        sqlite3.Error, OSError: The file cannot be used. Nothing stays open.
+        sqlite3.Error: The file cannot be used. Nothing stays open.
+        OSError: The file or its folder cannot be used. Nothing stays open.
     """
     import sqlite3
 

@@ -93,7 +93,7 @@ class Guard:
 
         Args:
             permit: The permit of the call.
-            first: Whether the reply belongs to the first attempt. Only first attempts add to the
+            first: True if the reply belongs to the first attempt. Only first attempts add to the
                 retry budget, so that repetitions cannot pay for more repetitions.
         """
         if self._breaker.failures:
