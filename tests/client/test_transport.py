@@ -112,7 +112,7 @@ ONCE_MORE = [row for row in FAULTS if "dripping" not in row[0]]  # which takes a
 def test_after_a_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
     """A read that failed is made again, over a fresh connection."""
     with RawServer(script, sends(GOOD)) as server:
-        assert client_of(server.url, deadline_s=5).get_customer(7) == {"id": 7}
+        assert client_of(server.url, read_timeout_s=2, deadline_s=20).get_customer(7) == {"id": 7}
         assert server.connections == 2
 
 

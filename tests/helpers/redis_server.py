@@ -22,7 +22,7 @@ class RedisServer:
     def __init__(self) -> None:
         self._port = free_port()
         self.url = f"redis://127.0.0.1:{self._port}/0"
-        self.client: redis.Redis = redis.Redis.from_url(self.url)
+        self.client: redis.Redis = redis.Redis.from_url(self.url, socket_timeout=60)
         self._process = self._started()
 
     def __enter__(self) -> RedisServer:
@@ -54,12 +54,12 @@ class RedisServer:
     def _started(self) -> subprocess.Popen[bytes]:
         options = ["--bind", "127.0.0.1", "--port", str(self._port), "--save", ""]
         process = subprocess.Popen([PROGRAM, *options], stdout=subprocess.DEVNULL)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while True:
             try:
                 self.client.ping()
                 return process
-            except redis.ConnectionError:
+            except (redis.ConnectionError, redis.TimeoutError):
                 assert process.poll() is None, "Redis does not start"
                 assert time.monotonic() < until
                 time.sleep(0.05)
