@@ -29,8 +29,8 @@ def check(info: ScriptInfo, store: str) -> None:
     """Say whether the configured store answers, and what the token may do.
 
     The command also shows how long Ecwid takes and whether the clocks of Ecwid and of this host
-    agree. A further line shows how many calls of ECWID_CALLS_PER_MINUTE are left. If Redis is configured, the
-    command says whether Redis answers. The command changes nothing in the store.
+    agree. A further line shows how many calls of ECWID_CALLS_PER_MINUTE are left. If Redis is
+    configured, the command says whether Redis answers. The command changes nothing in the store.
 
     The exit status is 0 if all five operations can work, 1 if an operation cannot work, and 2 if
     the settings are wrong.

@@ -150,8 +150,8 @@ def error_from_status(
         status: The HTTP status.
         code: Ecwid's `errorCode`, if the reply has one.
         retry_after: The header `Retry-After`.
-        body: The kind of the body, which is a JSON object, empty, or something else. Ecwid sends an object,
-            and at times no body. An HTML page comes from a proxy or a gateway.
+        body: The kind of the body, which is a JSON object, empty, or something else. Ecwid sends an
+            object, and at times no body. An HTML page comes from a proxy or a gateway.
     """
     if status < 300:  # A status 1xx announces another reply, so the call has no reply yet.
         return BadReply()

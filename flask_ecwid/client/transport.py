@@ -1,7 +1,8 @@
 """The transport of calls to Ecwid, as a protocol and as an implementation on `requests`.
 
-`requests` only transports bytes. The transport keeps no cookies and follows no redirects. `requests`
-reads no `.netrc` and no proxies from the environment. A call is sent once, because retries.py decides on repeats.
+`requests` only transports bytes. The transport keeps no cookies and follows no redirects.
+`requests` reads no `.netrc` and no proxies from the environment. A call is sent once, because
+retries.py decides on repeats.
 """
 
 from __future__ import annotations
