@@ -130,7 +130,7 @@ class _Reader(io.BufferedReader):
     def close(self) -> None:
         """Close the reader, and refuse a reply that more bytes follow.
 
-        The rows "extra bytes" and "two replies at once" of tests/faults.py need this check.
+        The rows "extra bytes" and "two replies at once" of tests/helpers/faults.py need this check.
         """
         if not self.closed:
             self.raw.has_ended = True  # Without it, peek would wait for the server.
@@ -150,7 +150,7 @@ class _Response(http.client.HTTPResponse):
         """Read the headers, and refuse headers that are cut or whose length is unclear.
 
         `http.client` accepts all of them. The rows "headers cut ..." and "a length ..." of
-        tests/faults.py need the checks. urllib3 refuses several lengths.
+        tests/helpers/faults.py need the checks. urllib3 refuses several lengths.
         """
         super().begin()
         if self.fp.raw.has_ended:

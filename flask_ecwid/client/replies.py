@@ -48,6 +48,7 @@ BRIEF_S = 2  # A `Retry-After` up to this number of seconds is short enough to w
 CLOSED_STORE_S = 60.0  # The pause after Ecwid has refused the whole store.
 
 _OF_THE_STORE = ("STORE_NOT_FOUND", "PROFILE_NOT_FOUND")
+_DIGITS = re.compile(r"[0-9]{1,16}")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
@@ -97,8 +98,8 @@ def _complete_page(call: Call, page: dict[str, Any]) -> None:
     if isinstance(items := page.get("items"), list):
         page.setdefault("count", len(items))
     for name, text in call.query:
-        if name in ("offset", "limit"):
-            page.setdefault(name, int(text))
+        if name in ("offset", "limit") and name not in page and _DIGITS.fullmatch(text):
+            page[name] = int(text)
 
 
 @cache

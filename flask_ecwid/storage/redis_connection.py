@@ -84,7 +84,8 @@ class RedisConnection:
 
     def close(self) -> None:
         """Close the connections of this process. A later command opens new ones."""
-        self._redis.close()
+        # A connection that another thread uses goes back to the pool and is closed later.
+        self._redis.connection_pool.disconnect(inuse_connections=False)
 
     @property
     def pool(self) -> redis.ConnectionPool:

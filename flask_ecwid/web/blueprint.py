@@ -9,7 +9,7 @@ from .. import clock
 from ..signals import operation_finished, operation_started
 from ..throttling.rate_limit import WINDOW_S
 from . import audit, connexion_api, openapi, problems
-from .context import RequestContext, enter_request, leave_request, request_under_way
+from .context import RequestContext, begin_request, request_under_way
 from .mount import Mount
 
 
@@ -30,7 +30,7 @@ def make_blueprint(mount: Mount) -> Blueprint:
 
 def before_request() -> None:
     """Make the request's context, before connexion's chain runs."""
-    context = enter_request()
+    context = begin_request()
     context.started_at = clock.now()
     refuse_hidden_slashes()
     if operation_started.receivers:
@@ -52,15 +52,19 @@ def after_request(response: Response) -> Response:
     return response
 
 
-def teardown_request(_: BaseException | None) -> None:
-    """Send the last signal and leave the request's context.
+def teardown_request(exc: BaseException | None) -> None:
+    """Send the last signal, once for each request.
 
     Teardown runs after every hook of the host. An earlier signal could have a wrong status, because
-    the host's hooks may replace the response.
+    the host's hooks may replace the response. Flask also tears down each copy of its own request
+    context, which a host may make at any time.
     """
-    context = leave_request()
     if operation_finished.receivers:
-        audit.send_finished(context)
+        context = request_under_way()
+        is_over = context.status is not None or exc is not None
+        if is_over and not context.has_ended:
+            context.has_ended = True
+            audit.send_finished(context)
 
 
 def refuse_hidden_slashes() -> None:

@@ -17,9 +17,10 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from ..contract import Contract
+from ..signals import call_count
 from . import envelope, handlers, incoming, responses
 from .cache import CachedResponse
-from .context import RequestContext, current_request
+from .context import CONTEXT, RequestContext, request_var
 from .mount import Mount
 
 
@@ -78,7 +79,7 @@ class _Api(FlaskApi):
 
     @staticmethod
     def get_request(**path: str) -> _Request:
-        return _Request(current_request(), path)
+        return _Request(request.environ[CONTEXT], path)
 
     @staticmethod
     def get_response(response: Response, *_: object, **__: object) -> Response:
@@ -211,6 +212,20 @@ class _Body:
         return wrapper
 
 
+def _call_in_context(handler: Function, received: _Request) -> Any:
+    """Call the handler while its request is the current one.
+
+    An outer request, if there is one, is the current request again afterwards.
+    """
+    context = received.request_context
+    tokens = request_var.set(context), call_count.set(context.calls)
+    try:
+        return handler(received)
+    finally:
+        request_var.reset(tokens[0])
+        call_count.reset(tokens[1])
+
+
 class _Response:
     """The call of the handler, and the check of the envelope that the handler returns."""
 
@@ -224,7 +239,7 @@ class _Response:
             if operation.idempotency_key is not None:
                 context.idempotency_key = operation.parse_idempotency_key(request.headers)
             context.handler_has_run = True
-            result = function(received)
+            result = _call_in_context(function, received)
             if isinstance(result, CachedResponse):  # checked before the cache stored the response
                 return responses.cached(result, context.request_id)
             document, headers = result if isinstance(result, tuple) else (result, {})

@@ -27,7 +27,7 @@ from ..errors import (
     Violation,
     place_of,
 )
-from .context import RequestContext, current_request, request_under_way
+from .context import RequestContext, request_under_way
 from .envelope import pointer_in_envelope
 
 log = logging.getLogger("flask_ecwid")
@@ -81,7 +81,7 @@ def _response(error: EcwidError, headers: dict[str, str], context: RequestContex
 def _error(exc: Exception, context: RequestContext) -> EcwidError:
     if isinstance(exc, ContractBroken):
         # The client names places in Ecwid's reply, but the caller sees the envelope.
-        exc = ContractBroken([Violation(pointer_in_envelope(p), k) for p, k in exc.errors])
+        exc = exc.changed(errors=[Violation(pointer_in_envelope(p), k) for p, k in exc.errors])
     if isinstance(exc, EcwidError):
         if isinstance(exc, (ContractBroken, Defect)):
             places = " ".join(
@@ -105,7 +105,7 @@ def _http_failure(status: int, context: RequestContext) -> HttpFailure:
 
 
 def _failed(status: int, headers: dict[str, str]) -> Response:
-    context = current_request()
+    context = request_under_way()
     return _response(_http_failure(status, context), headers, context)
 
 

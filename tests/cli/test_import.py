@@ -182,7 +182,7 @@ def leases_run_out() -> None:
         for name, value in db.execute("SELECT name, value FROM state").fetchall():
             record = json.loads(value)
             if record.get("state") == "running":
-                record["lease"] = 0
+                record["lease_ends_at"] = 0
                 row = [json.dumps(record).encode(), name]
                 db.execute("UPDATE state SET value = ? WHERE name = ?", row)
     db.close()

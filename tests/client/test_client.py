@@ -263,3 +263,16 @@ def test_granted_scopes_of_a_false_token(ecwid: HTTPServer, client: EcwidClient)
     ecwid.expect_request(f"{STORE}/customers").respond_with_data("", 403)
     with pytest.raises(EcwidError, match="token"):
         client.granted_scopes()
+
+
+@pytest.mark.parametrize("limit", ["abc", True, 1.5, [1, 2], "", "9" * 5000])
+def test_a_limit_that_is_no_number(ecwid: HTTPServer, client: EcwidClient, limit: Any) -> None:
+    """Ecwid judges the values of filters, and the client passes on a page that fits."""
+    page: dict[str, Any] = {"total": 0, "count": 0, "offset": 0, "limit": 100, "items": []}
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json(page)
+    assert dict(client.list_customers(limit=limit)) == page
+    ecwid.clear()
+    incomplete = {"total": 0, "items": []}
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json(incomplete)
+    with pytest.raises(ContractBroken):
+        client.list_customers(limit=limit)

@@ -6,16 +6,19 @@ import json
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from flask_ecwid import EcwidClient, Settings
 from flask_ecwid.errors import CustomerNotFound
 
-from ..conftest import TOKEN
+from ..conftest import STORE, TOKEN
 from ..helpers.raw_server import Call, Gate, RawServer, ScriptedServer, good, sends
 from ..helpers.redis_server import RedisServer
 
@@ -177,3 +180,32 @@ def test_a_fork_during_a_call() -> None:
             printed, _ = process.communicate("go\n")
         gate.open()
     assert printed == "0\n"
+
+
+def test_closed_while_other_threads_call(ecwid: HTTPServer, redis: RedisServer) -> None:
+    """A client with Redis that is closed again and again fails no call of another thread."""
+    ecwid.expect_request(f"{STORE}/customers/5").respond_with_json({"id": 5})
+    settings = Settings(
+        store_id="1003",
+        token=TOKEN,
+        api_url=ecwid.url_for("/api/v3"),
+        redis_url=redis.url,
+        calls_per_minute=100_000,
+    )
+    client = EcwidClient(settings)
+    closed = threading.Event()
+
+    def call() -> int:
+        calls = 0
+        while not closed.is_set():
+            assert client.get_customer(5) == {"id": 5}
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor(3) as pool:
+        calling = [pool.submit(call) for _ in range(3)]
+        for _ in range(60):
+            client.close()
+            time.sleep(0.03)
+        closed.set()
+        assert all(each.result(30) > 0 for each in calling)

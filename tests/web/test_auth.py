@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import hashlib
 import logging
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import flask
@@ -14,7 +16,7 @@ from flask_cors import CORS
 from werkzeug.exceptions import Unauthorized, abort
 from werkzeug.test import TestResponse
 
-from flask_ecwid import Caller, Ecwid, Settings, SettingsError, contract
+from flask_ecwid import Caller, Ecwid, Settings, SettingsError, contract, signals
 
 from ..conftest import PREFIX, Api
 from ..helpers.ordered_shop import Shop
@@ -567,3 +569,33 @@ def test_a_named_origin_is_let_read(ordered: Shop) -> None:
     response = api.open("OPTIONS", "/customers", headers=asking)
     assert response.status_code == 204
     assert response.headers["Access-Control-Allow-Origin"] == good[1][1]
+
+
+@pytest.mark.parametrize("where", ["same thread", "another thread"])
+def test_a_host_that_copies_its_context(ordered: Shop, where: str) -> None:
+    """An `authorize` that works in a copy of Flask's request context changes no request."""
+    finished: list[int] = []
+
+    def on_finished(_: object, status: int, **facts: object) -> None:
+        finished.append(status)
+
+    def authorize(scope: str) -> Caller:
+        def sent_name() -> str:
+            return flask.request.headers["X-Caller"]
+
+        name = flask.copy_current_request_context(sent_name)
+        if where == "same thread":
+            return Caller(name())
+        with ThreadPoolExecutor(1) as threads:
+            return Caller(threads.submit(contextvars.copy_context().run, name).result(20))
+
+    app = flask.Flask("host")
+    app.config["ECWID_SANDBOX"] = str(ordered.path)
+    Ecwid(app, authorize=authorize)
+    api = Api(app.test_client())
+    with signals.operation_finished.connected_to(on_finished):
+        for path in ("/customer/172890169", "/customers"):
+            response = api.get(path, headers={"X-Caller": "warehouse"})
+            assert response.status_code == 200
+            assert "RateLimit" in response.headers
+    assert finished == [200, 200]
