@@ -1,7 +1,7 @@
 # make run: the plugin on its sandbox at http://127.0.0.1:8000
 # make test: lint, types and every test. Tests of nginx are left out where nginx is missing.
 # make quick: lint, types and the tests that need no process of their own (3 minutes)
-# make lowest: make quick on the lowest versions that setup.cfg allows
+# make lowest: the tests of make quick on the lowest versions that setup.cfg allows
 # make clients: clients from the contract, in Python and TypeScript (docs/clients.md)
 # make browser: Swagger UI in a real browser
 # make docs: the pages of docs/ as a site in build/site, with their links checked
@@ -19,7 +19,7 @@ PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test quick lint lowest clients browser docs fuzz fuzz-requests fuzz-documents bench bystanders soak mutants clean
+.PHONY: run test quick lint in-process lowest clients browser docs fuzz fuzz-requests fuzz-documents bench bystanders soak mutants clean
 .PHONY: has-nginx has-wrk has-npm has-chromium
 
 # For a program: the Debian package that has it.
@@ -53,20 +53,23 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-quick: lint
+quick: lint in-process
+
+in-process: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadscope $(IN_PROCESS)
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term
 
-# uv installs the lowest versions, which pip cannot.
+# uv installs the lowest versions, which pip cannot. mypy is left out, because old versions have
+# fewer types.
 lowest:
 	rm -rf .lowest
 	$(PYTHON) -m venv .lowest
 	.lowest/bin/python $(PIP_INSTALL) uv
 	.lowest/bin/uv pip install --quiet --python .lowest --resolution lowest-direct --editable '.[quick]'
 	@touch .lowest/.created .lowest/.installed
-	$(MAKE) --no-print-directory quick VENV=.lowest
+	$(MAKE) --no-print-directory in-process VENV=.lowest
 
 docs: $(VENV)/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
