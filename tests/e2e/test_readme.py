@@ -75,7 +75,8 @@ def test_make_run_on_a_port_that_is_taken() -> None:
         with running(f"{RUN.strip()} PORT={port}", stderr=subprocess.STDOUT) as process:
             with pytest.raises(AssertionError, match="the process has ended") as ended:
                 paragraph(process)
-            assert process.wait(60) != 0
+            process.communicate(timeout=60)
+            assert process.returncode != 0
     assert f"make run PORT={port + 1}" in str(ended.value)
 
 
