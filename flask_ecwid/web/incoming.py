@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 from flask import current_app, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException
+from werkzeug.wsgi import get_input_stream
 
 from ..errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, Violation
 
@@ -43,9 +44,10 @@ def _body(max_bytes: int) -> bytes:
         raise UnsupportedMediaType
     host_limit = current_app.config["MAX_CONTENT_LENGTH"]
     limit = max_bytes if host_limit is None else min(max_bytes, host_limit)
-    # werkzeug cuts a chunked body at its limit without an error. With one byte more than allowed, a
-    # body that is too large can be told from a body that fits.
-    request.max_content_length = limit + 1
+    # One byte more than allowed, because werkzeug cuts a chunked body at its limit without a word.
+    # Flask has a setter for max_content_length since 3.1 only, so the stream is set.
+    if "stream" not in request.__dict__:
+        request.stream = get_input_stream(request.environ, max_content_length=limit + 1)
     try:
         body = request.get_data(cache=False)
     except Exception as exc:  # because each server has its own errors for a body that is cut
