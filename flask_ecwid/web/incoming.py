@@ -44,8 +44,9 @@ def _body(max_bytes: int) -> bytes:
         raise UnsupportedMediaType
     host_limit = current_app.config["MAX_CONTENT_LENGTH"]
     limit = max_bytes if host_limit is None else min(max_bytes, host_limit)
-    # One byte more than allowed, because werkzeug cuts a chunked body at its limit without a word.
-    # Flask has a setter for max_content_length since 3.1 only, so the stream is set.
+    # werkzeug cuts a chunked body at its limit without an error. With one byte more than allowed, a
+    # body that is too large can be told from a body that fits. Flask before 3.1 has no limit for a
+    # single request, so the limit is set on the stream.
     if "stream" not in request.__dict__:
         request.stream = get_input_stream(request.environ, max_content_length=limit + 1)
     try:
