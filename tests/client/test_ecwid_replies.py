@@ -13,8 +13,9 @@ from werkzeug import Response
 
 from flask_ecwid import EcwidClient, EcwidError, Settings
 from flask_ecwid.errors import ContractBroken, OutcomeUnknown
+from flask_ecwid.web import handlers
 
-from ..conftest import REQUEST_ID, STORE, TOKEN, Api, Config, payload
+from ..conftest import REQUEST_ID, STORE, TOKEN, Api, Config, app_of, payload
 
 CANARY = "canary@example.com"
 URN = "urn:flask-ecwid:problem:"
@@ -289,6 +290,20 @@ def test_a_client_without_flask(
     error = OutcomeUnknown if operation == "add_customer" else ContractBroken
     assert type(caught.value) is error
     assert ask(api, operation).json["type"] == caught.value.urn
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_envelope_that_breaks_the_contract(
+    config: Config, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """An envelope that breaks the contract is a 502 that names the place, and is never sent."""
+    broken = {"data": {"id": [CANARY], "type": "ecwid", "attributes": {}}}
+    monkeypatch.setattr(handlers, operation, lambda **arguments: broken)
+    response = ask(Api(app_of(config).test_client()), operation)
+    assert response.status_code == 502
+    assert response.json["type"] == URN + "contract-broken"
+    assert {"pointer": "/data/id", "keyword": "type"} in response.json["errors"]
+    assert CANARY not in response.text
 
 
 def test_large_ids_pass(ecwid: HTTPServer, api: Api) -> None:
