@@ -454,7 +454,7 @@ MUTANTS = [
         "contract.schema",
         "        if _is_small(document):\n",
         "        if True:\n",
-        "test_refused_requests.py -k violations",
+        "test_refused_requests.py -k many",
     ),
     Mutant(
         "an authorize that ends the service",
