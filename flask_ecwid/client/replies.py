@@ -62,14 +62,34 @@ class Reply:
 
 
 def read_reply(call: Call, reply: Reply) -> dict[str, Any]:
-    """Return the JSON object of a good reply.
+    """Return the JSON object of a good reply that fits the contract.
 
     Raises:
         NotJson: The status is 2xx, but the body is no JSON object.
         ContractBroken: The object does not fit the contract.
         EcwidError: The status is not 2xx. `error_from_status` chooses the class.
     """
-    value = _parsed(reply.body)
+    value = parse_reply(call, reply)
+    if call.operation.name == "list_customers":
+        _complete_page(call, value)
+    schema, members = _component(call.operation.reply)
+    if members is not None:
+        value = {name: value[name] for name in members if name in value}
+    schema.validate(value)
+    return value
+
+
+def parse_reply(call: Call, reply: Reply) -> dict[str, Any]:
+    """Return the JSON object of a good reply, which may not fit the contract.
+
+    Raises:
+        NotJson: The status is 2xx, but the body is no JSON object.
+        EcwidError: The status is not 2xx. `error_from_status` chooses the class.
+    """
+    try:
+        value: Any = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        value = None
     if not 200 <= reply.status < 300:
         code = value.get("errorCode") if isinstance(value, dict) else None
         raise error_from_status(
@@ -81,12 +101,6 @@ def read_reply(call: Call, reply: Reply) -> dict[str, Any]:
         )
     if not isinstance(value, dict):
         raise NotJson
-    if call.operation.name == "list_customers":
-        _complete_page(call, value)
-    schema, members = _component(call.operation.reply)
-    if members is not None:
-        value = {name: value[name] for name in members if name in value}
-    schema.validate(value)
     return value
 
 
@@ -112,13 +126,6 @@ def _component(name: str) -> tuple[Schema, frozenset[str] | None]:
     contract = load()
     closed = contract.document["components"]["schemas"][name].get("additionalProperties") is False
     return contract.component(name), contract.members(name) if closed else None
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def error_from_exception(exc: Exception, *, sent: bool, received: bool) -> EcwidError:

@@ -7,7 +7,6 @@ No customer is created twice.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -27,7 +26,7 @@ from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..throttling.guard import Guard, Permit
 from .calls import Call
 from .reconcile import WAITS_S, credible_clock_ahead_s, find_created, search_call
-from .replies import Reply, read_reply
+from .replies import Reply, parse_reply, read_reply
 from .transport import Transport
 
 log = logging.getLogger("flask_ecwid")
@@ -85,7 +84,7 @@ class RetryingSender:
         may_have_executed = first_attempt_at is not None
         if first_attempt_at is not None:
             started_at = first_attempt_at
-            found = self._search(call, started_at, deadline, self._guard.acquire, span)
+            found = self._search(call, started_at, deadline, span)
             if found.reply:
                 return found.reply, read_reply(call, found.reply)
             if not found.searched:
@@ -138,7 +137,8 @@ class RetryingSender:
         try:
             reply = self._transport.send(call, deadline)
             span.status = reply.status
-            return reply, read_reply(call, reply)
+            # A search needs no customer that fits the contract, because it compares what it finds.
+            return reply, parse_reply(call, reply) if lookup else read_reply(call, reply)
         except BaseException as exc:
             failure = exc
             raise
@@ -179,9 +179,7 @@ class RetryingSender:
         if call.operation.kind == "create" and error.needs_reconciliation:
             # The search ignores a pause that this failure may have begun. Otherwise the pause would
             # hide the outcome of the creation.
-            return self._search(
-                call, started_at, deadline, self._guard.acquire_for_search, span
-            ).reply
+            return self._search(call, started_at, deadline, span, ignores_pause=True).reply
         gone = isinstance(error, CustomerNotFound) and error.by_ecwid
         if gone and may_have_executed and call.operation.reply_if_gone is not None:
             return Reply(200, {}, call.operation.reply_if_gone)
@@ -192,8 +190,9 @@ class RetryingSender:
         call: Call,
         started_at: float,
         deadline: float,
-        acquire: Callable[[], Permit],
         span: CallSpan,
+        *,
+        ignores_pause: bool = False,
     ) -> Found:
         """Search for the customer of a creation whose outcome is not known.
 
@@ -201,8 +200,8 @@ class RetryingSender:
             call: The creation.
             started_at: When the creation began, in UNIX seconds.
             deadline: The moment of `clock.now()` at which the search must have ended.
-            acquire: Returns the permit of a search.
             span: Counts the searches.
+            ignores_pause: True if breaker and pause do not hold the search back.
 
         Raises:
             EmailTaken: Customers with the e-mail exist, but the creation has not created them.
@@ -214,7 +213,9 @@ class RetryingSender:
             if clock.now() + wait_s >= deadline or not clock.sleep(wait_s):
                 break
             try:
-                permit = acquire()
+                permit = (
+                    self._guard.acquire_for_search() if ignores_pause else self._guard.acquire()
+                )
             except Throttled as exc:
                 span.throttled(exc, lookup=True)
                 break

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -307,3 +309,13 @@ def test_a_lookup_whose_time_ran_out(
             client.add_customer({"email": CANARY}, first_attempt_at=clock.wall())
     assert ecwid.log == []
     assert client.get_customer(7) == {"id": 7}
+
+
+def test_a_search_finds_a_customer_that_does_not_fit(no_waiting: list[float]) -> None:
+    """A creation whose reply was lost is settled by its customer, whatever else Ecwid shows."""
+    registered = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S +0000")
+    shown = {"id": 7, "email": CANARY, "registered": registered, "stats": "no object"}
+    page = good(json.dumps({"total": "1", "items": [shown]}).encode())
+    with RawServer(resets, sends(page)) as server:
+        assert client_of(server).add_customer({"email": CANARY}) == {"id": 7}
+        assert server.connections == 2
