@@ -3,10 +3,15 @@
     from flask_ecwid import Ecwid
     Ecwid(app)
 
-The packages are:
+A package imports only the packages below it. The sandbox stands apart. The packages are:
 
-    cli       the commands of `flask ecwid`
-    sandbox   a simulated Ecwid store
+    cli         the commands of `flask ecwid`
+    web         the endpoints, in front of the client
+    client      `EcwidClient`, which needs no app
+    throttling  the limits on calls to Ecwid
+    storage     the state that processes share
+    contract    customers.yaml, compiled
+    sandbox     a simulated Ecwid store
 """
 
 from __future__ import annotations

@@ -182,3 +182,10 @@ def test_one_word_in_five_places() -> None:
         assert callable(getattr(flask_ecwid.EcwidClient, operation))
         assert re.search(rf"def {operation}\(", sandbox)
         assert f"def test_{operation}(" in tests
+
+
+def test_the_package_lists_its_packages() -> None:
+    """The docstring of flask_ecwid lists every package in the order of the imports."""
+    listed = re.findall(r"^    (\w+)  ", flask_ecwid.__doc__ or "", re.M)
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert listed == [name for name in (*LAYOUT, "sandbox") if name in packages]
