@@ -227,9 +227,16 @@ MUTANTS = [
     Mutant(
         "a connection to the state file carried over a fork",
         "storage.state",
-        "os.register_at_fork(before=_close_before_fork)",
+        "os.register_at_fork(before=_close_before_fork, after_in_child=_check_after_fork)",
         "pass",
         "test_state.py",
+    ),
+    Mutant(
+        "a child that writes beside the threads of its parent",
+        "storage.state",
+        "        _is_cut_off = True\n",
+        "        _is_cut_off = False\n",
+        "tests/unit/test_state.py",
     ),
     Mutant(
         "a busy file of keys gets no rest",

@@ -68,6 +68,10 @@ class EcwidClient:
     parent. Without Redis, parent and child count their calls separately, so together they may
     exceed `calls_per_minute`. Fork while no other thread begins or ends a call, because the
     thread may hold a lock. Nobody in the child would release the lock.
+
+    Without Redis, fork before other threads use a client. A thread that has used a client keeps the
+    state file open until the thread ends. A child that is forked beside such a thread cannot use
+    the state file safely. The child logs a warning, and does without the shared state.
     """
 
     def __init__(

@@ -218,7 +218,9 @@ class _Connection:
     file fails. Nothing refers to the connection then, so its finalizer runs.
     """
 
-    def __init__(self, db: sqlite3.Connection, path: Path, file: tuple[int, int] | None) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, path: Path, file: tuple[int, int] | None, token: object
+    ) -> None:
         self.db = db
         self.path = path
         self.file = file
@@ -226,16 +228,17 @@ class _Connection:
         self.is_open = True
         # The finalizer alone keeps `db` alive. Otherwise the garbage collector might come to `db`
         # first, and Python 3.13 would warn of an open connection.
-        self._finalizer = weakref.finalize(self, _close, db, self.process)
+        self._finalizer = weakref.finalize(self, _close, db, self.process, token)
 
     def close(self) -> None:
         self.is_open = False
         self._finalizer()
 
 
-def _close(db: sqlite3.Connection, process: int) -> None:
+def _close(db: sqlite3.Connection, process: int, token: object) -> None:
     if process == os.getpid():
         db.close()
+        _in_use.discard(token)
     else:
         # SQLite forbids a child to use or close a connection of its parent. Closing it could undo
         # a write that the parent has under way. https://www.sqlite.org/howtocorrupt.html
@@ -244,6 +247,10 @@ def _close(db: sqlite3.Connection, process: int) -> None:
 
 _inherited: list[sqlite3.Connection] = []
 _thread = clock.ThreadLocal()  # Its `open` holds all connections of a thread.
+# A token for each connection of this process, from before its opening until after its closing. No
+# lock guards the set, because `add` and `discard` are atomic.
+_in_use: set[object] = set()
+_is_cut_off = False  # True in a child that must not use the state file.
 
 
 def _close_before_fork() -> None:
@@ -256,8 +263,19 @@ def _close_before_fork() -> None:
         connection.close()
 
 
+def _check_after_fork() -> None:
+    """Cut the child off from the state file if another thread had a connection during the fork.
+
+    SQLite's copied list then names locks that the child does not have. SQLite would take no lock in
+    the child, not even for a new connection, and the child's writes would corrupt the file.
+    """
+    global _is_cut_off
+    if _in_use:
+        _is_cut_off = True
+
+
 if hasattr(os, "register_at_fork"):  # Windows has no fork.
-    os.register_at_fork(before=_close_before_fork)
+    os.register_at_fork(before=_close_before_fork, after_in_child=_check_after_fork)
 
 
 def _open(path: Path) -> _Connection:
@@ -267,16 +285,31 @@ def _open(path: Path) -> _Connection:
         sqlite3.Error: The file cannot be used. Nothing stays open.
         OSError: The file or its folder cannot be used. Nothing stays open.
     """
+    if _is_cut_off:
+        raise _Refused(
+            "another thread kept the state file open when this process was forked. Fork the"
+            " process before other threads use the store"
+        )
+    _make_private(path.parent)
+    token = object()
+    _in_use.add(token)
+    try:
+        return _connect(path, token)
+    except BaseException:
+        _in_use.discard(token)
+        raise
+
+
+def _connect(path: Path, token: object) -> _Connection:
     import sqlite3
 
-    _make_private(path.parent)
     # `check_same_thread` is off, because another thread may drop the state, which closes the
     # connection.
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         file = _identity(path)
         _prepare(db, path)
-        connection = _Connection(db, path, file)
+        connection = _Connection(db, path, file, token)
         if not hasattr(_thread, "open"):
             _thread.open = weakref.WeakSet()
         _thread.open.add(connection)

@@ -154,14 +154,22 @@ def test_one_wins(state: State) -> None:
 
 def test_processes_share_a_file(tmp_path: Path) -> None:
     """A forked process has its own connection, and sees and changes the same values."""
-    state = FileState(tmp_path / "private" / "state.sqlite3")
-    state.compare_and_swap("a", None, b"one", 60)
-    child = os.fork()
-    if child == 0:
-        good = state.get("a") == b"one" and state.compare_and_swap("a", b"one", b"two", 60)
-        os._exit(0 if good else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert state.get("a") == b"two"
+    # The script has a process of its own, because other tests may leave threads that use a state.
+    script = f"""
+import os, sys
+from pathlib import Path
+from {MODULE} import FileState
+
+state = FileState(Path(sys.argv[1]))
+state.compare_and_swap("a", None, b"one", 60)
+child = os.fork()
+if child == 0:
+    good = state.get("a") == b"one" and state.compare_and_swap("a", b"one", b"two", 60)
+    os._exit(0 if good else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+print(state.get("a"))
+"""
+    assert run(script, tmp_path / "private" / "state.sqlite3") == "b'two'"
 
 
 def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
@@ -491,6 +499,59 @@ assert os.waitstatus_to_exitcode(os.wait()[1]) == 0
 print(state.get("a"))
 """
     assert run(script, path) == "b'two'"
+
+
+FORKS_BESIDE_THREADS = f"""
+import logging, os, sys, threading
+from pathlib import Path
+from {MODULE} import FileState, StateUnavailable
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+path = Path(sys.argv[1])
+state = FileState(path)
+is_open, may_end = threading.Event(), threading.Event()
+
+def hold():
+    state.compare_and_swap("a", None, b"one", 60)
+    is_open.set()
+    may_end.wait()
+
+def use_in_a_child(generations):
+    if os.fork():
+        return os.waitstatus_to_exitcode(os.wait()[1])
+    if generations > 1:
+        os._exit(use_in_a_child(generations - 1))
+    try:
+        for used in state, FileState(path):
+            used.compare_and_swap("a", b"one", b"two", 60)
+    except StateUnavailable:
+        sys.stdout.flush()
+        os._exit(3)
+    os._exit(0)
+
+thread = threading.Thread(target=hold)
+thread.start()
+is_open.wait()
+beside_a_thread = [use_in_a_child(1), use_in_a_child(2)]
+kept = state.get("a")
+may_end.set()
+thread.join()
+print(beside_a_thread, kept, use_in_a_child(1), state.get("a"))
+"""
+
+
+def test_a_fork_beside_threads_that_use_the_state(tmp_path: Path) -> None:
+    """A child does not use a file that other threads of its parent had open during the fork.
+
+    The parent goes on with the file, and a fork after the end of these threads works again.
+    """
+    *logged, result = run(FORKS_BESIDE_THREADS, tmp_path / "private" / "state.sqlite3").splitlines()
+    refusal = (
+        "The shared state is unavailable, because another thread kept the state file open when this"
+        " process was forked. Fork the process before other threads use the store."
+    )
+    assert logged == [refusal] * 2
+    assert result == "[3, 3] b'one' 0 b'two'"
 
 
 @pytest.mark.parametrize("fault", ["corrupted", "foreign", "locked", "a folder"])
