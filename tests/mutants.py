@@ -239,6 +239,13 @@ MUTANTS = [
         "tests/unit/test_state.py",
     ),
     Mutant(
+        "a new state file beside the companions of a removed file",
+        "storage.state",
+        '            Path(f"{path}{leftover}").unlink(missing_ok=True)\n',
+        "            pass\n",
+        "tests/unit/test_state.py",
+    ),
+    Mutant(
         "a busy file of keys gets no rest",
         "storage.state",
         "        self._cooldown.begin()\n",

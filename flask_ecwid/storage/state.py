@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("flask_ecwid")
 
 _BUSY_S = 1.0  # How long a process waits while another process writes.
+_REMOVALS = 5  # How often a file may be removed during one opening.
 _FORMAT = 1  # The format of the file. `_prepare` refuses a file of another format.
 # The column `name` holds the key, and `ends` the UNIX second in which the value expires.
 _SCHEMA = (
@@ -290,33 +291,101 @@ def _open(path: Path) -> _Connection:
             "another thread kept the state file open when this process was forked. Fork the"
             " process before other threads use the store"
         )
-    _make_private(path.parent)
     token = object()
     _in_use.add(token)
     try:
-        return _connect(path, token)
+        for _ in range(_REMOVALS):
+            _make_private(path.parent)
+            with suppress(_Removed):
+                file = _identity(path)
+                return _connect(path, token, file) if file else _create(path, token)
+        raise _Refused(f"the file {path} is removed again and again")
     except BaseException:
         _in_use.discard(token)
         raise
 
 
-def _connect(path: Path, token: object) -> _Connection:
+def _create(path: Path, token: object) -> _Connection:
+    """Create a missing file beside no leftover of a removed file, and return a connection.
+
+    Somebody may have removed the main file alone. SQLite would then use the leftover `-shm` file
+    for the new file and truncate it. Each process that still maps the `-shm` file would fail, or
+    die of SIGBUS. A removal of the leftover files hurts no process that has them open.
+    """
+    with _creation_lock(path.with_suffix(".lock")):
+        if _identity(path):
+            raise _Removed  # Another thread or process has created the file meanwhile.
+        for leftover in ("-wal", "-shm"):
+            Path(f"{path}{leftover}").unlink(missing_ok=True)
+        return _connect(path, token, None)
+
+
+@contextmanager
+def _creation_lock(path: Path) -> Iterator[None]:
+    """Let only one thread of all processes go on.
+
+    Raises:
+        OSError: The lock cannot be used, or is held for longer than `_BUSY_S`.
+    """
+    import fcntl  # Windows has no such module, and never comes here.
+
+    deadline = clock.now() + _BUSY_S
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            is_mine = False
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = os.fstat(lock)
+                # Somebody may have removed the folder with the lock, and others use a new lock.
+                is_mine = _identity(path) == (held.st_dev, held.st_ino)
+            if is_mine:
+                yield
+                return
+        finally:
+            # A child that was forked meanwhile has the descriptor too. Without the unlocking, the
+            # lock would stay until the child ends.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            os.close(lock)
+        if clock.now() >= deadline or not clock.sleep(0.01):
+            raise _Refused(f"another process has held the lock {path} for too long")
+
+
+def _connect(path: Path, token: object, file: tuple[int, int] | None) -> _Connection:
+    """Return a connection to this file, or to a new file if `file` is None.
+
+    Raises:
+        _Removed: Somebody removed or replaced the file during the opening.
+    """
     import sqlite3
 
-    # `check_same_thread` is off, because another thread may drop the state, which closes the
-    # connection.
-    db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    mode = "rw" if file else "rwc"
+    db = None
     try:
-        file = _identity(path)
+        # `check_same_thread` is off, because another thread may drop the state, which closes the
+        # connection.
+        db = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=_BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        file = file or _identity(path)
         _prepare(db, path)
+        if _identity(path) != file:
+            raise _Removed
         connection = _Connection(db, path, file, token)
         if not hasattr(_thread, "open"):
             _thread.open = weakref.WeakSet()
         _thread.open.add(connection)
-    except BaseException:
+    except BaseException as exc:
         # No other code knows this connection. Without the close, each failure would cost a
         # descriptor.
-        db.close()
+        if db is not None:
+            db.close()
+        if isinstance(exc, sqlite3.OperationalError) and _identity(path) != file:
+            raise _Removed from None
         raise
     return connection
 
@@ -421,6 +490,10 @@ class RedisState:
 def host_state() -> FileState:
     """Return the state in the file of this user on this host, without opening the file."""
     return FileState()
+
+
+class _Removed(Exception):
+    """Another thread or process removed, replaced or created the file during an opening."""
 
 
 class _Refused(OSError):

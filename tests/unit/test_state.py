@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
@@ -640,6 +641,74 @@ def test_a_file_that_is_removed(tmp_path: Path) -> None:
     assert FileState(path).get("a") == b"one"
     assert state.compare_and_swap("a", b"one", b"two", 60)
     assert other.get("a") == FileState(path).get("a") == b"two"
+
+
+USES_A_REMOVED_FILE = f"""
+import logging, os, sys, threading
+from pathlib import Path
+from {MODULE} import FileState, StateUnavailable
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+path = Path(sys.argv[1])
+state = FileState(path)
+barrier = threading.Barrier(5)
+failures = []
+
+def use(name):
+    for number in range(20):
+        barrier.wait()
+        barrier.wait()
+        try:
+            for key in range(5):
+                assert state.compare_and_swap(f"{{name}} {{number}} {{key}}", None, b"one", 60)
+        except StateUnavailable:
+            failures.append((name, number))
+
+threads = [threading.Thread(target=use, args=(name,)) for name in "abcd"]
+for thread in threads:
+    thread.start()
+for number in range(20):
+    barrier.wait()  # No thread uses the file now.
+    path.unlink(missing_ok=True)
+    barrier.wait()
+for thread in threads:
+    thread.join()
+lost = [
+    key
+    for name in "abcd"
+    for key in (f"{{name}} {{number}} {{key}}" for number in range(20) for key in range(5))
+    if state.get(key) is None
+]
+print(len(failures), len(lost))
+"""
+
+
+def test_a_file_that_is_removed_without_its_companions(tmp_path: Path) -> None:
+    """Removing the main file alone stops no thread, ends no process and loses no value.
+
+    SQLite keeps two companions of the file, whose names end with `-wal` and `-shm`.
+    """
+    printed = run(USES_A_REMOVED_FILE, tmp_path / "private" / "state.sqlite3").splitlines()
+    assert printed[-1] == "0 0"
+    assert set(printed[:-1]) == {"The state file was removed, so its values move to a new file."}
+
+
+def test_a_new_file_waits_for_its_lock(tmp_path: Path, impatient: None) -> None:
+    """Only the holder of the lock creates a file, but an existing file opens without the lock."""
+    path = tmp_path / "private" / "state.sqlite3"
+    path.parent.mkdir(mode=0o700)
+    before = open_files()
+    with (path.parent / "state.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(OPENINGS):
+            with pytest.raises(StateUnavailable):
+                FileState(path).get("a")
+        assert not path.exists()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert FileState(path).compare_and_swap("a", None, b"one", 60)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert FileState(path).get("a") == b"one"
+    assert open_files() == before
 
 
 def test_a_removed_file_brings_nothing_back(tmp_path: Path) -> None:
