@@ -461,11 +461,15 @@ def _error(faults: Mapping[str, str], prefix: str = "") -> SettingsError:
 def _faults(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the fault of each setting that is out of its range."""
     unused = ("store_id", "token") if values["sandbox"] else ()
-    return {
-        spec.name: fault
-        for spec in fields(Settings)
-        if spec.name not in unused and (fault := spec.metadata["rule"].fault(values[spec.name]))
-    }
+    faults: dict[str, str] = {}
+    for spec in fields(Settings):
+        try:
+            fault = spec.metadata["rule"].fault(values[spec.name])
+        except (TypeError, ValueError, AttributeError):  # a Python value of another type
+            fault = f"is not {spec.metadata['kind'].name}"
+        if fault and spec.name not in unused:
+            faults[spec.name] = fault
+    return faults
 
 
 def _default_auth(values: Mapping[str, Any], closed: bool) -> str:

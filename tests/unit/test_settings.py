@@ -263,3 +263,13 @@ def test_the_fault_of_a_number_names_the_range() -> None:
         allowed = spec.metadata["rule"].allowed.removeprefix("0, or ")
         assert fault.startswith(f"ECWID_{spec.name.upper()} ")
         assert fault.endswith(f" {allowed}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("sandbox", True), ("api_url", None), ("deadline_s", "x"), ("proxy_url", 5)],
+)
+def test_a_python_value_of_another_type(name: str, value: Any) -> None:
+    """A value of another type is a fault of its setting, and not a TypeError."""
+    with pytest.raises(SettingsError, match=f"ECWID_{name.upper()} "):
+        Settings(**{"store_id": "1003", "token": "secret_x", name: value})
