@@ -1,4 +1,4 @@
-"""EcwidClient without Flask, and its pure middle."""
+"""Tests of EcwidClient without Flask, and of its functions that do no I/O."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def client(ecwid: HTTPServer) -> EcwidClient:
 
 
 def test_five_calls(ecwid: HTTPServer, client: EcwidClient) -> None:
-    """The client's five methods are the five operations, with Ecwid's own answers."""
+    """The client has a method for each operation, which returns the body of Ecwid's reply."""
     page = {"total": 1, "count": 1, "offset": 0, "limit": 5, "items": [{"id": 7}]}
     one = f"{STORE}/customers/7"
     ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(page)
@@ -74,7 +74,7 @@ print(has_app_context())
 
 
 class Shop:
-    """Pages of a given list, as Ecwid serves it."""
+    """A simulated store that serves its list in pages, as Ecwid does."""
 
     def __init__(self, ecwid: HTTPServer, ids: list[int], most: int = 100) -> None:
         self.ids = ids
@@ -93,25 +93,28 @@ class Shop:
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
 def test_all_pages(ecwid: HTTPServer, client: EcwidClient, count: int) -> None:
-    """iter_customers goes over all pages, and does not believe `total`."""
+    """iter_customers reads all pages and does not rely on `total`."""
     Shop(ecwid, list(range(1, count + 1)))
     assert [customer["id"] for customer in client.iter_customers()] == list(range(1, count + 1))
 
 
 def test_short_pages(ecwid: HTTPServer, client: EcwidClient) -> None:
-    """A page that is short of its limit is not the end; an empty one is."""
+    """iter_customers reads on after a page that is shorter than its limit.
+
+    Only an empty page ends the list.
+    """
     Shop(ecwid, list(range(1, 8)), most=3)
     assert [customer["id"] for customer in client.iter_customers()] == list(range(1, 8))
 
 
 def test_each_id_once(ecwid: HTTPServer, client: EcwidClient) -> None:
-    """A customer that comes twice, because the list moved, is given once."""
+    """iter_customers yields a customer once, even if two pages show the customer."""
     Shop(ecwid, [1, 2, 2, 3])
     assert [customer["id"] for customer in client.iter_customers(limit=2)] == [1, 2, 3]
 
 
 def test_filters_on_every_page(ecwid: HTTPServer, client: EcwidClient) -> None:
-    """Filters go along with every page, in an order that does not shift while reading."""
+    """iter_customers sends the filters with every page, in an order that stays stable meanwhile."""
     shop = Shop(ecwid, [1, 2, 3])
     list(client.iter_customers(taxExempt=True, limit=2))
     orders = [query.pop("sortBy") for query in shop.queries[:-1]]
@@ -123,7 +126,7 @@ def test_filters_on_every_page(ecwid: HTTPServer, client: EcwidClient) -> None:
 
 @pytest.mark.parametrize("name", ["accept_marketing", "acceptmarketing", "colour", "customer_id"])
 def test_a_filter_that_is_none(ecwid: HTTPServer, client: EcwidClient, name: str) -> None:
-    """A misspelt filter, which Ecwid would overlook and give everybody, is told before any call."""
+    """A misspelt filter is refused before any call, because Ecwid would return all customers."""
     filters: dict[str, Any] = {name: True}
     for ask in (client.list_customers, client.iter_customers):
         with pytest.raises(TypeError, match=name):
@@ -133,14 +136,14 @@ def test_a_filter_that_is_none(ecwid: HTTPServer, client: EcwidClient, name: str
 
 @pytest.mark.parametrize("items", [None, {}, [None], [{"email": "x"}], ["x"]])
 def test_a_page_without_customers(ecwid: HTTPServer, client: EcwidClient, items: Any) -> None:
-    """A page that holds no customers does not fit the contract, and is not a KeyError."""
+    """A page without valid customers raises ContractBroken, not KeyError."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json({"total": 1, "items": items})
     with pytest.raises(ContractBroken):
         list(client.iter_customers())
 
 
 def test_build_call() -> None:
-    """A call is made of its arguments alone."""
+    """The arguments alone determine a call."""
     assert build_call(
         "list_customers", query={"taxExempt": True, "name": None, "limit": 5}
     ) == Call(OPERATIONS["list_customers"], "/customers", (("taxExempt", "true"), ("limit", "5")))
@@ -162,25 +165,28 @@ def test_build_call() -> None:
     ],
 )
 def test_values_of_a_query(value: object, sent: str) -> None:
-    """Numbers go without an exponent, lists with commas, booleans in lower case."""
+    """A query holds numbers without an exponent, lists with commas and booleans in lower case."""
     assert build_call("list_customers", query={"x": value}).query == (("x", sent),)
 
 
 def test_a_limit_of_none(ecwid: HTTPServer, client: EcwidClient) -> None:
-    """A filter that is None is left out; limit and offset then have their defaults."""
+    """The client leaves out a filter that is None.
+
+    Limit and offset have their defaults then.
+    """
     ecwid.expect_request(f"{STORE}/customers").respond_with_json({"total": 0, "items": []})
     client.list_customers(limit=None, offset=None, email=None)
     assert dict(ecwid.log[0][0].args) == {"limit": "100", "offset": "0"}
 
 
 def test_the_sandbox() -> None:
-    """A client of settings that name the sandbox calls the sandbox, and not the real Ecwid."""
+    """A client whose settings name the sandbox calls the sandbox, and not the real Ecwid."""
     client = EcwidClient(Settings(sandbox="on"))
     assert client.list_customers()["total"] == 4
 
 
 def test_the_same_page_again(ecwid: HTTPServer, client: EcwidClient) -> None:
-    """A store that ignores the offset is told, and not read for ever."""
+    """A store that ignores the offset raises BadReply instead of an endless reading."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json({"total": 1, "items": [{"id": 1}]})
     with pytest.raises(BadReply):
         list(client.iter_customers())
@@ -189,7 +195,7 @@ def test_the_same_page_again(ecwid: HTTPServer, client: EcwidClient) -> None:
 
 @pytest.mark.parametrize("customer_id", [0, -1, True, "7", "7/../8", 7.0])
 def test_an_id_that_is_none(customer_id: Any) -> None:
-    """Only a positive integer makes its way into a path."""
+    """Only a positive integer is put into a path."""
     with pytest.raises(InvalidRequest):
         build_call("get_customer", customer_id)
 
@@ -198,14 +204,14 @@ def test_an_id_that_is_none(customer_id: Any) -> None:
     "fields", ["", "a,", "a(", "a(b", "a()", "(a)", "a b", "a)", "a(b))", "a,,b", "é"]
 )
 def test_fields_that_are_none(fields: str) -> None:
-    """responseFields that are not in Ecwid's syntax are refused before the call."""
+    """The client refuses responseFields that break Ecwid's syntax before any call."""
     with pytest.raises(InvalidRequest) as caught:
         build_call("get_customer", 7, query={"responseFields": fields})
     assert caught.value.errors == [("/query/responseFields", "pattern")]
 
 
 def test_read_reply() -> None:
-    """A reply is a value or an error, by its status and body alone."""
+    """Status, headers and body alone determine if a reply gives a value or an error."""
     add, get = build_call("add_customer", body={}), build_call("get_customer", 7)
     assert read_reply(add, Reply(200, {}, b'{"id":7}')) == {"id": 7}
     with pytest.raises(CustomerNotFound):
@@ -228,7 +234,7 @@ def test_reprs_hold_nothing() -> None:
 
 
 def test_granted_scopes(ecwid: HTTPServer, client: EcwidClient) -> None:
-    """What the token may do is found out without a call that could change anything."""
+    """granted_scopes finds out the token's scopes without a call that can change anything."""
     lacking = {"errorCode": "INSUFFICIENT_APP_SCOPE"}
     ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(
         {"total": 0, "items": []}
@@ -246,7 +252,7 @@ def test_granted_scopes(ecwid: HTTPServer, client: EcwidClient) -> None:
 
 
 def test_granted_scopes_without_reading(ecwid: HTTPServer, client: EcwidClient) -> None:
-    """Without the scope to read it is not known whether the one to update is there."""
+    """granted_scopes cannot find out the scope to update without the scope to read."""
     lacking = {"errorCode": "INSUFFICIENT_APP_SCOPE"}
     ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(lacking, 403)
     ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json({}, 400)
@@ -259,7 +265,7 @@ def test_granted_scopes_without_reading(ecwid: HTTPServer, client: EcwidClient) 
 
 
 def test_granted_scopes_of_a_false_token(ecwid: HTTPServer, client: EcwidClient) -> None:
-    """A token that Ecwid does not know at all is an error, not a missing scope."""
+    """A token that Ecwid does not know raises an error, and is not reported as a missing scope."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_data("", 403)
     with pytest.raises(EcwidError, match="token"):
         client.granted_scopes()
@@ -267,7 +273,7 @@ def test_granted_scopes_of_a_false_token(ecwid: HTTPServer, client: EcwidClient)
 
 @pytest.mark.parametrize("limit", ["abc", True, 1.5, [1, 2], "", "9" * 5000])
 def test_a_limit_that_is_no_number(ecwid: HTTPServer, client: EcwidClient, limit: Any) -> None:
-    """Ecwid judges the values of filters, and the client passes on a page that fits."""
+    """Ecwid judges the values of filters, and the client passes on a valid page."""
     page: dict[str, Any] = {"total": 0, "count": 0, "offset": 0, "limit": 100, "items": []}
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(page)
     assert dict(client.list_customers(limit=limit)) == page

@@ -1,4 +1,4 @@
-"""EcwidClient over threads, forks and its closing: which connection serves which call."""
+"""Tests of the connections of EcwidClient across threads, forks and `close`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..helpers.redis_server import RedisServer
 
 
 def keeps(connection: socket.socket, call: Call) -> bool:
-    """Answer with a customer, or with a 404, and keep the connection for the next call."""
+    """Reply with a customer or a 404, and keep the connection for the next call."""
     status = b"404 Not Found" if call.path.endswith("/404") else b"200 OK"
     connection.sendall(b'HTTP/1.1 %s\r\nContent-Length: 8\r\n\r\n{"id":7}' % status)
     return True
@@ -32,7 +32,7 @@ def keeps(connection: socket.socket, call: Call) -> bool:
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    """A server that keeps its connections and counts them."""
+    """Provide a server that keeps its connections and counts them."""
     with ScriptedServer(keeps) as server:
         yield server
 
@@ -42,7 +42,7 @@ def client_of(server: RawServer) -> EcwidClient:
 
 
 def test_a_closed_client_can_be_used_again(server: ScriptedServer) -> None:
-    """A call after `close` opens a new connection, and `close` may come twice or first."""
+    """A call after `close` opens a new connection, and a second `close` does no harm."""
     client = client_of(server)
     client.close()
     assert [client.get_customer(7), client.get_customer(7)] == [{"id": 7}] * 2
@@ -55,7 +55,7 @@ def test_a_closed_client_can_be_used_again(server: ScriptedServer) -> None:
 
 
 def test_a_with_statement_closes_the_client(server: ScriptedServer) -> None:
-    """A `with` statement closes the connections, also if an error is raised inside."""
+    """A `with` statement closes the connections, even if its block raises an error."""
     client = client_of(server)
     with client as same:
         assert same is client
@@ -68,7 +68,7 @@ def test_a_with_statement_closes_the_client(server: ScriptedServer) -> None:
 
 
 def test_closing_leaves_calls_under_way_alone() -> None:
-    """A call that one thread has under way gets its reply, although another thread closes."""
+    """A call that is under way gets its reply, although another thread closes the client."""
     gate = Gate()
     script = gate.before(sends(good(b'{"id":7}')))
     with RawServer(script) as server, ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""What Ecwid may answer, and what the caller then gets."""
+"""Tests of the problem that a caller gets for each of Ecwid's replies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ask(api: Api, operation: str) -> Any:
     return api.open(method, path, json=body, headers={"X-Request-ID": REQUEST_ID})
 
 
-def answer_with(
+def reply_with(
     ecwid: HTTPServer,
     status: int,
     body: bytes | str = b"",
@@ -98,7 +98,7 @@ REFUSALS = [
     ("*", 200, "{}", 502, "contract-broken", "unknown"),
 ]
 CASES = [
-    # A creation that may have happened is looked up, and not found.
+    # The client searches for a creation that may have happened, and does not find it.
     (operation, *row[1:3], 504, "outcome-unknown", "unknown")
     if operation == "add_customer" and row[5] == "unknown"
     else (operation, *row[1:])
@@ -119,9 +119,9 @@ def test_refusal(
     slug: str,
     executed: str,
 ) -> None:
-    """Each answer of Ecwid's that is no success has its problem, without what Ecwid wrote."""
+    """Each reply that is no success becomes its problem, without any text of Ecwid."""
     caplog.set_level("DEBUG")
-    answer_with(ecwid, theirs, body)
+    reply_with(ecwid, theirs, body)
     response = ask(api, operation)
     assert response.status_code == ours
     assert response.content_type == "application/problem+json"
@@ -152,8 +152,8 @@ def test_refusal(
     ],
 )
 def test_ecwids_code(ecwid: HTTPServer, api: Api, body: str, code: str | None) -> None:
-    """Ecwid's error code is passed on when it is one."""
-    answer_with(ecwid, 400, body)
+    """A problem passes on Ecwid's error code if the code is well-formed."""
+    reply_with(ecwid, 400, body)
     assert ask(api, "add_customer").json.get("ecwid_code") == code
 
 
@@ -173,9 +173,9 @@ def test_ecwids_code(ecwid: HTTPServer, api: Api, body: str, code: str | None) -
     ],
 )
 def test_rate_limited(ecwid: HTTPServer, api: Api, given: str | None, told: str) -> None:
-    """A 429 of Ecwid's is one of ours and always says how long to wait."""
+    """A 429 from Ecwid becomes the plugin's 429, which always says how long to wait."""
     headers = {} if given is None else {"Retry_After": given}
-    answer_with(ecwid, 429, error("RATE_LIMITED"), **headers)
+    reply_with(ecwid, 429, error("RATE_LIMITED"), **headers)
     response = ask(api, "get_customer")
     assert response.status_code == 429
     assert response.headers["Retry-After"] == told
@@ -183,8 +183,8 @@ def test_rate_limited(ecwid: HTTPServer, api: Api, given: str | None, told: str)
 
 
 def test_ecwid_asks_to_come_back(ecwid: HTTPServer, api: Api) -> None:
-    """A 503 of Ecwid's with Retry-After is one of ours with the same."""
-    answer_with(ecwid, 503, "", Retry_After="30")
+    """A 503 with Retry-After from Ecwid becomes the plugin's 503 with the same Retry-After."""
+    reply_with(ecwid, 503, "", Retry_After="30")
     response = ask(api, "add_customer")
     assert response.status_code == 503
     assert response.headers["Retry-After"] == "30"
@@ -203,11 +203,11 @@ def test_ecwid_asks_to_come_back(ecwid: HTTPServer, api: Api) -> None:
         (405, "METHOD_NOT_ALLOWED", "only the operator"),
     ],
 )
-def test_refusals_of_ours_say_why(
+def test_a_refused_service_says_why(
     ecwid: HTTPServer, api: Api, status: int, code: str | None, word: str
 ) -> None:
-    """What Ecwid refuses this service is a 502 whose detail says what is to be mended."""
-    answer_with(ecwid, status, "" if code is None else error(code))
+    """When Ecwid refuses this service, the detail of the 502 names the cause to fix."""
+    reply_with(ecwid, status, "" if code is None else error(code))
     response = ask(api, "add_customer")
     assert response.status_code == 502
     assert response.json.get("ecwid_code") == code
@@ -248,11 +248,14 @@ def test_contract_broken(
     pointer: str,
     keyword: str,
 ) -> None:
-    """An answer that does not fit stays in: 502 with pointer and keyword, told and logged."""
+    """A reply that breaks the contract is not passed on.
+
+    The 502 and the log name the pointer and the keyword.
+    """
     caplog.set_level("DEBUG")
-    answer_with(ecwid, 200, json.dumps(reply))
+    reply_with(ecwid, 200, json.dumps(reply))
     response = ask(api, operation)
-    if operation == "add_customer":  # which was looked up, and not found
+    if operation == "add_customer":  # a search did not find the customer
         assert response.json["type"] == f"{URN}outcome-unknown"
         assert f"{pointer}:{keyword}" in caplog.text
         return
@@ -282,7 +285,7 @@ def test_a_client_without_flask(
     ecwid: HTTPServer, config: Config, api: Api, operation: str, reply: Any
 ) -> None:
     """EcwidClient without Flask refuses each reply that the mounted client refuses."""
-    answer_with(ecwid, 200, json.dumps(reply))
+    reply_with(ecwid, 200, json.dumps(reply))
     client = EcwidClient(Settings.from_config(config))
     with client, pytest.raises(EcwidError) as caught:
         ON_CLIENT[operation](client)
@@ -296,7 +299,10 @@ def test_a_client_without_flask(
 def test_an_envelope_that_breaks_the_contract(
     config: Config, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    """An envelope that breaks the contract is a 502 that names the place, and is never sent."""
+    """An envelope that breaks the contract is never sent.
+
+    The caller gets a 502 that names the place.
+    """
     broken = {"data": {"id": [CANARY], "type": "ecwid", "attributes": {}}}
     monkeypatch.setattr(handlers, operation, lambda **arguments: broken)
     response = ask(Api(app_of(config).test_client()), operation)
@@ -307,35 +313,33 @@ def test_an_envelope_that_breaks_the_contract(
 
 
 def test_large_ids_pass(ecwid: HTTPServer, api: Api) -> None:
-    """An id of 53 bits survives; one beyond is refused and never rounded."""
-    answer_with(ecwid, 200, '{"id": 9007199254740991}')
+    """The plugin passes on an id of 53 bits, and refuses a larger id instead of rounding it."""
+    reply_with(ecwid, 200, '{"id": 9007199254740991}')
     assert ask(api, "add_customer").json["data"]["id"] == "9007199254740991"
     ecwid.clear()
-    answer_with(ecwid, 200, '{"id": 9007199254740992}')
+    reply_with(ecwid, 200, '{"id": 9007199254740992}')
     assert ask(api, "get_customer").status_code == 502
 
 
 def test_gzip(ecwid: HTTPServer, api: Api) -> None:
-    """Ecwid is asked for gzip, and its gzipped answer is read."""
-    answer_with(ecwid, 200, gzip.compress(b'{"id": 7}'), Content_Encoding="gzip")
+    """The client asks Ecwid for gzip and reads a gzipped reply."""
+    reply_with(ecwid, 200, gzip.compress(b'{"id": 7}'), Content_Encoding="gzip")
     assert ask(api, "get_customer").json["data"]["id"] == 7
     assert "gzip" in ecwid.log[0][0].headers["Accept-Encoding"]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_corrupt_compression(ecwid: HTTPServer, api: Api, encoding: str) -> None:
-    """A body that cannot be decompressed is no good answer."""
-    answer_with(ecwid, 200, b"not compressed at all", Content_Encoding=encoding)
+    """A reply that cannot be decompressed is a bad reply."""
+    reply_with(ecwid, 200, b"not compressed at all", Content_Encoding=encoding)
     response = ask(api, "get_customer")
     assert response.status_code == 502
     assert response.json["type"] == URN + "upstream-bad-reply"
 
 
 def test_compression_bomb(ecwid: HTTPServer, api: Api) -> None:
-    """A small body that decompresses to more than any page is no good answer, JSON or not."""
-    answer_with(
-        ecwid, 200, gzip.compress(b'{"id": 7}' + b" " * 20_000_000), Content_Encoding="gzip"
-    )
+    """A small reply that decompresses to more than any page is a bad reply."""
+    reply_with(ecwid, 200, gzip.compress(b'{"id": 7}' + b" " * 20_000_000), Content_Encoding="gzip")
     response = ask(api, "get_customer")
     assert response.status_code == 502
     assert response.json["type"] == URN + "upstream-bad-reply"
@@ -344,10 +348,10 @@ def test_compression_bomb(ecwid: HTTPServer, api: Api) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_redirect(ecwid: HTTPServer, api: Api, operation: str, status: int) -> None:
-    """A redirect is never followed: a redirected POST would come back as a GET's 200."""
+    """The client never follows a redirect, because a redirected POST would become a GET."""
     elsewhere = ecwid.url_for("/elsewhere")
     ecwid.expect_request("/elsewhere").respond_with_json({"id": 7})
-    answer_with(ecwid, status, "", Location=elsewhere)
+    reply_with(ecwid, status, "", Location=elsewhere)
     response = ask(api, operation)
     assert response.status_code == 502
     assert [request.path for request, _ in ecwid.log if request.path == "/elsewhere"] == []
@@ -355,8 +359,8 @@ def test_redirect(ecwid: HTTPServer, api: Api, operation: str, status: int) -> N
 
 
 def test_cookies_are_not_kept(ecwid: HTTPServer, api: Api) -> None:
-    """A cookie that Ecwid sets is not sent back: it would tie one caller's session to another's."""
-    answer_with(ecwid, 200, '{"id": 7}', Set_Cookie="session=1; Path=/")
+    """The client never sends back Ecwid's cookies, because cookies would link callers' sessions."""
+    reply_with(ecwid, 200, '{"id": 7}', Set_Cookie="session=1; Path=/")
     ask(api, "get_customer")
     ask(api, "get_customer")
     assert ["Cookie" in request.headers for request, _ in ecwid.log] == [False, False]
@@ -374,24 +378,24 @@ def test_netrc_and_environment_proxies(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    answer_with(ecwid, 200, '{"id": 7}')
+    reply_with(ecwid, 200, '{"id": 7}')
     assert ask(api, "get_customer").status_code == 200
     assert ecwid.log[0][0].headers["Authorization"] == f"Bearer {TOKEN}"
 
 
 @pytest.mark.parametrize("depth", [200, 300, 900, 2000])
-def test_deep_answers(ecwid: HTTPServer, api: Api, depth: int) -> None:
-    """What Ecwid nests deeper than can be written again is a bad answer, no defect of ours."""
-    answer_with(ecwid, 200, '{"id": 7, "x": ' + "[" * depth + "]" * depth + "}")
+def test_deep_replies(ecwid: HTTPServer, api: Api, depth: int) -> None:
+    """A reply that is nested too deeply to be written again is a bad reply."""
+    reply_with(ecwid, 200, '{"id": 7, "x": ' + "[" * depth + "]" * depth + "}")
     response = ask(api, "get_customer")
     assert response.status_code == (200 if depth == 200 else 502)
 
 
 def test_next_request_is_clean(ecwid: HTTPServer, api: Api) -> None:
-    """A bad answer leaves nothing behind for the next request."""
+    """A bad reply has no effect on the next request."""
     ecwid.expect_ordered_request(f"{STORE}/customers/7").respond_with_response(
         Response(b"garbage", 200, content_type="text/html")
     )
     ecwid.expect_ordered_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
-    assert ask(api, "get_customer").status_code == 200  # it was asked again
+    assert ask(api, "get_customer").status_code == 200  # the second attempt succeeds
     assert len(ecwid.log) == 2

@@ -1,4 +1,4 @@
-"""Every fault of tests/helpers/faults.py, met by every operation, at the front door."""
+"""Tests that send each operation into each fault of tests/helpers/faults.py."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ from ..helpers.raw_server import Call, RawServer, ScriptedServer
 T = TypeVar("T")
 
 URN = "urn:flask-ecwid:problem:"
-DEADLINE_S = 4.8  # where a fault takes time; the others have more, so that each wait fits it
-ROOMY_DEADLINE_S = 3.5  # a wait of 2 s fits, the third lookup at 3 s hardly
-SLACK_S = 8.0  # what a busy machine adds
+DEADLINE_S = 4.8  # For faults that take time.
+ROOMY_DEADLINE_S = 3.5  # A wait of 2 s fits, and the third search at 3 s barely fits.
+SLACK_S = 8.0  # A busy machine needs this extra time.
 
 REQUESTS: dict[str, tuple[str, str, Any]] = {
     "list_customers": ("GET", f"/customers?email={EMAIL}&keyword=canary", None),
@@ -73,12 +73,12 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
 
 
 # ---------------------------------------------------------------------------------------------
-# A case: an app, a store that fails, and what came of it
+# A case is an app and a store that fails, and has an outcome
 
 
 @dataclass(frozen=True)
 class Case:
-    """An operation that meets a fault, which heals after its first time or does not."""
+    """An operation that meets a fault, which heals after its first time or lasts."""
 
     operation: str
     fault: Fault
@@ -90,20 +90,21 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What a request got, what it made the store hear, and what was left when it was over."""
+    """The response to a request, the calls that Ecwid received, and the requests that followed."""
 
     response: TestResponse
     took_s: float
     heard: Counter[str]
-    attempts: int  # to connect, where the fault comes before any call
+    attempts: int  # attempts to connect, if the fault comes before any call
     connections: int
     pauses: list[float]
     calls: list[Call]
-    afterwards: dict[str, tuple[TestResponse, int]] = field(default_factory=dict)  # and the calls
+    # Each response stands with the number of its calls.
+    afterwards: dict[str, tuple[TestResponse, int]] = field(default_factory=dict)
 
 
 class _World(threading.local):
-    """What is so for the thread of a case: the waits that were noted, and what ends with them."""
+    """The waits in the thread of a case, and a function that runs at each wait."""
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
@@ -114,13 +115,13 @@ WORLD = _World()
 
 
 class NAMES:
-    """Of all threads, since a thread of its own asks for them."""
+    """A switch for all threads, because the client resolves names in a thread of its own."""
 
     fail = False
 
 
 class Pauses:
-    """Stands in for the waits between attempts: notes them, and lets no time pass."""
+    """A replacement for the waits between attempts that records each wait and takes no time."""
 
     def __call__(self, seconds: float) -> bool:
         WORLD.pauses.append(seconds)
@@ -129,7 +130,7 @@ class Pauses:
 
 
 class Log(logging.Handler):
-    """Everything that anybody logs, as it would be written."""
+    """A handler that keeps every log record as text."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -142,10 +143,10 @@ class Log(logging.Handler):
 
 @contextlib.contextmanager
 def listening() -> Iterator[Log]:
-    """Everything that is logged meanwhile, urllib3's own records included."""
+    """Record all logging, including the records of urllib3."""
     log = Log()
     levels = dict.fromkeys(("", "flask_ecwid", "urllib3", "requests"), logging.DEBUG)
-    levels["connexion"] = logging.INFO  # it says much about each start
+    levels["connexion"] = logging.INFO  # because connexion logs much at each start
     loggers = {name: logging.getLogger(name) for name in levels}
     before = {name: logger.level for name, logger in loggers.items()}
     for name, logger in loggers.items():
@@ -161,7 +162,7 @@ def listening() -> Iterator[Log]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _waits_and_names() -> Iterator[None]:
-    """Waits take no time here, and the name of this host may be unknown."""
+    """Make waits take no time, and let tests make this host's name unknown."""
     resolve = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
@@ -173,13 +174,13 @@ def _waits_and_names() -> Iterator[None]:
         patch.setattr(socket, "getaddrinfo", getaddrinfo)
         patch.setattr("flask_ecwid.clock.sleep", Pauses())
         gc.collect()
-        gc.freeze()  # what each case leaves is then found in no time
+        gc.freeze()  # without this, the collection after each case takes long
         yield
         gc.unfreeze()
 
 
 class Certificates(NamedTuple):
-    """What servers show, by what is wrong with it; `""` is a good one."""
+    """The certificates of servers by their fault. `""` is the good certificate."""
 
     bundle: str
     contexts: Mapping[str, ssl.SSLContext]
@@ -187,7 +188,7 @@ class Certificates(NamedTuple):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """An authority that our apps trust, and certificates of every kind."""
+    """Make an authority that the apps trust, and certificates of every kind."""
     ours, foreign = trustme.CA(), trustme.CA()
     yesterday = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
     made = {
@@ -205,7 +206,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 class Store:
-    """A store with what is before it: it can be out of reach, and it can heal."""
+    """A simulated store that can be out of reach and can heal."""
 
     def __init__(self, before: str, certificates: Certificates) -> None:
         self.before = before
@@ -227,7 +228,7 @@ class Store:
             self.settings["ECWID_CA_BUNDLE"] = certificates.bundle
 
     def heal(self) -> None:
-        """From now on everything is well."""
+        """End every fault."""
         self._healed = True
         self.server.script = {}
         NAMES.fail = False
@@ -235,7 +236,7 @@ class Store:
             self.server.open()
 
     def attempts(self) -> int:
-        """How often somebody has tried to connect; where none can be seen, by the waits."""
+        """Return the number of attempts to connect, by the waits if the server cannot see them."""
         if self.before.startswith("TLS"):
             return self.server.connections
         return 1 + len(WORLD.pauses)
@@ -271,7 +272,7 @@ def open_app(store: Store, deadline_s: float) -> flask.Flask:
             "ECWID_AUTH": "none",
             "ECWID_UI": "off",  # a quicker start
             "ECWID_API_URL": store.url,
-            # Three fit the deadline; and a busy machine answers within one.
+            # Three timeouts fit the deadline, and a busy machine replies within one timeout.
             "ECWID_CONNECT_TIMEOUT_S": min(deadline_s / 3, 1.6),
             "ECWID_READ_TIMEOUT_S": min(deadline_s / 3, 1.6),
             "ECWID_DEADLINE_S": deadline_s,
@@ -285,7 +286,7 @@ def deadline_of(case: Case) -> float:
 
 
 def asked(app: flask.Flask, store: Store, operation: str, body: Any = None) -> Outcome:
-    """A request, and what came of it."""
+    """Send a request and return its outcome."""
     server = store.server
     server.heard.clear()
     WORLD.pauses = []
@@ -304,7 +305,7 @@ def asked(app: flask.Flask, store: Store, operation: str, body: Any = None) -> O
 
 
 def run(case: Case, certificates: Certificates) -> Outcome:
-    """The case's request, and those that come when the fault is gone."""
+    """Send the case's request, and the requests that follow when the fault is gone."""
     fault, operation = case.fault, case.operation
     store = Store(fault.before, certificates)
     with store.server as server:
@@ -319,7 +320,7 @@ def run(case: Case, certificates: Certificates) -> Outcome:
         WORLD.on_pause = lambda: None
         store.heal()
         if closes_idle(fault):
-            server.wait_until_idle()  # else it closes as the call comes, which is another row
+            server.wait_until_idle()  # without this, the connection closes during the call
         for next_operation in following(case):
             server.heard.clear()
             response = ask(app, next_operation)
@@ -328,7 +329,7 @@ def run(case: Case, certificates: Certificates) -> Outcome:
 
 
 def warm_up(app: flask.Flask, store: Store, case: Case) -> None:
-    """A good call over a connection that is kept, by us at the least."""
+    """Make a good call over a connection that at least the client keeps open."""
     if closes_idle(case.fault) and case.fault.answer:
         store.server.script = {case.operation: [case.fault.answer]}
     assert ask(app, case.operation).status_code == 200
@@ -337,12 +338,12 @@ def warm_up(app: flask.Flask, store: Store, case: Case) -> None:
 
 
 def closes_idle(fault: Fault) -> bool:
-    """Whether its replies are good, and Ecwid closes the connection after each."""
+    """Return whether Ecwid sends good replies and closes the connection after each reply."""
     return fault.warm and fault.gets is None
 
 
 def following(case: Case) -> list[str]:
-    """The operations that are asked for next."""
+    """Return the operations that are sent after the fault is gone."""
     others = [other for other in OPERATIONS if other != case.operation]
     if case.fault.next == HELD:
         return [case.operation, others[0]]
@@ -350,16 +351,16 @@ def following(case: Case) -> list[str]:
 
 
 class Left(NamedTuple):
-    """What is there afterwards that was not there before."""
+    """The threads, descriptors and log lines that a run has left behind."""
 
     threads: int
     descriptors: int
-    when_forgotten: int  # descriptors, when the app is gone and its connections with it
+    when_forgotten: int  # descriptors, after the app and its connections are gone
     log: str
 
 
 def measured(run: Callable[[], T]) -> tuple[T, Left]:
-    """What came of it, and what it left behind."""
+    """Run a function and return its result, and also what the run left behind."""
     gc.collect()
     threads, descriptors = threading.active_count(), open_descriptors()
     with listening() as log:
@@ -382,11 +383,11 @@ def open_descriptors() -> int:
 
 
 # ---------------------------------------------------------------------------------------------
-# What must be so
+# Checks
 
 
 def check_problem(response: TestResponse, expected: Problem, operation: str) -> None:
-    """The answer is this problem, whole, and holds nothing of anybody's."""
+    """Check that the response is the whole expected problem and holds no personal value."""
     body = response.json
     assert body is not None
     assert (response.status_code, body.get("type")) == (expected.status, URN + expected.slug)
@@ -407,7 +408,7 @@ def check_problem(response: TestResponse, expected: Problem, operation: str) -> 
 
 
 def check_good(response: TestResponse, operation: str, body: bytes) -> None:
-    """The answer is that body of Ecwid's in our envelope."""
+    """Check that the response is Ecwid's body in the plugin's envelope."""
     assert (response.status_code, response.json) == (200, envelope(operation, body, REQUEST_ID))
     assert response.content_type == "application/json"
     assert response.headers["X-Request-ID"] == REQUEST_ID
@@ -418,7 +419,7 @@ HELD_BACK = Problem(503, "throttled", "no", (1, 3600))
 
 
 def check(case: Case, outcome: Outcome) -> None:
-    """The outcome is what the table says."""
+    """Check that the outcome is the one in the table."""
     fault, operation = case.fault, case.operation
     word, gets = fault.cell(operation)
     if case.heals or gets is None:
@@ -436,7 +437,7 @@ def check(case: Case, outcome: Outcome) -> None:
 
 
 def check_left(left: Left, apps: int = 1) -> None:
-    """Nothing is left but, while an app lives, the one connection that it keeps."""
+    """Check that nothing is left but the one connection that a living app keeps."""
     assert left.threads <= 0
     assert left.descriptors <= apps
     assert left.when_forgotten <= 0
@@ -451,7 +452,7 @@ def check_calls(case: Case, outcome: Outcome) -> None:
         least = most = 2
     calls = outcome.attempts if fault.before else outcome.heard[operation]
     assert least <= calls <= most
-    if fault.before:  # only a connection that heals lets a call through
+    if fault.before:  # a call gets through only after the connection heals
         assert outcome.heard == ({operation: 1} if case.heals else {})
     least, most = fault.lookups(operation)
     assert least <= outcome.heard["lookup"] <= most
@@ -461,7 +462,7 @@ def check_calls(case: Case, outcome: Outcome) -> None:
 
 
 def check_next(case: Case, operation: str, response: TestResponse, calls: int) -> None:
-    """The request that comes when the fault is gone."""
+    """Check the request that follows when the fault is gone."""
     follows = CLEAN if case.heals and case.fault.next != HELD else case.fault.next
     if follows == EITHER:
         follows = HELD if response.status_code == 503 else CLEAN
@@ -483,7 +484,7 @@ CASES = [
     for operation in OPERATIONS
     if (word := fault.cell(operation)[0])
     for heals in (False, True)
-    # Of each kind of operation one that heals will do: the rule is the same.
+    # One healing case for each kind of operation is enough, because the rule is the same.
     if not heals or (operation in HEALING and word.heals and fault.takes != ALL)
 ]
 QUICK = [case for case in CASES if case.fault.takes == NO_TIME]
@@ -491,14 +492,14 @@ SLOW = [case for case in CASES if case.fault.takes != NO_TIME]
 
 
 def test_the_table_is_whole() -> None:
-    """No row stands in the table twice, and it has at least 80 of them."""
+    """The table has at least 80 faults, and each fault has its own name."""
     names = [fault.name for fault in FAULTS]
     assert len(names) == len(set(names)) >= 80
 
 
 @pytest.mark.parametrize("case", QUICK, ids=str)
 def test_fault(case: Case, certificates: Certificates) -> None:
-    """Each fault has its answer and its number of calls, and is over with it."""
+    """Each fault leads to its response and its number of calls, and leaves nothing behind."""
     outcome, left = measured(lambda: run(case, certificates))
     check_left(left)
     check(case, outcome)
@@ -509,7 +510,7 @@ Slow = tuple[Mapping[Case, "Future[Outcome]"], Left]
 
 @pytest.fixture(scope="module")
 def slow(certificates: Certificates) -> Slow:
-    """What came of the cases that wait by the network itself: all of them at once."""
+    """Run all cases that wait for the network at the same time."""
 
     def run_all() -> dict[Case, Future[Outcome]]:
         with ThreadPoolExecutor(40) as pool:
@@ -520,21 +521,21 @@ def slow(certificates: Certificates) -> Slow:
 
 @pytest.mark.parametrize("case", SLOW, ids=str)
 def test_fault_that_takes_time(case: Case, slow: Slow) -> None:
-    """Each fault that takes time ends with the deadline, with its answer and its calls."""
+    """Each fault that takes time ends by the deadline with its response and its calls."""
     outcomes, _ = slow
     check(case, outcomes[case].result())
 
 
 def test_faults_that_take_time_leave_nothing(slow: Slow) -> None:
-    """The faults that take time leave no thread, no descriptor and no word of anybody's."""
+    """A fault that takes time leaves no thread, no descriptor and no personal value in the log."""
     _, left = slow
     check_left(left, apps=len(SLOW))
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: f"{story.operation}-{story.name}")
 def test_story(story: Story, certificates: Certificates) -> None:
-    """What Ecwid says the second time counts, and a lost create is looked for."""
-    deadline_s = 20.0  # all three lookups fit
+    """The last reply determines the result, and a creation without a reply is searched for."""
+    deadline_s = 20.0  # all three searches fit
 
     def run_it() -> Outcome:
         store = Store("", certificates)
@@ -562,7 +563,7 @@ def test_story(story: Story, certificates: Certificates) -> None:
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_no_redirect_is_followed(status: int, operation: str, certificates: Certificates) -> None:
-    """A redirect leads nowhere: neither the other host nor the other path is ever asked."""
+    """A redirect is never followed, neither to another host nor to another path."""
     store = Store("", certificates)
     with RawServer(lambda connection: None) as other, store.server as server:
         for to in (other.url, "here"):
@@ -576,7 +577,7 @@ def test_no_redirect_is_followed(status: int, operation: str, certificates: Cert
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("name", ["gzip bomb", "chunks over 8 MiB"])
 def test_memory_stays_bounded(name: str, operation: str, certificates: Certificates) -> None:
-    """A reply that is too large is given up when 8 MiB of it have come."""
+    """The client gives up a reply that is larger than 8 MiB, so memory stays bounded."""
     fault = next(fault for fault in FAULTS if fault.name == name)
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Ecwid's replies, mangled: the caller gets an answer of the contract, or a problem."""
+"""Fuzz tests of the responses to damaged replies of Ecwid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..helpers.raw_server import Call, ScriptedServer
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
-CANARY = "canary"  # in values of every kind of reply
+CANARY = "canary"  # occurs in every kind of reply
 DOCUMENT = contract.load().document
 REQUESTS: dict[str, tuple[str, str, Any]] = {
     "list_customers": ("GET", "/customers", None),
@@ -37,7 +37,7 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
 
 
 def marked(document: Any) -> Any:
-    """The document with the canary in each of its texts, and in a member of its own."""
+    """Return the document with the canary in each text and in a member of its own."""
     if isinstance(document, dict):
         changed = {name: marked(value) for name, value in document.items()}
         return {**changed, f"{CANARY}Name": CANARY}
@@ -98,13 +98,13 @@ LINES = ["HTTP/1.1 {} OK", "HTTP/1.0 {}", "HTTP/1.1 {} canary", "HTTP/2 {} ok", 
 
 @st.composite
 def replies(draw: st.DrawFn, kind: str) -> bytes:
-    """All the bytes that come back for a call."""
+    """Draw all bytes of a reply."""
     status = draw(st.sampled_from(STATUSES)) if draw(st.integers(0, 2)) == 2 else 200
     originals = (
         GOOD[kind] if draw(st.integers(0, 9)) < 9 else GOOD[draw(st.sampled_from(list(GOOD)))]
     )
     body = draw(nearly(originals if 200 <= status < 300 else [*ERRORS, *originals]))
-    # Closed by both: a call on a kept connection that is just being closed would be lost.
+    # Both sides close the connection. Without it, a call on a closing connection would be lost.
     headers = ["Content-Type: application/json", LENGTH, "Connection: close"]
     line = LINES[0]
     if draw(st.integers(0, 3)) == 3:
@@ -127,7 +127,7 @@ def replies(draw: st.DrawFn, kind: str) -> bytes:
 
 
 class Case(NamedTuple):
-    """A request, and what comes back for its call and for a lookup."""
+    """A request, the reply to its call and the reply to a search."""
 
     operation: str
     reply: bytes
@@ -155,7 +155,7 @@ def settings_of(ecwid: Ecwid) -> dict[str, Any]:
 
 
 class Ecwid(ScriptedServer):
-    """Sends the bytes of a case, and closes the connection."""
+    """A server that sends the bytes of a case and closes the connection."""
 
     def __init__(self) -> None:
         super().__init__(self._send)
@@ -168,7 +168,7 @@ class Ecwid(ScriptedServer):
 
 @contextmanager
 def logged() -> Iterator[list[str]]:
-    """All that is logged meanwhile, with every traceback."""
+    """Record all logging with every traceback."""
     lines: list[str] = []
 
     class Collector(logging.Handler):
@@ -219,11 +219,12 @@ def check(operation: str, answer: TestResponse, lines: list[str]) -> None:
 
 @pytest.mark.parametrize("_round", rounds(4))
 def test_any_reply(_round: int) -> None:
-    """Whatever Ecwid replies, the answer is a 200 that fits the contract or a declared problem, and
-    no failure tells or logs a value of the reply.
+    """Any reply of Ecwid becomes a valid 200 or a declared problem.
+
+    No failure shows or logs a value of the reply.
     """
     seen: dict[str, Counter[int]] = {operation: Counter() for operation in REQUESTS}
-    fresh: list[Api] = []  # none after a failure, which would be held against the next call
+    fresh: list[Api] = []  # empty after a failure, because the failure would affect the next call
     ecwid = Ecwid()
     with ecwid:
 
@@ -237,7 +238,7 @@ def test_any_reply(_round: int) -> None:
             with logged() as lines:
                 answer = api.open(method, path, json=body)
             check(case.operation, answer, lines)
-            # It was asked: the reply has been read.
+            # Ecwid received the call, so the client has read the reply.
             assert ecwid.count()[case.operation], (answer.text, lines, ecwid.heard)
             seen[case.operation][answer.status_code] += 1
             if answer.status_code == 200 and len(ecwid.heard) == 1:

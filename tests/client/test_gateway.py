@@ -1,4 +1,4 @@
-"""Calls made again: how often, after which waits, and never beyond the deadline."""
+"""Tests of retries: their number, the waits before them, and the deadline."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def limited(seconds: int) -> Script:
 
 
 def test_waits_are_at_random_and_grow(no_waiting: list[float]) -> None:
-    """Before a call is made again there is a wait at random, of 0.25 s at most, then of 0.5 s."""
+    """The wait before a retry is random. The limit is 0.25 s at first and then 0.5 s."""
     with RawServer(resets) as server:
-        for _ in range(3):  # the fourth would be held back: so many failures in a row
+        for _ in range(3):  # a fourth call would be throttled, because the breaker opens
             with pytest.raises(EcwidError):
                 client_of(server).get_customer(7)
         assert server.connections == 9
@@ -58,14 +58,14 @@ def test_waits_are_at_random_and_grow(no_waiting: list[float]) -> None:
 
 
 def test_the_wait_that_ecwid_asks_for(no_waiting: list[float]) -> None:
-    """A Retry-After of up to 2 s is waited for, as long as it says."""
+    """A call waits for as long as Retry-After says, if that is 2 s or less."""
     with RawServer(limited(2), sends(good(b'{"id":7}'))) as server:
         assert client_of(server).get_customer(7) == {"id": 7}
     assert no_waiting == [2.0]
 
 
 def test_a_wait_that_does_not_fit(no_waiting: list[float]) -> None:
-    """Where the wait would end after the deadline, the caller is told at once."""
+    """The caller gets the error at once if the wait would end after the deadline."""
     with RawServer(limited(2), sends(good(b'{"id":7}'))) as server:
         with pytest.raises(RateLimited) as caught:
             client_of(server, deadline_s=1.5).get_customer(7)
@@ -75,7 +75,7 @@ def test_a_wait_that_does_not_fit(no_waiting: list[float]) -> None:
 
 
 def test_one_deadline_for_all_calls() -> None:
-    """However often a call is made again, it ends at the deadline."""
+    """All attempts of a call together end at the deadline."""
     with RawServer(stalls()) as server:
         begun = time.monotonic()
         with pytest.raises(EcwidError):
@@ -84,8 +84,8 @@ def test_one_deadline_for_all_calls() -> None:
         assert server.connections == 2
 
 
-def test_one_deadline_for_a_creation_and_its_lookups() -> None:
-    """Lookups that do not fit the deadline are not made."""
+def test_one_deadline_for_a_creation_and_its_searches() -> None:
+    """A creation makes no search that would begin after the deadline."""
     with RawServer(resets, sends(FOUND_NOBODY)) as server:
         begun = time.monotonic()
         with pytest.raises(OutcomeUnknown):
@@ -94,16 +94,16 @@ def test_one_deadline_for_a_creation_and_its_lookups() -> None:
         assert server.connections == 2
 
 
-def test_a_creation_that_cannot_be_looked_up_any_more(no_waiting: list[float]) -> None:
-    """A second try of a creation that may have happened is not made before it was looked up."""
+def test_a_creation_whose_searches_fail(no_waiting: list[float]) -> None:
+    """A creation that may have happened is not sent again before a search succeeds."""
     with RawServer(resets) as server:
         with pytest.raises(OutcomeUnknown):
             client_of(server).add_customer({"email": CANARY}, first_attempt_at=clock.wall())
-        assert server.connections == 3  # each a lookup
+        assert server.connections == 3  # three searches
 
 
 def test_no_creation_after_the_deadline() -> None:
-    """Where the lookups of an earlier try have taken all the time, nothing is created after it."""
+    """A creation is not sent if the searches for an earlier attempt have used up all the time."""
     listing = sends(FOUND_NOBODY)
     with RawServer(listing, stalls(for_s=5)) as server:
         with pytest.raises(EcwidError) as caught:
@@ -111,7 +111,7 @@ def test_no_creation_after_the_deadline() -> None:
                 {"email": CANARY}, first_attempt_at=clock.wall()
             )
         time.sleep(0.3)
-        assert server.connections == 2  # each a lookup
+        assert server.connections == 2  # two searches
     assert caught.value.executed == "unknown"
 
 
@@ -124,8 +124,9 @@ WRITES: dict[str, Callable[[EcwidClient], object]] = {
 
 @pytest.mark.parametrize("write", WRITES)
 def test_a_clock_that_is_set_forward(monkeypatch: pytest.MonkeyPatch, write: str) -> None:
-    """A write whose time is over by either clock is not sent again: who asked may have asked
-    elsewhere since, and have been believed dead.
+    """A write is not sent again after its deadline on either clock.
+
+    The caller may have given up by then and may have sent the write elsewhere.
     """
     wall = clock.wall
 
@@ -141,8 +142,8 @@ def test_a_clock_that_is_set_forward(monkeypatch: pytest.MonkeyPatch, write: str
         assert server.connections == 1
 
 
-def test_what_is_known_of_the_first_call_counts(no_waiting: list[float]) -> None:
-    """Where a call must not be made again, the caller learns of the failure, not of the refusal."""
+def test_the_error_of_the_first_attempt_counts(no_waiting: list[float]) -> None:
+    """When the rate limit stops a retry, the caller gets the error of the first attempt."""
     with RawServer(resets) as server:
         client = client_of(server, calls_per_minute=1)
         with pytest.raises(ConnectionLost) as caught:
@@ -154,7 +155,7 @@ def test_what_is_known_of_the_first_call_counts(no_waiting: list[float]) -> None
 
 
 def test_a_refusal_after_a_loss(no_waiting: list[float]) -> None:
-    """Where the first call may have had an effect, no later answer says that nothing happened."""
+    """No later reply says that nothing happened if the first attempt may have had an effect."""
     for later in (limited(60), limited(1), sends(b"HTTP/1.1 400 x\r\nContent-Length: 0\r\n\r\n")):
         with RawServer(resets, later) as server:
             with pytest.raises(EcwidError) as caught:
@@ -164,7 +165,7 @@ def test_a_refusal_after_a_loss(no_waiting: list[float]) -> None:
 
 
 def test_unreachable_after_a_loss(no_waiting: list[float]) -> None:
-    """Not even where the second call was never sent."""
+    """A retry that cannot connect does not say that nothing happened after a lost reply."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -182,8 +183,8 @@ def test_unreachable_after_a_loss(no_waiting: list[float]) -> None:
     assert caught.value.executed == "unknown"
 
 
-def test_held_back_carries_how_long() -> None:
-    """No call is made while Ecwid has asked for a pause; the caller learns how long it lasts."""
+def test_a_throttled_call_says_how_long() -> None:
+    """No call is sent while Ecwid asks for a pause, and the caller learns how long to wait."""
     with RawServer(limited(60)) as server:
         client = client_of(server)
         with pytest.raises(RateLimited):
@@ -198,7 +199,7 @@ def test_held_back_carries_how_long() -> None:
 def test_failures_are_logged_without_values(
     no_waiting: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each call that failed has a line with its operation and its kind, and nothing else."""
+    """Each failed attempt is logged with its operation and its error, and without any value."""
     caplog.set_level(logging.DEBUG)
     with RawServer(resets) as server, pytest.raises(EcwidError):
         client_of(server).list_customers(email=CANARY)
@@ -265,7 +266,7 @@ def test_time_that_ran_out_before_the_call(
     api = Api(app_of({**config, "ECWID_REDIS_URL": slow_redis.URL}).test_client())
     for _ in range(6):
         assert is_out_of_time(OPERATIONS[operation](api))
-        slow_redis.later(6)  # and Redis is asked again
+        slow_redis.later(6)  # so that the next call tries Redis again
     assert ecwid.log == []
     assert is_out_of_time(api.get("/customer/7"))
     assert api.get("/customer/7").status_code == 200
@@ -279,10 +280,10 @@ def test_time_that_ran_out_before_the_call(
     ],
 )
 @pytest.mark.usefixtures("no_waiting")
-def test_a_call_that_was_to_go_first(
+def test_a_probe_that_ran_out_of_time(
     ecwid: HTTPServer, config: Config, slow_redis: SlowRedis, failure: Response, failures: int
 ) -> None:
-    """Where the call that goes first runs out of time, the next call goes first instead."""
+    """If a probe runs out of time, the next call becomes the probe."""
     for _ in range(failures):
         ecwid.expect_oneshot_request(f"{STORE}/customers/7").respond_with_response(failure)
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
@@ -296,15 +297,15 @@ def test_a_call_that_was_to_go_first(
     assert api.get("/customer/7").status_code == 200
 
 
-def test_a_lookup_whose_time_ran_out(
+def test_a_search_whose_time_ran_out(
     ecwid: HTTPServer, config: Config, slow_redis: SlowRedis
 ) -> None:
-    """A lookup whose time ran out before it was sent is no failure of Ecwid either."""
+    """A search whose time ran out before it was sent is no failure of Ecwid."""
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
     app = app_of({**config, "ECWID_REDIS_URL": slow_redis.URL})
     client: EcwidClient = app.extensions["ecwid"]["ecwid"].client
     for _ in range(6):
-        slow_redis.later(6)  # and Redis is asked again
+        slow_redis.later(6)  # so that the next call tries Redis again
         with pytest.raises(OutcomeUnknown):
             client.add_customer({"email": CANARY}, first_attempt_at=clock.wall())
     assert ecwid.log == []
@@ -312,7 +313,7 @@ def test_a_lookup_whose_time_ran_out(
 
 
 def test_a_search_finds_a_customer_that_does_not_fit(no_waiting: list[float]) -> None:
-    """A creation whose reply was lost is settled by its customer, whatever else Ecwid shows."""
+    """A search finds the created customer even if the rest of the page breaks the contract."""
     registered = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S +0000")
     shown = {"id": 7, "email": CANARY, "registered": registered, "stats": "no object"}
     page = good(json.dumps({"total": "1", "items": [shown]}).encode())

@@ -1,4 +1,4 @@
-"""Whether a call is made at all: latch, breaker, bucket; and waits that end."""
+"""Tests of the guard, which stops calls by pause, breaker and retry budget, and of waits."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ DEAD = Fault("status", status=403, empty=True)
 
 
 class Later:
-    """Moves the clock on."""
+    """A function that moves the clock forward."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._by = 0.0
@@ -69,7 +69,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Later:
     return Later(monkeypatch)
 
 
-def is_held_back(response: TestResponse, most_s: int) -> bool:
+def is_throttled(response: TestResponse, most_s: int) -> bool:
     body = response.get_json()
     return (
         response.status_code == 503
@@ -80,7 +80,7 @@ def is_held_back(response: TestResponse, most_s: int) -> bool:
     )
 
 
-CLOSING = [
+PAUSES = [
     (DEAD, 30),
     (Fault("status", status=403, code="INVALID_API_TOKEN"), 30),
     (Fault("status", status=402, code="STORE_IS_SUSPENDED"), 60),
@@ -94,12 +94,12 @@ CLOSING = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "seconds"), CLOSING)
+@pytest.mark.parametrize(("fault", "seconds"), PAUSES)
 @pytest.mark.usefixtures("no_waiting")
-def test_the_latch(
+def test_the_pause(
     ordered: Shop, later: Later, caplog: pytest.LogCaptureFixture, fault: Fault, seconds: int
 ) -> None:
-    """When Ecwid refuses this service, or asks for a pause, no call is made meanwhile."""
+    """No call is sent during a pause that a refusal or a Retry-After of Ecwid began."""
     caplog.set_level("DEBUG")
     api = ordered.api()
     ordered.orders.inject(fault)
@@ -108,7 +108,7 @@ def test_the_latch(
     later(seconds - 1)
     for ask in OPERATIONS.values():
         response = ask(api)
-        assert is_held_back(response, seconds)
+        assert is_throttled(response, seconds)
         assert "canary" not in response.text + caplog.text
     assert ordered.calls() == made
     ordered.orders.clear_faults()
@@ -128,8 +128,8 @@ def test_the_latch(
         Fault("status", status=409),
     ],
 )
-def test_what_does_not_close_it(ordered: Shop, fault: Fault) -> None:
-    """A refusal of one operation, or one customer, is no reason to hold back the others."""
+def test_what_begins_no_pause(ordered: Shop, fault: Fault) -> None:
+    """A refusal of a single operation or customer begins no pause."""
     api = ordered.api()
     ordered.orders.inject(replace(fault, times=1))
     assert OPERATIONS["get_customer"](api).status_code in (404, 502)
@@ -137,7 +137,7 @@ def test_what_does_not_close_it(ordered: Shop, fault: Fault) -> None:
 
 
 def test_the_scope_is_named(ordered: Shop) -> None:
-    """A missing scope is named, for the operator to grant."""
+    """The problem names a missing scope, so that the operator can grant it."""
     ordered.orders.inject(Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE"))
     scopes = ("read_customers", "read_customers", "create_customers", *["update_customers"] * 2)
     for ask, scope in zip(OPERATIONS.values(), scopes, strict=True):
@@ -155,25 +155,26 @@ def at_once(ask: Callable[[], TestResponse], times: int = 16) -> list[int]:
         return list(threads.map(one, range(times)))
 
 
-def test_one_goes_first(ordered: Shop, later: Later) -> None:
-    """When a dead token's time is over a single call goes first, and its refusal closes again."""
+def test_a_single_probe(ordered: Shop, later: Later) -> None:
+    """A single probe follows a pause for a refused token, and its refusal renews the pause."""
     api = ordered.api()
     ordered.orders.inject(DEAD)
     api.get(f"/customer/{ID}")
     for round in (1, 2, 3):
         later(31)
-        statuses = at_once(lambda: api.post("/delete_customer/5"))  # which no two share
+        # The requests are writes, because equal reads would share a call.
+        statuses = at_once(lambda: api.post("/delete_customer/5"))
         assert ordered.calls() == 1 + round
         assert sorted(statuses) == [502] + [503] * 15
 
 
-def test_one_goes_first_over_the_fleet(ordered: Shop, later: Later, redis: RedisServer) -> None:
-    """Of all hosts that share Redis a single one sends the call that goes first."""
+def test_a_single_probe_over_all_hosts(ordered: Shop, later: Later, redis: RedisServer) -> None:
+    """Of all hosts that share Redis a single host sends the probe."""
     apis = [ordered.api(ECWID_REDIS_URL=redis.url) for _ in range(4)]
     ordered.orders.inject(DEAD)
     apis[0].get(f"/customer/{ID}")
     later(1)
-    assert all(is_held_back(api.get("/customers"), 30) for api in apis)
+    assert all(is_throttled(api.get("/customers"), 30) for api in apis)
     assert ordered.calls() == 1
     later(31)
     at_once(lambda: apis[threading.get_ident() % 4].get("/customers"))
@@ -185,7 +186,7 @@ def test_one_goes_first_over_the_fleet(ordered: Shop, later: Later, redis: Redis
 
 
 def test_a_refused_token_is_its_own(ecwid: HTTPServer, redis: RedisServer) -> None:
-    """A refused token stops its own calls, through Redis too, and none with another token."""
+    """A refused token stops only calls with the same token, also through Redis."""
     refuse = json.dumps({"errorCode": "INVALID_API_TOKEN"})
     for token, reply in (("refused", Response(refuse, 403)), ("good", Response('{"id": 5}'))):
         ecwid.expect_request(
@@ -197,7 +198,7 @@ def test_a_refused_token_is_its_own(ecwid: HTTPServer, redis: RedisServer) -> No
         for token in ("refused", "good", "good")
     )
     assert refused.get("/customer/5").status_code == 502
-    assert is_held_back(refused.get("/customer/5"), 30)
+    assert is_throttled(refused.get("/customer/5"), 30)
     for api in (good, restarted):
         response = api.get("/customer/5")
         assert response.status_code == 200
@@ -205,23 +206,23 @@ def test_a_refused_token_is_its_own(ecwid: HTTPServer, redis: RedisServer) -> No
     assert remaining == "r=99998", "the refused token's calls are counted for another one"
 
 
-def test_the_latch_without_its_redis(ordered: Shop, later: Later) -> None:
-    """What this process saw holds, though Redis is gone."""
+def test_the_pause_without_its_redis(ordered: Shop, later: Later) -> None:
+    """A pause that this process has seen continues when Redis is gone."""
     with RedisServer() as redis:
         api = ordered.api(ECWID_REDIS_URL=redis.url)
         ordered.orders.inject(DEAD)
         api.get(f"/customer/{ID}")
         redis.stop()
         later(1)
-        assert is_held_back(api.get("/customers"), 30)
+        assert is_throttled(api.get("/customers"), 30)
     assert ordered.calls() == 1
     ordered.orders.clear_faults()
     later(30)
     assert api.get("/customers").status_code == 200
 
 
-def test_apps_in_a_process_share_no_latch(ordered: Shop) -> None:
-    """Without Redis each app has its own."""
+def test_apps_in_a_process_share_no_pause(ordered: Shop) -> None:
+    """Two apps in a process without Redis share no pause."""
     one, other = ordered.api(), ordered.api()
     ordered.orders.inject(replace(DEAD, times=1))
     one.get("/customers")
@@ -233,21 +234,21 @@ REFUSAL, PAUSE = ServiceRefused(pause_s=30), RateLimited(60, brief=False)
 
 @pytest.mark.parametrize("errors", [(REFUSAL, PAUSE), (PAUSE, REFUSAL)])
 def test_a_pause_and_a_refusal(later: Later, errors: tuple[EcwidError, ...]) -> None:
-    """Together they hold for the longer time, and a single call still goes first."""
-    latch = SharedPause(None, "name")
+    """A pause and a refusal together last for the longer time and still end with a probe."""
+    shared_pause = SharedPause(None, "name")
     for error in errors:
-        latch.begin(error, error.pause_s)
+        shared_pause.begin(error, error.pause_s)
     with pytest.raises(Throttled) as caught:
-        latch.check()
+        shared_pause.check()
     assert (caught.value.retry_after_s or 0) > 50
     later(61)
-    held = latch.check()
+    held = shared_pause.check()
     assert held is not None
-    assert 25 < latch.claim_probe(held).left_s() <= 30
+    assert 25 < shared_pause.claim_probe(held).left_s() <= 30
 
 
-def test_closed_at_the_same_moment() -> None:
-    """Of several that close it at the same moment the longest wins."""
+def test_pauses_at_the_same_moment() -> None:
+    """Of several pauses that begin at the same moment the longest wins."""
 
     class Beaten(MemoryState):
         times = 0
@@ -267,8 +268,8 @@ def test_closed_at_the_same_moment() -> None:
     assert (caught.value.retry_after_s or 0) > 50
 
 
-def test_one_of_two_hosts_goes_first(later: Later) -> None:
-    """Also where both keep what was claimed by one of them already."""
+def test_one_of_two_hosts_claims_the_probe(later: Later) -> None:
+    """A single host claims the probe, even if both hosts know of an earlier probe."""
     shared = MemoryState()
     one, other = SharedPause(shared, "name"), SharedPause(shared, "name")
     held = Pause(clock.wall() + 30, 30, probed=True, detail="dead")
@@ -281,31 +282,31 @@ def test_one_of_two_hosts_goes_first(later: Later) -> None:
 
 
 def test_a_clock_that_is_set_back(later: Later) -> None:
-    """Nobody is held back for longer than anybody may be."""
-    latch = SharedPause(None, "name")
-    latch.begin(REFUSAL, REFUSAL.pause_s)
+    """No pause lasts longer than its maximum, even if the clock is set back."""
+    shared_pause = SharedPause(None, "name")
+    shared_pause.begin(REFUSAL, REFUSAL.pause_s)
     later(-30 * 24 * 3600)
-    held = latch.check()
+    held = shared_pause.check()
     assert held is not None
-    assert latch.claim_probe(held).left_s() <= 30
+    assert shared_pause.claim_probe(held).left_s() <= 30
 
 
-def closed_by_others(state: MemoryState) -> None:
+def pause_by_others(state: MemoryState) -> None:
     SharedPause(state, "name").begin(PAUSE, PAUSE.pause_s)
 
 
-def test_between_two_looks() -> None:
-    """What a look has found holds until the next one finds it gone."""
+def test_between_two_reads() -> None:
+    """A pause that was read from the shared state stays in force between two reads."""
     state = MemoryState()
-    latch = SharedPause(state, "name")
-    closed_by_others(state)
+    shared_pause = SharedPause(state, "name")
+    pause_by_others(state)
     for _ in range(100):
         with pytest.raises(Throttled):
-            latch.check()
+            shared_pause.check()
 
 
-def test_nobody_passes_a_look(later: Later) -> None:
-    """Who comes while one looks waits for what it finds."""
+def test_calls_wait_for_a_read(later: Later) -> None:
+    """Calls that come during a read of the shared state wait for its result."""
 
     class Slow(MemoryState):
         def get(self, key: str) -> bytes | None:
@@ -313,15 +314,15 @@ def test_nobody_passes_a_look(later: Later) -> None:
             return super().get(key)
 
     state = Slow()
-    latch = SharedPause(state, "name")
-    closed_by_others(state)
+    shared_pause = SharedPause(state, "name")
+    pause_by_others(state)
 
     barrier = threading.Barrier(16)
 
     def throttled() -> bool:
         barrier.wait()
         try:
-            latch.check()
+            shared_pause.check()
         except Throttled:
             return True
         return False
@@ -332,7 +333,7 @@ def test_nobody_passes_a_look(later: Later) -> None:
 
 
 class Leaving(MemoryState):
-    """A state that goes and comes back."""
+    """A shared state that becomes unavailable and available again."""
 
     gone = False
 
@@ -349,37 +350,37 @@ class Leaving(MemoryState):
         return super().compare_and_swap(key, before, after, ttl_s)
 
 
-def test_a_latch_that_is_known_from_others(later: Later) -> None:
-    """What others have closed holds here, too, when the state is gone."""
+def test_a_pause_that_is_known_from_others(later: Later) -> None:
+    """A pause from another process continues here when the shared state is gone."""
     state = Leaving()
-    latch = SharedPause(state, "name")
-    closed_by_others(state)
+    shared_pause = SharedPause(state, "name")
+    pause_by_others(state)
     with pytest.raises(Throttled):
-        latch.check()
+        shared_pause.check()
     state.gone = True
     later(1)
     with pytest.raises(Throttled):
-        latch.check()
+        shared_pause.check()
     later(60)
-    assert latch.check() is None
+    assert shared_pause.check() is None
 
 
-def test_closed_while_the_state_was_gone(later: Later) -> None:
-    """The others learn of it when the state is back."""
+def test_a_pause_while_the_state_was_gone(later: Later) -> None:
+    """Other processes learn of a pause when the shared state is available again."""
     state = Leaving()
-    latch, other = SharedPause(state, "name"), SharedPause(state, "name")
+    shared_pause, other = SharedPause(state, "name"), SharedPause(state, "name")
     state.gone = True
-    latch.begin(PAUSE, PAUSE.pause_s)
+    shared_pause.begin(PAUSE, PAUSE.pause_s)
     state.gone = False
     assert other.check() is None
     later(1)
-    for each in (latch, other):
+    for each in (shared_pause, other):
         with pytest.raises(Throttled):
             each.check()
 
 
-def test_opened_by_another(later: Later) -> None:
-    """When the call that went first was let in, it is open for all at their next look."""
+def test_a_pause_that_another_process_ends(later: Later) -> None:
+    """A successful probe ends the pause in every process at its next read."""
     state = MemoryState()
     one, other = SharedPause(state, "name"), SharedPause(state, "name")
     one.begin(REFUSAL, REFUSAL.pause_s)
@@ -395,7 +396,7 @@ def test_opened_by_another(later: Later) -> None:
 
 
 class Meanwhile(MemoryState):
-    """A state during whose first read or swap something else happens."""
+    """A shared state that runs a function during its first read or swap."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -423,67 +424,67 @@ class Meanwhile(MemoryState):
         return swapped
 
 
-def test_closed_during_a_look() -> None:
-    """A look that began before a pause does not end the pause."""
+def test_a_pause_that_begins_during_a_read() -> None:
+    """A read that began before a pause does not end the pause."""
     state = Meanwhile()
-    latch = SharedPause(state, "name")
-    state.after_read = lambda: latch.begin(PAUSE, PAUSE.pause_s)
+    shared_pause = SharedPause(state, "name")
+    state.after_read = lambda: shared_pause.begin(PAUSE, PAUSE.pause_s)
     for _ in range(2):
         with pytest.raises(Throttled):
-            latch.check()
+            shared_pause.check()
 
 
-def test_opened_during_a_look(later: Later) -> None:
-    """A look that began before the call that went first was let in does not close the latch."""
+def test_a_pause_that_ends_during_a_read(later: Later) -> None:
+    """A read that began before a successful probe does not renew the pause."""
     state = Meanwhile()
-    latch = SharedPause(state, "name")
-    latch.begin(REFUSAL, REFUSAL.pause_s)
+    shared_pause = SharedPause(state, "name")
+    shared_pause.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
-    held = latch.check()
+    held = shared_pause.check()
     assert held is not None
-    renewed = latch.claim_probe(held)
+    renewed = shared_pause.claim_probe(held)
     later(1)
-    state.after_read = lambda: latch.end(renewed)
-    assert latch.check() is None
-    assert latch.check() is None
+    state.after_read = lambda: shared_pause.end(renewed)
+    assert shared_pause.check() is None
+    assert shared_pause.check() is None
 
 
-def test_a_pause_that_is_being_told() -> None:
-    """A pause holds in this process before the others know of it."""
+def test_a_pause_that_is_being_shared() -> None:
+    """A pause begins in its own process before other processes know of it."""
     state = Meanwhile()
-    latch = SharedPause(state, "name")
+    shared_pause = SharedPause(state, "name")
 
     def ask() -> None:
         with pytest.raises(Throttled):
-            latch.check()
+            shared_pause.check()
 
     state.after_read = ask
-    latch.begin(PAUSE, PAUSE.pause_s)
+    shared_pause.begin(PAUSE, PAUSE.pause_s)
     assert state.after_read is None
 
 
-def test_a_call_that_is_about_to_go_first(later: Later) -> None:
-    """A call goes first alone in its process before the others know of it."""
+def test_a_probe_that_is_being_claimed(later: Later) -> None:
+    """A probe is alone in its process before other processes know of it."""
     state = Meanwhile()
-    latch = SharedPause(state, "name")
-    latch.begin(REFUSAL, REFUSAL.pause_s)
+    shared_pause = SharedPause(state, "name")
+    shared_pause.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
-    held = latch.check()
+    held = shared_pause.check()
     assert held is not None
 
     def ask() -> None:
         later(1)
         for _ in range(2):
             with pytest.raises(Throttled):
-                latch.check()
+                shared_pause.check()
 
     state.before_swap = ask
-    latch.claim_probe(held)
+    shared_pause.claim_probe(held)
     assert state.before_swap is None
 
 
-def test_two_threads_that_go_first(later: Later) -> None:
-    """Of two threads a single one goes first, also where the state is gone for one of them."""
+def test_two_threads_that_claim_the_probe(later: Later) -> None:
+    """Of two threads a single thread claims the probe, even if the state fails for one of them."""
 
     class Going(Meanwhile):
         gone = False
@@ -496,24 +497,24 @@ def test_two_threads_that_go_first(later: Later) -> None:
             return super().compare_and_swap(key, before, after, ttl_s)
 
     state = Going()
-    latch = SharedPause(state, "name")
-    latch.begin(REFUSAL, REFUSAL.pause_s)
+    shared_pause = SharedPause(state, "name")
+    shared_pause.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
-    held = latch.check()
+    held = shared_pause.check()
     assert held is not None
 
     def claim_too() -> None:
         state.gone = True
         with pytest.raises(Throttled):
-            latch.claim_probe(held)
+            shared_pause.claim_probe(held)
 
     state.after_swap = claim_too
-    latch.claim_probe(held)
+    shared_pause.claim_probe(held)
     assert state.gone
 
 
-def test_a_look_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits long for a look that hangs, and its late result is not believed."""
+def test_a_read_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call waits long for a read that hangs, and the late result of the read is dropped."""
     monkeypatch.setattr(pause, "LOOK_MOST_S", 0.1)
     begun, goes_on = clock.Event(), clock.Event()
 
@@ -523,23 +524,23 @@ def test_a_look_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     state = Meanwhile()
     state.after_read = hang
-    latch = SharedPause(state, "name")
+    shared_pause = SharedPause(state, "name")
     with ThreadPoolExecutor(2) as threads:
-        late = threads.submit(latch.check)
+        late = threads.submit(shared_pause.check)
         begun.wait(30)
-        assert threads.submit(latch.check).result(60) is None
-        closed_by_others(state)
+        assert threads.submit(shared_pause.check).result(60) is None
+        pause_by_others(state)
         with pytest.raises(Throttled):
-            latch.check()
+            shared_pause.check()
         goes_on.set()
         with pytest.raises(Throttled):
             late.result()
     with pytest.raises(Throttled):
-        latch.check()
+        shared_pause.check()
 
 
-def test_a_pause_begins_before_the_lookups(ordered: Shop) -> None:
-    """A creation that meets a pause is looked up in spite of it; meanwhile nobody else calls."""
+def test_a_pause_begins_before_the_searches(ordered: Shop) -> None:
+    """A creation that meets a pause still searches for its customer, but no other call is sent."""
     pause = Fault("status", operation="add_customer", status=503, retry_after="30", after=True)
     ordered.orders.inject(pause)
     ordered.orders.switch(search_lag_s=0.7)
@@ -547,10 +548,10 @@ def test_a_pause_begins_before_the_lookups(ordered: Shop) -> None:
     with ThreadPoolExecutor(1) as threads:
         creation = threads.submit(lambda: api.post("/add_customer", {"email": CANARY}))
         time.sleep(0.4)
-        assert is_held_back(api.get(f"/customer/{ID}"), 30)
+        assert is_throttled(api.get(f"/customer/{ID}"), 30)
         assert creation.result().status_code == 200
     assert ordered.asked() == ["add_customer", "list_customers", "list_customers"]
-    assert is_held_back(api.get(f"/customer/{ID}"), 30)
+    assert is_throttled(api.get(f"/customer/{ID}"), 30)
 
 
 UNEXPLAINED = [
@@ -563,24 +564,25 @@ UNEXPLAINED = [
 
 @pytest.mark.parametrize("fault", UNEXPLAINED, ids=lambda fault: f"{fault.status} {fault.kind}")
 def test_unexplained_refusals(ordered: Shop, later: Later, fault: Fault) -> None:
-    """A refusal that may be of the token holds the calls back when it comes three times in a row;
-    a good answer ends the row.
+    """Three refusals in a row that may concern the token begin a pause.
+
+    A good reply starts the count again.
     """
     api = ordered.api()
     ordered.orders.inject(replace(fault, times=2))
     assert [api.get(f"/customer/{ID}").status_code for _ in range(3)] == [502, 502, 200]
     ordered.orders.inject(replace(fault, times=4))
     assert [api.get(f"/customer/{ID}").status_code for _ in range(3)] == [502, 502, 502]
-    assert is_held_back(api.get("/customers"), 30)
+    assert is_throttled(api.get("/customers"), 30)
     assert ordered.calls() == 6
     later(31)
     assert api.get(f"/customer/{ID}").status_code == 502
-    assert is_held_back(api.get("/customers"), 30)
+    assert is_throttled(api.get("/customers"), 30)
     later(31)
     assert api.get("/customers").status_code == 200
 
 
-LET_IN = [
+PROVES_THE_TOKEN = [
     ("get_customer", Fault("status", status=404)),
     ("add_customer", Fault("status", status=409)),
     ("add_customer", Fault("status", status=400)),
@@ -588,21 +590,21 @@ LET_IN = [
 ]
 
 
-@pytest.mark.parametrize(("operation", "fault"), LET_IN)
-def test_what_opens_it(ordered: Shop, later: Later, operation: str, fault: Fault) -> None:
-    """A call that goes first and is refused for itself alone shows that the token is taken."""
+@pytest.mark.parametrize(("operation", "fault"), PROVES_THE_TOKEN)
+def test_what_ends_a_pause(ordered: Shop, later: Later, operation: str, fault: Fault) -> None:
+    """A probe that is refused for its own reasons proves the token and ends the pause."""
     api = ordered.api()
     ordered.orders.inject(replace(DEAD, times=1))
     api.get("/customers")
     ordered.orders.inject(replace(fault, times=1))
     later(31)
-    assert not is_held_back(OPERATIONS[operation](api), 30)
+    assert not is_throttled(OPERATIONS[operation](api), 30)
     assert [ask(api).status_code == 503 for ask in OPERATIONS.values()] == [False] * 5
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_what_does_not_open_it(ordered: Shop, later: Later) -> None:
-    """A call that goes first and has no answer says nothing."""
+def test_what_does_not_end_a_pause(ordered: Shop, later: Later) -> None:
+    """A probe without a reply does not end the pause."""
     api = ordered.api()
     ordered.orders.inject(replace(DEAD, times=1))
     api.get("/customers")
@@ -610,12 +612,12 @@ def test_what_does_not_open_it(ordered: Shop, later: Later) -> None:
         ordered.orders.inject(replace(fault, times=1))
         later(31)
         assert api.get(f"/customer/{ID}").status_code != 200
-        assert is_held_back(api.get("/customers"), 30)
+        assert is_throttled(api.get("/customers"), 30)
     assert ordered.calls() == 4
 
 
-def test_a_call_from_before_does_not_open_it(ordered: Shop) -> None:
-    """Only the call that went first opens it, not one that was under way when it was closed."""
+def test_a_call_from_before_does_not_end_the_pause(ordered: Shop) -> None:
+    """A call that was sent before the pause does not end it."""
     ordered.orders.inject(Fault("latency", operation="list_customers", seconds=0.6))
     ordered.orders.inject(replace(DEAD, operation="get_customer"))
     api = ordered.api()
@@ -624,7 +626,7 @@ def test_a_call_from_before_does_not_open_it(ordered: Shop) -> None:
         time.sleep(0.2)
         api.get(f"/customer/{ID}")
         assert slow.result() == 200
-    assert is_held_back(api.get("/customers"), 30)
+    assert is_throttled(api.get("/customers"), 30)
 
 
 class Gone:
@@ -635,23 +637,23 @@ class Gone:
         raise StateUnavailable
 
 
-def test_a_latch_without_its_state(later: Later) -> None:
-    """A state that is gone stops nobody from closing, going first, and opening."""
-    latch = SharedPause(Gone(), "name")
-    assert latch.check() is None
-    latch.begin(ServiceRefused(pause_s=30), 30)
+def test_a_pause_without_its_state(later: Later) -> None:
+    """A pause begins, is probed and ends in its process even if the shared state is gone."""
+    shared_pause = SharedPause(Gone(), "name")
+    assert shared_pause.check() is None
+    shared_pause.begin(ServiceRefused(pause_s=30), 30)
     later(31)
-    held = latch.check()
+    held = shared_pause.check()
     assert held is not None
-    renewed = latch.claim_probe(held)
+    renewed = shared_pause.claim_probe(held)
     with pytest.raises(Throttled):
-        latch.claim_probe(held)
-    latch.end(renewed)
-    assert latch.check() is None
+        shared_pause.claim_probe(held)
+    shared_pause.end(renewed)
+    assert shared_pause.check() is None
 
 
-def test_the_state_is_not_asked_all_the_time(later: Later) -> None:
-    """What others have seen is looked at ten times a second at most."""
+def test_the_state_is_not_read_all_the_time(later: Later) -> None:
+    """A process reads the shared state ten times per second at most."""
 
     class Counting(MemoryState):
         reads = 0
@@ -661,12 +663,12 @@ def test_the_state_is_not_asked_all_the_time(later: Later) -> None:
             return super().get(key)
 
     state = Counting()
-    latch = SharedPause(state, "name")
+    shared_pause = SharedPause(state, "name")
     for _ in range(100):
-        latch.check()
+        shared_pause.check()
     assert state.reads <= 3
     later(0.2)
-    latch.check()
+    shared_pause.check()
     assert state.reads <= 4
 
 
@@ -675,19 +677,20 @@ def test_the_state_is_not_asked_all_the_time(later: Later) -> None:
 
 @pytest.mark.usefixtures("no_waiting")
 def test_the_breaker(ordered: Shop, later: Later) -> None:
-    """After five failures in a row no call is made for 10 s; then one goes first. If it fails, the
-    time is doubled, up to 60 s; a good one closes it.
+    """Five failures in a row open the breaker for 10 s, and then a single probe is sent.
+
+    A failed probe doubles the time, up to 60 s. A good reply closes the breaker.
     """
     api = ordered.api()
     ordered.orders.inject(Fault("status", status=500))
     assert api.get("/customers").status_code == 502  # three calls
-    assert api.get("/customers").status_code == 502  # two, and then it is open
+    assert api.get("/customers").status_code == 502  # two calls, and then the breaker is open
     made = ordered.calls()
     assert made == 5
-    assert is_held_back(api.get("/customers"), 10)
+    assert is_throttled(api.get("/customers"), 10)
     for seconds in (10, 20, 40, 60, 60):
         later(seconds - 1)
-        assert is_held_back(api.get("/customers"), 1)
+        assert is_throttled(api.get("/customers"), 1)
         later(1.5)
         statuses = at_once(lambda: api.post("/delete_customer/5"))
         made += 1
@@ -707,8 +710,8 @@ def test_the_breaker(ordered: Shop, later: Later) -> None:
     ],
 )
 @pytest.mark.usefixtures("no_waiting")
-def test_what_ends_the_row(ordered: Shop, between: Fault) -> None:
-    """An answer of Ecwid's, whatever it says, is no failure of the gateway."""
+def test_what_is_no_failure(ordered: Shop, between: Fault) -> None:
+    """A reply that blames the call and not Ecwid starts the count of failures again."""
     api = ordered.api()
     ordered.orders.inject(between, Fault("status", status=500, times=8))
     for _ in range(3):
@@ -717,14 +720,14 @@ def test_what_ends_the_row(ordered: Shop, between: Fault) -> None:
         assert response.get_json()["origin"] == "ecwid"
 
 
-# The bucket
+# The retry budget
 
 
-def test_the_bucket(ordered: Shop, no_waiting: list[float]) -> None:
-    """Repeated calls are paid for, 5 of 50 each, and a good first call gives 1 back."""
+def test_the_retry_budget(ordered: Shop, no_waiting: list[float]) -> None:
+    """A retry takes 5 of 50 units from the retry budget, and a good first attempt gives 1 back."""
     api = ordered.api()
     repeated = 0
-    for _ in range(13):  # each fails once, and is good when it is asked again, if it is
+    for _ in range(13):  # each fails once and succeeds on its retry, if there is a retry
         ordered.orders.clear_faults()
         ordered.orders.inject(Fault("status", status=500, times=1))
         repeated += api.get(f"/customer/{ID}").status_code == 200
@@ -737,9 +740,9 @@ def test_the_bucket(ordered: Shop, no_waiting: list[float]) -> None:
 
 
 def test_what_a_timeout_costs() -> None:
-    """A repeated call after a timeout costs twice as much."""
-    bucket = guard.RetryBudget()
-    assert [bucket.take(guard.TIMEOUT_COST) for _ in range(6)] == [True] * 5 + [False]
+    """A retry after a timeout costs twice as much."""
+    retry_budget = guard.RetryBudget()
+    assert [retry_budget.take(guard.TIMEOUT_COST) for _ in range(6)] == [True] * 5 + [False]
     assert guard.TIMEOUT_COST == 2 * guard.RETRY_COST
 
 
@@ -762,15 +765,15 @@ def ending() -> Iterator[None]:
 )
 @pytest.mark.usefixtures("ending")
 def test_waits_end(ordered: Shop, fault: Fault, status: int) -> None:
-    """When the process is about to end, who would wait answers with what he knows."""
+    """A request stops waiting and returns its last error when the process is about to end."""
     ordered.orders.inject(fault)
     assert ordered.api().get("/customers").status_code == status
     assert ordered.calls() == 1
 
 
 @pytest.mark.usefixtures("ending")
-def test_lookups_end(ordered: Shop) -> None:
-    """A creation that cannot be looked up any more is told as it is: nobody knows."""
+def test_searches_end(ordered: Shop) -> None:
+    """A creation stops its searches when the process ends, and its outcome is unknown then."""
     ordered.orders.inject(Fault("reset", operation="add_customer"))
     response = ordered.api().post("/add_customer", {"email": CANARY})
     assert response.status_code == 504
@@ -782,7 +785,7 @@ def test_lookups_end(ordered: Shop) -> None:
 
 @pytest.fixture
 def gunicorn(ordered: Shop, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Three workers, as shipped, in front of the shop, without Redis."""
+    """Start three workers with the shipped configuration, in front of the shop, without Redis."""
     port = free_port()
     program = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-w", "3"]
     settings = {"ECWID_SANDBOX": str(ordered.path), "TMPDIR": str(tmp_path)}
@@ -802,10 +805,10 @@ def gunicorn(ordered: Shop, tmp_path: Path) -> Iterator[tuple[str, subprocess.Po
             process.wait(60)
 
 
-def test_workers_share_the_latch(
+def test_workers_share_the_pause(
     ordered: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
-    """A dead token that one worker has seen stops the calls of all of them."""
+    """A refused token that one worker has seen stops the calls of all workers."""
     url, _ = gunicorn
     ordered.orders.inject(DEAD)
     with ThreadPoolExecutor(4) as threads:
@@ -815,10 +818,10 @@ def test_workers_share_the_latch(
     assert ordered.calls() <= 12
 
 
-def test_workers_divide_the_budget(
+def test_workers_divide_the_rate_limit(
     ordered: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
-    """Without Redis each of three workers has a third of the budget, and no more in all."""
+    """Each of three workers without Redis has a third of the rate limit."""
     url, _ = gunicorn
     with ThreadPoolExecutor(6) as threads:
         ask = lambda n: requests.get(f"{url}/customers?offset={n}", timeout=30)  # noqa: E731
@@ -828,10 +831,10 @@ def test_workers_divide_the_budget(
     assert {answer.status_code for answer in answers} == {200, 429}
 
 
-def test_a_worker_that_is_told_to_go(
+def test_a_worker_that_is_terminated(
     ordered: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
-    """A request that waits to ask Ecwid again is answered at once when its worker is told to go."""
+    """A request that waits to retry is answered at once when its worker gets SIGTERM."""
     url, process = gunicorn
     ordered.orders.inject(Fault("status", status=429, retry_after="2"))
     with ThreadPoolExecutor(1) as threads:
@@ -846,7 +849,7 @@ def test_a_worker_that_is_told_to_go(
     assert ordered.calls() == 1
 
 
-def test_failures_that_are_none_of_the_gateways() -> None:
-    """What the breaker counts stands with each error."""
+def test_errors_that_trip_the_breaker() -> None:
+    """Each error class says if it counts as a failure for the breaker."""
     assert EcwidFailed.trips_breaker
     assert not RateLimited.trips_breaker

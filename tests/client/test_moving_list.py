@@ -1,4 +1,4 @@
-"""The iterator over all customers, while customers are added, changed and deleted."""
+"""Tests of the iterator over all customers while customers are added, changed and deleted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DAY = 86_400
 
 
 @pytest.fixture(autouse=True)
-def _a_moment_that_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def _a_clock_that_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "wall", lambda: float(NOW))
 
 
@@ -37,7 +37,7 @@ def date(moment: int) -> str:
 
 
 class Shop:
-    """A list of customers that changes between two pages."""
+    """A simulated list of customers that changes between two pages."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Commotion:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_nothing_is_lost_or_doubled(seed: int) -> None:
-    """A customer that is there all the time comes exactly once, whatever happens meanwhile."""
+    """A customer that exists during the whole reading comes exactly once."""
     chance = random.Random(seed)
     commotion = Commotion(seed, lag=chance.random() < 0.5)
     shop = Shop(
@@ -164,7 +164,7 @@ def test_nothing_is_lost_or_doubled(seed: int) -> None:
 
 
 def test_the_control_fails() -> None:
-    """Reading by offset alone loses customers in the same commotion."""
+    """Reading by offset alone loses customers while the list changes."""
     lost = 0
     for seed in range(10):
         commotion = Commotion(seed)
@@ -175,7 +175,7 @@ def test_the_control_fails() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_those_who_come_meanwhile(seed: int) -> None:
+def test_customers_who_come_meanwhile(seed: int) -> None:
     """A customer that is created during the reading comes, even if the search is late."""
     commotion = Commotion(seed, lag=True)
     commotion.calm_after = 6
@@ -183,7 +183,7 @@ def test_those_who_come_meanwhile(seed: int) -> None:
     assert commotion.added <= set(read(shop))
 
 
-def test_one_who_shows_late_and_long_ago() -> None:
+def test_a_customer_who_shows_late() -> None:
     """A new customer comes, even if the search shows the customer after the first pass."""
     shop = Shop(spread(300))
     late = shop.add(hidden=True)
@@ -267,7 +267,7 @@ def read_in_parts(shop: Shop, step: int) -> list[int]:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_resumed_again_and_again(seed: int) -> None:
-    """Nothing is lost or doubled in a commotion, with a new reading after every few customers."""
+    """A reading that resumes after every few customers loses and doubles no customer."""
     chance = random.Random(seed)
     commotion = Commotion(seed, lag=chance.random() < 0.5)
     shop = Shop(
@@ -599,8 +599,8 @@ def test_over_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert stayed - {*victims} <= set(ids)
 
 
-def test_half_of_the_budget(tmp_path: Path, no_waiting: list[float]) -> None:
-    """A reading takes half of the budget at most, so requests have the other half."""
+def test_half_of_the_rate_limit(tmp_path: Path, no_waiting: list[float]) -> None:
+    """A reading takes half of the rate limit at most, so requests have the other half."""
     path = tmp_path / "store.sqlite3"
     create_sandbox(path, customers=300)
     client = client_of(path, calls_per_minute=10)
@@ -616,8 +616,10 @@ def test_half_of_the_budget(tmp_path: Path, no_waiting: list[float]) -> None:
         client.get_customer(172890169)
 
 
-def test_it_waits_for_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reading waits for a spent budget, and raises an error when the process ends."""
+def test_a_reading_waits_for_the_rate_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reading waits when the rate limit is used up, and raises an error when the process ends."""
     monkeypatch.undo()
     path = tmp_path / "store.sqlite3"
     create_sandbox(path)

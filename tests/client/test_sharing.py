@@ -40,17 +40,20 @@ def callers() -> Iterator[ThreadPoolExecutor]:
 def ask_together(
     callers: ThreadPoolExecutor, gate: Gate, asks: list[Callable[[], Any]]
 ) -> list[Future[Any]]:
-    """The first asks, the others while its reply is held back; then the gate opens."""
+    """Send the first read, and the others while its reply is delayed. Then open the gate."""
     first = callers.submit(asks[0])
     assert gate.asked.wait(20)
     others = [callers.submit(ask) for ask in asks[1:]]
-    time.sleep(0.5)  # until they wait for the first, or have asked
+    time.sleep(0.5)  # so that the others wait for the first, or have sent their calls
     gate.open()
     return [first, *others]
 
 
 def test_equal_reads_share_one_call(callers: ThreadPoolExecutor) -> None:
-    """Reads of the same customer at the same time are one call; each caller has his own copy."""
+    """Reads of the same customer at the same time share one call.
+
+    Each caller gets a copy of their own.
+    """
     gate = Gate()
     with RawServer(gate.before(sends(good(b'{"id":7}')))) as server:
         client = client_of(server)
@@ -61,8 +64,8 @@ def test_equal_reads_share_one_call(callers: ThreadPoolExecutor) -> None:
     assert len({id(customer) for customer in customers}) == CALLERS
 
 
-def test_the_order_of_the_filters_is_of_no_matter(callers: ThreadPoolExecutor) -> None:
-    """The same filters in another order are the same read."""
+def test_the_order_of_the_filters_does_not_matter(callers: ThreadPoolExecutor) -> None:
+    """Reads with the same filters in another order share one call."""
     gate = Gate()
     page = b'{"total":0,"count":0,"offset":0,"limit":100,"items":[]}'
     with RawServer(gate.before(sends(good(page)))) as server:
@@ -77,7 +80,7 @@ def test_the_order_of_the_filters_is_of_no_matter(callers: ThreadPoolExecutor) -
 
 
 def test_different_reads_do_not_share(callers: ThreadPoolExecutor) -> None:
-    """Another customer, other filters or another selection of fields are other reads."""
+    """Reads of another customer, with other filters or other fields share no call."""
     gate = Gate()
     with RawServer(gate.before(sends(good(b'{"id":7,"total":0,"items":[]}')))) as server:
         client, other = client_of(server), client_of(server)
@@ -95,7 +98,7 @@ def test_different_reads_do_not_share(callers: ThreadPoolExecutor) -> None:
 
 
 def test_writes_do_not_share(callers: ThreadPoolExecutor) -> None:
-    """Equal writes at the same time are as many calls."""
+    """Equal writes at the same time share no call."""
     gate = Gate()
     with RawServer(gate.before(sends(good(b'{"id":7}')))) as server:
         client = client_of(server)
@@ -116,10 +119,10 @@ def test_writes_do_not_share(callers: ThreadPoolExecutor) -> None:
         ("503 Later\r\nRetry-After: 30", EcwidUnavailable),
     ],
 )
-def test_an_answer_of_ecwids_is_shared_whatever_it_says(
+def test_a_refusal_is_shared(
     callers: ThreadPoolExecutor, status: str, error: type[EcwidError]
 ) -> None:
-    """A refusal is an answer: all who asked have it, and each the same."""
+    """Callers that share a call get the same refusal."""
     gate = Gate()
     refusal = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
     with RawServer(gate.before(sends(refusal))) as server:
@@ -135,9 +138,9 @@ def test_an_answer_of_ecwids_is_shared_whatever_it_says(
 
 
 def test_a_failure_is_not_shared(callers: ThreadPoolExecutor) -> None:
-    """Where the call brought no reply, the others ask for themselves."""
+    """If the shared call brings no reply, each other caller makes a call of their own."""
     gate = Gate()
-    failing = [gate.before(resets), resets, resets]  # as often as the first caller tries
+    failing = [gate.before(resets), resets, resets]  # one for each attempt of the first caller
     with RawServer(*failing, sends(good(b'{"id":7}'))) as server:
         client = client_of(server)
         first, *others = ask_together(callers, gate, [lambda: client.get_customer(7)] * CALLERS)
@@ -146,7 +149,7 @@ def test_a_failure_is_not_shared(callers: ThreadPoolExecutor) -> None:
 
 
 def test_one_callers_timeout_is_not_anothers(callers: ThreadPoolExecutor) -> None:
-    """Nobody waits for another's call for more than half of his own time."""
+    """No caller waits for the call of another caller longer than half of their own deadline."""
     gate = Gate()
     gate.open()
     with RawServer(gate.before(stalls()), sends(good(b'{"id":7}'))) as server:
@@ -160,8 +163,8 @@ def test_one_callers_timeout_is_not_anothers(callers: ThreadPoolExecutor) -> Non
         assert isinstance(first.exception(20), DeadlineExceeded)
 
 
-def test_the_deadline_holds_for_waiting_and_asking(callers: ThreadPoolExecutor) -> None:
-    """Who has waited for another, and then asks himself, still ends at his own deadline."""
+def test_the_deadline_covers_waiting_and_calling(callers: ThreadPoolExecutor) -> None:
+    """A caller's deadline covers the wait for a shared call and the caller's own call."""
     gate = Gate()
     gate.open()
     with RawServer(gate.before(stalls(for_s=30))) as server:
@@ -175,7 +178,7 @@ def test_the_deadline_holds_for_waiting_and_asking(callers: ThreadPoolExecutor) 
 
 
 def test_a_read_after_a_write_does_not_join_one_from_before(callers: ThreadPoolExecutor) -> None:
-    """Who has changed a customer never reads it as it was, even while an older read goes on."""
+    """A read after a write returns the changed customer, even while an older read is under way."""
     gate = Gate()
     old, new = good(b'{"id":7,"lang":"en"}'), good(b'{"id":7,"lang":"de"}')
     written = good(b'{"updateCount":1}')
@@ -190,7 +193,7 @@ def test_a_read_after_a_write_does_not_join_one_from_before(callers: ThreadPoolE
 
 
 def test_a_read_after_a_failed_write_does_not_join_either(callers: ThreadPoolExecutor) -> None:
-    """A write whose reply was lost may have happened: reads from then on are new ones."""
+    """A read after a write whose reply was lost joins no older read."""
     gate = Gate()
     old, new = good(b'{"id":7,"lang":"en"}'), good(b'{"id":7,"lang":"de"}')
     with RawServer(gate.before(sends(old)), resets, resets, sends(new)) as server:
@@ -205,7 +208,7 @@ def test_a_read_after_a_failed_write_does_not_join_either(callers: ThreadPoolExe
 
 
 def test_reads_one_after_the_other_are_as_many_calls() -> None:
-    """Only what is under way is shared: nothing is kept."""
+    """Consecutive reads share no call, because the client keeps no result."""
     with RawServer(sends(good(b'{"id":7}'))) as server:
         client = client_of(server)
         for _ in range(3):
@@ -214,7 +217,7 @@ def test_reads_one_after_the_other_are_as_many_calls() -> None:
 
 
 def test_each_request_keeps_its_own_id(callers: ThreadPoolExecutor) -> None:
-    """Requests that share a call still answer with their own ids."""
+    """Requests that share a call still respond with their own ids."""
     gate = Gate()
     page = b'{"total":0,"count":0,"offset":0,"limit":100,"items":[]}'
     with RawServer(gate.before(sends(good(page)))) as server:

@@ -1,4 +1,4 @@
-"""Faults on the way to Ecwid, over real sockets: told apart, in time, nothing left behind."""
+"""Tests of network faults between the client and Ecwid, over real sockets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ..helpers.raw_server import RawServer, Script, receive_request, resets, sen
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 GOOD = HEAD + b'Content-Length: 8\r\n\r\n{"id":7}'
 CANARY = "canary@example.com"
-SLACK_S = 20  # well below the 60 s that the faults last, and above what a busy machine adds
+SLACK_S = 20  # far below the 60 s of a fault, but enough for a busy machine
 
 
 def settings_of(url: str, **options: Any) -> Settings:
@@ -51,7 +51,7 @@ def client_of(url: str, **options: Any) -> EcwidClient:
 
 
 def receive(url: str, **options: Any) -> Any:
-    """What comes of a single call: what is made of failures by the gateway is another matter."""
+    """Make a single call without the retries of the client."""
     settings = settings_of(url, **options)
     call = build_call("get_customer", 7)
     reply = RequestsTransport(settings).send(call, clock.now() + settings.deadline_s)
@@ -59,7 +59,7 @@ def receive(url: str, **options: Any) -> Any:
 
 
 def drips(connection: socket.socket) -> None:
-    """A byte of the headers every 0.1 s: each receive is in time, the whole never."""
+    """Send a byte of the headers every 0.1 s, so that only the whole reply is late."""
     receive_request(connection)
     connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
     for _ in range(600):
@@ -95,7 +95,7 @@ FAULTS: list[tuple[str, Script, type[EcwidError]]] = [
 
 @pytest.mark.parametrize(("fault", "script", "error"), FAULTS, ids=[row[0] for row in FAULTS])
 def test_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
-    """Each fault has its error when the deadline has passed, and not when the fault ends."""
+    """Each fault raises its error by the deadline, and not when the fault ends."""
     with RawServer(script) as server:
         begun = time.monotonic()
         with pytest.raises(EcwidError) as caught:
@@ -105,12 +105,13 @@ def test_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
     assert caught.value.executed == "unknown"
 
 
-ONCE_MORE = [row for row in FAULTS if "dripping" not in row[0]]  # which takes all of the time
+# A dripping reply is left out, because it takes all of the time.
+ONCE_MORE = [row for row in FAULTS if "dripping" not in row[0]]
 
 
 @pytest.mark.parametrize(("fault", "script", "error"), ONCE_MORE, ids=[row[0] for row in ONCE_MORE])
 def test_after_a_fault(fault: str, script: Script, error: type[EcwidError]) -> None:
-    """A read that failed is made again, over a fresh connection."""
+    """The client retries a failed read over a fresh connection."""
     with RawServer(script, sends(GOOD)) as server:
         assert client_of(server.url, read_timeout_s=2, deadline_s=20).get_customer(7) == {"id": 7}
         assert server.connections == 2
@@ -127,7 +128,7 @@ def test_one_receive_does_not_outlast_the_deadline(first: bytes) -> None:
 
 
 def test_refused() -> None:
-    """A refused connection is Unreachable: nothing can have happened."""
+    """A refused connection raises Unreachable, so nothing can have happened."""
     with pytest.raises(Unreachable) as caught:
         client_of(f"http://127.0.0.1:{free_port()}").add_customer({"email": CANARY})
     assert caught.value.executed == "no"
@@ -135,19 +136,19 @@ def test_refused() -> None:
 
 
 def test_no_such_name() -> None:
-    """A name that does not resolve is Unreachable."""
+    """A name that does not resolve raises Unreachable."""
     with pytest.raises(Unreachable):
         client_of("https://ecwid.invalid/api/v3").get_customer(7)
 
 
 def test_connect_timeout() -> None:
-    """A connection that is not made in time is Unreachable."""
+    """A connection that is not made in time raises Unreachable."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         address = listener.getsockname()
         fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:  # fill the queue, which nobody empties
+        for filler in fillers:  # fill the queue, because no thread empties it
             filler.setblocking(False)
             filler.connect_ex(address)
         begun = time.monotonic()
@@ -160,7 +161,7 @@ def test_connect_timeout() -> None:
 
 @pytest.fixture
 def authority() -> trustme.CA:
-    """A certificate authority that nobody trusts yet."""
+    """Make a certificate authority that no client trusts yet."""
     return trustme.CA()
 
 
@@ -176,7 +177,7 @@ def over_tls(authority: trustme.CA, script: Script) -> Script:
 
 
 def test_untrusted_certificate(authority: trustme.CA) -> None:
-    """A certificate that is not trusted ends the call before anything is sent."""
+    """An untrusted certificate ends the call before anything is sent."""
     heard: list[bytes] = []
     script = over_tls(authority, lambda connection: heard.append(receive_request(connection)))
     with RawServer(script) as server, pytest.raises(TlsFailed) as caught:
@@ -187,7 +188,7 @@ def test_untrusted_certificate(authority: trustme.CA) -> None:
 
 @pytest.mark.parametrize("answer", [b"no TLS at all", b"\x17\x03\x03\x00\x05abcde"])
 def test_tls_broken_after_the_call(authority: trustme.CA, tmp_path: Path, answer: bytes) -> None:
-    """TLS that breaks once the call has been sent never says that nothing was sent."""
+    """A TLS failure after the call was sent leaves the outcome unknown."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     heard: list[bytes] = []
@@ -214,13 +215,13 @@ def test_tls_broken_after_the_call(authority: trustme.CA, tmp_path: Path, answer
 
 
 def test_tls_handshake_reset() -> None:
-    """A handshake that breaks has sent nothing."""
+    """A broken handshake raises Unreachable, because nothing was sent."""
     with RawServer(resets) as server, pytest.raises(Unreachable):
         client_of(server.url.replace("http:", "https:")).add_customer({"email": CANARY})
 
 
 def test_a_connection_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call whose deadline passes while its connection is made is not sent."""
+    """A call whose deadline passes during the connect is not sent."""
     late_s = [0.0]
     connect, now = socket.socket.connect, clock.now
 
@@ -237,7 +238,7 @@ def test_a_connection_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_many_dead_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The deadline ends the attempts to connect to one address after the other."""
+    """The deadline ends the attempts to connect to a host's addresses."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -279,8 +280,9 @@ def test_many_dead_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is not resolved in time is Unreachable; who asks for it meanwhile waits with the
-    first, in one thread.
+    """A name that is not resolved in time raises Unreachable.
+
+    Calls that need the same name meanwhile share one thread.
     """
     gate, asked = threading.Event(), []
     real = socket.getaddrinfo
@@ -320,7 +322,7 @@ def test_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_thread_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can be had the name is not known; the next call asks again."""
+    """A call raises Unreachable if no thread can start for the resolver. The next call works."""
     with RawServer(sends(GOOD)) as server:
         client = client_of(server.url.replace("127.0.0.1", "localhost"))
         client.get_customer(7)
@@ -337,7 +339,7 @@ def test_no_thread_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_malformed_headers_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A reply whose headers urllib3 cannot read is not repeated in its log, nor is our query."""
+    """The log shows neither malformed headers of a reply nor the query."""
     caplog.set_level(logging.DEBUG)
     page = b'{"total":0,"items":[]}'
     head = HEAD + b"Content-Length: %d\r\nX-Customer canary@example.com\r\n\r\n" % len(page)
@@ -347,7 +349,7 @@ def test_malformed_headers_are_not_logged(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_ca_bundle(authority: trustme.CA, tmp_path: Path) -> None:
-    """A certificate of the configured bundle is trusted, and TLS keeps the deadline too."""
+    """The client trusts a certificate of the configured bundle, and TLS keeps the deadline."""
     with RawServer(over_tls(authority, sends(GOOD)), over_tls(authority, drips)) as server:
         url = server.url.replace("http:", "https:")
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -360,7 +362,7 @@ def test_ca_bundle(authority: trustme.CA, tmp_path: Path) -> None:
 
 
 def test_connections_are_kept() -> None:
-    """Calls one after the other go over one connection."""
+    """Consecutive calls share one connection."""
 
     def keeps_alive(connection: socket.socket) -> None:
         while receive_request(connection):
@@ -393,7 +395,7 @@ def test_each_process_has_its_own_connections() -> None:
 
 
 def test_proxy() -> None:
-    """A configured proxy is the way out."""
+    """Calls go through the configured proxy."""
     heard: list[bytes] = []
 
     def script(connection: socket.socket) -> None:
@@ -410,7 +412,7 @@ def test_proxy() -> None:
     ("fault", "script", "error"), FAULTS[:4], ids=[row[0] for row in FAULTS[:4]]
 )
 def test_no_secret_in_an_error(fault: str, script: Script, error: type[EcwidError]) -> None:
-    """No error carries the query, the token or the library's error, which holds the URL."""
+    """No error carries the query, the token or the error of a library, which holds the URL."""
     with RawServer(script) as server, pytest.raises(error) as caught:
         client_of(server.url).list_customers(email=CANARY)
     assert caught.value.__context__ is None
@@ -425,7 +427,7 @@ STATUSES = [(sends(), 504), (stalls(), 504), (drips, 504), (resets, 504)]
 def test_fault_behind_the_front_door(
     script: Script, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A caller of ours gets the problem in time, and no thread is left behind."""
+    """The caller gets the problem by the deadline, and no thread stays behind."""
     caplog.set_level(logging.DEBUG, "flask_ecwid")
     with RawServer(script) as server:
         app = flask.Flask("host")
@@ -444,14 +446,14 @@ def test_fault_behind_the_front_door(
     assert response.json is not None
     assert response.json["executed"] == "unknown"
     assert CANARY not in response.text + caplog.text
-    until = time.monotonic() + 60  # limits cleans up in a thread that lives for 10 ms
+    until = time.monotonic() + 60  # limits cleans up in a thread of 10 ms
     while any("_run" not in each.name for each in set(threading.enumerate()) - threads):
         assert time.monotonic() < until
         time.sleep(0.01)
 
 
 def test_requests_is_a_transport_and_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No session is made: it would bring cookies, redirects and the environment."""
+    """The client makes no requests session, which would bring cookies, redirects and proxies."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a session was made")
