@@ -125,7 +125,7 @@ def test_filters_on_every_page(ecwid: HTTPServer, client: EcwidClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["accept_marketing", "acceptmarketing", "colour", "customer_id"])
-def test_a_filter_that_is_none(ecwid: HTTPServer, client: EcwidClient, name: str) -> None:
+def test_a_misspelt_filter(ecwid: HTTPServer, client: EcwidClient, name: str) -> None:
     """A misspelt filter is refused before any call, because Ecwid would return all customers."""
     filters: dict[str, Any] = {name: True}
     for ask in (client.list_customers, client.iter_customers):
@@ -194,7 +194,7 @@ def test_the_same_page_again(ecwid: HTTPServer, client: EcwidClient) -> None:
 
 
 @pytest.mark.parametrize("customer_id", [0, -1, True, "7", "7/../8", 7.0])
-def test_an_id_that_is_none(customer_id: Any) -> None:
+def test_a_malformed_id(customer_id: Any) -> None:
     """Only a positive integer is put into a path."""
     with pytest.raises(InvalidRequest):
         build_call("get_customer", customer_id)
@@ -203,7 +203,7 @@ def test_an_id_that_is_none(customer_id: Any) -> None:
 @pytest.mark.parametrize(
     "fields", ["", "a,", "a(", "a(b", "a()", "(a)", "a b", "a)", "a(b))", "a,,b", "é"]
 )
-def test_fields_that_are_none(fields: str) -> None:
+def test_malformed_fields(fields: str) -> None:
     """The client refuses responseFields that break Ecwid's syntax before any call."""
     with pytest.raises(InvalidRequest) as caught:
         build_call("get_customer", 7, query={"responseFields": fields})
@@ -264,7 +264,7 @@ def test_granted_scopes_without_reading(ecwid: HTTPServer, client: EcwidClient) 
     }
 
 
-def test_granted_scopes_of_a_false_token(ecwid: HTTPServer, client: EcwidClient) -> None:
+def test_granted_scopes_of_an_unknown_token(ecwid: HTTPServer, client: EcwidClient) -> None:
     """A token that Ecwid does not know raises an error, and is not reported as a missing scope."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_data("", 403)
     with pytest.raises(EcwidError, match="token"):

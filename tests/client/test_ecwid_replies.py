@@ -119,7 +119,7 @@ def test_refusal(
     slug: str,
     executed: str,
 ) -> None:
-    """Each reply that is no success becomes its problem, without any text of Ecwid."""
+    """Each reply that is no success becomes its problem, without Ecwid's message."""
     caplog.set_level("DEBUG")
     reply_with(ecwid, theirs, body)
     response = ask(api, operation)
@@ -158,7 +158,7 @@ def test_ecwids_code(ecwid: HTTPServer, api: Api, body: str, code: str | None) -
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "sent"),
     [
         ("7", "7"),
         ("0", "0"),
@@ -172,13 +172,13 @@ def test_ecwids_code(ecwid: HTTPServer, api: Api, body: str, code: str | None) -
         (None, "10"),
     ],
 )
-def test_rate_limited(ecwid: HTTPServer, api: Api, given: str | None, told: str) -> None:
+def test_rate_limited(ecwid: HTTPServer, api: Api, given: str | None, sent: str) -> None:
     """A 429 from Ecwid becomes the plugin's 429, which always says how long to wait."""
     headers = {} if given is None else {"Retry_After": given}
     reply_with(ecwid, 429, error("RATE_LIMITED"), **headers)
     response = ask(api, "get_customer")
     assert response.status_code == 429
-    assert response.headers["Retry-After"] == told
+    assert response.headers["Retry-After"] == sent
     assert response.json["origin"] == "ecwid"
 
 

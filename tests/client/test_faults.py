@@ -313,8 +313,8 @@ def run(case: Case, certificates: Certificates) -> Outcome:
         if fault.warm:
             warm_up(app, store, case)
         if fault.answer:
-            answers = [fault.answer, good] if case.heals else [fault.answer]
-            server.script = {operation: answers, "lookup": [found() if case.heals else nobody]}
+            replies = [fault.answer, good] if case.heals else [fault.answer]
+            server.script = {operation: replies, "lookup": [found() if case.heals else nobody]}
         WORLD.on_pause = store.heal if fault.before and case.heals else lambda: None
         outcome = asked(app, store, operation)
         WORLD.on_pause = lambda: None

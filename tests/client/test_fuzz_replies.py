@@ -198,19 +198,19 @@ ENVELOPES = {
 }
 
 
-def check(operation: str, answer: TestResponse, lines: list[str]) -> None:
-    document = json.loads(answer.data.decode("utf-8"))
-    if answer.status_code == 200:
-        assert answer.content_type == "application/json"
+def check(operation: str, response: TestResponse, lines: list[str]) -> None:
+    document = json.loads(response.data.decode("utf-8"))
+    if response.status_code == 200:
+        assert response.content_type == "application/json"
         assert ENVELOPES[operation].is_valid(document)
     else:
-        assert answer.status_code != 500
-        assert answer.status_code in contract.load().operations[operation].responses
-        assert answer.content_type == "application/problem+json"
+        assert response.status_code != 500
+        assert response.status_code in contract.load().operations[operation].responses
+        assert response.content_type == "application/problem+json"
         assert PROBLEM.is_valid(document)
-        assert document["status"] == answer.status_code
-        assert CANARY not in answer.text
-    assert CANARY not in str(answer.headers)
+        assert document["status"] == response.status_code
+        assert CANARY not in response.text
+    assert CANARY not in str(response.headers)
     for text in lines:
         assert CANARY not in text
         assert TOKEN not in text
@@ -236,12 +236,12 @@ def test_any_reply(_round: int) -> None:
             api = fresh.pop() if fresh else Api(app_of(settings_of(ecwid)).test_client())
             method, path, body = REQUESTS[case.operation]
             with logged() as lines:
-                answer = api.open(method, path, json=body)
-            check(case.operation, answer, lines)
+                response = api.open(method, path, json=body)
+            check(case.operation, response, lines)
             # Ecwid received the call, so the client has read the reply.
-            assert ecwid.count()[case.operation], (answer.text, lines, ecwid.heard)
-            seen[case.operation][answer.status_code] += 1
-            if answer.status_code == 200 and len(ecwid.heard) == 1:
+            assert ecwid.count()[case.operation], (response.text, lines, ecwid.heard)
+            seen[case.operation][response.status_code] += 1
+            if response.status_code == 200 and len(ecwid.heard) == 1:
                 fresh.append(api)
 
         holds()

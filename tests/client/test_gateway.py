@@ -223,7 +223,7 @@ class SlowRedis:
             if host != "redis.test" or options.get("flags"):
                 return resolve(host, *args, **options)
             self.later(31)
-            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+            raise socket.gaierror(socket.EAI_AGAIN, "no reply")
 
         patch.setattr(socket, "getaddrinfo", getaddrinfo)
 

@@ -242,9 +242,9 @@ def test_a_pause_and_a_refusal(later: Later, errors: tuple[EcwidError, ...]) -> 
         shared_pause.check()
     assert (caught.value.retry_after_s or 0) > 50
     later(61)
-    held = shared_pause.check()
-    assert held is not None
-    assert 25 < shared_pause.claim_probe(held).left_s() <= 30
+    current = shared_pause.check()
+    assert current is not None
+    assert 25 < shared_pause.claim_probe(current).left_s() <= 30
 
 
 def test_pauses_at_the_same_moment() -> None:
@@ -272,13 +272,13 @@ def test_one_of_two_hosts_claims_the_probe(later: Later) -> None:
     """A single host claims the probe, even if both hosts know of an earlier probe."""
     shared = MemoryState()
     one, other = SharedPause(shared, "name"), SharedPause(shared, "name")
-    held = Pause(clock.wall() + 30, 30, probed=True, detail="dead")
-    shared.compare_and_swap("name", None, held.to_json(), 3600)
+    current = Pause(clock.wall() + 30, 30, probed=True, detail="dead")
+    shared.compare_and_swap("name", None, current.to_json(), 3600)
     later(31)
-    assert (one.check(), other.check()) == (held, held)
-    one.claim_probe(held)
+    assert (one.check(), other.check()) == (current, current)
+    one.claim_probe(current)
     with pytest.raises(Throttled):
-        other.claim_probe(held)
+        other.claim_probe(current)
 
 
 def test_a_clock_that_is_set_back(later: Later) -> None:
@@ -286,9 +286,9 @@ def test_a_clock_that_is_set_back(later: Later) -> None:
     shared_pause = SharedPause(None, "name")
     shared_pause.begin(REFUSAL, REFUSAL.pause_s)
     later(-30 * 24 * 3600)
-    held = shared_pause.check()
-    assert held is not None
-    assert shared_pause.claim_probe(held).left_s() <= 30
+    current = shared_pause.check()
+    assert current is not None
+    assert shared_pause.claim_probe(current).left_s() <= 30
 
 
 def pause_by_others(state: MemoryState) -> None:
@@ -385,9 +385,9 @@ def test_a_pause_that_another_process_ends(later: Later) -> None:
     one, other = SharedPause(state, "name"), SharedPause(state, "name")
     one.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
-    held = one.check()
-    assert held is not None
-    renewed = one.claim_probe(held)
+    current = one.check()
+    assert current is not None
+    renewed = one.claim_probe(current)
     with pytest.raises(Throttled):
         other.check()
     one.end(renewed)
@@ -440,9 +440,9 @@ def test_a_pause_that_ends_during_a_read(later: Later) -> None:
     shared_pause = SharedPause(state, "name")
     shared_pause.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
-    held = shared_pause.check()
-    assert held is not None
-    renewed = shared_pause.claim_probe(held)
+    current = shared_pause.check()
+    assert current is not None
+    renewed = shared_pause.claim_probe(current)
     later(1)
     state.after_read = lambda: shared_pause.end(renewed)
     assert shared_pause.check() is None
@@ -469,8 +469,8 @@ def test_a_probe_that_is_being_claimed(later: Later) -> None:
     shared_pause = SharedPause(state, "name")
     shared_pause.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
-    held = shared_pause.check()
-    assert held is not None
+    current = shared_pause.check()
+    assert current is not None
 
     def ask() -> None:
         later(1)
@@ -479,7 +479,7 @@ def test_a_probe_that_is_being_claimed(later: Later) -> None:
                 shared_pause.check()
 
     state.before_swap = ask
-    shared_pause.claim_probe(held)
+    shared_pause.claim_probe(current)
     assert state.before_swap is None
 
 
@@ -500,16 +500,16 @@ def test_two_threads_that_claim_the_probe(later: Later) -> None:
     shared_pause = SharedPause(state, "name")
     shared_pause.begin(REFUSAL, REFUSAL.pause_s)
     later(31)
-    held = shared_pause.check()
-    assert held is not None
+    current = shared_pause.check()
+    assert current is not None
 
     def claim_too() -> None:
         state.gone = True
         with pytest.raises(Throttled):
-            shared_pause.claim_probe(held)
+            shared_pause.claim_probe(current)
 
     state.after_swap = claim_too
-    shared_pause.claim_probe(held)
+    shared_pause.claim_probe(current)
     assert state.gone
 
 
@@ -604,7 +604,7 @@ def test_what_ends_a_pause(ordered: Shop, later: Later, operation: str, fault: F
 
 @pytest.mark.usefixtures("no_waiting")
 def test_what_does_not_end_a_pause(ordered: Shop, later: Later) -> None:
-    """A probe without a reply does not end the pause."""
+    """A probe that fails or is rate limited does not end the pause."""
     api = ordered.api()
     ordered.orders.inject(replace(DEAD, times=1))
     api.get("/customers")
@@ -643,11 +643,11 @@ def test_a_pause_without_its_state(later: Later) -> None:
     assert shared_pause.check() is None
     shared_pause.begin(ServiceRefused(pause_s=30), 30)
     later(31)
-    held = shared_pause.check()
-    assert held is not None
-    renewed = shared_pause.claim_probe(held)
+    current = shared_pause.check()
+    assert current is not None
+    renewed = shared_pause.claim_probe(current)
     with pytest.raises(Throttled):
-        shared_pause.claim_probe(held)
+        shared_pause.claim_probe(current)
     shared_pause.end(renewed)
     assert shared_pause.check() is None
 
@@ -711,7 +711,7 @@ def test_the_breaker(ordered: Shop, later: Later) -> None:
 )
 @pytest.mark.usefixtures("no_waiting")
 def test_what_is_no_failure(ordered: Shop, between: Fault) -> None:
-    """A reply that blames the call and not Ecwid starts the count of failures again."""
+    """A reply other than a server error starts the count of failures again."""
     api = ordered.api()
     ordered.orders.inject(between, Fault("status", status=500, times=8))
     for _ in range(3):
@@ -825,10 +825,10 @@ def test_workers_divide_the_rate_limit(
     url, _ = gunicorn
     with ThreadPoolExecutor(6) as threads:
         ask = lambda n: requests.get(f"{url}/customers?offset={n}", timeout=30)  # noqa: E731
-        answers = list(threads.map(ask, range(200)))
-    assert {answer.headers["RateLimit-Policy"] for answer in answers} == {'"calls";q=30;w=60'}
-    assert ordered.calls() == sum(answer.status_code == 200 for answer in answers) <= 90
-    assert {answer.status_code for answer in answers} == {200, 429}
+        responses = list(threads.map(ask, range(200)))
+    assert {response.headers["RateLimit-Policy"] for response in responses} == {'"calls";q=30;w=60'}
+    assert ordered.calls() == sum(response.status_code == 200 for response in responses) <= 90
+    assert {response.status_code for response in responses} == {200, 429}
 
 
 def test_a_worker_that_is_terminated(
@@ -843,9 +843,9 @@ def test_a_worker_that_is_terminated(
             time.sleep(0.01)
         time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        answer = waiting.result()
-    assert answer.status_code == 429
-    assert answer.json()["origin"] == "ecwid"
+        response = waiting.result()
+    assert response.status_code == 429
+    assert response.json()["origin"] == "ecwid"
     assert ordered.calls() == 1
 
 

@@ -227,12 +227,12 @@ def test_no_dates() -> None:
     assert sorted(ids) == sorted(shop.customers)
 
 
-@pytest.mark.parametrize(("told", "difference"), [(250, 0), (260, 10), (240, -10)])
-def test_the_difference_is_told(
-    told: int, difference: int, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("total", "difference"), [(250, 0), (260, 10), (240, -10)])
+def test_the_difference_is_reported(
+    total: int, difference: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The iterator reports and logs a `total` that differs from the number of customers."""
-    shop = Shop(spread(250), total_is=told)
+    shop = Shop(spread(250), total_is=total)
     customers = CustomerIterator(shop.list_page, {})
     assert customers.difference is None
     assert len(list(customers)) == 250
@@ -346,7 +346,7 @@ def test_a_cursor_of_the_end() -> None:
 @pytest.mark.parametrize(
     "cursor", ["", "x", "é", "......", "0" * 16 + ".1.0..0.x", "0" * 16 + ".1.0..0.AAAA.00000000"]
 )
-def test_a_cursor_that_is_none(cursor: str) -> None:
+def test_a_malformed_cursor(cursor: str) -> None:
     """A text that is not a cursor is refused, and the message does not repeat it."""
     with pytest.raises(ValueError, match="the cursor is damaged"):
         CustomerIterator(Shop([]).list_page, {}, cursor=cursor)
@@ -454,7 +454,7 @@ def test_a_cursor_has_a_bounded_size(
     assert len(reading.cursor) <= most_characters
 
 
-def test_a_cursor_tells_nothing() -> None:
+def test_a_cursor_holds_no_secret() -> None:
     """A cursor holds ids, dates and a count, in letters that every file and shell takes."""
     shop = Shop(spread(300))
     reading = CustomerIterator(shop.list_page, {"email": "canary@example.com"})
@@ -534,7 +534,7 @@ def test_the_callers_bounds(form: Callable[[int], Any]) -> None:
     assert queries[-2]["updatedFrom"] == NOW - LAG_S
 
 
-def test_a_bound_that_is_none() -> None:
+def test_a_malformed_bound() -> None:
     """A bound that cannot be read is refused."""
     with pytest.raises(ValueError, match="createdFrom"):
         CustomerIterator(Shop([]).list_page, {"createdFrom": "yesterday"})

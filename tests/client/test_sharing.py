@@ -148,7 +148,7 @@ def test_a_failure_is_not_shared(callers: ThreadPoolExecutor) -> None:
         assert [each.result(20) for each in others] == [{"id": 7}] * (CALLERS - 1)
 
 
-def test_one_callers_timeout_is_not_anothers(callers: ThreadPoolExecutor) -> None:
+def test_a_slow_call_delays_no_other_caller(callers: ThreadPoolExecutor) -> None:
     """No caller waits for the call of another caller longer than half of their own deadline."""
     gate = Gate()
     gate.open()
@@ -177,7 +177,7 @@ def test_the_deadline_covers_waiting_and_calling(callers: ThreadPoolExecutor) ->
         assert time.monotonic() - begun < 13  # half a deadline and a whole deadline would be 13.5 s
 
 
-def test_a_read_after_a_write_does_not_join_one_from_before(callers: ThreadPoolExecutor) -> None:
+def test_a_read_after_a_write_joins_no_older_read(callers: ThreadPoolExecutor) -> None:
     """A read after a write returns the changed customer, even while an older read is under way."""
     gate = Gate()
     old, new = good(b'{"id":7,"lang":"en"}'), good(b'{"id":7,"lang":"de"}')
@@ -192,7 +192,7 @@ def test_a_read_after_a_write_does_not_join_one_from_before(callers: ThreadPoolE
         assert older.result(20)["lang"] == "en"
 
 
-def test_a_read_after_a_failed_write_does_not_join_either(callers: ThreadPoolExecutor) -> None:
+def test_a_read_after_a_failed_write_joins_no_older_read(callers: ThreadPoolExecutor) -> None:
     """A read after a write whose reply was lost joins no older read."""
     gate = Gate()
     old, new = good(b'{"id":7,"lang":"en"}'), good(b'{"id":7,"lang":"de"}')
@@ -207,7 +207,7 @@ def test_a_read_after_a_failed_write_does_not_join_either(callers: ThreadPoolExe
         older.result(20)
 
 
-def test_reads_one_after_the_other_are_as_many_calls() -> None:
+def test_consecutive_reads_share_no_call() -> None:
     """Consecutive reads share no call, because the client keeps no result."""
     with RawServer(sends(good(b'{"id":7}'))) as server:
         client = client_of(server)
@@ -224,8 +224,8 @@ def test_each_request_keeps_its_own_id(callers: ThreadPoolExecutor) -> None:
         store = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN, "ECWID_AUTH": "none"}
         app = app_of({**store, "ECWID_API_URL": server.url})
         asks = [lambda: app.test_client().get(f"{PREFIX}/customers")] * CALLERS
-        answers = [each.result(20) for each in ask_together(callers, gate, asks)]
+        responses = [each.result(20) for each in ask_together(callers, gate, asks)]
         assert server.connections == 1
-    ids = [answer.get_json()["data"]["id"] for answer in answers]
-    assert ids == [answer.headers["X-Request-ID"] for answer in answers]
+    ids = [response.get_json()["data"]["id"] for response in responses]
+    assert ids == [response.headers["X-Request-ID"] for response in responses]
     assert len(set(ids)) == CALLERS

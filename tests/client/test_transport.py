@@ -186,8 +186,8 @@ def test_untrusted_certificate(authority: trustme.CA) -> None:
     assert heard == []
 
 
-@pytest.mark.parametrize("answer", [b"no TLS at all", b"\x17\x03\x03\x00\x05abcde"])
-def test_tls_broken_after_the_call(authority: trustme.CA, tmp_path: Path, answer: bytes) -> None:
+@pytest.mark.parametrize("reply", [b"no TLS at all", b"\x17\x03\x03\x00\x05abcde"])
+def test_tls_broken_after_the_call(authority: trustme.CA, tmp_path: Path, reply: bytes) -> None:
     """A TLS failure after the call was sent leaves the outcome unknown."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -199,7 +199,7 @@ def test_tls_broken_after_the_call(authority: trustme.CA, tmp_path: Path, answer
             context.wrap_socket(connection, server_side=True) as secure,
         ):
             heard.append(receive_request(secure))
-            below.sendall(answer)
+            below.sendall(reply)
             below.shutdown(socket.SHUT_WR)
             below.recv(1)
 
@@ -424,7 +424,7 @@ STATUSES = [(sends(), 504), (stalls(), 504), (drips, 504), (resets, 504)]
 
 
 @pytest.mark.parametrize(("script", "status"), STATUSES)
-def test_fault_behind_the_front_door(
+def test_fault_in_a_mounted_app(
     script: Script, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The caller gets the problem by the deadline, and no thread stays behind."""

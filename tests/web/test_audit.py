@@ -1,4 +1,4 @@
-"""The audit log: who did what, to which customer, with what result; nothing personal."""
+"""Tests of the audit log, which holds callers, operations and results, and nothing personal."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ HEADERS = [*bearer(KEY), ("X-Request-ID", REQUEST_ID)]
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_success(api: Api, operation: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Each request of an operation has a line; a deletion also one before it is asked for."""
+    """Each request of an operation has a line. A deletion also has a line before its call."""
     response = call(api, operation, HEADERS)
     expected = line(operation)
     if operation == "add_customer":
@@ -76,7 +76,7 @@ def test_a_success(api: Api, operation: str, caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize(
     ("key", "status", "caller"), [("canary", 401, "-"), (READ_KEY, 403, "-")], ids=["401", "403"]
 )
-def test_who_is_not_let_in(
+def test_a_refused_request(
     api: Api,
     operation: str,
     key: str,
@@ -84,21 +84,21 @@ def test_who_is_not_let_in(
     caller: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What is refused has a line, too, and never one before it."""
+    """A refused request has a line after the refusal and none before."""
     if key == READ_KEY and SCOPES[operation] == "read":
         return
     call(api, operation, [*bearer(key), ("X-Request-ID", REQUEST_ID)])
     executed = "-" if SCOPES[operation] == "read" else "no"
-    told = {"caller": caller, "customer_id": "-", "result": status, "executed": executed}
-    assert lines(caplog) == [line(operation, **told)]
+    refused = {"caller": caller, "customer_id": "-", "result": status, "executed": executed}
+    assert lines(caplog) == [line(operation, **refused)]
 
 
 def test_a_bad_request(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """A value that does not fit is in no line."""
+    """No line holds an invalid value."""
     api.post("/delete_customer/canary", headers=HEADERS)
     api.post("/add_customer", {"email": "canary"}, headers=HEADERS)
-    told = {"customer_id": "-", "result": 400, "executed": "no"}
-    assert lines(caplog) == [line("delete_customer", **told), line("add_customer", **told)]
+    refused = {"customer_id": "-", "result": 400, "executed": "no"}
+    assert lines(caplog) == [line("delete_customer", **refused), line("add_customer", **refused)]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_failure(
     executed: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A write that failed says whether it may have happened."""
+    """The line of a failed write says whether the write may have happened."""
     ordered.orders.inject(fault)
     call(api, "delete_customer", HEADERS)
     expected = line("delete_customer", result=result, executed=executed)
@@ -126,7 +126,7 @@ def test_a_failure(
 
 
 def test_a_replay(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """A repeat with an Idempotency-Key names the customer that the first one made."""
+    """The line of a replay names the customer that the first request created."""
     headers = [*HEADERS, ("Idempotency-Key", "canary")]
     ids = {call(api, "add_customer", headers).get_json()["data"]["id"] for _ in range(2)}
     [customer_id] = ids
@@ -134,13 +134,13 @@ def test_a_replay(api: Api, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_open_store(ordered: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """Where anybody may call, it was anybody."""
+    """The line of an open store names the caller `anybody`."""
     call(ordered.api(), "get_customer")
     assert [each["caller"] for each in lines(caplog)] == ["anybody"]
 
 
 def test_a_name_that_looks_like_more(ordered: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """A caller's name with blanks stands in quotes: it adds no member to the line."""
+    """A caller's name with blanks stands in quotes, so the name adds no member to the line."""
     app = flask.Flask("host")
     app.config["ECWID_SANDBOX"] = str(ordered.path)
     Ecwid(app, authorize=lambda scope: Caller('bob executed=no "x"'))
@@ -149,8 +149,8 @@ def test_a_name_that_looks_like_more(ordered: Shop, caplog: pytest.LogCaptureFix
     assert ' caller="bob executed=no \\"x\\"" operation=' in record.getMessage()
 
 
-def test_reads_can_be_kept_apart(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """The lines of reads are on a logger below the other's: there are many of them."""
+def test_reads_have_a_logger_of_their_own(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """The lines of reads have a logger of their own, because reads are many."""
     call(api, "get_customer", HEADERS)
     call(api, "update_customer", HEADERS)
     names = [r.name for r in caplog.records if "audit" in r.name]
@@ -158,7 +158,7 @@ def test_reads_can_be_kept_apart(api: Api, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_what_has_no_operation_has_no_line(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """The contract, the UI and what there is not are not audited."""
+    """Requests for the contract, the UI and unknown paths have no line."""
     for path in ("/openapi.json", "/ui/", "/nothing"):
         api.get(path)
     api.open("OPTIONS", "/customers")

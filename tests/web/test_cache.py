@@ -1,4 +1,4 @@
-"""Answers that are kept, in memory and in a real Redis: what is found, and until when."""
+"""Tests of the cache of responses in memory and in a real Redis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CANARY = "canary@example.com"
 
 @pytest.fixture(params=["memory", "redis"])
 def cached(request: pytest.FixtureRequest, config: Config) -> Config:
-    """The settings of a store whose answers are kept, in memory or in Redis."""
+    """Return the settings of a store with a cache in memory or in Redis."""
     config["ECWID_CACHE_TTL_S"] = TTL_S
     if request.param == "redis":
         config["ECWID_REDIS_URL"] = request.getfixturevalue("redis").url
@@ -34,7 +34,7 @@ def cached(request: pytest.FixtureRequest, config: Config) -> Config:
 
 
 class Shop:
-    """One customer, whose language changes with every write."""
+    """A simulated store with one customer, whose language changes with every write."""
 
     def __init__(self, ecwid: HTTPServer) -> None:
         self.languages = 0
@@ -76,7 +76,7 @@ def lang(response: TestResponse) -> str:
 
 
 def test_off_by_default(shop_of_one: Shop, config: Config) -> None:
-    """Without the setting every read is a call, and answers carry no tag."""
+    """Without the setting every read is a call, and responses carry no ETag."""
     api = Api(app_of(config).test_client())
     for _ in range(2):
         response = api.get("/customer/7")
@@ -86,8 +86,8 @@ def test_off_by_default(shop_of_one: Shop, config: Config) -> None:
 
 
 @pytest.mark.parametrize("path", ["/customer/7", "/customers", "/customers?email=a@example.com"])
-def test_reads_are_kept(shop_of_one: Shop, cached: Config, path: str) -> None:
-    """The second read is answered without a call, with the same customer and its own id."""
+def test_reads_are_cached(shop_of_one: Shop, cached: Config, path: str) -> None:
+    """The cache serves the second read without a call, under a request id of its own."""
     api = Api(app_of(cached).test_client())
     first, second = api.get(path), api.get(path, headers={"X-Request-ID": REQUEST_ID})
     assert shop_of_one.reads == 1
@@ -103,7 +103,7 @@ def test_reads_are_kept(shop_of_one: Shop, cached: Config, path: str) -> None:
 
 
 def test_age(shop_of_one: Shop, cached: Config) -> None:
-    """`Age` is the seconds since the customer was read."""
+    """`Age` is the number of seconds since the read."""
     api = Api(app_of(cached).test_client())
     api.get("/customer/7")
     time.sleep(1.1)
@@ -111,7 +111,7 @@ def test_age(shop_of_one: Shop, cached: Config) -> None:
 
 
 def test_not_modified(shop_of_one: Shop, cached: Config) -> None:
-    """Who has the answer already gets a 304 without a body, kept or just read."""
+    """A caller that has the current response gets a 304 without a body."""
     api = Api(app_of(cached).test_client())
     tag = api.get("/customers").headers["ETag"]
     given = {"If-None-Match": tag, "X-Request-ID": REQUEST_ID}
@@ -129,8 +129,8 @@ def test_not_modified(shop_of_one: Shop, cached: Config) -> None:
     assert other.get("/customers", headers=given).status_code == 304
 
 
-def test_what_is_kept_ends(shop_of_one: Shop, cached: Config) -> None:
-    """After so many seconds the customer is read again."""
+def test_a_cached_response_expires(shop_of_one: Shop, cached: Config) -> None:
+    """A cached response expires after ECWID_CACHE_TTL_S."""
     api = Api(app_of({**cached, "ECWID_CACHE_TTL_S": 0.5}).test_client())
     api.get("/customer/7")
     time.sleep(0.7)
@@ -142,8 +142,10 @@ def test_what_is_kept_ends(shop_of_one: Shop, cached: Config) -> None:
 @pytest.mark.parametrize(
     "write", ["/add_customer", "/update_customer/7", "/delete_customer/7", "the host's"]
 )
-def test_every_write_empties(shop_of_one: Shop, cached: Config, write: str, status: int) -> None:
-    """After any write through us, even one that failed, everything is read again."""
+def test_every_write_empties_the_cache(
+    shop_of_one: Shop, cached: Config, write: str, status: int
+) -> None:
+    """Any write through the plugin empties the cache, even a write that failed."""
     app = app_of(cached)
     api = Api(app.test_client())
     api.get("/customer/7")
@@ -162,8 +164,8 @@ def test_every_write_empties(shop_of_one: Shop, cached: Config, write: str, stat
     assert shop_of_one.reads == 4
 
 
-def test_different_reads_are_kept_apart(shop_of_one: Shop, cached: Config) -> None:
-    """Each set of arguments is kept for itself; their order is of no matter."""
+def test_different_reads_are_cached_apart(shop_of_one: Shop, cached: Config) -> None:
+    """The cache keeps a response per set of arguments, and their order does not matter."""
     api = Api(app_of(cached).test_client())
     for query in ("", "?limit=5", "?limit=6", "?email=a", "?name=a", "?email=a&name=a"):
         api.get(f"/customers{query}")
@@ -173,8 +175,8 @@ def test_different_reads_are_kept_apart(shop_of_one: Shop, cached: Config) -> No
 
 
 @pytest.mark.parametrize("fault", ["refused", "violation"])
-def test_failures_are_not_kept(shop_of_one: Shop, cached: Config, fault: str) -> None:
-    """Only a good answer that fits the contract is kept."""
+def test_failures_are_not_cached(shop_of_one: Shop, cached: Config, fault: str) -> None:
+    """The cache keeps only good replies that satisfy the contract."""
     api = Api(app_of(cached).test_client())
     if fault == "refused":
         shop_of_one.status = 500
@@ -185,8 +187,8 @@ def test_failures_are_not_kept(shop_of_one: Shop, cached: Config, fault: str) ->
     assert api.get("/customer/7").status_code == 200
 
 
-def test_a_read_from_before_a_write_is_not_kept(cached: Config) -> None:
-    """What was read before a write, and came back after it, is answered to nobody else."""
+def test_a_read_from_before_a_write_is_not_cached(cached: Config) -> None:
+    """The cache does not keep a read that began before a write and ended after the write."""
     gate = Gate()
     old, new = good(b'{"id":7,"lang":"old"}'), good(b'{"id":7,"lang":"new"}')
     written = good(b'{"updateCount":1}')
@@ -224,8 +226,8 @@ def test_a_read_joins_no_call_from_before_a_write(in_redis: Config) -> None:
             assert lang(Api(worker.test_client()).get("/customer/7")) == "new"
 
 
-def test_deep_answers_are_not_kept(ecwid: HTTPServer, cached: Config) -> None:
-    """What cannot be written again is a bad answer with the cache as without it."""
+def test_deep_replies_are_not_cached(ecwid: HTTPServer, cached: Config) -> None:
+    """A reply that is nested too deeply is a bad reply with the cache too."""
     body = '{"id": 7, "x": ' + "[" * 300 + "]" * 300 + "}"
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_data(
         body, content_type="application/json"
@@ -234,7 +236,7 @@ def test_deep_answers_are_not_kept(ecwid: HTTPServer, cached: Config) -> None:
 
 
 def test_apps_share_nothing_in_memory(shop_of_one: Shop, config: Config) -> None:
-    """In memory each app keeps its own answers."""
+    """Each app has a cache of its own in memory."""
     config["ECWID_CACHE_TTL_S"] = TTL_S
     for _ in range(2):
         Api(app_of(config).test_client()).get("/customer/7")
@@ -244,7 +246,7 @@ def test_apps_share_nothing_in_memory(shop_of_one: Shop, config: Config) -> None
 def test_memory_has_a_limit(
     shop_of_one: Shop, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What does not fit into memory is not kept, and is answered all the same."""
+    """A response that is too large for the cache is sent but not kept."""
     monkeypatch.setattr(cache_backend, "MAX_BYTES", 10)
     api = Api(app_of({**config, "ECWID_CACHE_TTL_S": TTL_S}).test_client())
     assert [api.get("/customer/7").status_code for _ in range(2)] == [200, 200]
@@ -255,7 +257,7 @@ def test_memory_has_a_limit(
 
 
 class EmptyingRelay:
-    """A way to Redis on which every reply is followed by an emptying, before it arrives."""
+    """A relay to Redis that empties Redis before it passes on each reply."""
 
     def __init__(self, redis: RedisServer) -> None:
         self.emptied = 0
@@ -271,7 +273,7 @@ class EmptyingRelay:
         self._listener.close()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # the listener is closed
+        with contextlib.suppress(OSError):  # the listener was closed, so the thread ends
             while True:
                 connection, _ = self._listener.accept()
                 threading.Thread(target=self._relay, args=(connection,), daemon=True).start()
@@ -293,7 +295,7 @@ def in_redis(config: Config, redis: RedisServer) -> Config:
 
 
 def test_apps_share_in_redis(shop_of_one: Shop, in_redis: Config) -> None:
-    """Every worker and host that serves the store finds what one has read, and no longer."""
+    """Apps that serve the same store share the cache in Redis, until a write empties the cache."""
     one, other = (Api(app_of(in_redis).test_client()) for _ in range(2))
     one.get("/customer/7")
     other.get("/customer/7")
@@ -306,7 +308,7 @@ def test_apps_share_in_redis(shop_of_one: Shop, in_redis: Config) -> None:
 def test_stores_do_not_mix_in_redis(
     shop_of_one: Shop, ecwid: HTTPServer, in_redis: Config, key: str
 ) -> None:
-    """Another store, or another token, finds nothing of it."""
+    """Another store, or another token, shares no cached response in Redis."""
     ecwid.expect_request("/api/v3/1004/customers/7").respond_with_handler(shop_of_one.get)
     Api(app_of(in_redis).test_client()).get("/customer/7")
     Api(app_of({**in_redis, key: "1004"}).test_client()).get("/customer/7")
@@ -314,7 +316,7 @@ def test_stores_do_not_mix_in_redis(
 
 
 def test_sandboxes_do_not_mix_in_redis(redis: RedisServer) -> None:
-    """Two private sandboxes are two stores."""
+    """Two private sandboxes share no cached response in Redis."""
     config = {"ECWID_SANDBOX": "on", "ECWID_CACHE_TTL_S": TTL_S, "ECWID_REDIS_URL": redis.url}
     one, other = (Api(app_of(config).test_client()) for _ in range(2))
     total = one.get("/customers").get_json()["data"]["attributes"]["total"]
@@ -324,11 +326,11 @@ def test_sandboxes_do_not_mix_in_redis(redis: RedisServer) -> None:
     assert found == total + 1
 
 
-def test_keys_tell_nothing(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
-    """No key in Redis holds a filter, the store's id or the token; what is kept there ends."""
+def test_cache_keys_hold_no_secret(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
+    """No cache key in Redis holds a filter, the store's id or the token, and responses expire."""
     Api(app_of(in_redis).test_client()).get(f"/customers?email={CANARY}")
     names = [str(name) for name in redis.client.scan_iter()]
-    assert len(names) == 3  # the generation, the answer and the budget's window
+    assert len(names) == 3  # the generation, the response and the window of the rate limit
     words = (CANARY, "1003", in_redis["ECWID_TOKEN"], "email")
     assert not any(word in name for word in words for name in names)
     lasting = [name for name in redis.client.scan_iter() if redis.client.pttl(name) == -1]
@@ -336,7 +338,7 @@ def test_keys_tell_nothing(shop_of_one: Shop, in_redis: Config, redis: RedisServ
 
 
 def test_redis_emptied(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
-    """After Redis was emptied, everything is read again and kept again."""
+    """The cache works on after Redis was emptied."""
     api = Api(app_of(in_redis).test_client())
     api.get("/customer/7")
     redis.client.flushall()
@@ -357,7 +359,7 @@ def test_redis_is_emptied_all_the_time(
 
 
 def test_only_the_generation_lost(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
-    """What is left in Redis without its generation is of an unknown age: nobody gets it."""
+    """The cache ignores responses in Redis of unknown age, because their generation is lost."""
     api = Api(app_of(in_redis).test_client())
     api.get("/customer/7")
     (name,) = redis.client.keys("*:generation")
@@ -370,7 +372,10 @@ def test_only_the_generation_lost(shop_of_one: Shop, in_redis: Config, redis: Re
 def test_redis_fails(
     shop_of_one: Shop, config: Config, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
-    """Without Redis reads and writes go on, within seconds; the log says so once, not where."""
+    """Reads and writes go on within seconds without Redis.
+
+    The log says so once, without the URL of Redis.
+    """
     with RedisServer() as redis:
         url = redis.url.replace("redis://", "redis://:secret_redis@")
         api = Api(
@@ -395,14 +400,14 @@ def test_redis_fails(
     assert shop_of_one.reads == 3
 
 
-def test_a_write_that_redis_does_not_learn_of(
+def test_a_write_that_cannot_empty_redis(
     shop_of_one: Shop, in_redis: Config, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who could not empty Redis after a write does not read from it until all of that is over."""
+    """A process that could not empty Redis after a write reads nothing older from Redis."""
     monkeypatch.setattr(redis_connection, "COOLDOWN_S", 0.0)
     api = Api(app_of(in_redis).test_client())
     api.get("/customer/7")
-    redis.client.config_set("min-replicas-to-write", 1)  # it answers, and refuses to be changed
+    redis.client.config_set("min-replicas-to-write", 1)  # Redis can be read, but refuses changes
     api.post("/delete_customer/7")
     redis.client.config_set("min-replicas-to-write", 0)
     assert lang(api.get("/customer/7")) == "x1"
@@ -411,7 +416,7 @@ def test_a_write_that_redis_does_not_learn_of(
 def test_redis_comes_back(
     shop_of_one: Shop, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When Redis answers again, answers are kept again."""
+    """The cache works again when Redis is available again."""
     monkeypatch.setattr(redis_connection, "COOLDOWN_S", 0.2)
     with RedisServer() as redis:
         api = Api(
@@ -439,7 +444,7 @@ def test_a_url_that_redis_py_refuses(config: Config) -> None:
 def test_redis_py_is_an_extra(
     config: Config, monkeypatch: pytest.MonkeyPatch, redis: RedisServer
 ) -> None:
-    """Without redis-py the start fails, and says what to install."""
+    """The start fails without redis-py and says what to install."""
     monkeypatch.setitem(__import__("sys").modules, "redis", None)
     with pytest.raises(SettingsError, match=r"flask-ecwid\[redis\]"):
         app_of({**config, "ECWID_CACHE_TTL_S": TTL_S, "ECWID_REDIS_URL": redis.url})

@@ -1,4 +1,4 @@
-"""The five endpoints against a server that speaks Ecwid's API."""
+"""Tests of the five endpoints against a server that speaks Ecwid's API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_list_customers(ecwid: HTTPServer, api: Api) -> None:
 
 
 def test_get_customer(ecwid: HTTPServer, api: Api) -> None:
-    """A customer's id is the envelope's, an integer; the rest are its attributes."""
+    """The envelope holds the customer's id as an integer. The other members are attributes."""
     ecwid.expect_request(f"{STORE}/customers/172890169", method="GET").respond_with_json(
         {"id": 172890169, **SEED_CUSTOMER}
     )
@@ -39,7 +39,7 @@ def test_get_customer(ecwid: HTTPServer, api: Api) -> None:
 
 
 def test_add_customer(ecwid: HTTPServer, api: Api) -> None:
-    """A new customer's id is a decimal string, without attributes."""
+    """The envelope of a creation holds the new id as a decimal string, without attributes."""
     body = payload("create-customer.request")
     ecwid.expect_request(f"{STORE}/customers", method="POST", json=body).respond_with_json(
         {"id": 15319442}
@@ -50,7 +50,7 @@ def test_add_customer(ecwid: HTTPServer, api: Api) -> None:
 
 
 def test_update_customer(ecwid: HTTPServer, api: Api) -> None:
-    """An update answers with the request's id and Ecwid's count."""
+    """The response to an update holds the request's id and Ecwid's count."""
     changes = payload("update-customer.request")
     ecwid.expect_request(f"{STORE}/customers/7", method="PUT", json=changes).respond_with_json(
         {"updateCount": 1}
@@ -63,7 +63,7 @@ def test_update_customer(ecwid: HTTPServer, api: Api) -> None:
 
 
 def test_delete_customer(ecwid: HTTPServer, api: Api) -> None:
-    """A deletion answers with the request's id and Ecwid's count; it needs no body."""
+    """A deletion needs no body, and its response holds the request's id and Ecwid's count."""
     ecwid.expect_request(f"{STORE}/customers/7", method="DELETE", data=b"").respond_with_json(
         {"deleteCount": 1}
     )
@@ -76,7 +76,7 @@ def test_delete_customer(ecwid: HTTPServer, api: Api) -> None:
 
 @pytest.mark.parametrize("operation", ["update", "delete"])
 def test_old_success_member(ecwid: HTTPServer, api: Api, operation: str) -> None:
-    """The `success` that Ecwid sent until 2014 is no part of our envelope."""
+    """The envelope leaves out the `success` that Ecwid sent until 2014."""
     reply = {"success": True, f"{operation}Count": 0}
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json(reply)
     response = api.post(f"/{operation}_customer/7", {} if operation == "update" else None)
@@ -90,7 +90,7 @@ def test_old_success_member(ecwid: HTTPServer, api: Api, operation: str) -> None
     [None, "", "42", "not-a-uuid", REQUEST_ID.replace("-4901-", "-1901-"), "{" + REQUEST_ID],
 )
 def test_new_request_id(ecwid: HTTPServer, api: Api, given: str | None) -> None:
-    """A request without a UUID v4 of its own gets a new one, in header and envelope alike."""
+    """A request without a valid UUID v4 gets a new id in the header and in the envelope."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
     headers = {} if given is None else {"X-Request-ID": given}
     first = api.get("/customers", headers=headers)
@@ -102,23 +102,23 @@ def test_new_request_id(ecwid: HTTPServer, api: Api, given: str | None) -> None:
 
 
 def test_a_request_id_in_capitals(ecwid: HTTPServer, api: Api) -> None:
-    """The caller's id may be in capitals; the answer has it in small letters."""
+    """A request id in capitals is accepted, and the response has the id in small letters."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
     response = api.get("/customers", headers={"X-Request-ID": REQUEST_ID.upper()})
     assert (response.status_code, response.headers["X-Request-ID"]) == (200, REQUEST_ID)
 
 
 def test_requests_in_one_app_context(ecwid: HTTPServer, config: Config) -> None:
-    """Requests that share an app context, as in many tests of hosts, do not share an id."""
+    """Requests that share an app context do not share an id."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
     app = app_of(config)
     with app.app_context():
-        answers = [Api(app.test_client()).get("/customers") for _ in range(2)]
-    assert len({answer.headers["X-Request-ID"] for answer in answers}) == 2
+        responses = [Api(app.test_client()).get("/customers") for _ in range(2)]
+    assert len({response.headers["X-Request-ID"] for response in responses}) == 2
 
 
 def test_token_in_the_header(ecwid: HTTPServer, api: Api) -> None:
-    """The token travels as a bearer in the header, never in the URL."""
+    """The token is sent as a bearer in the header, and never in the URL."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
     api.get("/customers?email=a@example.com")
     request = ecwid.log[0][0]
@@ -127,7 +127,7 @@ def test_token_in_the_header(ecwid: HTTPServer, api: Api) -> None:
 
 
 def test_limit_is_always_sent(ecwid: HTTPServer, api: Api) -> None:
-    """Ecwid's default limit is 10 or 100, by which document one reads: ours is sent."""
+    """The client always sends a limit, because Ecwid's documents disagree about the default."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
     api.get("/customers")
     api.get("/customers?limit=7&offset=14")
@@ -174,7 +174,7 @@ FILTERS = {
 
 
 def test_every_filter_reaches_ecwid(ecwid: HTTPServer, api: Api) -> None:
-    """Every search parameter of Ecwid's is passed on with its value unchanged."""
+    """Every search parameter of Ecwid is passed on with its value unchanged."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
     response = api.get("/customers", query_string=FILTERS)
     assert response.status_code == 200
@@ -197,7 +197,7 @@ def test_every_filter_reaches_ecwid(ecwid: HTTPServer, api: Api) -> None:
     ],
 )
 def test_fields_of_a_page(ecwid: HTTPServer, api: Api, asked: str, sent: str) -> None:
-    """What the contract requires of a page is asked for along with what the caller named."""
+    """The client asks for the required members of a page together with the selected fields."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
     assert api.get("/customers", query_string={"responseFields": asked}).status_code == 200
     assert ecwid.log[0][0].args["responseFields"] == sent
@@ -212,14 +212,14 @@ def test_fields_of_a_page(ecwid: HTTPServer, api: Api, asked: str, sent: str) ->
     ],
 )
 def test_fields_of_a_customer(ecwid: HTTPServer, api: Api, asked: str, sent: str) -> None:
-    """The id is asked for along with what the caller named."""
+    """The client asks for the id together with the selected fields."""
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7, "email": ""})
     assert api.get("/customer/7", query_string={"responseFields": asked}).status_code == 200
     assert dict(ecwid.log[0][0].args) == {"responseFields": sent}
 
 
 def test_a_page_with_selected_fields_only(ecwid: HTTPServer, api: Api) -> None:
-    """A page that leaves out what we know without it (count, offset, limit) is completed."""
+    """The plugin adds count, offset and limit to a page that lacks the three."""
     page = payload("search-customers.response.responseFields")
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(page)
     response = api.get("/customers?limit=20&offset=40")
@@ -285,7 +285,7 @@ def test_documented_bodies(ecwid: HTTPServer, api: Api, path: str, name: str) ->
 
 @pytest.mark.parametrize("status", [200, 201, 202, 203])
 def test_any_success_of_ecwid(ecwid: HTTPServer, api: Api, status: int) -> None:
-    """Any 2xx of Ecwid's with a body that fits is our 200."""
+    """Any 2xx of Ecwid with a valid body becomes a 200."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json({"id": 1}, status=status)
     assert api.post("/add_customer", {"email": "a@example.com"}).status_code == 200
 
@@ -311,8 +311,8 @@ def test_head(ecwid: HTTPServer, api: Api) -> None:
         ("/ui/", 200),
     ],
 )
-def test_answers_are_kept_private(ecwid: HTTPServer, api: Api, path: str, status: int) -> None:
-    """Nobody on the way keeps an answer, guesses what it is, or learns whence its reader came."""
+def test_responses_are_private(ecwid: HTTPServer, api: Api, path: str, status: int) -> None:
+    """Every response forbids caching, content sniffing and the Referer header."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_data("")
     response = api.get(path)

@@ -1,4 +1,4 @@
-"""The reader of requests' JSON, held to its rules by documents that nobody would think of."""
+"""Fuzz tests of the strict JSON reader, against a second implementation of its rules."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Bytes = st.SearchStrategy[bytes]
 
 
 def soup() -> Bytes:
-    """JSON's own pieces in any order."""
+    """Draw JSON's own pieces in any order."""
     pieces = st.lists(st.sampled_from(TOKENS) | PIECES, max_size=12)
     return pieces.map(lambda parts: "".join(parts).encode("utf-8", "surrogatepass"))
 
@@ -42,7 +42,7 @@ def many(names: int) -> bytes:
 
 
 def at_the_limits() -> Bytes:
-    """As deep, as large and as many as is allowed, or one more."""
+    """Draw documents at the limits of depth, size and number, or one beyond."""
     depths = st.builds(
         nested,
         st.integers(28, 36),
@@ -64,7 +64,7 @@ ANYTHING: Bytes = st.one_of(
 
 
 def allowed(body: bytes) -> tuple[bool, Any]:
-    """The rules once more, in other words: is it allowed, and what does it say?"""
+    """Return whether the rules allow a body, and its document, by a second implementation."""
     try:
         read = json.loads(body.decode("utf-8"), object_pairs_hook=Members)
         document = plain(read)
@@ -74,10 +74,10 @@ def allowed(body: bytes) -> tuple[bool, Any]:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """A value as the standard library has it.
+    """Return a value as the standard library reads it.
 
     Raises:
-        ValueError: something in it is not allowed.
+        ValueError: The value breaks a rule.
     """
     if isinstance(value, list) and depth == 32:
         raise ValueError("too deep")
@@ -113,19 +113,20 @@ def names_in(document: Any) -> int:
 
 
 def outcome(body: bytes) -> tuple[bool, Any]:
-    """What the reader makes of it: any other exception than its own ends the test."""
+    """Return the result of the reader. An exception of another class ends the test."""
     try:
         return True, strict_json.parse(body)
     except InvalidRequest as exc:
         refusal = exc
-    assert refusal.__context__ is None  # which would hold the body
+    assert refusal.__context__ is None  # because the context would hold the body
     return False, None
 
 
 @pytest.mark.parametrize("_round", rounds(10))
 def test_what_is_read_is_what_is_allowed(_round: int) -> None:
-    """The reader gives a document exactly where the rules allow it, and the same one as the
-    standard library; else it refuses, and fails in no other way.
+    """The reader accepts exactly the allowed documents and reads them as the standard library.
+
+    The reader refuses all other documents with InvalidRequest.
     """
     seen: Counter[bool] = Counter()
 
@@ -133,14 +134,14 @@ def test_what_is_read_is_what_is_allowed(_round: int) -> None:
     @given(ANYTHING)
     def holds(body: bytes) -> None:
         read = outcome(body)
-        assert repr(read) == repr(allowed(body))  # in which 1, 1.0 and True are not the same
+        assert repr(read) == repr(allowed(body))  # repr tells 1, 1.0 and True apart
         seen[read[0]] += 1
 
     holds()
     assert min(seen[True], seen[False]) > sum(seen.values()) / 10
 
 
-LARGE = 262_144  # as many bytes as a body may have
+LARGE = 262_144  # the largest body in bytes
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ LARGE = 262_144  # as many bytes as a body may have
     ],
 )
 def test_the_worst_of_the_largest_bodies(piece: str) -> None:
-    """No body, as large as it may be, keeps the reader busy: not even with all of its bytes."""
+    """No body up to the largest size keeps the reader busy for long."""
     begun = time.monotonic()
     for head, tail in (("", ""), ("[", "1]"), ('"', '"'), ('{"a":', "}")):
         body = (head + piece * (LARGE // len(piece)) + tail).encode()
@@ -159,8 +160,8 @@ def test_the_worst_of_the_largest_bodies(piece: str) -> None:
     assert time.monotonic() - begun < 60
 
 
-def test_the_front_door() -> None:
-    """Whatever is sent as a customer is a 200 or a refusal of the request."""
+def test_any_body_of_a_creation() -> None:
+    """Any body of a creation gets a 200 or a refusal of the request."""
     app = flask.Flask("shop")
     app.config.update(ECWID_SANDBOX=True, ECWID_CALLS_PER_MINUTE=1_000_000)
     Ecwid(app)
@@ -170,10 +171,10 @@ def test_the_front_door() -> None:
     @tries(300, 5_000)
     @given(nearly(BODIES, most=1) | ANYTHING)
     def holds(body: bytes) -> None:
-        answer = api.post("/add_customer", data=body, content_type="application/json")
-        assert answer.status_code in (200, 400, 409)
-        assert (answer.status_code == 400) or allowed(body)[0]
-        seen[answer.status_code] += 1
+        response = api.post("/add_customer", data=body, content_type="application/json")
+        assert response.status_code in (200, 400, 409)
+        assert (response.status_code == 400) or allowed(body)[0]
+        seen[response.status_code] += 1
 
     holds()
     assert seen[200]

@@ -1,4 +1,4 @@
-"""Idempotency-Key: one outcome for each key, whatever fails."""
+"""Tests of Idempotency-Key, which gives each idempotency key one outcome."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.usefixtures("no_waiting")
 
 @pytest.fixture(params=["file", "redis"])
 def shared(request: pytest.FixtureRequest) -> Config:
-    """Where keys are kept: in this host's file, or in Redis."""
+    """Return settings that keep the records in this host's file or in Redis."""
     if request.param == "file":
         return {}
     redis: RedisServer = request.getfixturevalue("redis")
@@ -64,8 +64,8 @@ def slug(response: TestResponse) -> str:
     return str(response.get_json()["type"]).removeprefix(URN)
 
 
-def test_the_same_again(ordered: Shop, shared: Config, key: str) -> None:
-    """The same request creates once, whichever worker it comes to, and has the same answer."""
+def test_a_repeated_request(ordered: Shop, shared: Config, key: str) -> None:
+    """A repeated request creates once, in any worker, and gets the same response."""
     first = add(ordered.api(**shared), key)
     again = add(ordered.api(**shared), key, dict(reversed(NEW.items())))
     assert first.status_code == again.status_code == 200
@@ -77,7 +77,7 @@ def test_the_same_again(ordered: Shop, shared: Config, key: str) -> None:
 
 
 def test_another_body(ordered: Shop, shared: Config, key: str) -> None:
-    """A key stands for one body: another one is a 422, and no call."""
+    """A reused idempotency key with another body gets a 422 and sends no call."""
     api = ordered.api(**shared)
     add(api, key)
     response = add(api, key, {"email": "other@example.com"})
@@ -87,7 +87,7 @@ def test_another_body(ordered: Shop, shared: Config, key: str) -> None:
 
 
 def test_under_way(ordered: Shop, shared: Config, key: str) -> None:
-    """While a request is under way, another one with its key is a 409, and no call."""
+    """A request gets a 409 and sends no call while another request with its key is under way."""
     ordered.orders.inject(Fault("latency", seconds=1.5))
     first: list[TestResponse] = []
     api, other = ordered.api(**shared), ordered.api(**shared)
@@ -109,7 +109,7 @@ def test_under_way(ordered: Shop, shared: Config, key: str) -> None:
 def test_final_refusals_are_kept(
     ordered: Shop, shared: Config, key: str, status: int, code: str | None
 ) -> None:
-    """What Ecwid refuses for good is given again, as a replay."""
+    """A final refusal by Ecwid is replayed."""
     ordered.orders.inject(Fault("status", status=status, code=code, times=1))
     first = add(ordered.api(**shared), key)
     again = add(ordered.api(**shared), key)
@@ -133,7 +133,7 @@ def test_final_refusals_are_kept(
 def test_what_had_no_effect_leaves_no_record(
     ordered: Shop, shared: Config, key: str, fault: Fault
 ) -> None:
-    """What was never sent, or refused for now, can be sent again with its key."""
+    """A request that had no effect can be sent again with its key."""
     ordered.orders.inject(fault)
     api = ordered.api(**shared)
     first = add(api, key)
@@ -145,8 +145,8 @@ def test_what_had_no_effect_leaves_no_record(
     assert len(ordered.creations()) == 1
 
 
-def test_a_budget_that_is_spent_leaves_no_record(ordered: Shop, key: str) -> None:
-    """A key whose request was held back is as if it had never come."""
+def test_a_used_up_rate_limit_leaves_no_record(ordered: Shop, key: str) -> None:
+    """A request that the rate limit stops leaves no record."""
     poor = ordered.api(ECWID_CALLS_PER_MINUTE=1)
     poor.get("/customers")
     assert add(poor, key).status_code == 429
@@ -154,7 +154,7 @@ def test_a_budget_that_is_spent_leaves_no_record(ordered: Shop, key: str) -> Non
 
 
 def lose_all(after: bool) -> list[Fault]:
-    """The first creation's reply is lost, and its lookups fail."""
+    """Return faults that lose the first creation's reply and fail its searches."""
     return [
         Fault("reset", operation="add_customer", nth=1, after=after),
         Fault("status", operation="list_customers", status=500, times=3),
@@ -162,7 +162,7 @@ def lose_all(after: bool) -> list[Fault]:
 
 
 def test_a_lost_creation_is_found(ordered: Shop, shared: Config, key: str) -> None:
-    """Where the outcome was not known, the next request looks, finds, and creates no second one."""
+    """A repeated request finds the customer of a lost creation and creates no second customer."""
     ordered.orders.inject(*lose_all(after=True))
     first = add(ordered.api(**shared), key)
     assert (first.status_code, slug(first)) == (504, "outcome-unknown")
@@ -172,9 +172,12 @@ def test_a_lost_creation_is_found(ordered: Shop, shared: Config, key: str) -> No
     assert add(ordered.api(**shared), key).headers["Idempotency-Replayed"] == "true"
 
 
-def test_a_refusal_of_the_second_try_is_not_kept(ordered: Shop, shared: Config, key: str) -> None:
-    """A refusal that leaves open what became of an earlier try is no outcome: it is looked up again
-    each time, and no answer says that nothing happened.
+def test_a_refusal_of_the_second_attempt_is_not_kept(
+    ordered: Shop, shared: Config, key: str
+) -> None:
+    """A refusal is not kept while the outcome of an earlier attempt is unknown.
+
+    No response says that nothing happened.
     """
     ordered.orders.inject(*lose_all(after=False))
     ordered.orders.inject(Fault("status", operation="add_customer", status=400, nth=2))
@@ -187,10 +190,8 @@ def test_a_refusal_of_the_second_try_is_not_kept(ordered: Shop, shared: Config, 
     assert len(ordered.creations()) == 1
 
 
-def test_a_twin_does_not_hide_ours(ordered: Shop, key: str) -> None:
-    """Where a store allows two customers with one e-mail, an older one hides ours only until the
-    search shows it.
-    """
+def test_a_customer_with_the_same_email(ordered: Shop, key: str) -> None:
+    """An older customer with the same e-mail hides the new customer only while the search lags."""
     ordered.orders.switch(duplicate_emails=True)
     twin = {"email": CANARY, "billingPerson": {"name": "Canary Twin"}}
     assert ordered.api().post("/add_customer", twin).status_code == 200
@@ -206,8 +207,8 @@ def test_a_twin_does_not_hide_ours(ordered: Shop, key: str) -> None:
     assert len(ordered.creations()) == 2
 
 
-def test_a_creation_that_never_was(ordered: Shop, shared: Config, key: str) -> None:
-    """Where nothing is found, it is created now, once."""
+def test_a_creation_that_did_not_happen(ordered: Shop, shared: Config, key: str) -> None:
+    """A repeated request creates the customer once if the search finds none."""
     ordered.orders.inject(*lose_all(after=False))
     assert add(ordered.api(**shared), key).status_code == 504
     assert add(ordered.api(**shared), key).status_code == 200
@@ -218,19 +219,19 @@ def test_a_creation_that_never_was(ordered: Shop, shared: Config, key: str) -> N
 
 
 def test_a_creation_that_shows_late(ordered: Shop, key: str) -> None:
-    """Where the search lags, the second creation's 409 is the first one's success."""
+    """A 409 for the second attempt means that the first attempt succeeded, if the search lags."""
     ordered.orders.switch(search_lag_s=1.0)
     ordered.orders.inject(Fault("reset", operation="add_customer", nth=1, after=True))
     assert add(ordered.api(), key).status_code == 504
-    assert add(ordered.api(), key).status_code == 504  # a 409, and still not to be seen
+    assert add(ordered.api(), key).status_code == 504  # a 409, and the search still lags
     time.sleep(1.1)
     response = add(ordered.api(), key)
     assert response.status_code == 200
     assert len(ordered.creations()) == 1
 
 
-def test_nobody_looks_and_nobody_creates(ordered: Shop, key: str) -> None:
-    """While it cannot be looked up, what may have happened is not done again."""
+def test_a_search_that_fails(ordered: Shop, key: str) -> None:
+    """A creation that may have happened is not sent again while the search fails."""
     ordered.orders.inject(Fault("reset", operation="add_customer", nth=1))
     ordered.orders.inject(Fault("status", operation="list_customers", status=500))
     for _ in range(2):
@@ -241,7 +242,7 @@ def test_nobody_looks_and_nobody_creates(ordered: Shop, key: str) -> None:
 def test_a_worker_that_was_killed(
     ordered: Shop, shared: Config, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After its lease a request whose worker died is looked up, not believed to run for ever."""
+    """A request whose worker died is searched for after its lease."""
 
     class Killed(BaseException):
         pass
@@ -252,7 +253,7 @@ def test_a_worker_that_was_killed(
     api = ordered.api(**shared)
     ordered.orders.inject(Fault("latency", seconds=0, after=True))
     with monkeypatch.context() as patch:
-        # Dies between the creation and its record: as a kill -9 there.
+        # The worker dies between the creation and its record, as after a kill -9.
         patch.setattr("flask_ecwid.web.idempotency.Idempotency._settle", killed)
         with pytest.raises(Killed):
             add(api, key)
@@ -265,10 +266,10 @@ def test_a_worker_that_was_killed(
     assert len(ordered.creations()) == 1
 
 
-def test_who_is_slower_than_his_lease(
+def test_an_outcome_after_the_lease(
     ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An outcome that comes after another request has taken over does not undo its record."""
+    """A late outcome does not overwrite the record of a request that has taken over."""
     from flask_ecwid.storage.state import MemoryState
     from flask_ecwid.web.idempotency import Idempotency, _Record
 
@@ -292,13 +293,13 @@ def test_who_is_slower_than_his_lease(
 
 @pytest.mark.parametrize("good", ["x", "k" * 255, "a key, with: blanks", "~!@#$%^&*()"])
 def test_keys(ordered: Shop, good: str) -> None:
-    """A key is any printable ASCII, up to 255 characters."""
+    """An idempotency key is any printable ASCII text of up to 255 characters."""
     assert add(ordered.api(), good).status_code == 200
 
 
 @pytest.mark.parametrize("bad", ["", "k" * 256, "tab\tin", "\x7f", "\xe9", "canary\x01"])
-def test_keys_that_are_none(ordered: Shop, bad: str) -> None:
-    """What is no key is a 400 that names the header, and not what it holds."""
+def test_malformed_keys(ordered: Shop, bad: str) -> None:
+    """A malformed idempotency key gets a 400 that names the header and not its value."""
     response = add(ordered.api(), bad)
     assert response.status_code == 400
     assert {each["pointer"] for each in response.get_json()["errors"]} == {
@@ -309,7 +310,7 @@ def test_keys_that_are_none(ordered: Shop, bad: str) -> None:
 
 
 def test_other_operations_take_no_key(ordered: Shop, key: str) -> None:
-    """On other operations the header says nothing."""
+    """Operations other than a creation ignore the header."""
     headers = {"Idempotency-Key": key}
     for _ in range(2):
         response = ordered.api().get("/customers", headers=headers)
@@ -318,7 +319,7 @@ def test_other_operations_take_no_key(ordered: Shop, key: str) -> None:
 
 
 def kept_bytes(shared: Config, redis: RedisServer | None) -> bytes:
-    """Everything that is kept, raw."""
+    """Return all raw bytes of the stored records."""
     if redis is not None:
         names = list(redis.client.scan_iter())
         values = [redis.client.get(n) for n in names if redis.client.type(n) == b"string"]
@@ -327,10 +328,10 @@ def kept_bytes(shared: Config, redis: RedisServer | None) -> bytes:
     return b"".join(each.read_bytes() for each in folder.iterdir())
 
 
-def test_a_record_tells_nothing(
+def test_a_record_holds_no_secret(
     ordered: Shop, shared: Config, key: str, request: pytest.FixtureRequest
 ) -> None:
-    """No record holds the key, the body, the e-mail, the token or the store; it ends after 24 h."""
+    """No record holds the key, the body, the e-mail or the token. A record expires after 24 h."""
     redis = request.getfixturevalue("redis") if shared else None
     add(ordered.api(**shared), key)
     kept = kept_bytes(shared, redis)
@@ -349,7 +350,7 @@ def test_without_a_key_nothing_is_kept(ordered: Shop, redis: RedisServer) -> Non
 
 
 def test_stores_have_their_own_keys(tmp_path: Path, shared: Config, key: str) -> None:
-    """The same key at two stores is two creations."""
+    """The same idempotency key at two stores creates two customers."""
     for name in ("one", "two"):
         store = Shop(tmp_path / f"{name}.sqlite3")
         assert "Idempotency-Replayed" not in add(store.api(**shared), key).headers
@@ -364,7 +365,10 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.mark.parametrize("fault", ["stopped", "halted"])
 def test_redis_gone(ordered: Shop, own_redis: RedisServer, key: str, fault: str) -> None:
-    """A promise that cannot be kept is refused, soon and without a call; the others go on."""
+    """A request with a key is refused soon and without a call when Redis is gone.
+
+    Requests without a key go on.
+    """
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
     (own_redis.stop if fault == "stopped" else own_redis.halt)()
     begun = time.monotonic()
@@ -381,7 +385,7 @@ def test_redis_gone(ordered: Shop, own_redis: RedisServer, key: str, fault: str)
 
 
 def test_redis_slow(ordered: Shop, own_redis: RedisServer, key: str) -> None:
-    """A Redis that is slow, but answers in its time, is waited for."""
+    """A request with a key waits for a slow Redis."""
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
     own_redis.client.client_pause(100)
     assert add(api, key).status_code == 200
@@ -390,10 +394,13 @@ def test_redis_slow(ordered: Shop, own_redis: RedisServer, key: str) -> None:
     assert again.headers["Idempotency-Replayed"] == "true"
 
 
-def test_a_file_that_cannot_be(
+def test_a_file_that_cannot_be_kept(
     ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Where this host keeps no file, a key is refused, and a request without one goes on."""
+    """A request with a key is refused if the host can keep no file.
+
+    A request without a key goes on.
+    """
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     api = ordered.api()
     assert slug(add(api, key)) == "idempotency-unavailable"
@@ -403,7 +410,7 @@ def test_a_file_that_cannot_be(
 def test_redis_lost_after_the_creation(
     ordered: Shop, own_redis: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An outcome that cannot be kept is told all the same."""
+    """The caller gets the outcome even if Redis fails before the record is written."""
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
     from flask_ecwid.web.idempotency import Idempotency
 
@@ -418,7 +425,7 @@ def test_redis_lost_after_the_creation(
 
 
 def test_redis_emptied_meanwhile(ordered: Shop, redis: RedisServer, key: str) -> None:
-    """An outcome is kept though Redis has forgotten the beginning."""
+    """The outcome is kept even if Redis loses the record during the request."""
     ordered.orders.inject(Fault("latency", seconds=1.0))
     api = ordered.api(ECWID_REDIS_URL=redis.url)
     thread = threading.Thread(target=lambda: add(api, key))
@@ -431,7 +438,7 @@ def test_redis_emptied_meanwhile(ordered: Shop, redis: RedisServer, key: str) ->
 
 
 def test_another_token(tmp_path: Path, key: str) -> None:
-    """A new token of the same store is no other caller: its key still has its outcome."""
+    """A record stays valid after the token of its store changes."""
     sandbox = create_sandbox(tmp_path / "s.sqlite3", tokens={"secret_a": {"create_customers"}})
     from flask_ecwid import Settings
     from flask_ecwid.storage.state import host_state
@@ -450,7 +457,7 @@ def test_another_token(tmp_path: Path, key: str) -> None:
 
 @pytest.mark.parametrize("where", ["file", "redis"])
 def test_four_workers(tmp_path: Path, where: str, redis: RedisServer) -> None:
-    """The same key from 50 threads at once, over four workers of a real gunicorn: one creation."""
+    """The same key from 50 threads at once over four gunicorn workers creates one customer."""
     store = Shop(tmp_path / "store.sqlite3")
     port = free_port()
     settings = {"ECWID_SANDBOX": str(store.path), "TMPDIR": str(tmp_path)}
@@ -480,20 +487,22 @@ def test_four_workers(tmp_path: Path, where: str, redis: RedisServer) -> None:
             with ThreadPoolExecutor(50) as threads:
                 for number in range(3):
                     key = str(uuid.uuid4())
-                    answers = list(threads.map(lambda _, k=key, n=number: create(k, n), range(50)))
-                    answers.append(create(key, number))
-                    assert {answer.status_code for answer in answers} <= {200, 409}
-                    ids = {a.json()["data"]["id"] for a in answers if a.status_code == 200}
+                    responses = list(
+                        threads.map(lambda _, k=key, n=number: create(k, n), range(50))
+                    )
+                    responses.append(create(key, number))
+                    assert {response.status_code for response in responses} <= {200, 409}
+                    ids = {a.json()["data"]["id"] for a in responses if a.status_code == 200}
                     assert len(ids) == 1
-                    assert answers[-1].headers["Idempotency-Replayed"] == "true"
+                    assert responses[-1].headers["Idempotency-Replayed"] == "true"
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
     assert len(store.creations()) == 3
 
 
-def test_the_file_is_no_memory(ordered: Shop, key: str) -> None:
-    """What is kept outlives the process: a restart is no way to a second creation."""
+def test_the_file_outlives_the_process(ordered: Shop, key: str) -> None:
+    """A record outlives its process, so a restart leads to no second creation."""
     add(ordered.api(), key)
     db = sqlite3.connect(next(Path(tempfile.gettempdir()).glob("flask-ecwid-*/state.sqlite3")))
     records = [json.loads(value) for (value,) in db.execute("SELECT value FROM state")]

@@ -1,4 +1,4 @@
-"""The contract's links: where the id of the next request comes from."""
+"""Tests of the contract's links, which say where the id of the next request comes from."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ LINKS = [
     for operation, (_, _, node) in OPERATIONS.items()
     for link in node["responses"]["200"].get("links", {}).values()
 ]
-CUSTOMER = "172890169"  # one that every new sandbox has
+CUSTOMER = "172890169"  # a customer of every new sandbox
 
 
 def ask(shop: Api, operation: str, customer_id: str) -> Any:
     method, path, node = OPERATIONS[operation]
     body = {"email": "new@example.com"} if "requestBody" in node else None
-    answer = shop.open(method, path.format(customer_id=customer_id), json=body)
-    assert answer.status_code == 200
-    return answer.json
+    response = shop.open(method, path.format(customer_id=customer_id), json=body)
+    assert response.status_code == 200
+    return response.json
 
 
-def value_of(expression: str, answer: Any, customer_id: str) -> str:
-    """What a runtime expression of OpenAPI stands for."""
+def value_of(expression: str, value: Any, customer_id: str) -> str:
+    """Return the value of a runtime expression of OpenAPI."""
     source, _, pointer = expression.partition("#/")
     if source == "$request.path.customer_id":
         return customer_id
     assert source == "$response.body"
     for step in pointer.split("/"):
-        answer = answer[int(step)] if isinstance(answer, list) else answer[step]
-    return str(answer)
+        value = value[int(step)] if isinstance(value, list) else value[step]
+    return str(value)
 
 
 @pytest.mark.parametrize(("operation", "link"), LINKS)
 def test_a_link_leads_to_a_customer(shop: Api, operation: str, link: str) -> None:
-    """The id that a link takes from an answer is the id of a customer."""
+    """The id that a link takes from a response is the id of a customer."""
     node = DOCUMENT["components"]["links"][link]
-    answer = ask(shop, operation, CUSTOMER)
+    response = ask(shop, operation, CUSTOMER)
     [(name, expression)] = node["parameters"].items()
     assert name == "customer_id"
-    ask(shop, node["operationId"], value_of(expression, answer, CUSTOMER))
+    ask(shop, node["operationId"], value_of(expression, response, CUSTOMER))
 
 
 def test_every_link_is_used() -> None:
-    """Whatever names a customer leads to all that can be done with it."""
+    """Every response that names a customer links to all operations on the customer."""
     assert {link for _, link in LINKS} == set(DOCUMENT["components"]["links"])
     assert {operation for operation, _ in LINKS} == set(OPERATIONS) - {"delete_customer"}

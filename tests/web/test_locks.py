@@ -1,4 +1,4 @@
-"""No lock is held during I/O: not by one request, and not by many at once."""
+"""Tests that no lock is held during I/O, by one request or by many at once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> LockWatch:
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds by which the clock is moved on."""
+    """Return the seconds by which the clock is moved forward."""
     by = [0.0]
     now, wall = clock.now, clock.wall
     monkeypatch.setattr(clock, "now", lambda: now() + by[0])
@@ -42,7 +42,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 class Store:
-    """Ecwid over real sockets, which takes the token or refuses it."""
+    """A simulated Ecwid over real sockets, which accepts or refuses the token."""
 
     def __init__(self, server: HTTPServer) -> None:
         self.refuses = False
@@ -56,7 +56,7 @@ class Store:
 
 
 def ask_at_once(apps: list[Flask], threads: int = 8) -> set[int]:
-    """Ask everything of several apps from several threads at once."""
+    """Send every operation to several apps from several threads at once."""
 
     def ask(number: int) -> list[int]:
         api = Api(apps[number % len(apps)].test_client())
@@ -76,7 +76,7 @@ def ask_at_once(apps: list[Flask], threads: int = 8) -> set[int]:
 
 
 def use(store: Store, apps: list[Flask], later: list[float]) -> None:
-    """Let Ecwid take the token, refuse it, and take it again."""
+    """Let Ecwid accept the token, refuse it, and accept it again."""
     assert 200 in ask_at_once(apps)
     store.refuses = True
     later[0] += 1
@@ -90,7 +90,7 @@ def use(store: Store, apps: list[Flask], later: list[float]) -> None:
 
 
 def test_in_memory(ecwid: HTTPServer, watch: LockWatch, later: list[float]) -> None:
-    """Without Redis no lock is held while a call is sent or a request waits."""
+    """No lock is held while a call is sent or a request waits, without Redis."""
     config = {**config_of(ecwid), "ECWID_CACHE_TTL_S": 5}
     use(Store(ecwid), [app_of(config) for _ in range(2)], later)
     assert watch.made >= 10
@@ -101,7 +101,7 @@ def test_in_memory(ecwid: HTTPServer, watch: LockWatch, later: list[float]) -> N
 def test_in_the_file(
     ecwid: HTTPServer, watch: LockWatch, later: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No lock is held while processes share a pause through the file of the host."""
+    """No lock is held while processes share a pause through the host's file."""
     monkeypatch.setenv("FLASK_ECWID_SERVICE", "locks")
     use(Store(ecwid), [app_of(config_of(ecwid)) for _ in range(2)], later)
     assert watch.seen >= {"RequestsTransport.send", "sqlite3.execute"}
@@ -117,21 +117,21 @@ def own_redis() -> Iterator[RedisServer]:
 def test_in_redis(
     ecwid: HTTPServer, watch: LockWatch, later: list[float], own_redis: RedisServer
 ) -> None:
-    """No lock is held while Redis is asked, also when it stops and comes back."""
+    """No lock is held during calls to Redis, even when Redis stops and comes back."""
     config = {**config_of(ecwid), "ECWID_REDIS_URL": own_redis.url, "ECWID_CACHE_TTL_S": 5}
     store, apps = Store(ecwid), [app_of(config) for _ in range(2)]
     use(store, apps, later)
     own_redis.stop()
     assert 200 in ask_at_once(apps)
     own_redis.start_again()
-    later[0] += 6  # Redis is asked again, and its count of calls is doubted
+    later[0] += 6  # Redis is tried again, and its count of calls is not trusted
     use(store, apps, later)
     assert watch.seen >= {"RequestsTransport.send", "RedisConnection.connection", "socket.sendall"}
     assert watch.violations == set()
 
 
 def test_in_the_sandbox(ordered: Shop, watch: LockWatch) -> None:
-    """No lock is held while a call fails and is repeated in the sandbox."""
+    """No lock is held while a call fails and is retried in the sandbox."""
     ordered.orders.inject(Fault("status", operation="get_customer", status=500, nth=3))
     assert 200 in ask_at_once([ordered.api()._client.application])
     assert watch.seen >= {"RequestsTransport.send", "sqlite3.execute"}

@@ -1,4 +1,4 @@
-"""The logs below the mount hold nothing of a caller, at DEBUG too."""
+"""Tests that no log below the mount holds a value of a caller, even at DEBUG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CANARY = "canary"
 def test_no_logger_shows_a_value(
     ecwid: HTTPServer, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No record of ours or of connexion's shows a query, a body, a header, a URL or the token."""
+    """No log record of the plugin or connexion holds a value of a request or the token."""
     caplog.set_level(logging.DEBUG)
     page = {"total": 1, "items": [{"id": 5, "email": f"{CANARY}@example.com"}]}
     ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(page)

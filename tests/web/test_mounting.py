@@ -1,4 +1,4 @@
-"""How the plugin meets an app: one, several, another prefix, beside the host's own things."""
+"""Tests of mounting in one app or several, at any prefix, beside the routes of the host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..conftest import PREFIX, STORE, Api, Config, app_of
 
 
 def test_factory(ecwid: HTTPServer, config: Config) -> None:
-    """One extension object may serve several apps, each with its own settings."""
+    """An extension object may serve several apps, each with its own settings."""
     extension = Ecwid()
 
     def create_app(store_id: str) -> flask.Flask:
@@ -74,7 +74,7 @@ def test_flask_routes(app: flask.Flask) -> None:
 
 
 def test_another_prefix(ecwid: HTTPServer, config: Config) -> None:
-    """The mount may be elsewhere, and the served contract says where."""
+    """The mount may have another prefix, and the served contract names the prefix."""
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
     app = flask.Flask("host")
     app.config.update(config)
@@ -116,7 +116,7 @@ def test_two_stores(ecwid: HTTPServer, config: Config) -> None:
 
 
 def test_two_sandboxes_do_not_mix() -> None:
-    """Two apps in one process share nothing, not even their sandboxes."""
+    """Two apps in one process share no sandbox."""
     callers = []
     for name in ("one", "other"):
         app = flask.Flask(name)
@@ -138,7 +138,7 @@ def test_the_same_mount_twice(app: flask.Flask, again: dict[str, Any]) -> None:
 
 
 def test_served_contract(config: Config) -> None:
-    """The contract is served as JSON and YAML, in the file's order, as it is."""
+    """The contract is served unchanged as JSON and YAML, in the file's order."""
     closed = {"ECWID_AUTH": "keys", "ECWID_API_KEYS": f"a:read:{'0' * 64}"}
     api = Api(app_of({**config, **closed}).test_client())
     served = api.get("/openapi.json")
@@ -151,7 +151,7 @@ def test_served_contract(config: Config) -> None:
 
 
 def test_behind_a_proxy_prefix(app: flask.Flask) -> None:
-    """Behind a proxy's prefix the served contract names the outer path."""
+    """The served contract names the outer path behind a proxy's prefix."""
     app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
     client = app.test_client()
     outer = {"X-Forwarded-Prefix": "/eu"}
@@ -180,7 +180,7 @@ def test_swagger_ui(api: Api) -> None:
 
 
 def test_swagger_ui_off(config: Config) -> None:
-    """With ECWID_UI off there is no UI; the contract is still served."""
+    """ECWID_UI off removes the UI and leaves the contract."""
     app = flask.Flask("host")
     app.config.update(config, ECWID_UI="off")
     Ecwid(app)
@@ -232,14 +232,14 @@ class Host:
 
     def seen(self) -> list[tuple[int, bytes]]:
         paths = ("/json", "/boom", "/nope", "/api/json/v1/other", "/api/json/v1/nope")
-        answers = [self.client.get(path) for path in paths]
-        answers.append(self.client.post("/json"))
-        answers.append(self.client.options("/json"))
-        return [(answer.status_code, answer.data) for answer in answers]
+        responses = [self.client.get(path) for path in paths]
+        responses.append(self.client.post("/json"))
+        responses.append(self.client.options("/json"))
+        return [(response.status_code, response.data) for response in responses]
 
 
 def test_the_host_stays_as_it_was(config: Config) -> None:
-    """A host's pages, errors and JSON are the same with the plugin and without."""
+    """A host's pages, errors and JSON are the same with and without the plugin."""
     assert Host(config, with_ecwid=True).seen() == Host(config, with_ecwid=False).seen()
 
 
@@ -255,13 +255,13 @@ def test_the_host_changes_nothing_below_the_mount(ecwid: HTTPServer, config: Con
         ("GET", "/customer/8", 502),
         ("GET", "/customers?limit=0", 400),
     ):
-        answer = client.open(PREFIX + path, method=method)
-        assert answer.status_code == status
-        assert answer.content_type == "application/problem+json"
+        response = client.open(PREFIX + path, method=method)
+        assert response.status_code == status
+        assert response.content_type == "application/problem+json"
 
 
 def test_mounting_opens_nothing(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mounting opens no socket: it may happen before a fork."""
+    """Mounting opens no socket, so a host may fork after the mount."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a socket was opened")
@@ -273,7 +273,7 @@ def test_mounting_opens_nothing(config: Config, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_import_does_nothing() -> None:
-    """Importing all of it starts no thread and configures no logging."""
+    """Importing the package starts no thread and configures no logging."""
     script = """
 import logging, threading
 from flask_ecwid import *
@@ -286,7 +286,7 @@ assert logging.getLogger("flask_ecwid").handlers == []
 
 def test_warnings_as_errors(config: Config) -> None:
     """A host whose warnings are errors can import and mount the plugin."""
-    del config["ECWID_AUTH"]  # which would say itself, in the log, that anybody may call
+    del config["ECWID_AUTH"]  # because an open store logs a warning
     script = f"""
 import flask, flask_ecwid
 app = flask.Flask("host")
@@ -300,7 +300,7 @@ flask_ecwid.Ecwid(app, authorize=lambda scope: True)
 
 
 def test_only_connexions_warnings_are_silenced() -> None:
-    """Mounting leaves the process's warning filters as they were."""
+    """Mounting leaves the process's warning filters unchanged."""
     before = list(warnings.filters)
     app = flask.Flask("host")
     app.config["ECWID_SANDBOX"] = True

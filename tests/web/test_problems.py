@@ -1,4 +1,4 @@
-"""Every failure below the mount is a problem, whoever failed."""
+"""Tests that every failure below the mount becomes a problem."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_problem(response: Any, status: int) -> dict[str, Any]:
     assert response.status_code == status
     assert response.content_type == "application/problem+json"
     body: dict[str, Any] = response.json
-    # Any operation's problem schema will do: they are one.
+    # Any operation will do, because all operations share the schema of a problem.
     contract.load().operations["add_customer"].validate_response(502, body)
     assert body["status"] == status
     assert body["type"].startswith("urn:flask-ecwid:problem:")
@@ -61,7 +61,7 @@ def check_problem(response: Any, status: int) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "BREW"])
 def test_not_found(api: Api, method: str, path: str) -> None:
-    """A path that the mount does not have is a 404 problem, whatever the method."""
+    """A path that the mount does not have is a 404 problem with every method."""
     response = api.open(method, path)
     body = check_problem(response, 404)
     assert body["origin"] == "request"
@@ -88,7 +88,10 @@ def test_a_file_that_the_ui_does_not_have(api: Api) -> None:
     ],
 )
 def test_not_allowed(ecwid: HTTPServer, api: Api, path: str, allowed: str) -> None:
-    """Another method than a path has is a 405 problem with Allow; OPTIONS is a 204 with Allow."""
+    """A method that a path does not have is a 405 problem with Allow.
+
+    OPTIONS is a 204 with Allow.
+    """
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "BREW"} - set(allowed.split(", ")):
         response = api.open(method, path)
         check_problem(response, 405)
@@ -101,7 +104,7 @@ def test_not_allowed(ecwid: HTTPServer, api: Api, path: str, allowed: str) -> No
 
 
 def test_method_override_is_ignored(ecwid: HTTPServer, api: Api) -> None:
-    """Nothing in a request makes it another method."""
+    """No header changes a request's method."""
     headers = {"X-HTTP-Method-Override": "POST"}
     check_problem(api.open("GET", "/delete_customer/7", headers=headers), 405)
     assert ecwid.log == []
@@ -113,7 +116,7 @@ def test_unexpected_exception(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """An unexpected exception is a 500 problem; the log names its place, and not its text."""
+    """An unexpected exception is a 500 problem, and the log holds its place and not its text."""
 
     def boom(reply: dict[str, Any]) -> None:
         raise KeyError(CANARY)
@@ -152,7 +155,7 @@ class Teapot(EcwidError):
 def test_undeclared_status(
     config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A status that the contract does not declare for the operation is a defect, not a pass."""
+    """A status that the contract does not declare for the operation becomes a 500."""
 
     def brew(**_: object) -> None:
         raise Teapot
@@ -163,8 +166,8 @@ def test_undeclared_status(
     assert "undeclared status=418" in caplog.text
 
 
-def test_undeclared_answer() -> None:
-    """An answer whose status the contract does not declare does not pass."""
+def test_undeclared_response() -> None:
+    """A response whose status the contract does not declare is invalid."""
     operation = contract.load().operations["get_customer"]
     with pytest.raises(EcwidError, match="status 201"):
         operation.validate_response(201, {"data": {"id": 7, "type": "ecwid", "attributes": {}}})
@@ -172,7 +175,7 @@ def test_undeclared_answer() -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 418, 429, 451, 503])
 def test_the_hosts_refusals(app: flask.Flask, status: int) -> None:
-    """What the host refuses below the mount before our turn is a problem with its status."""
+    """A host's refusal before the plugin's turn becomes a problem with the same status."""
 
     @app.before_request
     def refuse() -> None:
@@ -186,7 +189,7 @@ def test_the_hosts_refusals(app: flask.Flask, status: int) -> None:
 
 @pytest.mark.parametrize("code", [[], [403]], ids=["response", "code and response"])
 def test_the_hosts_own_response(app: flask.Flask, code: list[int]) -> None:
-    """A response that the host made on purpose is left alone."""
+    """A response that the host made on purpose stays unchanged."""
 
     @app.before_request
     def refuse() -> None:
@@ -203,7 +206,7 @@ def test_the_hosts_own_response(app: flask.Flask, code: list[int]) -> None:
 def test_a_failure_after_the_write(
     ecwid: HTTPServer, app: flask.Flask, failure: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the host breaks after a write is never told as not executed."""
+    """The problem for a host's failure after a write never says that the write did not happen."""
 
     @app.after_request
     def broken(response: flask.Response) -> flask.Response:
@@ -221,14 +224,14 @@ def test_a_failure_after_the_write(
 
 
 def test_missing_handler(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operation of the contract without a handler fails at the start."""
+    """The start fails if an operation of the contract has no handler."""
     monkeypatch.delattr(handlers, "delete_customer")
     with pytest.raises(Exception, match="delete_customer"):
         app_of(config)
 
 
 def test_log_line(ecwid: HTTPServer, api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """Each request has one line with its id, and nothing of a customer or of the query."""
+    """Each request logs a line with its id, and without any value of a customer or the query."""
     caplog.set_level(logging.INFO, "flask_ecwid")
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(
         {"total": 1, "items": [{"id": 1, "email": CANARY}]}
@@ -248,7 +251,7 @@ def test_log_line(ecwid: HTTPServer, api: Api, caplog: pytest.LogCaptureFixture)
 def test_nothing_personal_in_any_log(
     ecwid: HTTPServer, api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At the most talkative level no logger of this process holds a body, a query or a token."""
+    """No logger of the process shows a body, a query or a token at DEBUG."""
     caplog.set_level(logging.DEBUG)
     ecwid.expect_request(f"{STORE}/customers").respond_with_json({"id": 5, "name": "canary"})
     api.post("/add_customer", {"email": "canary@example.com"})
@@ -258,14 +261,14 @@ def test_nothing_personal_in_any_log(
     names = {record.name for record in caplog.records}
     assert {"flask_ecwid", "flask_ecwid.request", "werkzeug"} <= names
     for record in caplog.records:
-        if record.name != "werkzeug":  # the log of the server that stands in for Ecwid
+        if record.name != "werkzeug":  # werkzeug logs for the simulated Ecwid
             assert "canary" not in repr(vars(record)).lower(), record.name
 
 
 def test_the_hosts_own_urllib3_log(
     ecwid: HTTPServer, api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What urllib3 logs of the host's own requests stays as it was."""
+    """urllib3's log of the host's own requests stays unchanged."""
     caplog.set_level(logging.DEBUG, "urllib3")
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
     api.get("/customer/7")

@@ -1,4 +1,4 @@
-"""Requests that do not fit: told where and by which rule, never sent on, never repeated."""
+"""Tests of invalid requests, which get a place and a rule, and never reach Ecwid."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ QUERIES = [
 
 @pytest.mark.parametrize(("query", "pointer", "keyword"), QUERIES, ids=[q[0][:40] for q in QUERIES])
 def test_query(ecwid: HTTPServer, api: Api, query: str, pointer: str, keyword: str) -> None:
-    """A parameter that does not fit is a 400 with its name and the rule; Ecwid is not called."""
+    """An invalid parameter gets a 400 with its name and the rule, and Ecwid is not called."""
     body = problem(api.get(f"/customers?{query}"), 400)
     assert body["errors"] == [{"pointer": pointer, "keyword": keyword}]
     assert body["origin"] == "request"
@@ -86,7 +86,7 @@ def test_query(ecwid: HTTPServer, api: Api, query: str, pointer: str, keyword: s
     ids=lambda path: path[1:7],
 )
 def test_customer_id(ecwid: HTTPServer, api: Api, path: str, customer_id: str) -> None:
-    """An id that is no id is a 400 of ours, and not the host's 404."""
+    """A malformed id gets the plugin's 400, and not the host's 404."""
     method = "GET" if path.startswith("/customer/") else "POST"
     body = problem(api.open(method, path.format(customer_id), json={}), 400)
     assert body["errors"][0]["pointer"] == "/path/customer_id"
@@ -94,7 +94,7 @@ def test_customer_id(ecwid: HTTPServer, api: Api, path: str, customer_id: str) -
 
 
 def test_unknown_parameter_of_an_operation_without_any(ecwid: HTTPServer, api: Api) -> None:
-    """An operation that has no query parameters refuses every one."""
+    """An operation without query parameters refuses every parameter."""
     body = problem(api.post("/add_customer?zz=1", {"email": "a@example.com"}), 400)
     assert body["errors"] == [{"pointer": "/query", "keyword": "additionalProperties"}]
     assert ecwid.log == []
@@ -129,17 +129,17 @@ def test_body(
     pointer: str,
     keyword: str,
 ) -> None:
-    """A body that does not fit is a 400 with pointer and keyword; no value is repeated."""
+    """An invalid body gets a 400 with pointer and keyword and without any value."""
     response = api.post("/add_customer", body)
-    answer = problem(response, 400)
-    assert answer["errors"] == [{"pointer": pointer, "keyword": keyword}]
-    assert answer["executed"] == "no"
+    refusal = problem(response, 400)
+    assert refusal["errors"] == [{"pointer": pointer, "keyword": keyword}]
+    assert refusal["executed"] == "no"
     assert CANARY not in response.text + caplog.text
     assert ecwid.log == []
 
 
 def test_many_errors_are_cut(api: Api) -> None:
-    """A body with a thousand bad places names the first twenty."""
+    """The 400 for a body with a thousand violations names twenty of them."""
     body = {"email": "a@example.com", "contacts": [{}] * 1000}
     assert len(problem(api.post("/add_customer", body), 400)["errors"]) == 20
 
@@ -195,28 +195,30 @@ NOT_STRICT = [
 def test_not_strictly_json(
     ecwid: HTTPServer, api: Api, path: str, body: bytes, detail: str
 ) -> None:
-    """What is not JSON, or could be read in two ways, is a 400 that says why."""
-    answer = problem(api.post(path, data=body, content_type="application/json"), 400)
-    assert answer["detail"] == detail
-    assert answer["executed"] == "no"
+    """A body that is not strict JSON gets a 400 that says why."""
+    refusal = problem(api.post(path, data=body, content_type="application/json"), 400)
+    assert refusal["detail"] == detail
+    assert refusal["executed"] == "no"
     assert ecwid.log == []
 
 
-def test_as_much_as_is_taken(api: Api) -> None:
-    """Depth, members and integers up to the limits are read; what does not fit is then named."""
+def test_bodies_at_the_limits(api: Api) -> None:
+    """A body at the limits of depth, members and integers is read and then validated."""
     for body in (
         b"[" * 32 + b"]" * 32,
         b"{" + b",".join(b'"%d":1' % n for n in range(1000)) + b"}",
         b'{"a":[9007199254740991,-9007199254740991,1e308,"\\ud83d\\ude00"]}',
     ):
-        answer = problem(api.post("/add_customer", data=body, content_type="application/json"), 400)
-        assert answer["errors"]
+        refusal = problem(
+            api.post("/add_customer", data=body, content_type="application/json"), 400
+        )
+        assert refusal["errors"]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "identity", "x"])
 @pytest.mark.parametrize("path", ["/add_customer", "/update_customer/7", "/delete_customer/7"])
 def test_content_encoding(ecwid: HTTPServer, api: Api, path: str, encoding: str) -> None:
-    """An encoded body is a 415, whatever it would be decoded."""
+    """A body with a Content-Encoding gets a 415."""
     headers = {"Content-Encoding": encoding}
     problem(api.post(path, {"email": "a@example.com"}, headers=headers), 415)
     assert ecwid.log == []
@@ -231,27 +233,27 @@ TEXTS = sorted(
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_lines_in_a_query(ecwid: HTTPServer, api: Api, name: str) -> None:
-    """No text of a query holds a NUL or more than one line."""
+    """A query value with a NUL or a line break gets a 400."""
     for character in ("%00", "%0D", "%0A", "%0d%0a"):
         for text in (f"{character}x", f"x{character}"):
-            answer = problem(api.get(f"/customers?{name}={text}"), 400)
-            assert answer["errors"][0]["pointer"] == f"/query/{name}"
+            refusal = problem(api.get(f"/customers?{name}={text}"), 400)
+            assert refusal["errors"][0]["pointer"] == f"/query/{name}"
     assert ecwid.log == []
 
 
 @pytest.mark.parametrize("query", ["keyword=%ff", "%ff=1", "keyword=%ed%a0%80", "keyword=a%c3"])
 def test_no_utf_8_in_a_query(ecwid: HTTPServer, api: Api, query: str) -> None:
-    """A query that is not UTF-8 is a 400: it is not mended."""
-    answer = problem(api.get(f"/customers?{query}"), 400)
-    assert answer["errors"] == [{"pointer": "/query", "keyword": "type"}]
+    """A query that is not UTF-8 gets a 400 and is not repaired."""
+    refusal = problem(api.get(f"/customers?{query}"), 400)
+    assert refusal["errors"] == [{"pointer": "/query", "keyword": "type"}]
     assert ecwid.log == []
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b"5", b'"a@example.com"', b"true"])
 def test_not_an_object(ecwid: HTTPServer, api: Api, body: bytes) -> None:
-    """JSON that is no object is a 400."""
-    answer = problem(api.post("/add_customer", data=body, content_type="application/json"), 400)
-    assert answer["errors"] == [{"pointer": "", "keyword": "type"}]
+    """A JSON body that is not an object gets a 400."""
+    refusal = problem(api.post("/add_customer", data=body, content_type="application/json"), 400)
+    assert refusal["errors"] == [{"pointer": "", "keyword": "type"}]
     assert ecwid.log == []
 
 
@@ -268,7 +270,7 @@ def test_not_an_object(ecwid: HTTPServer, api: Api, body: bytes) -> None:
     ],
 )
 def test_media_type(ecwid: HTTPServer, api: Api, content_type: str | None) -> None:
-    """A body that is not declared as JSON in UTF-8 is a 415."""
+    """A body that is not declared as JSON in UTF-8 gets a 415."""
     body = b'{"email": "a@example.com"}'
     problem(api.post("/add_customer", data=body, content_type=content_type), 415)
     assert ecwid.log == []
@@ -278,14 +280,14 @@ def test_media_type(ecwid: HTTPServer, api: Api, content_type: str | None) -> No
     "content_type", ["application/json", "Application/JSON; Charset=UTF-8", "application/json;x=y"]
 )
 def test_json_media_types(ecwid: HTTPServer, api: Api, content_type: str) -> None:
-    """JSON in UTF-8 is taken, however it is spelt."""
+    """The media type of JSON in UTF-8 is accepted in any spelling."""
     ecwid.expect_request("/api/v3/1003/customers").respond_with_json({"id": 1})
     body = b'{"email": "a@example.com"}'
     assert api.post("/add_customer", data=body, content_type=content_type).status_code == 200
 
 
 def test_the_hosts_lower_limit(app: flask.Flask) -> None:
-    """A host that takes less than ECWID_MAX_BODY_BYTES keeps its limit."""
+    """A host's body limit below ECWID_MAX_BODY_BYTES stays in force."""
     app.config["MAX_CONTENT_LENGTH"] = 20
     body = {"email": "longer.than.that@example.com"}
     problem(Api(app.test_client()).post("/add_customer", body), 413)
@@ -293,7 +295,7 @@ def test_the_hosts_lower_limit(app: flask.Flask) -> None:
 
 @pytest.mark.parametrize("control", ["\x1c", "\x7f", "\x85", "\u2028", " "])
 def test_control_characters_in_an_email(api: Api, control: str) -> None:
-    """An e-mail holds no blanks and no control characters."""
+    """An e-mail with blanks or control characters gets a 400."""
     body = {"email": f"a{control}b@example.com"}
     assert problem(api.post("/add_customer", body), 400)["errors"] == [
         {"pointer": "/email", "keyword": "pattern"}
@@ -301,7 +303,7 @@ def test_control_characters_in_an_email(api: Api, control: str) -> None:
 
 
 def test_large_body(ecwid: HTTPServer, api: Api) -> None:
-    """A body over the limit is a 413; one at the limit is read."""
+    """A body over the limit gets a 413, and a body at the limit is read."""
     start = b'{"email": "a@example.com", "zz": "'
     fits = start + b"x" * (262_144 - len(start) - 2) + b'"}'
     body = problem(api.post("/add_customer", data=fits, content_type="application/json"), 400)
@@ -314,9 +316,10 @@ def test_large_body(ecwid: HTTPServer, api: Api) -> None:
 
 
 @pytest.mark.parametrize("count", [3, 19, 80_000])
-def test_many_misfits(ecwid: HTTPServer, api: Api, count: int) -> None:
-    """Of a large body the first violation is told, so that looking for all takes no memory; of a
-    small one up to 20.
+def test_many_violations(ecwid: HTTPServer, api: Api, count: int) -> None:
+    """The 400 for a large body names the first violation, and for a small body up to 20.
+
+    A search for all violations of a large body would take too much memory.
     """
     response = api.post("/update_customer/5", {"extrafields": [1] * count})
     places = [each["pointer"] for each in problem(response, 400)["errors"]]

@@ -1,4 +1,4 @@
-"""The way of a request through the package is short enough to be read."""
+"""Tests that the path of a request through the package is short enough to read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INLINE = {"<genexpr>", "<listcomp>", "<dictcomp>", "<setcomp>"}
 
 
 def trace(request: Callable[[], Any]) -> tuple[int, int]:
-    """Return how often a request calls our functions, and how often it changes the module."""
+    """Return the number of calls of the package's functions and of changes between modules."""
     calls = changes = 0
 
     def is_ours(frame: FrameType) -> bool:
@@ -51,7 +51,7 @@ def trace(request: Callable[[], Any]) -> tuple[int, int]:
 def test_the_request_path(
     ecwid: HTTPServer, api: Api, operation: str, calls: int, changes: int
 ) -> None:
-    """A warm list and a keyed creation call few functions, in few modules."""
+    """A warm list and a creation with a key call few functions in few modules."""
     page = {"total": 1, "count": 1, "offset": 0, "limit": 100, "items": [{"id": 5}]}
     ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(page)
     ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json({"id": 5})
@@ -66,8 +66,8 @@ def test_the_request_path(
             response = api.post("/add_customer", body, headers={"Idempotency-Key": key})
         assert response.status_code == 200
 
-    request()  # the first one opens connections and compiles schemas
+    request()  # the first request opens connections and compiles schemas
     request()
-    # The least of several, because a reply that arrives in two parts takes two more calls.
+    # Take the least of several, because a reply in two parts takes two more calls.
     made, changed = min(trace(request) for _ in range(5))
     assert (made <= calls, changed <= changes) == (True, True), (made, changed)

@@ -1,4 +1,4 @@
-"""What becomes of a request: held, row by row, to what connexion's own chain makes of it."""
+"""Tests that compare the plugin with connexion's own chain, row by row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PATHS = {
     for path, item in DOCUMENT["paths"].items()
     for method, node in item.items()
 }
-ANSWERS = {
+RESPONSES = {
     "list_customers": page_of(),
     "get_customer": envelope(5, {}),
     "add_customer": envelope("5", {}),
@@ -41,7 +41,7 @@ JSON = "application/json"
 
 
 class Row(NamedTuple):
-    """One request; `rest` is what follows the operation's fixed path."""
+    """A request, whose `rest` follows the operation's fixed path."""
 
     operation: str
     rest: str
@@ -63,7 +63,7 @@ def ids(*values: str) -> dict[str, Row]:
 
 
 def bodies(fits: bool) -> dict[str, Row]:
-    """The bodies of tests/helpers/corpus.py."""
+    """Return the rows of tests/helpers/corpus.py."""
     rests = {"add_customer": "", "update_customer": "5"}
     return {
         f"{name} {number}: {about}": Row(name, rests[name], json.dumps(body).encode())
@@ -153,7 +153,7 @@ REFUSED: dict[str, Row] = {
     "media type: multipart": add(PART, MULTIPART),
 }
 
-# Where we are stricter on purpose: connexion's status, ours, the request, and why.
+# The rows where the plugin is stricter have connexion's status, ours, the request and a reason.
 STRICTER: dict[str, tuple[int, int, Row, str]] = {
     "repeated": (200, 400, page("limit=5&limit=6"), "connexion keeps the last"),
     "integer: +5": (200, 400, page("limit=%2B5"), "Python's int takes it"),
@@ -182,20 +182,22 @@ STRICTER: dict[str, tuple[int, int, Row, str]] = {
     "lone surrogate": (200, 400, Row("update_customer", "5", SURROGATE), "cannot be sent on"),
 }
 
-# connexion hands the contract's defaults to the handler; with us EcwidClient fills them in.
+# connexion gives the contract's defaults to the handler, but here EcwidClient fills them in.
 DEFAULTS = {"offset": 0, "limit": PAGE_SIZE}
 
 Outcome = tuple[int, dict[str, Any] | None]
 Ask = Callable[[Row], Outcome]
 
 
-def recording(operation: str, seen: list[dict[str, Any]], answer: object) -> Callable[..., object]:
-    """A handler with the signature of ours that keeps its arguments and gives the answer."""
+def recording(
+    operation: str, seen: list[dict[str, Any]], response: object
+) -> Callable[..., object]:
+    """Return a handler that records its arguments and returns the given response."""
 
     @wraps(getattr(handlers, operation))
     def handler(**arguments: Any) -> object:
         seen.append(arguments)
-        return answer
+        return response
 
     return handler
 
@@ -216,21 +218,21 @@ def asking(app: flask.Flask, seen: list[dict[str, Any]]) -> Ask:
 
 @pytest.fixture(scope="module")
 def ours(make_httpserver: HTTPServer) -> Ask:
-    """An app with the plugin; its handlers only keep their arguments."""
+    """Build an app with the plugin, whose handlers only record their arguments."""
     seen: list[dict[str, Any]] = []
     with pytest.MonkeyPatch.context() as patch:
-        for operation, answer in ANSWERS.items():
-            patch.setattr(handlers, operation, recording(operation, seen, answer))
+        for operation, response in RESPONSES.items():
+            patch.setattr(handlers, operation, recording(operation, seen, response))
         return asking(app_of(config_of(make_httpserver)), seen)
 
 
 def stock_app(document: dict[str, Any], seen: list[dict[str, Any]]) -> flask.Flask:
-    """An app with this contract and the same handlers, and all the rest connexion's own."""
+    """Build an app with this contract, the same handlers and connexion's own chain."""
     headers = {"X-Request-ID": REQUEST_ID, "Content-Type": JSON}
 
     def handler(operation: str) -> Callable[..., object]:
-        answer = (ANSWERS[operation], 200, headers)
-        return recording(operation, seen, answer)
+        response = (RESPONSES[operation], 200, headers)
+        return recording(operation, seen, response)
 
     with _deprecations_of_connexion():
         api = FlaskApi(
@@ -254,7 +256,7 @@ def theirs() -> Ask:
 
 
 def exact(operation: str, arguments: dict[str, Any] | None) -> str:
-    """The arguments with the defaults, as a text that tells 1, 1.0 and true apart."""
+    """Return the arguments with the defaults as a text that tells 1, 1.0 and true apart."""
     defaults = DEFAULTS if operation == "list_customers" else {}
     assert arguments is not None
     return json.dumps({**defaults, **arguments}, sort_keys=True)
@@ -262,7 +264,7 @@ def exact(operation: str, arguments: dict[str, Any] | None) -> str:
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_accepted(ours: Ask, theirs: Ask, name: str) -> None:
-    """What connexion accepts we accept, and the handler gets the same values."""
+    """The plugin accepts every row that connexion accepts, and its handler gets the same values."""
     row = ACCEPTED[name]
     status, arguments = ours(row)
     their_status, their_arguments = theirs(row)
@@ -272,7 +274,7 @@ def test_accepted(ours: Ask, theirs: Ask, name: str) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(ours: Ask, theirs: Ask, name: str) -> None:
-    """What connexion refuses we refuse with the same status, and no handler runs."""
+    """The plugin refuses a row with the same status as connexion, and no handler runs."""
     status, arguments = ours(REFUSED[name])
     assert 400 <= status < 500
     assert (status, arguments) == theirs(REFUSED[name]) == (status, None)
@@ -280,20 +282,20 @@ def test_refused(ours: Ask, theirs: Ask, name: str) -> None:
 
 @pytest.mark.parametrize("name", STRICTER)
 def test_stricter(ours: Ask, theirs: Ask, name: str) -> None:
-    """Where we are stricter than connexion, it is on purpose, and no handler runs."""
+    """The plugin refuses the rows where it is stricter than connexion, and no handler runs."""
     their_status, our_status, row, _ = STRICTER[name]
     assert theirs(row)[0] == their_status
     assert ours(row) == (our_status, None)
 
 
 def test_defaults(ours: Ask, theirs: Ask) -> None:
-    """The contract's defaults are EcwidClient's."""
+    """The contract's defaults equal the defaults of EcwidClient."""
     assert theirs(page("")) == (200, DEFAULTS)
     assert ours(page("")) == (200, {})
 
 
 def test_the_rows_are_whole(ours: Ask) -> None:
-    """Every operation is accepted and refused in some row; every filter is given in one."""
+    """The rows accept and refuse every operation and use every filter."""
     operations = {
         node["operationId"] for item in DOCUMENT["paths"].values() for node in item.values()
     }

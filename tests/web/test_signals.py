@@ -1,4 +1,4 @@
-"""What others are told of requests, calls and attempts: counts and names, nothing of a customer."""
+"""Tests of the signals, which hold counts and names and no value of a customer."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ Facts = dict[str, Any]
 
 
 class Heard:
-    """Everything that was told, in its order."""
+    """A list of all signals in their order."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, object, Facts]] = []
+        self.signals: list[tuple[str, object, Facts]] = []
 
     def names(self) -> list[str]:
-        return [name for name, _, _ in self.told]
+        return [name for name, _, _ in self.signals]
 
     def of(self, name: str) -> list[Facts]:
-        """The facts of each signal of this name, without the time it took."""
+        """Return the facts of each signal of a name, without the duration."""
         return [
             {key: value for key, value in facts.items() if key != "duration_s"}
-            for each, _, facts in self.told
+            for each, _, facts in self.signals
             if each == name
         ]
 
@@ -62,7 +62,7 @@ def listening() -> Iterator[Heard]:
     heard = Heard()
 
     def receiver(name: str) -> Callable[..., None]:
-        return lambda sender, **facts: heard.told.append((name, sender, facts))
+        return lambda sender, **facts: heard.signals.append((name, sender, facts))
 
     with ExitStack() as stack:
         for name, signal in NAMES.items():
@@ -82,7 +82,7 @@ def client_of(server: RawServer, **options: Any) -> EcwidClient:
 
 
 def test_a_request(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
-    """A request is told of around its call, and the call around its attempt."""
+    """The signals of a request enclose its call, and the signals of a call enclose its attempt."""
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
     assert Api(app.test_client()).get("/customer/7").status_code == 200
     assert heard.names() == [
@@ -95,35 +95,35 @@ def test_a_request(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
     assert heard.of("attempt-started") == [{**what, "lookup": False, "attempts": 1, "lookups": 0}]
     assert heard.of("attempt-finished") == [{**what, **done, "lookup": False}]
     assert heard.of("call-finished") == heard.of("operation-finished") == [{**what, **done}]
-    took = [facts["duration_s"] for _, _, facts in heard.told if "duration_s" in facts]
+    took = [facts["duration_s"] for _, _, facts in heard.signals if "duration_s" in facts]
     assert 0 < took[0] <= took[1] <= took[2] < 60
 
 
 def test_the_senders(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
-    """Of operations the sender is the app, of calls the store's client."""
+    """The app sends the signals of operations, and the store's client those of calls."""
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
     Api(app.test_client()).get("/customer/7")
     client = app.extensions["ecwid"]["ecwid"].client
-    for name, sender, _ in heard.told:
+    for name, sender, _ in heard.signals:
         assert sender is (app if name.startswith("operation") else client)
 
 
 def test_one_apps_signals(ecwid: HTTPServer, config: Config) -> None:
-    """Who connects for one app hears nothing of another."""
+    """A receiver that is connected to one app gets no signal of another app."""
     one, other = app_of(config), app_of(config)
-    told: list[object] = []
+    senders: list[object] = []
 
     def receive(sender: object, **_: object) -> None:
-        told.append(sender)
+        senders.append(sender)
 
     with signals.operation_finished.connected_to(receive, sender=one):
         for app in (one, other):
             Api(app.test_client()).get("/customers?limit=0")
-    assert told == [one]
+    assert senders == [one]
 
 
 def test_the_store_is_the_mounts_name(heard: Heard) -> None:
-    """Two stores of one app are told apart by the names of their mounts."""
+    """The signals name the mount, so two stores of one app are distinct."""
     app = flask.Flask("host")
     app.config.update(ECWID_SANDBOX=True, OUTLET_ECWID_SANDBOX=True)
     Ecwid(app)
@@ -136,12 +136,12 @@ def test_the_store_is_the_mounts_name(heard: Heard) -> None:
 
 @pytest.mark.parametrize("operation", sorted(load().operations))
 def test_every_operation(heard: Heard, shop: Api, operation: str) -> None:
-    """Each of the five is told of by its name, writes with whether they were executed."""
+    """The signals of an operation hold its name, and for writes whether it was executed."""
     added = shop.post("/add_customer", {"email": CANARY}).json
     assert added is not None
     customer_id = added["data"]["id"]
-    heard.told.clear()
-    answer = {
+    heard.signals.clear()
+    response = {
         "list_customers": lambda: shop.get("/customers"),
         "get_customer": lambda: shop.get(f"/customer/{customer_id}"),
         "add_customer": lambda: shop.post("/add_customer", {"email": "b@example.com"}),
@@ -150,7 +150,7 @@ def test_every_operation(heard: Heard, shop: Api, operation: str) -> None:
         ),
         "delete_customer": lambda: shop.post(f"/delete_customer/{customer_id}"),
     }[operation]()
-    assert answer.status_code == 200
+    assert response.status_code == 200
     executed = None if operation in ("list_customers", "get_customer") else "yes"
     for name in ("attempt-finished", "call-finished", "operation-finished"):
         [facts] = heard.of(name)
@@ -158,7 +158,7 @@ def test_every_operation(heard: Heard, shop: Api, operation: str) -> None:
 
 
 def test_no_call(heard: Heard, api: Api) -> None:
-    """A request that does not fit is told of with its problem, and without a call."""
+    """An invalid request sends signals of the operation with its problem, and none of a call."""
     assert api.post("/add_customer", {"email": 5}).status_code == 400
     assert heard.names() == ["operation-started", "operation-finished"]
     assert heard.of("operation-finished") == [
@@ -170,21 +170,21 @@ def test_no_call(heard: Heard, api: Api) -> None:
 
 
 def test_what_is_no_operation(heard: Heard, api: Api) -> None:
-    """The contract, a wrong path and a wrong method are no requests of an operation."""
+    """A request for the contract, a wrong path or a wrong method sends no signal."""
     for path in ("/openapi.json", "/nothing", "/add_customer"):
         api.get(path)
-    assert heard.told == []
+    assert heard.signals == []
 
 
-def test_what_the_host_answered(heard: Heard, app: flask.Flask) -> None:
-    """A request that the host answers before it is the plugin's turn is not told of."""
+def test_a_request_that_the_host_answers(heard: Heard, app: flask.Flask) -> None:
+    """A request that the host answers before the plugin's turn sends no signal."""
     app.before_request(lambda: ("no", 429))
     assert Api(app.test_client()).get("/customers").status_code == 429
-    assert heard.told == []
+    assert heard.signals == []
 
 
-def test_an_answer_that_is_made_again(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
-    """When the host fails after the answer was made, the request is told of once, as it ended."""
+def test_a_response_that_is_made_again(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
+    """A request that fails in the host after its response sends one signal with the last status."""
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_json({"id": 7})
     fails = [True]
 
@@ -200,7 +200,7 @@ def test_an_answer_that_is_made_again(heard: Heard, app: flask.Flask, ecwid: HTT
 
 
 def test_attempts(heard: Heard, no_waiting: list[float]) -> None:
-    """Each attempt is told of with what came of it, and the call with how many there were."""
+    """Each attempt sends its result, and the call sends the number of attempts."""
     with RawServer(resets, sends(good(b'{"id":7}'))) as server:
         client_of(server).get_customer(7)
     what = {"operation": "get_customer", "store": "outlet", "lookups": 0, "executed": None}
@@ -213,7 +213,7 @@ def test_attempts(heard: Heard, no_waiting: list[float]) -> None:
 
 
 def test_a_lost_creation(heard: Heard, no_waiting: list[float]) -> None:
-    """What looks for a lost creation is told of as a lookup, and is no attempt to create."""
+    """The signals of a search say `lookup`, and the search counts as no attempt to create."""
     with RawServer(resets, sends(FOUND_NOBODY)) as server, pytest.raises(errors.OutcomeUnknown):
         client_of(server).add_customer({"email": CANARY})
     seen = [
@@ -234,7 +234,7 @@ def test_a_lost_creation(heard: Heard, no_waiting: list[float]) -> None:
 
 
 def test_a_request_knows_its_calls(heard: Heard, ordered: Shop, no_waiting: list[float]) -> None:
-    """A request is told of with the attempts and lookups that were made for it."""
+    """A request's signal holds the numbers of its attempts and searches."""
     api = ordered.api()
     ordered.orders.inject(Fault("reset", operation="add_customer", after=True))
     assert api.post("/add_customer", {"email": CANARY}).status_code == 200
@@ -242,19 +242,19 @@ def test_a_request_knows_its_calls(heard: Heard, ordered: Shop, no_waiting: list
     assert (facts["attempts"], facts["lookups"], facts["executed"]) == (1, 1, "yes")
 
 
-def test_calls_that_are_held_back(heard: Heard, ordered: Shop) -> None:
-    """A call that the guard does not let through is told of as such, and has no attempt."""
+def test_calls_that_are_throttled(heard: Heard, ordered: Shop) -> None:
+    """A throttled call sends a signal of its own and has no attempt."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=1)
     assert [api.get("/customers").status_code for _ in range(2)] == [200, 429]
     what = {"operation": "list_customers", "store": "ecwid", "attempts": 0, "lookups": 0}
-    held = {**what, "problem": "budget-spent"}
-    assert heard.of("call-throttled") == [{**held, "lookup": False}]
-    assert heard.of("call-finished")[1] == {**held, "status": None, "executed": None}
+    throttled = {**what, "problem": "budget-spent"}
+    assert heard.of("call-throttled") == [{**throttled, "lookup": False}]
+    assert heard.of("call-finished")[1] == {**throttled, "status": None, "executed": None}
     assert len(heard.of("attempt-started")) == 1
 
 
-def test_a_lookup_that_is_held_back(heard: Heard, no_waiting: list[float]) -> None:
-    """So is a lookup."""
+def test_a_search_that_is_throttled(heard: Heard, no_waiting: list[float]) -> None:
+    """A throttled search sends the signal of a throttled call."""
     with RawServer(resets) as server, pytest.raises(errors.OutcomeUnknown):
         client_of(server, calls_per_minute=1).add_customer({"email": CANARY})
     [facts] = heard.of("call-throttled")
@@ -265,7 +265,7 @@ def test_a_lookup_that_is_held_back(heard: Heard, no_waiting: list[float]) -> No
 
 
 def test_a_shared_call(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
-    """Equal reads that share a call are told of as requests of which one made it."""
+    """Of equal requests that share a call a single request counts the attempt."""
 
     def slow(_: object) -> Any:
         time.sleep(1)
@@ -280,7 +280,7 @@ def test_a_shared_call(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> Non
 
 
 def test_the_count_ends_with_the_request(heard: Heard, ordered: Shop) -> None:
-    """A request that needs no call has none, whatever its thread has done before."""
+    """A request without a call counts no attempt, whatever its thread did before."""
     api = ordered.api(ECWID_CACHE_TTL_S=60)
     for _ in range(2):
         assert api.get("/customers").status_code == 200
@@ -288,7 +288,7 @@ def test_the_count_ends_with_the_request(heard: Heard, ordered: Shop) -> None:
 
 
 def test_the_count_is_the_requests_own(heard: Heard) -> None:
-    """What its thread asks for after a request is not counted in it."""
+    """A call after a request does not count for the request."""
     count = signals.CallCount()
     with RawServer(sends(good(b'{"id":7}'))) as server:
         client = client_of(server)
@@ -300,7 +300,7 @@ def test_the_count_is_the_requests_own(heard: Heard) -> None:
 
 
 def test_a_defect(heard: Heard) -> None:
-    """A call that fails for a reason that nobody foresaw is told of, too."""
+    """A call that fails with an unexpected exception still sends its signals."""
 
     class Broken:
         def send(self, call: Call, deadline: float) -> NoReturn:
@@ -318,7 +318,7 @@ def test_a_defect(heard: Heard) -> None:
 
 
 def test_nothing_of_a_customer(heard: Heard, ordered: Shop, no_waiting: list[float]) -> None:
-    """No signal holds an e-mail, an id, a key or the token, whatever is asked and fails."""
+    """No signal holds an e-mail, an id, a key or the token."""
     key = "canary-key-canary-key-canary-key-canary"
     digest = "warehouse:read+write+delete:" + hashlib.sha256(key.encode()).hexdigest()
     api = ordered.api(ECWID_API_KEYS=digest)
@@ -334,17 +334,18 @@ def test_nothing_of_a_customer(heard: Heard, ordered: Shop, no_waiting: list[flo
     api.post(f"/delete_customer/{customer_id}", headers=mine)
     api.get(f"/customer/{customer_id}", headers=mine)
     assert len(heard.of("operation-finished")) == 7
-    told = repr([facts for _, _, facts in heard.told])
+    text = repr([facts for _, _, facts in heard.signals])
     for secret in ("canary", str(customer_id), digest, "secret_"):
-        assert secret not in told
-    kinds = {type(value) for _, _, facts in heard.told for value in facts.values()}
+        assert secret not in text
+    kinds = {type(value) for _, _, facts in heard.signals for value in facts.values()}
     assert kinds <= {str, int, float, bool, type(None)}
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_a_receiver_that_fails(ordered: Shop, caplog: pytest.LogCaptureFixture, name: str) -> None:
-    """A receiver that fails changes no answer and keeps nobody else from being told; the log has
-    its error's name and place, not its text.
+    """A failing receiver changes no response and stops no other receiver.
+
+    The log has the name and place of its error, and not its text.
     """
 
     def fail(_: object, **facts: object) -> None:
@@ -362,16 +363,16 @@ def test_a_receiver_that_fails(ordered: Shop, caplog: pytest.LogCaptureFixture, 
 
 
 def test_without_flask(heard: Heard) -> None:
-    """The client's calls are told of outside of Flask, by the name that it was given."""
+    """The signals of a client outside of Flask hold the client's name."""
     with RawServer(sends(good(b'{"id":7}'))) as server:
         client = client_of(server)
         client.get_customer(7)
-    assert [sender is client for _, sender, _ in heard.told] == [True] * 4
+    assert [sender is client for _, sender, _ in heard.signals] == [True] * 4
     assert heard.of("call-started") == [{"operation": "get_customer", "store": "outlet"}]
 
 
 def test_a_call_that_fails(heard: Heard) -> None:
-    """The problem of a call that failed is its error's slug, and the status is Ecwid's."""
+    """The signal of a failed call holds the slug of its error and Ecwid's status."""
     reply = b"HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\n{}"
     with RawServer(sends(reply)) as server, pytest.raises(EcwidError):
         client_of(server).update_customer(7, {"email": CANARY})
@@ -380,15 +381,15 @@ def test_a_call_that_fails(heard: Heard) -> None:
 
 
 def test_the_names_are_not_flasks() -> None:
-    """No signal has the name of one of Flask's, in its namespace or ours."""
+    """No signal has the name of a signal of Flask."""
     theirs = {name.replace("_", "-") for name in flasks} | set(dir(flask.signals))
     assert theirs.isdisjoint(NAMES)
     assert theirs.isdisjoint(name.replace("-", "_") for name in NAMES)
     assert sorted(signal.name for signal in NAMES.values()) == sorted(NAMES)
 
 
-def test_nobody_is_kept(heard: Heard) -> None:
-    """Signals keep no client that its owner has let go of."""
+def test_no_client_is_kept(heard: Heard) -> None:
+    """Signals keep no client alive."""
     gc.disable()
     try:
         gone = weakref.ref(EcwidClient(Settings(store_id="1003", token=TOKEN)))
@@ -398,7 +399,7 @@ def test_nobody_is_kept(heard: Heard) -> None:
 
 
 def test_muted(heard: Heard, shop: Api) -> None:
-    """A signal that is muted is not sent, as anywhere else."""
+    """A muted signal is not sent."""
     with signals.operation_finished.muted():
         shop.get("/customers")
     assert "operation-finished" not in heard.names()
@@ -406,7 +407,7 @@ def test_muted(heard: Heard, shop: Api) -> None:
 
 
 def test_each_says_when_it_is_sent() -> None:
-    """A signal's documentation says when it is sent."""
+    """Each signal's documentation says when the signal is sent."""
     docs = [signal.__doc__ for signal in NAMES.values()]
     assert all(docs)
     assert len(set(docs)) == len(docs)
