@@ -183,7 +183,7 @@ def share() -> None:
 
 
 def on_starting(server: Any) -> None:
-    """Delete old metrics, except in a new master (SIGUSR2), because the old master still counts."""
+    """Delete the metrics of earlier processes, unless an old master still counts (SIGUSR2)."""
     folder = os.environ.get(_COUNTS)
     if folder and not server.master_pid:
         os.makedirs(folder, exist_ok=True)

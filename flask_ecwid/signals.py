@@ -79,7 +79,7 @@ class CallSignals:
     """The sender of one client's signals."""
 
     def __init__(self, client: object, store: str) -> None:
-        """Make the sender for a client that belongs to the mount `store`."""
+        """Make the sender for a client. `store` is the name of its mount."""
         self._client = weakref.ref(client)  # a plain reference would keep a dropped client alive
         self._store = store
 

@@ -71,7 +71,7 @@ class EcwidSandbox:
         return self._store.customers()
 
     def inject(self, *faults: Fault) -> None:
-        """Inject faults into later calls. `nth` counts from here."""
+        """Inject faults into later calls. `nth` counts the calls after this one."""
         self._controls.inject(*faults)
 
     def clear_faults(self) -> None:

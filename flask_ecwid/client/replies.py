@@ -118,10 +118,11 @@ def _complete_page(call: Call, page: dict[str, Any]) -> None:
 
 @cache
 def _component(name: str) -> tuple[Schema, frozenset[str] | None]:
-    """Return the schema of a component, and the names of its members if it allows no others.
+    """Return the schema of a component, and the members that `read_reply` keeps.
 
-    Members without a name in the component are dropped. For example, Ecwid sent `success` beside
-    `updateCount` until 2014.
+    A component that allows no other members has the list of its own. For example, Ecwid sent
+    `success` beside `updateCount` until 2014. For any other component, all members are kept and the
+    list is None.
     """
     contract = load()
     closed = contract.document["components"]["schemas"][name].get("additionalProperties") is False

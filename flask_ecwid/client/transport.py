@@ -130,7 +130,8 @@ class RequestsTransport(Transport):
     def _exchange(self, request: requests.PreparedRequest, attempt: Attempt) -> Reply:
         adapter = self._process_adapter()
         if not isinstance(adapter, DeadlineAdapter):
-            attempt.sent = True  # Another adapter does not say whether it has sent the call.
+            # Another adapter does not say whether the call was sent, so the call counts as sent.
+            attempt.sent = True
         response = adapter.send(request, **self._options)
         attempt.received = True
         try:

@@ -29,7 +29,7 @@ __all__ = [
 
 
 class CustomerIdentity(TypedDict):
-    """The id of a customer, and Ecwid's reply to a creation."""
+    """The id of a customer, which is all of Ecwid's reply to a creation."""
 
     id: int
 

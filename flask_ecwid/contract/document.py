@@ -132,8 +132,8 @@ class _Compiler:
 def _scope(node: dict[str, Any]) -> str:
     """Return the scope that a caller of the operation needs.
 
-    Every alternative of the operation's `security` names the same scope. OpenAPI 3.0 allows scopes
-    only for OAuth, and OpenAPI 3.1 allows such names for every scheme.
+    Every alternative of the operation's `security` names the same scope. The contract names scopes
+    for API keys as OpenAPI 3.1 does, although OpenAPI 3.0 allows scopes only for OAuth.
     """
     [[scope]] = {tuple(scopes) for each in node["security"] for scopes in each.values()}
     return str(scope)

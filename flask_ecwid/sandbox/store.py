@@ -108,7 +108,7 @@ class Store:
         """Turn a new file into a store with these customers. Do nothing with an existing store.
 
         If several processes call this at the same time, only one of them fills the file. Each
-        customer comes with the ids of the products that they bought, which no document shows.
+        customer comes with the ids of the products that they bought. A reply never shows these ids.
 
         Raises:
             ValueError: another version of the sandbox wrote the file.

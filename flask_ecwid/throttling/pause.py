@@ -147,9 +147,9 @@ class SharedPause:
                     self._known = self._owed = None
 
     def _replaced(self, before: Pause, after: Pause) -> bool:
-        """Replace the pause for all processes, or return False if it is not `before` any more.
+        """Replace the pause `before` for all processes, or return False if another pause holds.
 
-        Memory decides between the threads of this process, so only one thread can win. Then the
+        Memory decides between the threads of this process, so only one thread goes on. Then the
         shared state decides between the processes.
         """
         with self._change():
