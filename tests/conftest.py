@@ -1,4 +1,4 @@
-"""The front door: an app with the plugin, and a server that stands in for Ecwid."""
+"""Fixtures: an app with the plugin, and a server that stands in for Ecwid."""
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ pytest_plugins = ["flask_ecwid_plugins.fixtures"]
 
 
 def payload(name: str) -> Any:
-    """One of Ecwid's documented payloads."""
+    """Return one of Ecwid's documented payloads."""
     return json.loads((PAYLOADS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def free_port() -> int:
-    """A port of this host that nothing listens on."""
+    """Return a port of this host on which no process listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """The environment of somebody who has activated the virtual environment, with settings."""
+    """Return the environment of an activated virtual environment, with these settings."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("ECWID_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**clean, "PATH": path, **settings}
 
 
 def wait_for(url: str, process: subprocess.Popen[Any]) -> None:
-    """Until the process answers at this URL, or has ended."""
+    """Wait until the process responds at this URL, or has ended."""
     until = time.monotonic() + 60
     while process.poll() is None:
         try:
@@ -73,7 +73,7 @@ def wait_for(url: str, process: subprocess.Popen[Any]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Say below pytest's last line how many tests were left out for want of a program."""
+    """Print below pytest's last line how many tests were skipped because of a missing program."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
         for line in left_out(
@@ -84,7 +84,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What processes of this host share is the tests' own, and of no plugin that runs here."""
+    """Give the tests temporary files of their own, apart from other plugins on this host."""
     with pytest.MonkeyPatch.context() as patch:
         folder = str(tmp_path_factory.mktemp("temporary"))
         patch.setattr(tempfile, "tempdir", folder)
@@ -111,12 +111,12 @@ class Api:
 
 @pytest.fixture
 def ecwid(httpserver: HTTPServer) -> HTTPServer:
-    """A server that stands in for Ecwid; tests say what it answers."""
+    """Run a server that stands in for Ecwid, whose replies the tests choose."""
     return httpserver
 
 
 def config_of(ecwid: HTTPServer) -> Config:
-    """The settings of a store at that server."""
+    """Return the settings of a store on that server."""
     return {
         "ECWID_STORE_ID": "1003",
         "ECWID_TOKEN": TOKEN,
@@ -140,19 +140,19 @@ def config(ecwid: HTTPServer) -> Config:
 
 @pytest.fixture
 def app(config: Config) -> flask.Flask:
-    """A host app with the plugin, over that server, to be changed as a test likes."""
+    """Return a host app with the plugin, which a test may change."""
     return app_of(config)
 
 
 @pytest.fixture
 def api(app: flask.Flask) -> Api:
-    """A caller of that app."""
+    """Return a caller of that app."""
     return Api(app.test_client())
 
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Waits end at once; the list has the seconds of each."""
+    """Let all waits end at once, and return a list of their seconds."""
     waits: list[float] = []
 
     def pause(seconds: float) -> bool:
@@ -165,7 +165,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def shop() -> Api:
-    """A caller of the plugin on its sandbox."""
+    """Return a caller of the plugin on its sandbox."""
     app = flask.Flask("shop")
     app.config["ECWID_SANDBOX"] = True
     Ecwid(app)
@@ -174,7 +174,7 @@ def shop() -> Api:
 
 @pytest.fixture(scope="session")
 def _redis() -> Iterator[RedisServer]:
-    from .helpers.redis_server import RedisServer  # which needs a free port from here
+    from .helpers.redis_server import RedisServer  # the server needs a free port of this module
 
     with RedisServer() as server:
         yield server
@@ -182,14 +182,14 @@ def _redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis(_redis: RedisServer) -> RedisServer:
-    """A real Redis, empty, for tests that leave it running."""
+    """Return a real and empty Redis, for tests that do not stop it."""
     _redis.client.flushall()
     return _redis
 
 
 @pytest.fixture
 def ordered(tmp_path: Path) -> Shop:
-    """A simulated store that fails on demand."""
+    """Return a simulated store that fails on demand."""
     from .helpers.ordered_shop import Shop
 
     return Shop(tmp_path / "store.sqlite3")

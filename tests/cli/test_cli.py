@@ -1,4 +1,4 @@
-"""flask ecwid check | key | openapi | sandbox, and all help texts"""
+"""The commands `flask ecwid check`, `key`, `openapi` and `sandbox`, and all help texts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def of_config(config: dict[str, Any]) -> Run:
 
 
 def test_check_of_the_sandbox() -> None:
-    """A store that answers a token with all scopes: exit status 0."""
+    """The check exits with 0 if the store accepts a token with all scopes."""
     result = of_config({"ECWID_SANDBOX": "on"})("check")
     assert result.exit_code == 0
     store, *others = result.output.splitlines()
@@ -77,7 +77,7 @@ def test_check_of_the_sandbox() -> None:
 def test_check_of_the_clock(
     ecwid: HTTPServer, config: Config, monkeypatch: pytest.MonkeyPatch, ahead_s: float, told: str
 ) -> None:
-    """A clock that is not Ecwid's is told; that is a warning, and no failure."""
+    """A clock that differs from Ecwid's is a warning, and no failure."""
     monkeypatch.setattr(clock, "wall", lambda: int(time.time()) - ahead_s)
     page = {"total": 0, "items": []}
     ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json(page)
@@ -91,7 +91,7 @@ def test_check_of_the_clock(
 
 @pytest.mark.parametrize("answers", [True, False])
 def test_check_of_redis(redis: RedisServer, answers: bool) -> None:
-    """Where Redis is configured and does not answer: exit status 1."""
+    """The check exits with 1 if the configured Redis does not reply."""
     url = redis.url if answers else f"redis://127.0.0.1:{free_port()}/0"
     result = of_config({"ECWID_SANDBOX": "on", "ECWID_REDIS_URL": url})("check")
     assert result.exit_code == (0 if answers else 1)
@@ -99,7 +99,7 @@ def test_check_of_redis(redis: RedisServer, answers: bool) -> None:
 
 
 def test_check_without_a_network(tmp_path: Path) -> None:
-    """Where nothing can be reached the result is all that is said: no log line."""
+    """The check without a network prints its result and no log line."""
     done = subprocess.run(
         [sys.executable, "-m", "flask", "--app", str(ROOT / "wsgi.py"), "ecwid", "check"],
         cwd=tmp_path,
@@ -117,7 +117,7 @@ def test_check_without_a_network(tmp_path: Path) -> None:
 
 
 def test_check_of_a_missing_scope(ecwid: HTTPServer, config: Config) -> None:
-    """A token that lacks a scope: exit status 1, and which."""
+    """The check exits with 1 and names the scope that the token lacks."""
     lacking = {"errorCode": "INSUFFICIENT_APP_SCOPE", "errorMessage": "x"}
     ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_json({"items": []})
     ecwid.expect_request(f"{STORE}/customers", method="POST").respond_with_json({}, 400)
@@ -136,7 +136,7 @@ def made_key(*args: str) -> tuple[str, str]:
 
 
 def test_key() -> None:
-    """A key is made once, with the entry that lets it in; it needs no store."""
+    """The command prints a key once, with its entry for the settings, and needs no store."""
     key, entry = made_key("warehouse", "--scopes", "write+read")
     assert re.fullmatch(r"ecwid_[A-Za-z0-9_-]{43}", key)
     assert entry == f"warehouse:read+write:{hashlib.sha256(key.encode()).hexdigest()}"
@@ -150,7 +150,7 @@ def test_key() -> None:
 
 
 def test_keys_differ() -> None:
-    """No key comes twice; without a word it may read."""
+    """Every key is different, and a key has the scope to read by default."""
     keys = [made_key("a") for _ in range(3)]
     assert len({key for key, _ in keys}) == 3
     assert all(entry.startswith("a:read:") for _, entry in keys)
@@ -159,8 +159,8 @@ def test_keys_differ() -> None:
 @pytest.mark.parametrize(
     "args", [["two words"], [""], *(["a", "--scopes", each] for each in ("admin", "", "+"))]
 )
-def test_a_key_that_cannot_be(args: list[str]) -> None:
-    """A name or a scope that is none is told, with what may be."""
+def test_an_invalid_key(args: list[str]) -> None:
+    """An invalid name or scope is an error that lists the valid values."""
     result = runner(lambda: flask.Flask("host"))("key", *args)
     assert result.exit_code == 2
     assert "read+write+delete" in result.stderr
@@ -168,7 +168,7 @@ def test_a_key_that_cannot_be(args: list[str]) -> None:
 
 
 def test_check_of_a_false_token(ecwid: HTTPServer, config: Config) -> None:
-    """A token that Ecwid does not accept: exit status 1, without the token."""
+    """The check exits with 1 for a token that Ecwid refuses, and does not print the token."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_data("", 403)
     result = of_config(config)("check")
     assert result.exit_code == 1
@@ -177,7 +177,7 @@ def test_check_of_a_false_token(ecwid: HTTPServer, config: Config) -> None:
 
 
 def test_check_of_bad_settings() -> None:
-    """Settings at fault: exit status 2, every fault by name, and no traceback."""
+    """The check exits with 2 for invalid settings, and names every fault without a traceback."""
     result = of_config({"ECWID_STORE_ID": "1003"})("check")
     assert result.exit_code == 2
     assert "ECWID_TOKEN" in result.stderr
@@ -186,7 +186,7 @@ def test_check_of_bad_settings() -> None:
 
 
 def test_check_of_another_store() -> None:
-    """A store that the app does not have is said so."""
+    """The check says that the app does not have the named store."""
     result = of_config({"ECWID_SANDBOX": "on"})("check", "--store", "outlet")
     assert result.exit_code == 2
     assert "no Ecwid store named 'outlet'" in result.output
@@ -194,7 +194,7 @@ def test_check_of_another_store() -> None:
 
 @pytest.mark.parametrize("form", ["yaml", "json"])
 def test_openapi(form: str) -> None:
-    """The contract is printed, valid, and with the server that was asked for."""
+    """The command prints the contract, which is valid and has the requested server."""
     flags = ["--json"] if form == "json" else []
     result = of_config({})("openapi", *flags, "--mount", "https://shop.example.com/api")
     assert result.exit_code == 0
@@ -205,7 +205,7 @@ def test_openapi(form: str) -> None:
 
 
 def test_sandbox_on_a_port(tmp_path: Path) -> None:
-    """The sandbox prints three settings, and a plugin that takes them is served by it."""
+    """The sandbox prints three settings, and a plugin with these settings uses the sandbox."""
     command = [
         sys.executable,
         "-m",
@@ -245,7 +245,8 @@ def test_sandbox_on_a_port(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("kept", [True, False])
 def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signals) -> None:
-    """With --file the store is there the next time; a private one is gone, however it ends."""
+    """A store in the file of --file survives the end of the sandbox, and a private store does
+    not."""
     flags = ["--file", str(tmp_path / "store.sqlite3")] if kept else []
     process = subprocess.Popen(
         [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0", *flags],
@@ -264,7 +265,8 @@ def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signa
 
 
 def test_sandbox_fails_on_demand(tmp_path: Path) -> None:
-    """Switches and faults of the command line hold, and more can be ordered while it runs."""
+    """The sandbox applies the switches and faults of its options, and accepts more while it
+    runs."""
     (tmp_path / "faults.json").write_text('[{"kind": "status", "status": 500, "nth": 1}]')
     switches = ["--port", "0", "--calls-per-minute", "600", "--search-lag", "2"]
     switches += ["--duplicate-emails"]
@@ -293,15 +295,15 @@ def test_sandbox_fails_on_demand(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["{", "[5]", '[{"kind": "boom"}]', "7"])
-def test_sandbox_faults_that_cannot_be(tmp_path: Path, wrong: str) -> None:
-    """A file of faults that holds none is a usage error."""
+def test_sandbox_invalid_faults(tmp_path: Path, wrong: str) -> None:
+    """A file without valid faults is a usage error."""
     (tmp_path / "faults.json").write_text(wrong)
     assert of_config({})("sandbox", "--faults", str(tmp_path / "faults.json")).exit_code == 2
 
 
 @pytest.mark.parametrize("wrong", [("--port", "99999"), ("--port", "-1"), ("--customers", "-5")])
 def test_sandbox_options_out_of_range(wrong: tuple[str, str]) -> None:
-    """A port or a number that cannot be is a usage error."""
+    """A port or number out of range is a usage error."""
     assert of_config({})("sandbox", *wrong).exit_code == 2
 
 
@@ -309,7 +311,7 @@ def test_sandbox_options_out_of_range(wrong: tuple[str, str]) -> None:
     "command", [[], ["check"], ["export"], ["import"], ["key"], ["openapi"], ["sandbox"]]
 )
 def test_help(command: list[str]) -> None:
-    """Every command explains itself, with an example."""
+    """Every command has a help text with an example."""
     result = of_config({})(*command, "--help")
     assert result.exit_code == 0
     assert not command or "Example" in result.output

@@ -29,23 +29,23 @@ def written(*documents: dict[str, Any]) -> bytes:
     return writer.header(bom=True) + b"".join(writer.row(each) for each in documents)
 
 
-def told(value: Any) -> Any:
-    """A customer without what an empty cell stands for."""
+def without_empty_values(value: Any) -> Any:
+    """Return a customer without the values that an empty cell stands for."""
     if not isinstance(value, dict):
         return value
-    members = {name: told(member) for name, member in value.items()}
+    members = {name: without_empty_values(member) for name, member in value.items()}
     return {name: member for name, member in members.items() if member not in ("", None, {})}
 
 
 def test_there_and_back() -> None:
-    """Customers that were written as CSV are read as they were, but for what is empty."""
+    """Customers that are written as CSV are read back equal, except for empty values."""
     documents = [{"id": id, **each} for id, (each, _) in enumerate(customers(500), start=1)]
     rows = parsed(written(*documents))
-    assert [row.customer for row in rows] == [told(each) for each in documents]
+    assert [row.customer for row in rows] == [without_empty_values(each) for each in documents]
 
 
-def test_what_a_spreadsheet_cannot_spoil() -> None:
-    """A customer with every difficulty of CSV comes back as it was."""
+def test_every_difficulty_of_csv() -> None:
+    """A customer with every difficulty of CSV is read back unchanged."""
     hard = '"a";b,\r\nc\rd\n\te\'=\u2028é\U0001f600'
     document = {
         "id": 1,
@@ -61,7 +61,7 @@ def test_what_a_spreadsheet_cannot_spoil() -> None:
 
 
 def test_the_header_follows_from_the_contract() -> None:
-    """The columns are the same whatever the customers are."""
+    """The columns are the same for all customers."""
     assert (
         written().splitlines()
         == written({"id": 1, "billingPerson": {"name": "x"}}).splitlines()[:1]
@@ -74,7 +74,7 @@ def test_the_header_follows_from_the_contract() -> None:
 
 
 def test_new_members_are_not_lost() -> None:
-    """What Ecwid added since stands in the last column, at any depth."""
+    """The last column holds members that Ecwid has added since, at any depth."""
     document = {
         "id": 1,
         "email": "a@example.com",
@@ -93,7 +93,7 @@ def test_new_members_are_not_lost() -> None:
 @pytest.mark.parametrize("where", ["", "a;", "a\t", "'"])
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_no_formula(text: str, where: str, separator: str) -> None:
-    """No cell of a text begins as a formula does, however a spreadsheet parts them."""
+    """No cell begins like a formula, whatever separator a spreadsheet uses."""
     document = {
         "email": where + text,
         "privateAdminNotes": where + text,
@@ -122,7 +122,8 @@ def test_escaped_formulas_are_restored() -> None:
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_as_spreadsheets_save_it(separator: str, bom: bytes, end: str) -> None:
-    """Separators, line ends, marks and shouted booleans of spreadsheets are read."""
+    """The reader accepts separators, line ends, byte order marks and upper-case booleans of
+    spreadsheets."""
     lines = ["email;acceptMarketing;customerGroupId", "a@example.com;TRUE;5", ";;", "b@example.com"]
     text = end.join(lines).replace(";", separator).encode()
     assert [(row.line, row.customer) for row in parsed(bom + text)] == [
@@ -131,7 +132,8 @@ def test_as_spreadsheets_save_it(separator: str, bom: bytes, end: str) -> None:
     ]
 
 
-NUL = "json" if sys.version_info >= (3, 11) else "csv"  # before, csv itself takes none
+# csv itself rejects NUL before Python 3.11.
+NUL = "json" if sys.version_info >= (3, 11) else "csv"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ NUL = "json" if sys.version_info >= (3, 11) else "csv"  # before, csv itself tak
     ],
 )
 def test_rows_that_cannot_be_read(text: bytes, lines: dict[int, str]) -> None:
-    """A row of CSV that cannot be read is told by the line it begins in; the others are read."""
+    """An unreadable row of CSV is reported by its first line, and the other rows are read."""
     rows = parsed(text)
     assert {row.line: row.violation.keyword for row in rows if row.violation} == lines
 
@@ -154,15 +156,15 @@ def test_rows_that_cannot_be_read(text: bytes, lines: dict[int, str]) -> None:
 @pytest.mark.parametrize(
     "header", ["", "email,canary@example.com", "email,email", "lang", "email;lang,x"]
 )
-def test_a_header_that_cannot_be(header: str) -> None:
-    """A header that names what no customer has is refused, by the column's number alone."""
+def test_an_invalid_header(header: str) -> None:
+    """A header with an unknown column is refused, and the error has only the column's number."""
     with pytest.raises(NotACustomerFile) as refused:
         parsed(header.encode() + b"\na@example.com\n")
     assert "canary" not in str(refused.value)
 
 
 def test_json_lines() -> None:
-    """JSON Lines are read strictly, empty lines are left out, a mark at the beginning too."""
+    """The reader of JSON Lines is strict, and skips empty lines and a byte order mark."""
     text = b'\xef\xbb\xbf{"a":1}\r\n\n{"a":1,"a":2}\n{"a":NaN}\n  \n[1]\n{"a":"\xff"}\n{"a":1}'
     rows = parsed(text, "jsonl")
     assert [(row.line, row.customer) for row in rows if not row.violation] == [

@@ -1,4 +1,4 @@
-"""`flask ecwid export`."""
+"""The command `flask ecwid export`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..helpers.command import Command
 
 
 def ids(command: Command, name: str) -> list[int]:
-    """Of an export, in its order."""
+    """Return the ids of an export, in its order."""
     if name.endswith(".csv"):
         with (command.folder / name).open(encoding="utf-8-sig", newline="") as file:
             return [int(row["id"]) for row in csv.DictReader(file)]
@@ -33,25 +33,26 @@ def slow(command: Command, seconds: float = 0.05) -> None:
     command.orders.inject(Fault("latency", operation="list_customers", seconds=seconds))
 
 
-def kept(command: Command, name: str) -> bytes:
-    """What is known of an unfinished export."""
+def checkpoint(command: Command, name: str) -> bytes:
+    """Return the checkpoint of an unfinished export."""
     try:
         return (command.folder / f"{name}.resume").read_bytes()
     except FileNotFoundError:
         return b""
 
 
-def until_kept(
+def wait_for_progress(
     command: Command, name: str, process: subprocess.Popen[str], before: bytes = b""
 ) -> None:
-    """Until an export has more to go on with than before, or has ended."""
-    while kept(command, name) == before and process.poll() is None:
+    """Wait until an export has a newer checkpoint, or has ended."""
+    while checkpoint(command, name) == before and process.poll() is None:
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize("name", ["all.jsonl", "all.CSV"])
 def test_export(tmp_path: Path, name: str) -> None:
-    """Every customer comes once; on no terminal nothing is said; only this user may read it."""
+    """An export has every customer once, prints nothing without a terminal, and only its user
+    can read it."""
     command = Command(tmp_path, 250)
     assert command.run("export", name) == (0, "", "")
     exported = ids(command, name) if name == "all.jsonl" else []
@@ -64,8 +65,8 @@ def test_export(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
-def test_json_lines_are_what_ecwid_shows(tmp_path: Path) -> None:
-    """A line is a customer as Ecwid shows it."""
+def test_json_lines_are_ecwids_customers(tmp_path: Path) -> None:
+    """A line is a customer as Ecwid returns the customer."""
     command = Command(tmp_path, 50)
     assert command.run("export", "all.jsonl")[0] == 0
     shown = {**command.customers()}
@@ -75,17 +76,18 @@ def test_json_lines_are_what_ecwid_shows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["all.jsonl", "all.csv"])
 def test_killed_again_and_again(tmp_path: Path, name: str) -> None:
-    """Killed with -9 at any moments, and resumed each time: none is lost, none doubled."""
+    """An export that is killed at any moment and resumed each time has every customer exactly
+    once."""
     command = Command(tmp_path, 250)
     slow(command, 0.1)
     chance = random.Random(name)
     kills = 0
     while True:
-        before = kept(command, name)
+        before = checkpoint(command, name)
         process = command.begin("export", name, "--where", "limit=20", "--resume")
         if kills < 5:
-            if chance.random() < 0.8:  # else it may be killed while it starts
-                until_kept(command, name, process, before)
+            if chance.random() < 0.8:  # Otherwise the signal may come while the process starts.
+                wait_for_progress(command, name, process, before)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(chance.random() / 4)
             process.kill()
@@ -100,7 +102,7 @@ def test_killed_again_and_again(tmp_path: Path, name: str) -> None:
     assert len(exported) == len(set(exported))
     assert set(exported) == set(command.customers())
     assert command.files() == {name}
-    # And what is in it is whole: the same as is exported in one go.
+    # The resumed export equals an uninterrupted export.
     command.orders.clear_faults()
     assert command.run("export", f"again-{name}", "--where", "limit=20")[0] == 0
     read = [sorted((tmp_path / each).read_bytes().splitlines()) for each in (name, f"again-{name}")]
@@ -109,11 +111,11 @@ def test_killed_again_and_again(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
-    """Told to stop it says how to go on, and its status is a shell's."""
+    """An export that is stopped prints how to resume, and exits with the status of its signal."""
     command = Command(tmp_path, 300)
     slow(command, 0.3)
     process = command.begin("export", "all.jsonl", "--where", "limit=20")
-    until_kept(command, "all.jsonl", process)
+    wait_for_progress(command, "all.jsonl", process)
     process.send_signal(signum)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + signum, "")
@@ -121,11 +123,11 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
     assert command.files() == {"all.jsonl.part", "all.jsonl.resume"}
     assert all((tmp_path / each).stat().st_mode & 0o777 == 0o600 for each in command.files())
     command.orders.clear_faults()
-    # Nothing is overwritten by mistake.
+    # An export does not overwrite an unfinished export by mistake.
     status, _, err = command.run("export", "all.jsonl", "--where", "limit=20")
     assert status == 2
     assert "Continue it with --resume" in err
-    # Neither by another export.
+    # An export of another kind does not overwrite it either.
     for other in (["--where", "limit=30"], ["--where", "limit=20", "--format", "csv"]):
         status, _, err = command.run("export", "all.jsonl", *other, "--resume")
         assert status == 2
@@ -135,18 +137,18 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
 
 
 def killed(folder: Path) -> Command:
-    """An export was killed here when it had kept a part."""
+    """Leave a folder in which an export was killed after its first checkpoint."""
     command = Command(folder, 300)
     slow(command, 0.3)
     process = command.begin("export", "all.jsonl")
-    until_kept(command, "all.jsonl", process)
+    wait_for_progress(command, "all.jsonl", process)
     process.kill()
     process.communicate()
     return command
 
 
-def test_what_was_written_last(tmp_path: Path) -> None:
-    """What stands behind the good part of an unfinished file is cut off."""
+def test_text_after_the_checkpoint(tmp_path: Path) -> None:
+    """A resumed export removes the text after the last checkpoint."""
     command = killed(tmp_path)
     with (tmp_path / "all.jsonl.part").open("ab") as file:
         file.write(b'{"id": 1, "half')
@@ -157,18 +159,18 @@ def test_what_was_written_last(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", ["before", "after"])
 def test_killed_at_the_end(tmp_path: Path, at: str) -> None:
-    """Killed when all is written, before or after the file has its name: --resume ends it."""
+    """An export that is killed before or after its last rename is completed by --resume."""
     command = Command(tmp_path, 20)
     assert command.run("export", "all.jsonl")[0] == 0
     whole = (tmp_path / "all.jsonl").read_bytes()
     slow(command, 0.5)
     process = command.begin("export", "all.jsonl")
-    until_kept(command, "all.jsonl", process)
+    wait_for_progress(command, "all.jsonl", process)
     process.kill()
     process.communicate()
-    kept = json.loads((tmp_path / "all.jsonl.resume").read_text())
-    kept.update(complete=True, bytes=len(whole))
-    (tmp_path / "all.jsonl.resume").write_text(json.dumps(kept))
+    saved = json.loads((tmp_path / "all.jsonl.resume").read_text())
+    saved.update(complete=True, bytes=len(whole))
+    (tmp_path / "all.jsonl.resume").write_text(json.dumps(saved))
     if at == "before":
         (tmp_path / "all.jsonl").rename(tmp_path / "all.jsonl.part")
     else:
@@ -177,11 +179,12 @@ def test_killed_at_the_end(tmp_path: Path, at: str) -> None:
     assert command.run("export", "all.jsonl", "--resume") == (0, "", "")
     assert (tmp_path / "all.jsonl").read_bytes() == whole
     assert command.files() == {"all.jsonl"}
-    assert len(command.orders.ledger()) <= calls + 1  # of the process that was killed
+    assert len(command.orders.ledger()) <= calls + 1  # the killed process may have sent one more
 
 
 def test_a_failure_leaves_the_file_of_before(tmp_path: Path) -> None:
-    """An export that fails says why, resumes later, and leaves the last whole file as it was."""
+    """A failed export states its reason, can be resumed, and leaves the last complete file
+    unchanged."""
     command = Command(tmp_path, 300)
     (tmp_path / "all.jsonl").write_text("of before")
     command.orders.inject(*(Fault("status", status=500, nth=n) for n in range(3, 6)))
@@ -195,7 +198,7 @@ def test_a_failure_leaves_the_file_of_before(tmp_path: Path) -> None:
 
 
 def test_a_failure_at_once(tmp_path: Path) -> None:
-    """Where nothing came there is nothing left behind."""
+    """An export that fails before its first customer leaves no file behind."""
     command = Command(tmp_path)
     command.orders.inject(Fault("status", status=403, empty=True))
     status, _, err = command.run("export", "all.jsonl")
@@ -205,7 +208,7 @@ def test_a_failure_at_once(tmp_path: Path) -> None:
 
 
 def test_two_at_once(tmp_path: Path) -> None:
-    """A file is written by one process at a time."""
+    """Only one process at a time can write a file."""
     command = Command(tmp_path)
     with (tmp_path / "all.jsonl.part").open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -215,7 +218,7 @@ def test_two_at_once(tmp_path: Path) -> None:
 
 
 def test_a_part_that_was_changed(tmp_path: Path) -> None:
-    """Where the part is not what it was, it is not gone on with."""
+    """An export does not resume a part that has changed since."""
     command = killed(tmp_path)
     (tmp_path / "all.jsonl.part").write_text("x")
     status, _, err = command.run("export", "all.jsonl", "--resume")
@@ -228,7 +231,7 @@ def test_a_part_that_was_changed(tmp_path: Path) -> None:
 
 
 def test_filters(tmp_path: Path) -> None:
-    """--where takes every filter of list_customers, and says which there are."""
+    """The option --where accepts every filter of list_customers, and lists the filters."""
     command = Command(tmp_path, 300)
     where = ("--where", "lang=de", "--where", "minOrderCount=1")
     assert command.run("export", "some.jsonl", *where)[0] == 0
@@ -248,7 +251,7 @@ def test_filters(tmp_path: Path) -> None:
 
 
 def test_standard_output(tmp_path: Path) -> None:
-    """- is the standard output, in either form; it cannot be resumed."""
+    """The path `-` is the standard output, in both formats, and cannot be resumed."""
     command = Command(tmp_path, 120)
     status, out, err = command.run("export", "-")
     assert (status, err) == (0, "")
@@ -261,7 +264,7 @@ def test_standard_output(tmp_path: Path) -> None:
 
 
 def test_a_pipe_that_closes(tmp_path: Path) -> None:
-    """Who reads no further gets no traceback."""
+    """A pipe whose reader stops ends the export without a traceback."""
     command = Command(tmp_path, 300)
     process = command.begin("export", "-")
     assert process.stdout is not None
@@ -274,15 +277,15 @@ def test_a_pipe_that_closes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["all.xml", "no/folder.jsonl", "."])
-def test_a_path_that_cannot_be(tmp_path: Path, path: str) -> None:
-    """A path that cannot be written is said so, without a traceback."""
+def test_an_invalid_path(tmp_path: Path, path: str) -> None:
+    """A path that cannot be written is an error without a traceback."""
     status, _, err = Command(tmp_path).run("export", path)
     assert status in (1, 2)
     assert err
 
 
-def test_what_is_no_file_stays(tmp_path: Path) -> None:
-    """A device is not replaced by a file."""
+def test_a_device_stays(tmp_path: Path) -> None:
+    """An export does not replace a device by a file."""
     (tmp_path / "null.jsonl").symlink_to("/dev/null")
     status, _, err = Command(tmp_path).run("export", "null.jsonl")
     assert status == 2
@@ -291,7 +294,7 @@ def test_what_is_no_file_stays(tmp_path: Path) -> None:
 
 
 def test_ecwid_counts_more(tmp_path: Path) -> None:
-    """Where Ecwid counts more customers than came, it is told, and is no success."""
+    """An export with fewer customers than Ecwid counts is reported, and is no success."""
     command = Command(tmp_path, 50)
     command.orders.switch(search_lag_s=0.0)
     status, _, _ = command.run("export", "all.jsonl", "--where", "responseFields=items(email)")
@@ -300,7 +303,7 @@ def test_ecwid_counts_more(tmp_path: Path) -> None:
 
 
 def on_a_terminal(command: Command, *args: str) -> tuple[int, str]:
-    """The status, and what a terminal shows."""
+    """Return the exit status and the output on a terminal."""
     master, slave = pty.openpty()
     process = command.begin(*args, stderr=slave, stdout=slave)
     os.close(slave)
@@ -308,7 +311,7 @@ def on_a_terminal(command: Command, *args: str) -> tuple[int, str]:
     while True:
         try:
             some = os.read(master, 65_536)
-        except OSError:  # the other side is closed
+        except OSError:  # the process has closed its side
             break
         if not some:
             break
@@ -318,7 +321,7 @@ def on_a_terminal(command: Command, *args: str) -> tuple[int, str]:
 
 
 def test_on_a_terminal(tmp_path: Path) -> None:
-    """A terminal shows how many of how many, how many a second, and the time left."""
+    """A terminal shows the progress, the customers per second and the time that remains."""
     command = Command(tmp_path, 300)
     slow(command, 0.7)
     status, shown = on_a_terminal(command, "export", "all.jsonl")
@@ -329,12 +332,12 @@ def test_on_a_terminal(tmp_path: Path) -> None:
     assert "304 customers in all.jsonl" in shown
 
 
-def test_within_the_budget(tmp_path: Path) -> None:
-    """It takes half of the calls of a minute, and no more."""
+def test_within_the_rate_limit(tmp_path: Path) -> None:
+    """An export uses at most half of the calls per minute."""
     command = Command(tmp_path, 100)
     command.settings["ECWID_CALLS_PER_MINUTE"] = "8"
     process = command.begin("export", "all.jsonl", "--where", "limit=10")
-    until_kept(command, "all.jsonl", process)
+    wait_for_progress(command, "all.jsonl", process)
     time.sleep(1.5)
     assert process.poll() is None
     assert len(command.orders.ledger()) == 4
@@ -343,7 +346,7 @@ def test_within_the_budget(tmp_path: Path) -> None:
 
 
 def test_another_store(tmp_path: Path) -> None:
-    """What was begun of one store is not gone on with from another."""
+    """An export of one store cannot be resumed with another store."""
     command = killed(tmp_path)
     command.settings["ECWID_SANDBOX"] = str(tmp_path / "other.sqlite3")
     status, _, err = command.run("export", "all.jsonl", "--resume")

@@ -1,4 +1,4 @@
-"""`flask ecwid import`."""
+"""The command `flask ecwid import`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def new(command: Command) -> list[str]:
 
 
 def test_a_file_with_bad_rows_twice(tmp_path: Path) -> None:
-    """Good rows are created, bad ones reported by line, pointer and keyword; again: no doubles."""
+    """An import creates valid rows and reports invalid rows by line, pointer and keyword.
+
+    A second import creates no duplicates.
+    """
     command = Command(tmp_path)
     rows = [
         GOOD[0],
@@ -68,7 +71,7 @@ def test_a_file_with_bad_rows_twice(tmp_path: Path) -> None:
 
 
 def test_all_good(tmp_path: Path) -> None:
-    """Where everything went through nothing is said, and the status is 0; again, too."""
+    """An import without invalid rows prints nothing and exits with 0, also when it is repeated."""
     command = Command(tmp_path)
     write(command, "new.jsonl", *GOOD)
     for _ in range(2):
@@ -77,8 +80,8 @@ def test_all_good(tmp_path: Path) -> None:
     assert len(new(command)) == 6
 
 
-def test_nothing_is_sent_before_all_is_checked(tmp_path: Path) -> None:
-    """With --dry-run no call is made; it says what would be refused."""
+def test_a_dry_run(tmp_path: Path) -> None:
+    """The option --dry-run sends no call, and reports the rows that would be refused."""
     command = Command(tmp_path)
     write(command, "new.jsonl", *GOOD, {"email": 5})
     status, _, err = command.run("import", "new.jsonl", "--dry-run", "--report", "report.jsonl")
@@ -92,7 +95,7 @@ def test_nothing_is_sent_before_all_is_checked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["all.jsonl", "all.csv"])
 def test_an_export_is_imported(tmp_path: Path, name: str) -> None:
-    """What was exported is imported into an empty store: all that a creation may set is equal."""
+    """An import of an export into an empty store copies every member that a creation may set."""
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     one, two = Command(tmp_path / "one", 60), Command(tmp_path / "two")
@@ -104,7 +107,9 @@ def test_an_export_is_imported(tmp_path: Path, name: str) -> None:
     assert one.run("export", "one.jsonl")[0] == 0
     assert two.run("export", "two.jsonl")[0] == 0
     sides = [
-        {line["email"]: settable(line) for line in lines if "taxId" in line}  # not the seed's
+        {
+            line["email"]: settable(line) for line in lines if "taxId" in line
+        }  # without the customers of the seed
         for lines in (one.lines("one.jsonl"), two.lines("two.jsonl"))
     ]
     seed = {line["email"] for line in one.lines("one.jsonl") if "taxId" not in line}
@@ -114,10 +119,10 @@ def test_an_export_is_imported(tmp_path: Path, name: str) -> None:
 
 
 def settable(customer: dict[str, Any]) -> dict[str, Any]:
-    """What a creation sets of a customer."""
+    """Return the members of a customer that a creation sets."""
     left_out = {"id", "registered", "updated", "totalOrderCount", "stats", "favorites"}
     if "billingPerson" not in customer:
-        left_out.add("name")  # a guest's name is his order's
+        left_out.add("name")  # a guest's name comes from their order
     kept = {name: value for name, value in customer.items() if name not in left_out}
     for name in ("shippingAddresses", "contacts"):
         inner = {"id", "createdDate", "timestamp"}
@@ -129,7 +134,8 @@ def settable(customer: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_what_a_creation_may_set() -> None:
-    """What only Ecwid sets and nulls are left out, at any depth; what nobody knows stays."""
+    """An import leaves out nulls and members that only Ecwid sets, at any depth, and keeps
+    unknown members."""
     shown = {
         "id": 5,
         "email": "a@example.com",
@@ -155,7 +161,7 @@ def test_what_a_creation_may_set() -> None:
 
 
 def test_contacts_that_ecwid_adds_to(tmp_path: Path) -> None:
-    """A customer is known again though Ecwid has added his e-mail to his contacts."""
+    """An import recognizes a customer to whose contacts Ecwid has added the e-mail."""
     command = Command(tmp_path)
     command.orders.inject(Fault("reset", operation="add_customer", nth=1, after=True))
     phones = [{"type": "PHONE", "contact": str(number)} for number in (1, 2)]
@@ -169,7 +175,7 @@ def test_contacts_that_ecwid_adds_to(tmp_path: Path) -> None:
 
 
 def forget(command: Command) -> None:
-    """As after 24 hours, or on another host: no key is known any more."""
+    """Remove all idempotency keys, as after 24 hours or on another host."""
     path = host_state()._path
     with sqlite3.connect(path) as db:
         db.execute("DELETE FROM state")
@@ -177,7 +183,7 @@ def forget(command: Command) -> None:
 
 
 def leases_run_out() -> None:
-    """As 30 seconds later: who died is taken for dead."""
+    """Let all leases expire, as after 30 seconds."""
     with sqlite3.connect(host_state()._path) as db:
         for name, value in db.execute("SELECT name, value FROM state").fetchall():
             record = json.loads(value)
@@ -189,9 +195,9 @@ def leases_run_out() -> None:
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
-    """Killed with -9 at any moments and run again each time: every row is created once."""
+    """An import that is killed at any moment and repeated each time creates every row once."""
     command = Command(tmp_path)
-    command.orders.switch(duplicate_emails=True)  # so that a double would show
+    command.orders.switch(duplicate_emails=True)  # Otherwise the store would refuse a duplicate.
     command.orders.inject(Fault("latency", operation="add_customer", seconds=0.05))
     rows = [{"email": f"new-{n:03}@example.com"} for n in range(16)]
     write(command, "new.jsonl", *rows)
@@ -217,7 +223,8 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
-    """Told to stop, the row under way comes to its end; the next run goes on without waiting."""
+    """An import that is stopped finishes its current row, and the next import continues without
+    waiting."""
     command = Command(tmp_path)
     command.orders.inject(Fault("latency", operation="add_customer", seconds=0.3))
     rows = [{"email": f"new-{n:03}@example.com"} for n in range(60)]
@@ -239,7 +246,10 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
 
 
 def test_replies_that_are_lost(tmp_path: Path) -> None:
-    """A creation whose reply is lost is looked up; if it is not found, the next run settles it."""
+    """An import searches for a creation whose reply is lost.
+
+    If the search finds nothing, the next import settles the row.
+    """
     command = Command(tmp_path, ECWID_DEADLINE_S="2")
     command.orders.inject(
         Fault("reset", operation="add_customer", nth=2, after=True),
@@ -257,7 +267,7 @@ def test_replies_that_are_lost(tmp_path: Path) -> None:
 
 
 def test_keys_that_are_forgotten(tmp_path: Path) -> None:
-    """When no key is known any more, a customer who is as his row says is there already."""
+    """Without idempotency keys, an import recognizes a customer who is equal to the row."""
     command = Command(tmp_path)
     write(command, "new.jsonl", *GOOD)
     assert command.run("import", "new.jsonl")[0] == 0
@@ -278,7 +288,8 @@ def test_keys_that_are_forgotten(tmp_path: Path) -> None:
 
 
 def test_refused_by_ecwid(tmp_path: Path) -> None:
-    """What Ecwid refuses is reported with its code, and asked for anew by the next run."""
+    """A row that Ecwid refuses is reported with Ecwid's code, and the next import sends it
+    again."""
     command = Command(tmp_path)
     refusal = Fault("status", operation="add_customer", nth=2, status=400, code="WRONG_PARAMETER")
     command.orders.inject(refusal)
@@ -300,7 +311,7 @@ def test_refused_by_ecwid(tmp_path: Path) -> None:
 
 
 def test_deleted_since(tmp_path: Path) -> None:
-    """Who was deleted after an import is created again by the next one, and nobody else."""
+    """An import creates a customer again who was deleted after the last import, and nobody else."""
     command = Command(tmp_path)
     write(command, "new.jsonl", *GOOD)
     assert command.run("import", "new.jsonl")[0] == 0
@@ -315,7 +326,7 @@ def test_deleted_since(tmp_path: Path) -> None:
 
 
 def test_a_store_that_refuses_the_service(tmp_path: Path) -> None:
-    """Where no row can fare better the import ends, and says how many are left."""
+    """An import ends when no further row can succeed, and prints how many rows remain."""
     command = Command(tmp_path)
     command.orders.inject(Fault("status", operation="add_customer", nth=3, status=402))
     write(command, "new.jsonl", *GOOD)
@@ -327,7 +338,7 @@ def test_a_store_that_refuses_the_service(tmp_path: Path) -> None:
 
 
 def test_it_waits_for_ecwid(tmp_path: Path) -> None:
-    """Where Ecwid asks for a pause, an import waits as long as it asks."""
+    """An import pauses for as long as Ecwid asks."""
     command = Command(tmp_path)
     command.orders.inject(
         Fault("status", operation="add_customer", nth=2, status=429, retry_after="3")
@@ -339,8 +350,8 @@ def test_it_waits_for_ecwid(tmp_path: Path) -> None:
     assert len(new(command)) == 6
 
 
-def test_within_the_budget(tmp_path: Path) -> None:
-    """It takes half of the calls of a minute, and no more."""
+def test_within_the_rate_limit(tmp_path: Path) -> None:
+    """An import uses at most half of the calls per minute."""
     command = Command(tmp_path, ECWID_CALLS_PER_MINUTE="8")
     write(command, "new.jsonl", *GOOD)
     process = command.begin("import", "new.jsonl")
@@ -354,8 +365,8 @@ def test_within_the_budget(tmp_path: Path) -> None:
     assert process.returncode == 128 + signal.SIGTERM
 
 
-def test_files_that_cannot_be(tmp_path: Path) -> None:
-    """A file that is none, and a report that would overwrite it, are refused before any call."""
+def test_invalid_files(tmp_path: Path) -> None:
+    """An unreadable file, or a report that would overwrite the file, is refused before any call."""
     command = Command(tmp_path)
     write(command, "new.jsonl", *GOOD)
     (tmp_path / "new.csv").write_text("canary@example.com,Anna\n")
@@ -375,7 +386,7 @@ def test_files_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_standard_input(tmp_path: Path) -> None:
-    """- is the standard input, in either form."""
+    """The path `-` is the standard input, in both formats."""
     command = Command(tmp_path)
     text = json.dumps(GOOD[0]).encode()
     assert command.run("import", "-", stdin=text) == (0, "", "")

@@ -78,7 +78,10 @@ class Heard(NamedTuple):
 
 
 class Ecwid:
-    """The sandbox, and all that it is asked: its ledger leaves out what is none of Ecwid's API."""
+    """The sandbox, with a record of every request that it gets.
+
+    The ledger leaves out requests that do not belong to Ecwid's API.
+    """
 
     def __init__(self, path: Path) -> None:
         self._app = create_sandbox(path)
@@ -116,14 +119,15 @@ class Answer(NamedTuple):
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """Its value; it must not come twice."""
+        """Return the value of a header, which must not come twice."""
         found = [value for each, value in self.headers if each.lower() == name.lower()]
         assert len(found) <= 1, name
         return found[0] if found else None
 
 
 class Service:
-    """The plugin under gunicorn, in front of Ecwid; what it took before the first bad request."""
+    """The plugin under gunicorn in front of Ecwid, with its resources before the first bad
+    request."""
 
     def __init__(self, server: Server, ecwid: Ecwid, stop: Callable[[], None]) -> None:
         self.server = server
@@ -134,10 +138,10 @@ class Service:
         self.before = self.takes()
 
     def send(self, sent: bytes, *, hangs_up: bool = True) -> bytes:
-        """All that comes back, until the connection is closed: by us, or else by gunicorn."""
+        """Send bytes, and return all that comes back until either side closes the connection."""
         received = b""
         with socket.create_connection(self._address(), timeout=30) as connection:
-            with suppress(OSError):  # who refuses a request need not read it to its end
+            with suppress(OSError):  # a server that refuses a request need not read all of it
                 connection.sendall(sent)
                 if hangs_up:
                     connection.shutdown(socket.SHUT_WR)
@@ -147,19 +151,19 @@ class Service:
         return received
 
     def calls(self) -> list[Heard]:
-        """Those since it was asked last."""
+        """Return the calls since the last call of this method."""
         heard, self.ecwid.heard = self.ecwid.heard, []
         return heard
 
     def good(self) -> None:
-        """A good request over a new connection."""
+        """Send a good request over a new connection, and check its response."""
         [answer] = answers(self.send(get(f"/customer/{ID}")), [GOOD])
         assert answer.status == 200
         assert json.loads(answer.body)["data"]["id"] == ID
         assert [call.what for call in self.calls()] == [ONE]
 
     def takes(self) -> tuple[int, int]:
-        """Descriptors and threads of the worker."""
+        """Return the numbers of descriptors and threads of the worker."""
         return len(list((self._worker() / "fd").iterdir())), self._threads()
 
     def _address(self) -> tuple[str, int]:
@@ -174,7 +178,8 @@ class Service:
         return len(list((self._worker() / "task").iterdir()))
 
     def _start_all_threads(self) -> None:
-        """gunicorn starts them when they are needed, so let them all be."""
+        """Start all threads of gunicorn, because gunicorn starts a thread only when a request
+        needs one."""
         with ExitStack() as stack:
             for _ in range(32):
                 stack.enter_context(socket.create_connection(self._address()))
@@ -182,7 +187,7 @@ class Service:
 
 
 def within(seconds: float, holds: Callable[[], bool]) -> bool:
-    """Whether it holds at last."""
+    """Return True if the condition holds within these seconds."""
     until = time.monotonic() + seconds
     while not holds() and time.monotonic() < until:
         time.sleep(0.02)
@@ -206,7 +211,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def answers(received: bytes, gets: Sequence[Gets]) -> list[Answer]:
-    """As many as are expected, which must be all that came."""
+    """Split the received bytes into the expected number of responses, without a rest."""
     found = []
     for each in gets:
         head, end, received = received.partition(b"\r\n\r\n")
@@ -223,7 +228,8 @@ def answers(received: bytes, gets: Sequence[Gets]) -> list[Answer]:
 
 
 def check(answer: Answer, gets: Gets) -> None:
-    """Its status and headers, its problem; nothing of the request is in it."""
+    """Check the status, the headers and the problem of a response, which must repeat nothing of
+    the request."""
     assert answer.status == gets.status
     assert "canary" not in str(answer).lower()
     for name, value in answer.headers:
@@ -259,7 +265,8 @@ def check_ours(answer: Answer, gets: Gets) -> None:
 
 
 def run(service: Service, row: Row, *, hangs_up: bool = True) -> None:
-    """What the row says comes back, Ecwid gets its calls and no other, and all goes on."""
+    """Send the bytes of a row, check its responses and Ecwid's calls, and check that the service
+    still works."""
     service.calls()
     given = answers(service.send(row.sent, hangs_up=hangs_up), row.gets)
     for answer, gets in zip(given, row.gets, strict=True):
@@ -274,37 +281,40 @@ def named(row: Row) -> str:
 
 @pytest.mark.parametrize("row", BAD_REQUESTS, ids=named)
 def test_bad_requests(service: Service, row: Row) -> None:
-    """A bad request is told its place and rule, is not repeated, and Ecwid is not called."""
+    """A bad request gets a problem with place and rule but no value, and causes no call to
+    Ecwid."""
     run(service, row)
 
 
 @pytest.mark.parametrize("row", NO_HTTP, ids=named)
 def test_no_http(service: Service, row: Row) -> None:
-    """What is no HTTP is refused, the connection ends, and what hides in it is not executed."""
+    """Bytes that are not HTTP are refused, the connection ends, and a request hidden in them is
+    not executed."""
     run(service, row, hangs_up=False)
 
 
 @pytest.mark.parametrize("row", HIDDEN, ids=named)
 def test_hidden_requests(service: Service, row: Row) -> None:
-    """What is behind a request without a certain end is no request."""
+    """Bytes after a request with an ambiguous end do not count as a request."""
     run(service, row, hangs_up=False)
 
 
 @pytest.mark.parametrize("row", SILENT, ids=named)
 def test_silence(service: Service, row: Row) -> None:
-    """Who says nothing whole gets no answer."""
+    """An incomplete request gets no response."""
     run(service, row)
 
 
 @pytest.mark.parametrize("row", GOOD_REQUESTS, ids=named)
 def test_good_requests(service: Service, row: Row) -> None:
-    """What only looks bad works as if it did not."""
+    """An unusual request that follows the rules works like any other."""
     run(service, row)
 
 
 @pytest.mark.parametrize(("text", "kept"), REQUEST_IDS)
 def test_request_ids(service: Service, text: Text, kept: bool) -> None:
-    """A caller's X-Request-ID is kept if it is a UUID v4, and else replaced and not repeated."""
+    """The X-Request-ID of a caller is kept if it is a UUID v4, and is otherwise replaced and not
+    repeated."""
     header = b"X-Request-ID: " + wire(text)
     for sent, gets in (
         (get("/customer/0", header), INVALID_ID),
@@ -316,7 +326,8 @@ def test_request_ids(service: Service, text: Text, kept: bool) -> None:
 
 
 def life_of(service: Service, document: dict[str, Any]) -> dict[str, Any]:
-    """Add a customer, update it with the same, read it back: each call has what was sent."""
+    """Add a customer, update the customer with the same members, read them back, and check each
+    call."""
     sent = json.dumps(document, ensure_ascii=False)
     [added] = answers(service.send(post("/add_customer", sent)), [GOOD])
     assert added.status == 200, added.body
@@ -334,7 +345,7 @@ def life_of(service: Service, document: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_texts(service: Service, text: str) -> None:
-    """A text that only looks dangerous is passed on as it is, and comes back so."""
+    """A text that looks dangerous is sent to Ecwid unchanged, and comes back unchanged."""
     email = f"canary{zlib.crc32(text.encode())}@example.com"
     document = {
         "email": email,
@@ -351,13 +362,14 @@ def test_texts(service: Service, text: str) -> None:
 
 @pytest.mark.parametrize("email", EMAILS.values(), ids=EMAILS)
 def test_emails(service: Service, email: str) -> None:
-    """An e-mail that only looks dangerous is passed on as it is, and comes back so."""
+    """An e-mail that looks dangerous is sent to Ecwid unchanged, and comes back unchanged."""
     assert life_of(service, {"email": email})["email"] == email
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_texts_in_a_query(service: Service, text: str) -> None:
-    """A search for such a text is passed on as it is, unless it holds a line's end."""
+    """A search for a text that looks dangerous is sent to Ecwid unchanged, unless the text has a
+    line end."""
     fits = not set("\r\n") & set(text)
     gets = GOOD if fits else broken("/query/keyword pattern")
     [answer] = answers(service.send(get(f"/customers?keyword={quote(text, safe='')}")), [gets])
@@ -366,7 +378,7 @@ def test_texts_in_a_query(service: Service, text: str) -> None:
 
 
 def test_nothing_leaks(service: Service) -> None:
-    """After all of it no descriptor and no thread is left over, and the service is healthy."""
+    """After all requests no descriptor and no thread is left over, and the service is healthy."""
     descriptors, threads = service.before
     # Each of gunicorn's 32 threads keeps a connection to the state file, with two descriptors.
     assert within(20, lambda: service.takes()[0] <= descriptors + 2 * 32 + 1)
@@ -377,7 +389,10 @@ def test_nothing_leaks(service: Service) -> None:
 
 
 def test_the_log(service: Service) -> None:
-    """Of all of it the log has the kind alone. It is read last, when gunicorn has ended."""
+    """The log has only the kind of each bad request.
+
+    This test runs last and ends gunicorn first.
+    """
     service.stop()
     assert service.server.process.returncode == 0
     assert "canary" not in service.server.log.lower()

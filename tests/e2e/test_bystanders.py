@@ -1,4 +1,4 @@
-"""The entry points cost other projects of the environment nothing, and break nothing there."""
+"""The entry points cost other projects in the environment nothing, and break nothing there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENTRY_POINTS = {
 }
 HEAVY = {"flask_ecwid", "connexion", "requests", "jsonschema_rs", "yaml"}
 
-# What a program says first, to stand for a system with a defect.
+# The first lines of a program, which simulate a defect of the system.
 WITHOUT_POSIX = "import os, sys; sys.modules['fcntl'] = None; del os.getuid\n"
 WITHOUT_CONNEXION = "import sys; sys.modules['connexion'] = None\n"
 
@@ -48,14 +48,14 @@ def run(program: str, *args: str, folder: Path) -> subprocess.CompletedProcess[s
 def flask(
     folder: Path, *args: str, app: str = BARE, first: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a `flask` command of an app that stands in this folder."""
+    """Run a `flask` command of an app in this folder."""
     (folder / "host.py").write_text(app, encoding="utf-8")
     return run(first + FLASK, "--app", "host", *args, folder=folder)
 
 
 @pytest.mark.parametrize("group", ["flask.commands", "pytest11"])
 def test_an_entry_point_imports_nothing_heavy(tmp_path: Path, group: str) -> None:
-    """Loading an entry point imports neither flask_ecwid nor anything that costs time."""
+    """An entry point imports neither flask_ecwid nor another module that takes long to load."""
     program = (
         "import sys; from importlib.metadata import EntryPoint\n"
         f"EntryPoint('ecwid', {ENTRY_POINTS[group]!r}, {group!r}).load()\n"
@@ -92,7 +92,7 @@ def test_help_of_the_group(tmp_path: Path) -> None:
 
 
 def test_a_broken_dependency_breaks_no_other_command(tmp_path: Path) -> None:
-    """Where flask_ecwid cannot be imported, every other command of flask still works."""
+    """If flask_ecwid cannot be imported, every other command of flask still works."""
     for command in ("--help", "routes"):
         done = flask(tmp_path, command, first=WITHOUT_CONNEXION)
         assert (done.returncode, done.stderr) == (0, "")
@@ -100,7 +100,7 @@ def test_a_broken_dependency_breaks_no_other_command(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("args", [[], ["--help"], ["check"], ["no-such-command"]])
 def test_a_broken_dependency_is_told_in_a_sentence(tmp_path: Path, args: list[str]) -> None:
-    """Where flask_ecwid cannot be imported, `flask ecwid` says so in one line."""
+    """If flask_ecwid cannot be imported, `flask ecwid` says so in one line."""
     done = flask(tmp_path, "ecwid", *args, first=WITHOUT_CONNEXION)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
@@ -109,7 +109,8 @@ def test_a_broken_dependency_is_told_in_a_sentence(tmp_path: Path, args: list[st
 
 
 def test_mounting_needs_posix(tmp_path: Path) -> None:
-    """Without fcntl or os.getuid the package can be imported, and mounting says what is missing."""
+    """The package can be imported without fcntl or os.getuid, and mounting names the missing
+    module."""
     for first, missing in (
         (WITHOUT_POSIX, "fcntl"),
         ("import os; del os.getuid\n", "os.getuid"),
@@ -123,7 +124,7 @@ def test_mounting_needs_posix(tmp_path: Path) -> None:
 
 
 def test_commands_without_posix(tmp_path: Path) -> None:
-    """Without fcntl the help works, and a command that needs the store says what is missing."""
+    """Without fcntl the help works, and a command that needs a store names the missing module."""
     done = flask(tmp_path, "ecwid", "--help", first=WITHOUT_POSIX)
     assert (done.returncode, done.stderr) == (0, "")
     assert flask(tmp_path, "routes", first=WITHOUT_POSIX).returncode == 0

@@ -1,4 +1,4 @@
-"""wsgi.py under a real gunicorn, over real sockets."""
+"""The app of wsgi.py under gunicorn, over real sockets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CANARY = "canary@example.com"
 
 
 class Server:
-    """A running gunicorn; `log` is what it has written when it has ended."""
+    """A running gunicorn, whose `log` has its output after its end."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process = process
@@ -42,7 +42,8 @@ class Server:
 @contextmanager
 def gunicorn(*flags: str, **settings: str) -> Iterator[Server]:
     port = free_port()
-    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would stop the server
+    # The log is a file, because a full pipe without a reader would stop the server.
+    with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *flags, "wsgi:app"],
             cwd=ROOT,
@@ -73,7 +74,7 @@ def python_path(folder: Path) -> str:
 
 
 def raw(server: Server, text: bytes) -> bytes:
-    """All that comes back for these bytes."""
+    """Return all bytes that the server sends for these bytes."""
     address = ("127.0.0.1", int(server.root.rpartition(":")[2]))
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall(text)
@@ -82,7 +83,7 @@ def raw(server: Server, text: bytes) -> bytes:
 
 
 def raw_problem(answer: bytes, status: int) -> dict[str, str]:
-    """The headers of an answer that has to be a problem with this status, as all are."""
+    """Check that the response is a problem with this status, and return its headers."""
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *fields = head.decode("ascii").split("\r\n")
     headers = dict(field.split(": ", 1) for field in fields)
@@ -101,13 +102,13 @@ def raw_problem(answer: bytes, status: int) -> dict[str, str]:
 
 
 def everywhere(url: str) -> list[requests.Response]:
-    """The same request many times at once, so that every worker answers some."""
+    """Send the same request many times at once, so that every worker handles some."""
     with ThreadPoolExecutor(16) as callers:
         return list(callers.map(lambda _: requests.get(url, timeout=30), range(100)))
 
 
 def life_of_a_customer(url: str) -> None:
-    """Create, read back, update, list with filters, delete, 404 afterwards."""
+    """Create, read, update, list and delete a customer, who is a 404 afterwards."""
     with requests.Session() as caller:
         added = caller.post(f"{url}/add_customer", json={"email": CANARY}, timeout=30)
         assert added.status_code == 200, added.text
@@ -131,7 +132,7 @@ def life_of_a_customer(url: str) -> None:
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
 def test_four_workers(preload: list[str]) -> None:
-    """Four workers see one sandbox, loaded by each or before the fork."""
+    """Four workers share one sandbox, whether each worker loads the app or the app is preloaded."""
     with gunicorn("--workers", "4", *preload, ECWID_SANDBOX="on") as server:
         life_of_a_customer(server.url)
         assert requests.get(f"{server.root}/healthz", timeout=30).json() == {"status": "alive"}
@@ -143,7 +144,7 @@ def test_four_workers(preload: list[str]) -> None:
 
 
 def test_another_server_that_speaks_ecwids_api(tmp_path: Path) -> None:
-    """The same over HTTP, with the settings that the sandbox on a port prints."""
+    """A sandbox on a port works like Ecwid, with the settings that the sandbox prints."""
     sandbox = subprocess.Popen(
         [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0"],
         stdout=subprocess.PIPE,
@@ -162,7 +163,7 @@ def test_another_server_that_speaks_ecwids_api(tmp_path: Path) -> None:
 
 
 def test_log_lines() -> None:
-    """The log is JSON lines with the request's id, and without anything personal."""
+    """The log is JSON lines with the request's id and without personal data."""
     with gunicorn(ECWID_SANDBOX="on") as server:
         headers = {"X-Request-ID": REQUEST_ID}
         requests.get(f"{server.url}/customers?email={CANARY}", headers=headers, timeout=30)
@@ -181,7 +182,8 @@ def test_log_lines() -> None:
 
 
 def test_a_real_store_does_not_start_open() -> None:
-    """A real store that nobody has closed does not start; the log says why, and not the token."""
+    """A real store without authentication does not start, and the log gives the reason without
+    the token."""
     store = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN}
     done = subprocess.run(
         [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "wsgi:app"],
@@ -233,7 +235,7 @@ def test_a_log_configuration_of_your_own(tmp_path: Path) -> None:
 
 
 def test_a_reload(tmp_path: Path) -> None:
-    """SIGHUP reads the app's module and gunicorn.conf.py again, and no request fails."""
+    """SIGHUP reloads the module of the app and gunicorn.conf.py, and no request fails."""
     app = (
         "import os\n"
         "def app(environ, start_response):\n"
@@ -255,9 +257,9 @@ def test_a_reload(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
 def test_one_name_for_all_workers(tmp_path: Path, preload: list[str]) -> None:
-    """The workers of one gunicorn have one name, under which they share pauses, after a reload too.
+    """The workers of one gunicorn share a name for their pauses, even after a reload.
 
-    A preloaded app sees the name as well.
+    A preloaded app has the same name.
     """
     app = (
         "import os\nname = os.environ['GUNICORN_ECWID_SERVICE']\n"
@@ -283,29 +285,29 @@ def test_one_name_for_all_workers(tmp_path: Path, preload: list[str]) -> None:
 
 
 def policies(server: Server) -> set[str]:
-    """The limits of calls per minute that the workers name."""
+    """Return the rate limits that the workers name."""
     answers = everywhere(f"{server.url}/customers?limit=1")
     return {answer.headers["RateLimit-Policy"] for answer in answers}
 
 
 @pytest.mark.parametrize("flags", [(), ("--worker-class", "gthread")], ids=["ours", "gunicorns"])
 def test_workers_divide_the_calls_per_minute(flags: tuple[str, ...]) -> None:
-    """Each worker knows how many workers there are, with gunicorn's worker class, too."""
+    """Each worker knows the number of workers, also with gunicorn's own worker class."""
     with gunicorn("--workers", "3", *flags, ECWID_SANDBOX="on") as server:
         assert policies(server) == {'"calls";q=180;w=60'}
 
 
 def test_a_worker_that_is_added() -> None:
-    """A worker that SIGTTIN adds counts itself."""
+    """A worker that SIGTTIN adds is counted."""
     with gunicorn(ECWID_SANDBOX="on", ECWID_CALLS_PER_MINUTE="60000") as server:
         server.process.send_signal(signal.SIGTTIN)
         until(lambda: policies(server) == {'"calls";q=60000;w=60', '"calls";q=30000;w=60'})
 
 
-def test_what_the_workers_are_passed(tmp_path: Path) -> None:
+def test_variables_of_the_workers(tmp_path: Path) -> None:
     """The page on deployment names each variable that gunicorn.conf.py sets, and no other.
 
-    A host's `from_prefixed_env` reads none of them.
+    The method `from_prefixed_env` of a host reads none of them.
     """
     reader = (
         "import os\nfrom flask import Flask\napp = Flask('host')\nbefore = set(app.config)\n"
@@ -329,7 +331,8 @@ def test_what_the_workers_are_passed(tmp_path: Path) -> None:
 
 
 def test_all_faults_at_once() -> None:
-    """A number of proxies that is none is told with the other faults, by its key, not its value."""
+    """An invalid number of proxies is reported with the other faults, by its key and without its
+    value."""
     for value in ("canary", "-1", "1.0", "10", "\u0663", "on"):
         done = subprocess.run(
             [sys.executable, "-c", "import wsgi"],
@@ -357,7 +360,7 @@ def test_settings_of_the_environment(ecwid: HTTPServer) -> None:
 
 @pytest.mark.parametrize("chunks", [b"zz\r\n{}\r\n0\r\n\r\n", b"5\r\n{}", b"-1\r\n{}\r\n0\r\n\r\n"])
 def test_bad_chunks(chunks: bytes) -> None:
-    """A body whose chunks are none is a 400 problem."""
+    """A body with invalid chunks is a 400 problem."""
     head = f"POST {PREFIX}/add_customer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with gunicorn(ECWID_SANDBOX="on") as server:
         answer = raw(server, head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
@@ -367,7 +370,7 @@ def test_bad_chunks(chunks: bytes) -> None:
 
 
 def test_a_chunked_body() -> None:
-    """A chunked body works, up to the same limit."""
+    """A chunked body is accepted up to the same limit as any other body."""
     with gunicorn(ECWID_SANDBOX="on", ECWID_MAX_BODY_BYTES="100") as server:
         for body, status in (
             ([b'{"email": ', b'"chunked@example.com"}'], 200),
@@ -401,22 +404,22 @@ NO_HTTP = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A gunicorn on the sandbox, for tests that leave it as it is."""
+    """Run a gunicorn on the sandbox, for tests that leave its data unchanged."""
     with gunicorn(ECWID_SANDBOX="on") as running:
         yield running
 
 
 @pytest.mark.parametrize(("status", "text"), NO_HTTP)
-def test_what_is_no_http(server: Server, status: int, text: str) -> None:
-    """It is refused below the app with a problem that repeats nothing of it."""
+def test_invalid_http(server: Server, status: int, text: str) -> None:
+    """The server refuses invalid HTTP with a problem that repeats nothing of the request."""
     answer = raw(server, text.encode("latin-1"))
     assert raw_problem(answer, status)["Connection"] == "close"
     assert b"canary" not in answer
 
 
 @pytest.mark.parametrize("flags", [(), ("--worker-class", "gthread")], ids=["ours", "gunicorns"])
-def test_nothing_of_it_is_logged(flags: tuple[str, ...]) -> None:
-    """The log says that something was no HTTP, and nothing of it; with gunicorn's worker, too."""
+def test_invalid_http_is_not_logged(flags: tuple[str, ...]) -> None:
+    """The log mentions invalid HTTP without its text, also with gunicorn's own worker class."""
     with gunicorn(*flags, ECWID_SANDBOX="on") as server:
         for _, text in NO_HTTP:
             assert raw(server, text.encode("latin-1"))
@@ -432,7 +435,8 @@ def test_nothing_of_it_is_logged(flags: tuple[str, ...]) -> None:
     ],
 )
 def test_an_app_that_fails_outside_of_flask(tmp_path: Path, failure: str) -> None:
-    """It gets a 500 problem; answer and log hold nothing of what failed."""
+    """An app that fails outside of Flask gets a 500 problem, and response and log show no data
+    of the failure."""
     app = f"def app(environ, start_response):\n    {failure}\n    return []\n"
     (tmp_path / "wsgi.py").write_text(app, encoding="utf-8")
     flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
@@ -445,7 +449,8 @@ def test_an_app_that_fails_outside_of_flask(tmp_path: Path, failure: str) -> Non
 
 
 def test_the_longest_search() -> None:
-    """A search with each of its terms as long as the contract allows, in any letters, is taken."""
+    """A search with terms of the greatest length that the contract allows is accepted, in any
+    alphabet."""
     parameters = contract.load().document["components"]["parameters"]
     terms = {
         name: "\N{GRINNING FACE}" * 255
@@ -459,7 +464,7 @@ def test_the_longest_search() -> None:
 
 
 def test_no_header_moves_the_app() -> None:
-    """A header that is named like a variable of WSGI's is as any other."""
+    """A header whose name looks like a WSGI variable has no effect."""
     with gunicorn(ECWID_SANDBOX="on") as server:
         for name in ("SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Prefix", "X-Script-Name"):
             head = f"GET {PREFIX}/openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -495,7 +500,8 @@ FORWARDED = (
     ],
 )
 def test_trusted_proxies(tmp_path: Path, trusted: dict[str, str], seen: list[str]) -> None:
-    """X-Forwarded-* are believed of as many proxies as are said to be there, by default of none."""
+    """The app trusts X-Forwarded-* of as many proxies as the setting says, and of none by
+    default."""
     (tmp_path / "wsgi.py").write_text(MIRROR, encoding="utf-8")
     flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
     with gunicorn(*flags, ECWID_SANDBOX="on", FORWARDED_ALLOW_IPS="*", **trusted) as server:
@@ -504,8 +510,8 @@ def test_trusted_proxies(tmp_path: Path, trusted: dict[str, str], seen: list[str
 
 
 @pytest.mark.parametrize("header", ["Proto: https", "Protocol: ssl", "Ssl: on"])
-def test_gunicorn_believes_nobody(tmp_path: Path, header: str) -> None:
-    """No header makes a request one by https, over a UNIX socket either."""
+def test_gunicorn_trusts_no_header(tmp_path: Path, header: str) -> None:
+    """No header turns a request into an https request, over a UNIX socket either."""
     (tmp_path / "wsgi.py").write_text(MIRROR, encoding="utf-8")
     path = str(tmp_path / "socket")
     flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
@@ -520,16 +526,16 @@ def test_gunicorn_believes_nobody(tmp_path: Path, header: str) -> None:
         assert b"http://x/mirror" in connection.makefile("rb").read()
 
 
-def test_no_answer_names_a_version(server: Server) -> None:
-    """The Server header is gunicorn's name, and nothing more."""
+def test_no_response_names_a_version(server: Server) -> None:
+    """The Server header has gunicorn's name and no version."""
     for path in ("/healthz", f"{PREFIX}/customers", "/nowhere"):
         answer = requests.get(server.root + path, timeout=30)
         assert answer.headers["Server"] == "gunicorn"
         assert "X-Powered-By" not in answer.headers
 
 
-def test_nothing_commands_the_server(tmp_path: Path) -> None:
-    """gunicorn opens no control socket, neither at home nor in the user's runtime folder."""
+def test_no_control_socket(tmp_path: Path) -> None:
+    """The server opens no control socket, neither at home nor in the user's runtime folder."""
     folders = {"HOME": str(tmp_path / "home"), "XDG_RUNTIME_DIR": str(tmp_path)}
     with gunicorn(ECWID_SANDBOX="on", **folders) as server:
         assert requests.get(f"{server.url}/customers", timeout=30).status_code == 200
@@ -569,8 +575,9 @@ def closed() -> Iterator[Server]:
 
 
 @pytest.mark.parametrize(("headers", "status"), WHO.items())
-def test_who_is_let_in(closed: Server, headers: str, status: int) -> None:
-    """As bytes on the wire: one key, in one header, is a key; anything else is nobody's."""
+def test_keys_on_the_wire(closed: Server, headers: str, status: int) -> None:
+    """A request is authenticated by one valid key in one header, and every other form is
+    refused."""
     for path in ("/customers", "/customer/172890169"):
         text = f"GET {PREFIX}{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n\r\n"
         answer = raw(closed, text.encode("latin-1"))

@@ -1,4 +1,4 @@
-"""The pages of docs/: blocks are run, tables compared, links followed, and the site is built."""
+"""The blocks, tables and links of the pages in docs/, and the site that `make docs` builds."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _taken: set[tuple[str, str]] = set()
 
 
 def taken(page: str, heading: str, language: str = "sh") -> list[str]:
-    """The blocks below a heading, which are run here then."""
+    """Return the blocks below a heading, and mark them as run."""
     _taken.add((page, heading))
     return blocks(DOCS / page, heading, language)
 
 
-# What is not run here, and why.
+# The blocks that do not run here, with the reasons.
 NOT_HERE = {
     ("deployment.md", "gunicorn for your own app"): "it needs a wheel: tests/e2e/test_packaging.py",
     ("index.md", "1. Run it"): "the README has it, too: tests/e2e/test_readme.py",
@@ -113,7 +113,7 @@ for origin in ("https://app.example.com", "https://other.example.com"):
 
 
 def test_every_block_is_run() -> None:
-    """Every sh and python block is run, here or where it is said, or it is said why not."""
+    """Every sh or python block runs here or in the named test, or has a reason why not."""
     found = {(page, where) for page in PAGES for where in headings(DOCS / page)}
     elsewhere = {(page, where) for page, where in found if page in PAGES_ELSEWHERE}
     assert found == _taken | set(SNIPPETS) | set(NOT_HERE) | elsewhere
@@ -123,7 +123,7 @@ def test_every_block_is_run() -> None:
 
 @pytest.mark.parametrize(("page", "heading"), SNIPPETS)
 def test_snippets(page: str, heading: str) -> None:
-    """Each snippet of Python does what its page says."""
+    """Each snippet of Python works as its page says."""
     [snippet] = blocks(DOCS / page, heading, "python")
     then, printed = SNIPPETS[page, heading]
     assert python(snippet, then) == printed
@@ -131,7 +131,7 @@ def test_snippets(page: str, heading: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where somebody has followed the quick start."""
+    """Return a folder in which the quick start has been followed."""
     path = tmp_path_factory.mktemp("quick start")
     (path / "shop.py").write_text(SHOP, encoding="utf-8")
     shutil.copy(ROOT / "gunicorn.conf.py", path)
@@ -140,7 +140,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def on_sandbox(folder: Path) -> Iterator[str]:
-    """The URL of the app that the quick start mounts the plugin in."""
+    """Run the app of the quick start, and return its URL."""
     install, start = START.splitlines()
     assert install == "pip install ."
     port = free_port()
@@ -151,25 +151,25 @@ def on_sandbox(folder: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("line", [*CALLS[0].splitlines(), *MOUNTED.splitlines()])
 def test_calls_of_the_quick_start(on_sandbox: str, line: str) -> None:
-    """Each call of the quick start is a success."""
+    """Each call of the quick start succeeds."""
     assert curl(line, on_sandbox)[0] == 200
 
 
 def test_the_view_of_the_quick_start(on_sandbox: str) -> None:
-    """The app's own view counts what the store has."""
+    """The app's own view counts the customers of the store."""
     assert curl(MOUNTED.splitlines()[1], on_sandbox) == (200, '{"readers":2}\n')
 
 
 @pytest.mark.parametrize("line", [CALLS[0].splitlines()[2], ONCE.strip()])
 def test_once(on_sandbox: str, line: str) -> None:
-    """A creation with an Idempotency-Key has the same answer when it is sent again."""
+    """A repeated creation with the same Idempotency-Key gets the same response."""
     first, again = curl(line, on_sandbox), curl(line, on_sandbox)
     assert first[0] == 200
     assert again == first
 
 
 def test_the_problem(on_sandbox: str) -> None:
-    """The problem that the page shows is the one that comes, but for its id."""
+    """The problem on the page is the problem that the service sends, with another id."""
     status, body = curl(WRONG, on_sandbox)
     came, shown = json.loads(body), json.loads(PROBLEM)
     assert status == 400
@@ -179,7 +179,7 @@ def test_the_problem(on_sandbox: str) -> None:
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[dict[str, str]]:
-    """A store at another server, as the page on settings starts it, and its settings."""
+    """Run a store on another server, as the page on settings does, and return its settings."""
     with running(SANDBOX.strip().replace("8100", str(free_port()))) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline().strip().partition("=") for _ in range(4)]
@@ -218,7 +218,7 @@ def test_a_real_store(folder: Path, store: dict[str, str]) -> None:
 
 
 def test_with_redis(redis: RedisServer, store: dict[str, str]) -> None:
-    """gunicorn's workers count their calls in the Redis that they are given."""
+    """The workers of gunicorn count their calls in the Redis of their settings."""
     install, serve = of_this_store(WITH_REDIS, store).splitlines()
     assert install == "pip install '.[server,redis]'"
     port = free_port()
@@ -231,7 +231,7 @@ def test_with_redis(redis: RedisServer, store: dict[str, str]) -> None:
     assert redis.client.keys()
 
 
-# Each setting's default and range. wsgi.py reads two settings besides the plugin's own.
+# Each setting's default and range. Two settings belong to wsgi.py and not to the plugin.
 DECLARED: dict[str, tuple[Any, str]] = {
     f"ECWID_{spec.name.upper()}": (spec.default, spec.metadata["rule"].allowed)
     for spec in fields(Settings)
@@ -241,7 +241,7 @@ SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(ECWID_\w+)` \| (.*?) \| (.*?) \| (.*?) \|$", SETTINGS, re.M)
 
 
-def test_every_setting_is_told() -> None:
+def test_every_setting_is_documented() -> None:
     """The table of settings has one row for each setting, in the order of the declarations."""
     assert [key for key, *_ in ROWS] == list(DECLARED)
 
@@ -250,7 +250,7 @@ def test_every_setting_is_told() -> None:
 def test_a_row_agrees_with_its_declaration(
     key: str, default: str, allowed: str, meaning: str
 ) -> None:
-    """The table has the default and the range of the declaration, and says what a setting means."""
+    """A row has the default and the range of the declaration, and explains the setting."""
     value, declared = DECLARED[key]
     if key == "ECWID_SANDBOX" or value is False:
         shown = "off"
@@ -266,9 +266,10 @@ ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
 
 
 def kinds(of: type[EcwidError] = EcwidError) -> Iterator[type[EcwidError]]:
-    """Every kind of error that has a type of its own."""
+    """Return every class of error that has a type of its own."""
     for kind in of.__subclasses__():
-        if hasattr(kind, "slug") and kind.__module__ == errors.__name__:  # and no test's own
+        # Classes of tests are left out.
+        if hasattr(kind, "slug") and kind.__module__ == errors.__name__:
             yield kind
         yield from kinds(kind)
 
@@ -284,8 +285,8 @@ def statuses(kind: type[EcwidError]) -> set[int]:
     return {error.status for error in named if isinstance(error, errors.Rejected)}
 
 
-def test_every_problem_is_told() -> None:
-    """The page on errors has each type of problem as errors.py has it, and no other."""
+def test_every_problem_is_documented() -> None:
+    """The page on errors has exactly the types of problems in errors.py."""
     ours: dict[str, list[type[EcwidError]]] = defaultdict(list)
     for kind in kinds():
         ours[kind.slug].append(kind)
@@ -305,7 +306,8 @@ def test_every_problem_is_told() -> None:
 
 
 def test_kinds_of_one_type_are_alike() -> None:
-    """What shares a type shares its status, its origin and what it says of a change."""
+    """Errors with the same type have the same status, the same origin and the same possible
+    values of executed."""
     for kind in kinds():
         for parent in kind.__mro__[1:]:
             if getattr(parent, "slug", None) == kind.slug:
@@ -313,8 +315,8 @@ def test_kinds_of_one_type_are_alike() -> None:
                     assert getattr(kind, name, None) == getattr(parent, name, None)
 
 
-def test_every_member_of_a_problem_is_told() -> None:
-    """The page on errors tells every member that the contract gives a problem."""
+def test_every_member_of_a_problem_is_documented() -> None:
+    """The page on errors explains every member that the contract gives a problem."""
     members = contract.load().document["components"]["schemas"]["Problem"]["properties"]
     table = ERRORS.partition("| member |")[2].partition("\n\n")[0]
     told = [
@@ -350,20 +352,20 @@ def tree() -> list[str]:
 
 
 def test_every_module_is_on_the_page() -> None:
-    """The page on the architecture names each module of the package once, and no other."""
+    """The architecture page names each module of the package once, and no other."""
     modules = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
     paths = sorted(path.relative_to(PACKAGE).as_posix() for path in modules)
     assert sorted(name for name in tree() if name.endswith(".py")) == paths
 
 
 def test_the_page_has_the_import_order() -> None:
-    """The page on the architecture lists packages and modules in the order of their imports."""
+    """The architecture page lists packages and modules in the order of their imports."""
     top = [name.removesuffix("/").removesuffix(".py") for name in tree() if "/" not in name[:-1]]
     assert top == [*LAYOUT, "sandbox"]
 
 
 def test_every_file_that_the_page_names_exists() -> None:
-    """The page on the architecture and the decisions name no file that is gone."""
+    """Every file that the architecture page and the decisions name exists."""
     pages = [ARCHITECTURE, *(page.read_text("utf-8") for page in DECISIONS)]
     named = {path for page in pages for path in re.findall(r"\b\w+/[\w/]+\.(?:py|yaml)\b", page)}
     assert len(named) > 30
@@ -382,13 +384,13 @@ def test_every_decision_is_listed() -> None:
 
 @pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
 def test_a_decision_is_complete(page: Path) -> None:
-    """A decision says what was decided, why, what it costs, and when to look again."""
+    """A record has the decision, its reasons, its costs, and the moment to look at it again."""
     titles = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.M)
     assert titles == ["Decision", "Why", "Cost", "Look again when"]
 
 
 def anchors(page: Path) -> set[str]:
-    """Those that GitHub gives the headings of a page."""
+    """Return the anchors that GitHub gives the headings of a page."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
@@ -398,7 +400,8 @@ LINKING = ["README.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md"]
 
 @pytest.mark.parametrize("name", [*LINKING, *(f"docs/{page}" for page in PAGES)])
 def test_links(name: str) -> None:
-    """Every link of a page leads to a file of the repository, and to a heading that is there."""
+    """Every link of a page leads to an existing file of the repository and to an existing
+    heading."""
     page = ROOT / name
     text = page.read_text(encoding="utf-8")
     for target, anchor in re.findall(r"\]\((?!\w+:)([^)\s#]*)(?:#([^)\s]*))?\)", text):
@@ -413,7 +416,7 @@ def build(folder: Path, into: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make docs` builds."""
+    """Build the site with `make docs`, and return its folder."""
     into = tmp_path_factory.mktemp("site")
     done = build(ROOT, into)
     assert done.returncode == 0, done.stderr
@@ -421,7 +424,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_on_the_site(site: Path) -> None:
-    """The site builds without a warning, and has every page."""
+    """The site builds without a warning and has every page."""
     for page in PAGES:
         built = re.sub(
             r"README\.md$|\.md$", lambda end: {".": ".html"}.get(end[0][0], "index.html"), page
@@ -443,14 +446,15 @@ def test_nothing_of_the_site_is_elsewhere(site: Path) -> None:
 
 
 def test_lists_are_lists(site: Path) -> None:
-    """What is a list or a table in the repository is one on the site: a line is free before it."""
+    """A list or table in the repository is a list or table on the site, because an empty line
+    precedes it."""
     for page in site.rglob("*.html"):
         for paragraph in re.findall(r"<p>(.*?)</p>", page.read_text(encoding="utf-8"), re.S):
             assert not re.search(r"^(- |\d+\. |\| )", paragraph, re.M), (page.name, paragraph[:200])
 
 
-def test_what_is_wrong_is_no_site(tmp_path: Path) -> None:
-    """A page that has no place, a link and an anchor that lead nowhere each end `make docs`."""
+def test_a_broken_page_ends_the_build(tmp_path: Path) -> None:
+    """A page outside the navigation, a broken link and a broken anchor each end `make docs`."""
     for name in ("docs", "openapi", "benchmarks/results"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "clients").mkdir()

@@ -1,4 +1,4 @@
-"""Prometheus metrics: whole over all workers of a real gunicorn, and with labels that are few."""
+"""Prometheus metrics cover all workers of gunicorn, and have few labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def samples(text: str) -> Iterable[Sample]:
 
 
 def total(text: str, name: str, **labels: str) -> float:
-    """The sum of the metric's series that have these labels."""
+    """Return the sum of the series of a metric that have these labels."""
     return sum(
         sample.value
         for sample in samples(text)
@@ -60,15 +60,14 @@ def workers(server: Server) -> set[int]:
 
 
 def replaced(server: Server, gone: set[int]) -> None:
-    """When the workers are three again, and the ones that are gone are not among them."""
+    """Wait until there are three workers again and all old workers are gone."""
     until(lambda: len(now := workers(server)) == 3 and not now & gone)
 
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
 def test_three_workers(preload: list[str]) -> None:
-    """Every request is counted once, whichever worker had it, also when that one is gone: killed,
-    or replaced in a reload.
-    """
+    """Every request is counted once, in whichever worker, even if the worker was killed or
+    replaced."""
     settings = {"ECWID_SANDBOX": "on", "ECWID_METRICS": "on", "ECWID_CALLS_PER_MINUTE": "100000"}
     with gunicorn("--workers", "3", *preload, **settings) as server:
         replaced(server, set())
@@ -78,7 +77,7 @@ def test_three_workers(preload: list[str]) -> None:
             nonlocal asked
             ask(server, 90)
             asked += 90
-            for _ in range(6):  # whoever answers
+            for _ in range(6):  # any worker
                 text = scraped(server)
                 assert total(text, "requests_total") == asked
                 assert total(text, "requests_total", status="400") == asked / 3
@@ -101,7 +100,7 @@ def test_three_workers(preload: list[str]) -> None:
 
 
 def test_a_worker_that_was_killed_has_nothing_under_way(ecwid: HTTPServer) -> None:
-    """What was under way in a worker that was killed is not under way any more."""
+    """Requests in a killed worker no longer count as under way."""
     answer_now = threading.Event()
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_handler(
         lambda _: answer_now.wait(60)  # type: ignore[arg-type,return-value]
@@ -123,9 +122,8 @@ def test_a_worker_that_was_killed_has_nothing_under_way(ecwid: HTTPServer) -> No
 
 
 def test_the_folder_of_the_counts(tmp_path: Path) -> None:
-    """PROMETHEUS_MULTIPROC_DIR is made if it is not there, and emptied at the start of what
-    others have counted there, and of nothing else.
-    """
+    """The start creates PROMETHEUS_MULTIPROC_DIR if needed, and removes only old counts from the
+    folder."""
     folder = tmp_path / "new" / "counts"
     settings = {"ECWID_SANDBOX": "on", "ECWID_METRICS": "on"}
 
@@ -143,8 +141,9 @@ def test_the_folder_of_the_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("own", [True, False], ids=["own", "given"])
 def test_a_new_master(tmp_path: Path, own: bool) -> None:
-    """A master that takes over (SIGUSR2) goes on with the counts and the sandbox of the old one,
-    which keeps them when the new one goes away again; the last one leaves nothing of its own.
+    """After SIGUSR2 a new master continues with the counts and the sandbox of the old master.
+
+    The old master keeps both if the new master ends, and the last master removes its files.
     """
     port, pidfile, temporary = free_port(), tmp_path / "pid", tmp_path / "temporary"
     temporary.mkdir()
@@ -203,8 +202,8 @@ def test_a_new_master(tmp_path: Path, own: bool) -> None:
     assert "Traceback" not in log.read_text()
 
 
-def test_off_unless_it_is_said() -> None:
-    """Without ECWID_METRICS there are none."""
+def test_metrics_are_off_by_default() -> None:
+    """Metrics are off without ECWID_METRICS."""
     with gunicorn(ECWID_SANDBOX="on") as server:
         assert requests.get(f"{server.root}/metrics", timeout=30).status_code == 404
 
@@ -228,9 +227,8 @@ def started(program: str, **settings: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_start_that_fails(before: str, value: str, fault: str) -> None:
-    """A value that is none, or metrics without what they need, are told at the start, with all
-    other faults.
-    """
+    """An invalid value, or metrics without their libraries, end the start together with all
+    other faults."""
     done = started(f"import sys\n{before}\nimport wsgi", ECWID_METRICS=value, ECWID_STORE_ID="7")
     assert done.returncode != 0
     assert fault in done.stderr
@@ -267,14 +265,15 @@ print(client.get("/metrics").get_data(as_text=True))
 
 @pytest.fixture(scope="module")
 def everything() -> str:
-    """The metrics of one process after many requests, some of which failed."""
+    """Return the metrics of one process after many requests, some of which failed."""
     done = started(EVERYTHING)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_what_is_counted(everything: str) -> None:
-    """Requests by status, calls by outcome, attempts and lookups, and calls held back."""
+    """The metrics count requests by status, calls by outcome, attempts, reconciliations and
+    throttled calls."""
     whose = {"store": "shop"}
     assert total(everything, "requests_total", operation="add_customer", status="200") == 1
     assert (
@@ -287,7 +286,7 @@ def test_what_is_counted(everything: str) -> None:
     assert (failed, total(everything, "calls_total", operation="get_customer", outcome="ok")) == (
         *(1, 1),
     )
-    # 30 calls a minute, of which 4 were made before.
+    # The limit is 30 calls per minute, and 4 calls came before.
     listed = {"operation": "list_customers", **whose}
     assert total(everything, "calls_total", outcome="ok", **listed) == 26
     assert total(everything, "calls_total", outcome="budget-spent", **listed) == 14
@@ -297,7 +296,8 @@ def test_what_is_counted(everything: str) -> None:
 
 
 def test_labels_are_few(everything: str) -> None:
-    """No label holds what a caller has sent: the series are as many as operations and outcomes."""
+    """No label holds a value of a caller, so the number of series depends only on operations and
+    outcomes."""
     assert "canary" not in everything
     series = Counter(
         sample.name for sample in samples(everything) if not sample.name.endswith("_bucket")

@@ -1,4 +1,4 @@
-"""docs/deploy/nginx.conf as it is shipped: a real nginx before a real gunicorn."""
+"""The shipped docs/deploy/nginx.conf, with a real nginx in front of a real gunicorn."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\
 
 
 class Front:
-    """A running nginx with the profile; `folder` has its logs."""
+    """A running nginx with the profile, whose `folder` has its logs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class Front:
             time.sleep(0.05)
 
     def raw(self, text: bytes) -> bytes:
-        """The answer to these bytes."""
+        """Return the response to these bytes."""
         with self.connect() as connection, connection.makefile("rb") as answer:
             connection.sendall(text)
             head = b"".join(iter(answer.readline, b"\r\n")) + b"\r\n"
@@ -59,16 +59,16 @@ class Front:
             return head + answer.read(int(length[1]) if length else -1)
 
     def logs(self) -> str:
-        """All that it has written so far."""
+        """Return all log lines so far."""
         return "".join(path.read_text(encoding="utf-8") for path in self.folder.glob("*.log"))
 
     def log(self) -> list[dict[str, object]]:
-        """The lines of its access log."""
+        """Return the lines of the access log."""
         text = (self.folder / "flask-ecwid.log").read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
 
     def log_of(self, request_id: str) -> dict[str, object]:
-        """The one line in the access log about this request, which follows its answer."""
+        """Return the only access log line of this request, which is written after its response."""
         until = time.monotonic() + 20
         while not (lines := [each for each in self.log() if each["request_id"] == request_id]):
             assert time.monotonic() < until
@@ -79,7 +79,7 @@ class Front:
 
 @contextmanager
 def nginx(folder: Path, *upstreams: int, profile: str = PROFILE) -> Iterator[Front]:
-    """An nginx with the profile, but for its ports and folders."""
+    """Run an nginx with the profile, with other ports and folders."""
     path = program("nginx")
     front = Front(folder)
     servers = " ".join(f"server 127.0.0.1:{port};" for port in upstreams)
@@ -98,7 +98,7 @@ def nginx(folder: Path, *upstreams: int, profile: str = PROFILE) -> Iterator[Fro
     conf.write_text(profile, encoding="utf-8")
     process = subprocess.Popen(
         [path, "-e", folder / "error.log", "-c", conf, "-g", "daemon off;"],
-        stderr=subprocess.DEVNULL,  # what it says there is in its log, too
+        stderr=subprocess.DEVNULL,  # the log has the same text
     )
     try:
         front.wait_until_it_listens(process)
@@ -110,7 +110,7 @@ def nginx(folder: Path, *upstreams: int, profile: str = PROFILE) -> Iterator[Fro
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """nginx before a gunicorn with four threads, on the sandbox."""
+    """Run nginx in front of a gunicorn with four threads on the sandbox."""
     with ExitStack() as stack:
         flags = ("--threads", "4")
         server = stack.enter_context(gunicorn(*flags, ECWID_SANDBOX="on"))
@@ -119,12 +119,12 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
 
 
 def test_the_five_endpoints(front: Front) -> None:
-    """A customer's whole life goes through it."""
+    """All five operations work through nginx."""
     life_of_a_customer(front.url)
 
 
-def test_what_the_plugin_answers_is_passed_on(front: Front) -> None:
-    """The plugin's problems come through as they are, with their headers."""
+def test_problems_of_the_plugin_are_passed_on(front: Front) -> None:
+    """nginx passes the plugin's problems on unchanged, with their headers."""
     answer = requests.get(f"{front.url}/customers?limit=101", timeout=30)
     assert answer.json()["errors"] == [{"pointer": "/query/limit", "keyword": "maximum"}]
     assert answer.headers["Cache-Control"] == "no-store"
@@ -133,7 +133,8 @@ def test_what_the_plugin_answers_is_passed_on(front: Front) -> None:
 
 
 def test_slow_clients_stop_nobody(front: Front) -> None:
-    """40 requests that are half sent keep no other from being answered, and are hung up on."""
+    """While 40 requests are half sent, other requests get a response, and nginx ends the slow
+    connections."""
     head = f"{ADD}Content-Type: application/json\r\nContent-Length: 40\r\n\r\n"
     with ExitStack() as stack:
         slow = [stack.enter_context(front.connect()) for _ in range(40)]
@@ -148,7 +149,7 @@ def test_slow_clients_stop_nobody(front: Front) -> None:
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
 def test_the_limit_of_a_body(front: Front, more: int, status: int, chunked: bool) -> None:
-    """A body of ECWID_MAX_BODY_BYTES gets through, one byte more is a 413 problem."""
+    """A body of ECWID_MAX_BODY_BYTES is accepted, and one more byte is a 413 problem."""
     body = b'{"email": "limit-%d-%d@example.com"}' % (more, chunked)
     body += b" " * (Settings.max_body_bytes + more - len(body))
     answer = requests.post(
@@ -185,8 +186,8 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("status", "text"), REFUSED)
-def test_what_is_refused(front: Front, status: int, text: str) -> None:
-    """What is no HTTP, or too large, gets a problem that repeats nothing of it."""
+def test_refused_requests(front: Front, status: int, text: str) -> None:
+    """An invalid or too large request gets a problem that repeats nothing of the request."""
     answer = front.raw(text.encode("latin-1"))
     headers = raw_problem(answer, status)
     assert headers["Server"] == "nginx"
@@ -194,14 +195,15 @@ def test_what_is_refused(front: Front, status: int, text: str) -> None:
     assert "canary" not in answer.decode("latin-1").lower()
 
 
-def test_no_answer_names_a_version(front: Front) -> None:
-    """The Server header is nginx's name, and nothing more."""
+def test_no_response_names_a_version(front: Front) -> None:
+    """The Server header has nginx's name and no version."""
     for path in ("/healthz", f"{PREFIX}/customers", "/nowhere"):
         assert requests.get(front.root + path, timeout=30).headers["Server"] == "nginx"
 
 
-def test_its_id(front: Front) -> None:
-    """A caller's UUID is the request's id in answer, problem and log; else a new one is."""
+def test_the_request_id(front: Front) -> None:
+    """The UUID of a caller is the request's id in response, problem and log, and otherwise nginx
+    creates one."""
     close = "Connection: close\r\n\r\n"
     given = front.raw(f"{GET}X-Request-ID: {REQUEST_ID}\r\n{close}".encode())
     assert f"X-Request-ID: {REQUEST_ID}\r\n".encode() in given
@@ -217,7 +219,7 @@ def test_its_id(front: Front) -> None:
 
 
 def test_the_log_holds_nothing_personal(tmp_path: Path) -> None:
-    """Neither log holds a query, a path, a method that is none, a header or an address."""
+    """No log has a query, a path, an invalid method, a header or an address."""
     personal = (
         f"X-Request-ID: {CANARY}\r\nReferer: https://{CANARY}/\r\nUser-Agent: {CANARY}\r\n"
         "Authorization: Basic Y2FuYXJ5OmNhbmFyeQ==\r\nCookie: a=canary\r\nConnection: close\r\n\r\n"
@@ -235,7 +237,7 @@ def test_the_log_holds_nothing_personal(tmp_path: Path) -> None:
                 assert front.raw(text.encode("latin-1"))
             server.process.send_signal(signal.SIGTERM)
             server.process.wait(60)
-            for text in texts:  # with nobody behind it, too
+            for text in texts:  # also without gunicorn
                 assert front.raw(text.encode("latin-1"))
             lines = front.log()
     assert {"list_customers", "add_customer", "other"} <= {line["operation"] for line in lines}
@@ -253,8 +255,9 @@ def executed(answer: bytes) -> object:
     return problem.get("executed")
 
 
-def test_nobody_behind_it(tmp_path: Path) -> None:
-    """Without gunicorn every request is a 503 problem with Retry-After, and nothing was done."""
+def test_without_gunicorn(tmp_path: Path) -> None:
+    """Without gunicorn every request is a 503 problem with Retry-After, and nothing was
+    executed."""
     with nginx(tmp_path, free_port()) as front:
         for text, done in ((READ, None), (POST, "no")):
             answer = front.raw(text.encode())
@@ -272,7 +275,8 @@ BREAKS = {
 
 @pytest.mark.parametrize("script", BREAKS.values(), ids=BREAKS)
 def test_a_post_is_sent_once(tmp_path: Path, script: Script) -> None:
-    """A POST that gunicorn breaks off is sent to nobody else: a 502 with `executed: unknown`."""
+    """A POST whose connection breaks is not sent again, and its problem is a 502 with `executed:
+    unknown`."""
     with (
         RawServer(script) as first,
         RawServer(script) as second,
@@ -284,16 +288,16 @@ def test_a_post_is_sent_once(tmp_path: Path, script: Script) -> None:
     assert executed(answer) == "unknown"
 
 
-def test_a_post_cut_in_its_answer(tmp_path: Path) -> None:
-    """Nor is it sent again where the answer had begun."""
+def test_a_post_cut_in_its_response(tmp_path: Path) -> None:
+    """A POST is not sent again when its response breaks off."""
     cut = sends(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
     with RawServer(cut) as upstream, nginx(tmp_path, upstream.port) as front:
         assert front.raw(POST.encode()).endswith(b"\r\n\r\n{")
         assert upstream.connections == 1
 
 
-def test_no_answer_in_time(tmp_path: Path) -> None:
-    """What gunicorn does not answer in time is a 504 problem; a POST may have been done."""
+def test_no_response_in_time(tmp_path: Path) -> None:
+    """A request without a response in time is a 504 problem, and a POST may have been executed."""
     soon = PROFILE.replace("proxy_read_timeout 60s;", "proxy_read_timeout 1s;")
     assert soon != PROFILE
     with RawServer(stalls()) as upstream, nginx(tmp_path, upstream.port, profile=soon) as front:
@@ -304,7 +308,8 @@ def test_no_answer_in_time(tmp_path: Path) -> None:
 
 
 def test_a_read_is_made_once_more(tmp_path: Path) -> None:
-    """A read that broke off without an answer is asked for over another connection, once."""
+    """A read whose connection breaks without a response is sent once more, over another
+    connection."""
     scripts = [resets, sends(OK), resets]
     with RawServer(*scripts) as upstream, nginx(tmp_path, upstream.port, upstream.port) as front:
         assert front.raw(READ.encode()).startswith(b"HTTP/1.1 200 ")
@@ -314,7 +319,8 @@ def test_a_read_is_made_once_more(tmp_path: Path) -> None:
 
 
 def test_a_post_has_a_connection_of_its_own(tmp_path: Path) -> None:
-    """Reads share a kept connection; no POST goes over it, for gunicorn may just be closing it."""
+    """Reads reuse a connection, and a POST does not, because gunicorn may close the connection
+    at that moment."""
     long = PROFILE.replace("keepalive_timeout 1s;", "keepalive_timeout 60s;")
     assert long != PROFILE
     heard: list[list[bytes]] = []
@@ -329,15 +335,15 @@ def test_a_post_has_a_connection_of_its_own(tmp_path: Path) -> None:
     with (
         RawServer(keeps) as upstream,
         nginx(tmp_path, upstream.port, profile=long) as front,
-        requests.Session() as caller,  # one connection, so one of nginx's processes
+        requests.Session() as caller,  # One connection uses only one process of nginx.
     ):
         for method in ("GET", "GET", "POST", "GET", "POST"):
             assert caller.request(method, f"{front.url}/x", timeout=30).status_code == 200
     assert heard == [[b"GET", b"GET", b"GET"], [b"POST"], [b"POST"]]
 
 
-def test_what_it_says_of_the_client(tmp_path: Path) -> None:
-    """X-Forwarded-* are nginx's own words: what a client says of itself is not passed on."""
+def test_forwarded_headers(tmp_path: Path) -> None:
+    """nginx sets X-Forwarded-* itself, and drops the values that a client sends."""
     heard: list[bytes] = []
 
     def listens(connection: socket.socket) -> None:
@@ -364,8 +370,8 @@ def seconds(name: str, text: str = PROFILE) -> list[int]:
     return [int(value) for value in re.findall(rf"^ *{name} =? ?([0-9]+)", text, re.M)]
 
 
-def test_it_fits_what_is_behind_it() -> None:
-    """Its limits of time and size are those of the plugin and of gunicorn.conf.py."""
+def test_limits_agree_with_the_service() -> None:
+    """The limits of time and size in nginx agree with the plugin and gunicorn.conf.py."""
     server = (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
     [read], [size] = seconds("proxy_read_timeout"), seconds("client_max_body_size")
     [kept], [graceful] = seconds("keepalive", server), seconds("graceful_timeout", server)

@@ -1,4 +1,4 @@
-"""The snippets of docs/observability.md, run: what they show is so, and nothing leaks."""
+"""The snippets of docs/observability.md work, and leak no data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def of_kind(kind: str, found: list[Span]) -> list[Span]:
 
 
 def at(ecwid: HTTPServer, program: str) -> str:
-    """The example, over HTTP and with a real token."""
+    """Run the example over HTTP with a real token."""
     sandbox = 'app.config["ECWID_SANDBOX"] = True\n'
     assert sandbox in program
     store = {
@@ -64,7 +64,7 @@ def at(ecwid: HTTPServer, program: str) -> str:
 
 @SEMANTICS
 def test_traces(semantics: str) -> None:
-    """A request makes one server span, named by its route, and a client span below it."""
+    """A request creates one server span, named by its route, and a client span below."""
     then = f"""
 client = app.test_client()
 client.get("{URL}/customer/172890169")
@@ -82,9 +82,7 @@ client.get("{URL}/customer/172890169")
 
 @SEMANTICS
 def test_traces_hold_nothing_of_a_customer(ecwid: HTTPServer, semantics: str) -> None:
-    """No span holds a query, an e-mail, an id or the token, whether the call is answered, fails or
-    is not made.
-    """
+    """No span has a query, an e-mail, an id or the token, whatever the outcome of the call."""
     ecwid.expect_request(f"{STORE}/customers/777123").respond_with_json({"id": 777123})
     ecwid.expect_request(f"{STORE}/customers").respond_with_data("no", status=500)
     then = f"""
@@ -98,7 +96,7 @@ client.post("{URL}/add_customer", json={{"email": "{CANARY}"}})
     found = spans(at(ecwid, TRACES) + then, semantics)
     assert len(of_kind("SERVER", found)) == 6
     calls = of_kind("CLIENT", found)
-    assert len(calls) == len(ecwid.log) == 6  # then the breaker is open
+    assert len(calls) == len(ecwid.log) == 6  # the breaker is open afterwards
     assert [span["status"].get("description") for span in calls[1:]] == ["upstream-failed"] * 5
     events = [event["name"] for span in found for event in span["events"]]
     assert set(events) == {"throttled"}
@@ -115,7 +113,8 @@ client.get("{url}/customers?email={email}")
 
 
 def test_requests_instrumentation_does_not_see_the_calls(ecwid: HTTPServer) -> None:
-    """Without the receiver there is no client span: the instrumentation of requests sees none."""
+    """Without the receiver there is no client span, because the instrumentation of requests does
+    not see the calls."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json({"items": [], "total": 0})
     program = at(ecwid, TRACES).replace("@signals.attempt_finished.connect\n", "")
     own = f'import requests\nrequests.get("{ecwid.url_for("/own")}")\n'
@@ -125,7 +124,7 @@ def test_requests_instrumentation_does_not_see_the_calls(ecwid: HTTPServer) -> N
 
 
 def test_urllib3s_instrumentation_sees_too_much(ecwid: HTTPServer) -> None:
-    """The instrumentation of urllib3 sees the calls with their query; excluded, it does not."""
+    """The instrumentation of urllib3 records queries unless the calls are excluded."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json({"items": [], "total": 0})
     program = at(ecwid, TRACES).replace("@signals.attempt_finished.connect\n", "")
     ask = BARE.format(url=URL, email=CANARY)
@@ -151,7 +150,7 @@ print(client.get("/metrics").get_data(as_text=True))
 
 
 def test_the_receiver() -> None:
-    """The snippet's receiver is called."""
+    """The signal calls the receiver of the snippet."""
     then = """
 from flask import Flask
 from flask_ecwid import Ecwid
@@ -163,14 +162,14 @@ app.test_client().get("/api/json/v1/ecwid/customers")
     assert run(SLOW.replace("> 5", "> 0") + then).startswith("list_customers took ")
 
 
-def test_every_signal_is_told() -> None:
+def test_every_signal_is_documented() -> None:
     """The table has every signal."""
     told = set(re.findall(r"`(\w+_(?:started|finished|throttled))`", DOCUMENT))
     assert told == {name.replace("-", "_") for name in signals._ours}
 
 
 def test_serve() -> None:
-    """The lines that serve the metrics are the ones that test_metrics.py runs, but for the port."""
+    """The snippet that serves the metrics equals the code in test_metrics.py, with another port."""
     install, serve = SERVE.splitlines()
     assert install == "pip install '.[server,metrics]'"
     assert serve == "ECWID_SANDBOX=on ECWID_METRICS=on gunicorn --workers 3 wsgi:app"

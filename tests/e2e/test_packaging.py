@@ -1,4 +1,4 @@
-"""The wheel and the sdist: what is inside, and that they work away from the checkout."""
+"""The contents of the wheel and the sdist, which work without the checkout."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_host(ecwid_sandbox, ecwid_app):
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sdist, and the wheel built from it."""
+    """Build the sdist, and the wheel from the sdist."""
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run(
         [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)],
@@ -85,7 +85,7 @@ def test_wheel(dist: Path) -> None:
 
 
 def test_sdist(dist: Path) -> None:
-    """The sdist holds what is needed to build, run and test: the wheel was built from it."""
+    """The sdist holds all files to build, run and test the project."""
     [sdist] = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -123,13 +123,13 @@ def away_from_the_checkout() -> dict[str, str]:
 
 
 def test_wheel_in_an_empty_environment(python: str, tmp_path: Path) -> None:
-    """Installed in an empty environment outside the checkout, the wheel mounts and serves."""
+    """The wheel works in an empty environment outside the checkout."""
     clean = away_from_the_checkout()
     done = subprocess.run(
         [python, "-c", TRY], cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["200", "4", "200", "200"]
-    # pytest rewrites the asserts of a package whose entry point it loads: of all its modules.
+    # pytest rewrites the asserts in all modules of a package whose entry point it loads.
     install(python, "pytest")
     (tmp_path / "test_host.py").write_text(TEST, encoding="utf-8")
     pytest_run = [python, "-W", "error", "-m", "pytest", "-q", "test_host.py"]
@@ -143,7 +143,7 @@ def test_wheel_in_an_empty_environment(python: str, tmp_path: Path) -> None:
 
 
 def test_two_lines_of_configuration(dist: Path, python: str, tmp_path: Path) -> None:
-    """With the wheel, two lines of configuration are enough for a gunicorn of several workers."""
+    """With the wheel, two lines of configuration are enough for a gunicorn with several workers."""
     [wheel] = dist.glob("*.whl")
     install(python, f"{wheel}[server]")
     [lines] = blocks(ROOT / "docs" / "deployment.md", "gunicorn for your own app", "python")

@@ -1,4 +1,5 @@
-"""The Python client that comes out of the contract: typed, and driven through everything."""
+"""The Python client that is generated from the contract has types, and works with all
+operations."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ MYPY = f"{sys.executable} -m mypy --strict --cache-dir {CACHE}"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where somebody new has generated a client, and has written two programs."""
+    """Return a folder with a generated client and two programs."""
     folder = tmp_path_factory.mktemp("fresh")
     generate(block("Clients from the contract", "sh"), folder)
     printed = generate(block("Python", "sh"), folder)
@@ -31,27 +32,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(folder: Path) -> Iterator[dict[str, str]]:
-    """The server's, and the client's, as if it had been installed."""
+    """Return the variables of the server and the path of the client."""
     with shop() as variables:
         yield {**variables, "PYTHONPATH": str(folder / "ecwid-customers-client")}
 
 
 def test_nothing_to_warn_of(folder: Path) -> None:
-    """The generator takes the contract as it is and warns of nothing."""
+    """The generator accepts the contract without a warning."""
     printed = (folder / "printed").read_text(encoding="utf-8")
     assert printed.split() == ["Generating", str(folder / "ecwid-customers-client")]
 
 
 def test_types(folder: Path) -> None:
-    """Customers, ids and problems have their own types: mypy's strict rules hold for both programs,
-    and for the generated code.
-    """
+    """Customers, ids and problems have their own types, and both programs and the client pass
+    strict mypy."""
     variables = {"MYPYPATH": "ecwid-customers-client"}
     sh(f"{MYPY} program.py proof.py", folder, **variables)
 
 
 def test_a_wrong_type_is_seen(folder: Path) -> None:
-    """What is no type of the contract's is told by mypy before anything runs."""
+    """mypy reports a value of a wrong type before the program runs."""
     wrong = block("Python", "python").replace("accept_marketing=True", "accept_marketing=5")
     (folder / "wrong.py").write_text(wrong, encoding="utf-8")
     with pytest.raises(AssertionError, match=r'"accept_marketing" .* incompatible type "int"'):
@@ -59,9 +59,7 @@ def test_a_wrong_type_is_seen(folder: Path) -> None:
 
 
 def test_no_any(folder: Path) -> None:
-    """No declared member of a customer, an answer or a problem is Any, and no operation's answer
-    but the 304 of the two reads, which has no body.
-    """
+    """No declared member of a customer, a response or a problem has the type Any."""
     package = folder / "ecwid-customers-client" / "ecwid_customers_client"
     members = [
         line
@@ -70,7 +68,7 @@ def test_no_any(folder: Path) -> None:
     ]
     assert len(members) > 100
     untyped = {line.partition("=")[0].strip() for line in members if "Any" in line}
-    assert untyped == {"additional_properties: dict[str, Any]"}  # what Ecwid adds
+    assert untyped == {"additional_properties: dict[str, Any]"}  # members that Ecwid adds
     untyped_calls = {
         api.stem
         for api in (package / "api" / "customers").glob("*.py")
@@ -80,7 +78,7 @@ def test_no_any(folder: Path) -> None:
 
 
 def test_the_program_of_the_documents(folder: Path, environment: dict[str, str]) -> None:
-    """The program of docs/clients.md does what it says."""
+    """The program of docs/clients.md works as the page says."""
     printed = sh(f"{sys.executable} program.py", folder, **environment)
     got, updated, listed, deleted, gone = printed.splitlines()
     assert got == "True anna@example.com"
@@ -91,5 +89,5 @@ def test_the_program_of_the_documents(folder: Path, environment: dict[str, str])
 
 
 def test_all_five_and_their_failures(folder: Path, environment: dict[str, str]) -> None:
-    """Each operation is called, and each failure that a caller can cause comes back typed."""
+    """The client calls each operation, and gives a type to each failure that a caller can cause."""
     assert sh(f"{sys.executable} proof.py", folder, **environment) == "proven\n"

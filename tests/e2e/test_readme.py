@@ -1,4 +1,4 @@
-"""Every command and snippet of the README, run."""
+"""Every command and snippet of the README works."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def paragraph(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def make_run() -> Iterator[Running]:
-    """What `make run` starts."""
+    """Run `make run`, and return its output."""
     port = free_port()
     with running(f"{RUN.strip()} PORT={port}") as process:
-        printed = paragraph(process)  # the UI's address
-        printed += paragraph(process)  # the five lines
+        printed = paragraph(process)  # the address of the UI
+        printed += paragraph(process)  # the five curl lines
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/healthz", process)
         yield Running(url, printed)
@@ -82,14 +82,14 @@ def test_make_run_on_a_port_that_is_taken() -> None:
 
 @pytest.mark.parametrize("line", CURLS.splitlines())
 def test_curl_lines(make_run: Running, line: str) -> None:
-    """Each of the five lines is a success."""
+    """Each of the five curl lines succeeds."""
     status, body = curl(line, make_run.url)
     assert status == 200
     assert json.loads(body)["data"]["type"] == "ecwid"
 
 
 def test_mount() -> None:
-    """The snippet mounts the plugin, which nobody may call without the key."""
+    """The snippet mounts the plugin, which refuses callers without the key."""
     then = """
 client, url = app.test_client(), "/api/json/v1/ecwid/"
 print([client.get(url + path).status_code for path in ("openapi.json", "customers")])
@@ -110,7 +110,7 @@ def test_make_key() -> None:
 def test_serve() -> None:
     """The gunicorn line starts a server that is alive and ready."""
     install, serve = SERVE.splitlines()
-    assert install == "pip install '.[server]'"  # test_packaging installs the wheel that it builds
+    assert install == "pip install '.[server]'"  # test_packaging.py installs the wheel
     port = free_port()
     with running(f"{serve} --bind 127.0.0.1:{port}", stderr=subprocess.STDOUT) as process:
         wait_for(f"http://127.0.0.1:{port}/healthz", process)
@@ -119,14 +119,14 @@ def test_serve() -> None:
 
 
 def test_check() -> None:
-    """`flask ecwid check` answers for the app of wsgi.py."""
+    """The command `flask ecwid check` works with the app of wsgi.py."""
     done = sh(CHECK, ECWID_SANDBOX="on")
     assert done.returncode == 0
     assert done.stdout.startswith("store: answers in ")
 
 
 def test_files(tmp_path: Path) -> None:
-    """The lines of export and import are run one after the other, and all go through."""
+    """The lines of export and import succeed one after the other."""
     settings = {"ECWID_SANDBOX": str(tmp_path / "store"), "FLASK_APP": str(ROOT / "wsgi.py")}
     for line in FILES.splitlines():
         done = sh(line, tmp_path, **settings)
@@ -136,20 +136,20 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_the_contract_is_printed() -> None:
-    """`flask ecwid openapi` prints the contract."""
+    """The command `flask ecwid openapi` prints the contract."""
     [line] = re.findall(r"`(flask ecwid openapi)`", README)
     assert sh(line).stdout.startswith("openapi: 3.0.3")
 
 
 def test_the_other_commands() -> None:
-    """What is left are the commands that install, and the one that runs this test."""
+    """All other commands install the package or run the tests."""
     assert INSTALL.strip() == "pip install ."
     assert TEST.strip() == "make test"
     assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().endswith("make test")
 
 
-def test_the_benchmark_is_told_as_it_was() -> None:
-    """The figures of what it costs are the ones that the benchmark wrote, spread and all."""
+def test_figures_of_the_benchmark() -> None:
+    """The figures in the README are the results of the benchmark, with their spread."""
     section = README.partition("## What it costs")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")]
     written = (ROOT / "benchmarks" / "results" / "results.md").read_text(encoding="utf-8")
@@ -158,7 +158,7 @@ def test_the_benchmark_is_told_as_it_was() -> None:
 
 
 def test_every_page_is_named() -> None:
-    """The table of the pages has every page of docs/ but the records of decisions."""
+    """The table of pages has every page of docs/ except the records of decisions."""
     found = {str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")}
     pages = {page for page in found if not re.match(r"docs/decisions/\d", page)}
     table = README.partition("## The pages")[2].partition("\n## ")[0]

@@ -1,4 +1,4 @@
-"""The pytest fixtures for those who test their own app, as their pytest finds them."""
+"""The pytest fixtures for apps that use the plugin."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ ADA = {"email": "ada@example.com"}
 
 
 def pytest_run(folder: Path, files: dict[str, str], *options: str, **settings: str) -> str:
-    """What pytest prints of these files in an empty folder, with warnings as errors."""
+    """Run pytest on these files in an empty folder with warnings as errors, and return its
+    output."""
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     done = subprocess.run(
@@ -50,7 +51,7 @@ def api(ecwid_app: flask.Flask) -> Api:
 
 @pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["alone", "xdist"])
 def test_the_pages_example(tmp_path: Path, options: list[str]) -> None:
-    """The tests of docs/testing.md pass as they stand there, in several processes too."""
+    """The tests of docs/testing.md pass unchanged, also in several processes."""
     assert f" {TESTS} passed in " in pytest_run(tmp_path, EXAMPLE, *options)
 
 
@@ -66,7 +67,7 @@ def test_the_pages_example(tmp_path: Path, options: list[str]) -> None:
 def test_the_pages_tests_notice(
     tmp_path: Path, right: str, wrong: str, noticed: str | None
 ) -> None:
-    """The tests of docs/testing.md fail where the app of the page is broken."""
+    """The tests of docs/testing.md fail if the app of the page is broken."""
     assert EXAMPLE["signup.py"].count(right) == 1
     files = {**EXAMPLE, "signup.py": EXAMPLE["signup.py"].replace(right, wrong)}
     failed = re.findall(r"^FAILED test_signup\.py::test_(\w+)", pytest_run(tmp_path, files), re.M)
@@ -93,12 +94,12 @@ def test_look(request):
     heavy = {"flask", "werkzeug", "requests", "connexion", "jsonschema_rs", "limits", "orjson"}
     assert not {*heavy, "sqlite3", "yaml", "redis"} & set(sys.modules)
 """
-    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # others import some of these for themselves
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # other plugins import some of these modules
     assert " 1 passed in " in pytest_run(tmp_path, {"test_look.py": look}, "-p", "ecwid", **alone)
 
 
 def test_no_run_knows_of_another(tmp_path: Path) -> None:
-    """What an Idempotency-Key did in one run it does in the next, in the same folder."""
+    """An Idempotency-Key works again in the next run in the same folder."""
     once = """
 def test_once(ecwid_sandbox, ecwid_app):
     url, key = "/api/json/v1/ecwid/add_customer", {"Idempotency-Key": "once"}
@@ -113,19 +114,19 @@ def test_once(ecwid_sandbox, ecwid_app):
 
 
 def test_a_new_store(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
-    """A new store is empty, and has been asked nothing."""
+    """A new store is empty, and its ledger has no call."""
     assert (ecwid_sandbox.customers(), ecwid_sandbox.ledger()) == ([], [])
     assert api.get("/customers").get_json()["data"]["attributes"]["total"] == 0
 
 
 def test_the_client(ecwid_sandbox: EcwidSandbox, ecwid_client: EcwidClient) -> None:
-    """The client asks the same store."""
+    """The client calls the same store."""
     customer_id = ecwid_client.add_customer(ADA)["id"]
     assert [each["id"] for each in ecwid_sandbox.customers()] == [customer_id]
 
 
 def test_two_stores(ecwid_sandbox: EcwidSandbox, tmp_path: Path) -> None:
-    """Two stores share nothing, and a prefix leads to the second."""
+    """Two stores share no data, and a prefix selects the second."""
     outlet = EcwidSandbox(tmp_path / "outlet.sqlite3")
     app = flask.Flask("host")
     app.config.update(ecwid_sandbox.config)
@@ -138,7 +139,8 @@ def test_two_stores(ecwid_sandbox: EcwidSandbox, tmp_path: Path) -> None:
 
 
 def test_a_customer_who_is_there(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
-    """A customer can be there with what only Ecwid sets; the rest is as after a creation."""
+    """A test can add a customer with members that only Ecwid sets, and the other members are
+    those of a creation."""
     only_ecwid = {
         "id": 42,
         "registered": "2020-02-29 12:00:00 +0000",
@@ -171,7 +173,7 @@ def test_a_customer_who_is_there(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
 def test_a_customer_who_cannot_be_there(
     ecwid_sandbox: EcwidSandbox, customer: dict[str, Any], said: str
 ) -> None:
-    """A customer that no store could have, or that is there already, is told to the test."""
+    """An invalid customer, or a customer who exists already, is an error in the test."""
     ecwid_sandbox.add_customer({"email": "bob@example.com", "id": 7})
     with pytest.raises(ValueError, match=said):
         ecwid_sandbox.add_customer(customer)
@@ -179,9 +181,8 @@ def test_a_customer_who_cannot_be_there(
 
 
 def test_seed(ecwid_sandbox: EcwidSandbox, shop: Api, tmp_path: Path) -> None:
-    """A seeded store has what the built-in one begins with, and generated customers, always the
-    same.
-    """
+    """A seeded store has the customers of the sandbox and the same generated customers every
+    time."""
     other = EcwidSandbox(tmp_path / "other.sqlite3")
     ecwid_sandbox.seed(50)
     other.seed(50)
@@ -216,7 +217,7 @@ def test_faults_and_ledger(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
 
 
 def test_switches(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
-    """The store behaves as it is switched; there is no other switch."""
+    """A switch changes the behaviour of the store, and an unknown switch is an error."""
     ecwid_sandbox.switch(duplicate_emails=True)
     assert [api.post("/add_customer", ADA).status_code for _ in range(2)] == [200, 200]
     with pytest.raises(ValueError, match="A switch must be one of search_lag_s, "):
@@ -224,7 +225,7 @@ def test_switches(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
 
 
 def test_the_hosts_own_redis_is_left_alone(ecwid_sandbox: EcwidSandbox) -> None:
-    """A test's app keeps nothing in the Redis that its settings name."""
+    """The app of a test writes nothing to the Redis of its settings."""
     app = flask.Flask("host")
     app.config["ECWID_REDIS_URL"] = "redis://127.0.0.1:1"
     app.config.update(ecwid_sandbox.config)
@@ -234,12 +235,12 @@ def test_the_hosts_own_redis_is_left_alone(ecwid_sandbox: EcwidSandbox) -> None:
 
 
 def test_config_is_good_for_an_environment(ecwid_sandbox: EcwidSandbox) -> None:
-    """All settings are texts."""
+    """All settings are texts, as in the environment."""
     assert {type(value) for value in ecwid_sandbox.config.values()} == {str}
 
 
-def test_who_may_call_is_the_hosts_to_say(ecwid_sandbox: EcwidSandbox) -> None:
-    """An app whose `authorize` lets nobody in does not when it is tested either."""
+def test_authorize_works_in_tests(ecwid_sandbox: EcwidSandbox) -> None:
+    """An app whose `authorize` refuses every caller refuses them in tests too."""
     app = flask.Flask("host")
     app.config.update(ecwid_sandbox.config)
     Ecwid(app, authorize=lambda scope: False)
@@ -263,14 +264,14 @@ def test_waits_are_short(
     fault: Fault,
     ask: Callable[[Api], Any],
 ) -> None:
-    """No test waits for more than 2 seconds for a call that is made again or looked up."""
+    """A test waits at most 2 seconds for a retried or reconciled call."""
     ecwid_sandbox.inject(fault)
     assert ask(api).status_code >= 429
     assert sum(no_waiting) <= 2
 
 
 def test_a_stall_is_short(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
-    """A reply that does not come is not waited for as long as in production, which is 10 s."""
+    """A test waits less for a missing reply than the 10 s of production."""
     ecwid_sandbox.inject(Fault("stall", seconds=60))
     begun = time.monotonic()
     assert api.get("/customers").status_code == 504

@@ -1,4 +1,4 @@
-"""A sandbox, and a caller with its token."""
+"""Fixtures: a sandbox, and a caller with its token."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from flask_ecwid.sandbox import TOKEN, create_sandbox
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Flask:
-    """A new store with the seed's four customers."""
+    """Make a new store with the four customers of the seed."""
     return create_sandbox(tmp_path / "store.sqlite3")
 
 
 @pytest.fixture
 def store(sandbox: Flask) -> FlaskClient:
-    """A caller who may do everything there."""
+    """Return a caller whose token has every scope."""
     return admitted(sandbox)
 
 
 @pytest.fixture(scope="session")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
-    """A caller of a store with 1,000 generated customers. For reading only."""
+    """Return a caller of a store with 1,000 generated customers, for reading only."""
     return admitted(
         create_sandbox(tmp_path_factory.mktemp("crowd") / "store.sqlite3", customers=1000)
     )

@@ -26,7 +26,7 @@ def created(store: FlaskClient, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def refused(store: FlaskClient, body: Any) -> str:
-    """The message of a 400."""
+    """Return the message of a 400."""
     response = store.post(CUSTOMERS, json=body)
     assert response.status_code == 400
     assert response.json is not None
@@ -37,7 +37,8 @@ def refused(store: FlaskClient, body: Any) -> str:
 
 
 def test_only_an_email(store: FlaskClient) -> None:
-    """A customer needs only an e-mail, and gets every member that D26 shows of a new one."""
+    """A customer needs only an e-mail, and gets every member that Ecwid's page shows for a new
+    customer."""
     customer = created(store, {"email": EMAIL})
     now = customer["registered"]
     [contact] = customer["contacts"]
@@ -73,7 +74,7 @@ def test_only_an_email(store: FlaskClient) -> None:
 
 
 def test_registered_now(store: FlaskClient) -> None:
-    """A new customer is registered at this moment, written as Ecwid writes dates."""
+    """A new customer is registered at the current time, in Ecwid's format of dates."""
     registered = created(store, {"email": EMAIL})["registered"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000", registered)
     age = datetime.now(timezone.utc) - datetime.strptime(registered, "%Y-%m-%d %H:%M:%S %z")
@@ -81,7 +82,7 @@ def test_registered_now(store: FlaskClient) -> None:
 
 
 def test_on_a_page(store: FlaskClient) -> None:
-    """On a page a new customer is the same, with a count of its orders."""
+    """A page shows a new customer with the same members and the number of orders."""
     customer = created(store, {"email": EMAIL, "billingPerson": {"name": "Support team"}})
     page = store.get(CUSTOMERS, query_string={"email": EMAIL}).json
     assert page is not None
@@ -89,7 +90,8 @@ def test_on_a_page(store: FlaskClient) -> None:
 
 
 def test_name(store: FlaskClient) -> None:
-    """The name is billingPerson's; D26's `name` and `customerGroupName` are dropped."""
+    """The name of a customer is the name in billingPerson, and the store drops `name` and
+    `customerGroupName`."""
     body = {
         "name": "Example customer",
         "email": EMAIL,
@@ -113,14 +115,15 @@ def test_name(store: FlaskClient) -> None:
     ],
 )
 def test_first_and_last_name(store: FlaskClient, name: str, parts: dict[str, str]) -> None:
-    """A name of two words or more has a first and a last one, which cannot be written."""
+    """A name of two words or more gets a first and a last name, which no caller can write."""
     person = {"name": name, "firstName": "X", "lastName": "Y"}
     customer = created(store, {"email": EMAIL, "billingPerson": person})
     assert customer["billingPerson"] == {"name": name, **parts}
 
 
 def test_address(store: FlaskClient) -> None:
-    """Addresses get ids, a date and the names of country and state; a given id counts nothing."""
+    """An address gets an id, a date and the names of country and state, and the store ignores a
+    given id."""
     home = {
         "name": "John Smith",
         "companyName": "",
@@ -141,12 +144,13 @@ def test_address(store: FlaskClient) -> None:
     assert first == {"id": first["id"], **named, "createdDate": now}
     assert second == {**away, "id": second["id"], "createdDate": now}
     assert 1 < first["id"] < second["id"]
-    del named["companyName"]  # an empty text is no value of billingPerson's
+    del named["companyName"]  # billingPerson leaves an empty text out
     assert customer["billingPerson"] == {**named, "firstName": "John", "lastName": "Smith"}
 
 
 def test_contacts(store: FlaskClient) -> None:
-    """Each type of contact has one default; the customer's e-mail is always among the contacts."""
+    """Each type of contact has one default, and the contacts always contain the customer's
+    e-mail."""
     contacts = [
         {"contact": "1", "type": "PHONE", "note": "work"},
         {"contact": "2", "type": "PHONE", "default": True, "id": 7},
@@ -172,7 +176,7 @@ def test_contacts(store: FlaskClient) -> None:
 
 
 def test_email_already_among_the_contacts(store: FlaskClient) -> None:
-    """The e-mail is not added twice."""
+    """The store does not add an e-mail that is already among the contacts."""
     contacts = [{"contact": EMAIL, "type": "EMAIL"}]
     assert len(created(store, {"email": EMAIL, "contacts": contacts})["contacts"]) == 1
 
@@ -188,7 +192,7 @@ def test_email_already_among_the_contacts(store: FlaskClient) -> None:
     ],
 )
 def test_group(store: FlaskClient, group_id: int, named: dict[str, str]) -> None:
-    """A group's name goes with its id; a group that is not known has its id only."""
+    """A known group has a name beside its id, and an unknown group has only its id."""
     customer = created(store, {"email": EMAIL, "customerGroupId": group_id})
     assert customer["customerGroupId"] == group_id
     assert {k: v for k, v in customer.items() if k == "customerGroupName"} == named
@@ -211,7 +215,7 @@ WRITTEN = {
 
 @pytest.mark.parametrize("member", WRITTEN)
 def test_written_members(store: FlaskClient, member: str) -> None:
-    """What may be written comes back as it was."""
+    """A member that a caller may write comes back unchanged."""
     customer = created(store, {"email": EMAIL, member: WRITTEN[member]})
     assert customer[member] == WRITTEN[member]
 
@@ -233,13 +237,13 @@ READ_ONLY = {
 
 @pytest.mark.parametrize("member", READ_ONLY)
 def test_dropped_members(store: FlaskClient, member: str) -> None:
-    """What is unknown, read-only or secret is taken without an error and never comes back."""
+    """The store accepts unknown, read-only and secret members, and never returns them."""
     customer = created(store, {"email": EMAIL, member: READ_ONLY[member]})
     assert customer.get(member) != READ_ONLY[member]
 
 
 def test_null_is_not_given(store: FlaskClient) -> None:
-    """Null stands for nothing, at every depth."""
+    """A null counts as a missing member, at every depth."""
     body = {"lang": None, "taxId": None, "billingPerson": {"name": None, "city": "Bucket"}}
     customer = created(store, {"email": EMAIL, **body})
     assert "lang" not in customer
@@ -249,19 +253,19 @@ def test_null_is_not_given(store: FlaskClient) -> None:
 
 @pytest.mark.parametrize("body", [{}, {"email": None}, {"email": ""}, {"billingPerson": {}}])
 def test_without_an_email(store: FlaskClient, body: dict[str, Any]) -> None:
-    """Without an e-mail there is no customer."""
+    """A creation without an e-mail is refused."""
     assert "Customer.email" in refused(store, body)
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 1, True, [{"email": EMAIL}]])
 def test_no_object(store: FlaskClient, body: Any) -> None:
-    """JSON that is no object is a 400."""
+    """A JSON body that is not an object is a 400."""
     assert refused(store, body).startswith("Wrong JSON format: ")
 
 
 @pytest.mark.parametrize("data", [*MALFORMED, b'{"a":' * 3000])
 def test_no_json(store: FlaskClient, data: bytes) -> None:
-    """What cannot be parsed is a 400."""
+    """A body that is not JSON is a 400."""
     response = store.post(CUSTOMERS, data=data, content_type="application/json")
     assert response.status_code == 400
     assert response.json is not None
@@ -302,7 +306,8 @@ PERSON_TEXT = "canary-in-the-body"
     ],
 )
 def test_wrong_type(store: FlaskClient, wrong: dict[str, Any], field: str) -> None:
-    """A known member of a wrong type is a 400 that names it and repeats nothing of the body."""
+    """A known member of a wrong type is a 400 that names the member and repeats no value of the
+    body."""
     message = refused(store, {"email": EMAIL, **wrong})
     assert field in message
     assert PERSON_TEXT not in message
@@ -323,7 +328,8 @@ def test_wrong_type(store: FlaskClient, wrong: dict[str, Any], field: str) -> No
     ],
 )
 def test_content_type(store: FlaskClient, content_type: str | None, status: int) -> None:
-    """A body is JSON when it says so or says nothing; any other is a 415."""
+    """A body with the media type of JSON or without a media type is accepted, and any other is a
+    415."""
     data = b'{"email": "new@example.com"}'
     response = store.post(CUSTOMERS, data=data, content_type=content_type)
     assert response.status_code == status
@@ -336,7 +342,7 @@ def test_content_type(store: FlaskClient, content_type: str | None, status: int)
 
 @pytest.mark.parametrize("email", ["new@example.com", "NEW@Example.com"])
 def test_email_taken(store: FlaskClient, email: str) -> None:
-    """An e-mail that a customer has, in whatever case, is a 409 and makes no second customer."""
+    """A creation with an e-mail that a customer already has is a 409, in upper or lower case."""
     created(store, {"email": EMAIL})
     response = store.post(CUSTOMERS, json={"email": email})
     assert response.status_code == 409
@@ -346,7 +352,7 @@ def test_email_taken(store: FlaskClient, email: str) -> None:
 
 
 def test_ids_are_never_given_again(store: FlaskClient) -> None:
-    """Ids increase, also when the newest customer is deleted."""
+    """Ids increase, even after the newest customer is deleted."""
     first = created(store, {"email": "a@example.com"})["id"]
     second = created(store, {"email": "b@example.com"})["id"]
     assert store.delete(f"{CUSTOMERS}/{second}").status_code == 200

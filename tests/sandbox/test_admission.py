@@ -1,4 +1,4 @@
-"""Who is let in, and what those get who are not."""
+"""Authentication, scopes and routes of the sandbox."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def test_missing_or_false_token(sandbox: Flask, operation: str, headers: dict[st
 
 
 def test_token_in_the_url(sandbox: Flask) -> None:
-    """The token in the URL is no token: Ecwid switched that off in March 2025."""
+    """A token in the URL is refused, because Ecwid has not accepted such tokens since March
+    2025."""
     response = sandbox.test_client().get(CUSTOMERS, query_string={"token": TOKEN})
     assert (response.status_code, response.data) == (403, b"")
 
@@ -62,7 +63,8 @@ def test_token_in_the_url(sandbox: Flask) -> None:
     ],
 )
 def test_scopes(tmp_path: Path, operation: str, scopes: set[str]) -> None:
-    """Each operation needs exactly the scopes that D26 names; without one of them it is a 403."""
+    """Each operation needs exactly the scopes that Ecwid's page names, and a missing scope is a
+    403."""
     tokens = {scope: ALL_SCOPES - {scope} for scope in ALL_SCOPES} | {"exactly": scopes}
     client = create_sandbox(tmp_path / "store.sqlite3", tokens=tokens).test_client()
     method, path = CALLS[operation]
@@ -83,7 +85,7 @@ def test_scopes(tmp_path: Path, operation: str, scopes: set[str]) -> None:
 
 @pytest.mark.parametrize("operation", ["add_customer", "update_customer"])
 def test_scope_comes_before_the_body(tmp_path: Path, operation: str) -> None:
-    """A body that cannot be parsed is a 403 without the scope, and a 400 with it."""
+    """A malformed body is a 403 without the scope, and a 400 with the scope."""
     tokens = {"none": set[str](), "all": ALL_SCOPES}
     client = create_sandbox(tmp_path / "store.sqlite3", tokens=tokens).test_client()
     method, path = CALLS[operation]
@@ -98,15 +100,15 @@ def test_scope_comes_before_the_body(tmp_path: Path, operation: str) -> None:
 
 @pytest.mark.parametrize("store_id", ["1004", "0", "01003", "abc"])
 def test_another_store(sandbox: Flask, store_id: str) -> None:
-    """A store that there is not is a 404 of its own kind, with a token or without."""
+    """An unknown store is a 404 with a body of its own, with or without a token."""
     response = sandbox.test_client().get(f"/api/v3/{store_id}/customers")
     assert response.status_code == 404
     assert response.json == {"errorCode": "STORE_NOT_FOUND", "errorMessage": "Store not found"}
     assert response.headers["Cache-Control"] == UNCACHED
 
 
-def test_a_store_id_of_ones_own(tmp_path: Path) -> None:
-    """A sandbox may be any store."""
+def test_the_store_id_is_configurable(tmp_path: Path) -> None:
+    """A sandbox can have any store id."""
     client = create_sandbox(tmp_path / "s", store_id="7", tokens={"t": ALL_SCOPES}).test_client()
     headers = {"Authorization": "Bearer t"}
     assert client.get("/api/v3/7/customers", headers=headers).status_code == 200
@@ -131,7 +133,7 @@ def test_a_store_id_of_ones_own(tmp_path: Path) -> None:
     ],
 )
 def test_unknown_path(store: FlaskClient, path: str) -> None:
-    """A path that the API does not have is a 404 with Ecwid's message, never a redirect."""
+    """An unknown path is a 404 with Ecwid's message, and never a redirect."""
     response = store.get(path)
     assert response.status_code == 404
     assert response.json == {"errorMessage": "File not found"}
@@ -146,7 +148,7 @@ def test_unknown_path(store: FlaskClient, path: str) -> None:
     ],
 )
 def test_wrong_method(store: FlaskClient, method: str, path: str, allowed: set[str]) -> None:
-    """A method that a path does not have is a 405 that names those it has."""
+    """A method that a path does not have is a 405 that lists the methods of the path."""
     response = store.open(path, method=method)
     assert response.status_code == 405
     assert response.json == {
@@ -157,7 +159,7 @@ def test_wrong_method(store: FlaskClient, method: str, path: str, allowed: set[s
 
 
 def test_defect(store: FlaskClient, tmp_path: Path) -> None:
-    """What the sandbox did not expect is a 500 in Ecwid's words, without a trace of the cause."""
+    """An unexpected exception is a 500 in Ecwid's words, without a trace of its cause."""
     (tmp_path / "store.sqlite3").unlink()
     response = store.get(CUSTOMERS)
     assert response.status_code == 500
@@ -170,7 +172,7 @@ def test_defect(store: FlaskClient, tmp_path: Path) -> None:
     ("path", "query"), [(CUSTOMERS, {}), (ONE, {}), (CUSTOMERS, {"limit": "x"}), (f"{ONE}9", {})]
 )
 def test_content_type(store: FlaskClient, path: str, query: dict[str, Any]) -> None:
-    """Answers and errors alike are JSON in UTF-8, and say so."""
+    """Good replies and errors are JSON in UTF-8, and their Content-Type says so."""
     response = store.get(path, query_string=query)
     assert response.headers["Content-Type"] == "application/json; charset=utf-8"
     assert response.json
@@ -178,7 +180,7 @@ def test_content_type(store: FlaskClient, path: str, query: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("path", [CUSTOMERS, ONE])
 def test_head(store: FlaskClient, path: str) -> None:
-    """HEAD is GET without the body."""
+    """HEAD returns the reply of GET without its body."""
     response = store.head(path)
     assert (response.status_code, response.data) == (200, b"")
     assert response.headers["Content-Length"] == str(len(store.get(path).data))

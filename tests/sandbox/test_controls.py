@@ -1,4 +1,4 @@
-"""Faults on demand, switches and the ledger of a sandbox, in this process and on a port."""
+"""Faults on demand, switches and the ledger of a sandbox, in process and on a port."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def client(path: Path) -> FlaskClient:
 
 @pytest.fixture(params=["in process", "served"])
 def send(path: Path, request: pytest.FixtureRequest) -> Iterator[Send]:
-    """A way to the store through `requests`, without a socket and with one."""
+    """Return a function that sends a call through `requests`, with or without a socket."""
     app = create_sandbox(path)
     if request.param == "in process":
         yield sender(InProcessAdapter(app), "https://sandbox.invalid")
@@ -79,7 +79,7 @@ def sender(adapter: Any, host: str) -> Send:
         response: requests.Response = adapter.send(
             prepared, stream=False, timeout=(1, 0.5), proxies={}
         )
-        response.content  # noqa: B018  # read it, because a fault may show only now
+        response.content  # noqa: B018  # Read the body, because a fault may show only while it is read.
         return response
 
     return send
@@ -98,9 +98,9 @@ def sender(adapter: Any, host: str) -> Send:
 def test_below_http(
     send: Send, controls: Controls, fault: Fault, error: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A fault below HTTP is what `requests` raises, and the server logs nothing.
+    """A fault below HTTP raises the exception of `requests`, and the server logs nothing.
 
-    Without a fault, the next call gets a good answer.
+    The next call without a fault gets a good reply.
     """
     controls.inject(fault)
     with pytest.raises(error) as caught:
@@ -113,7 +113,7 @@ def test_below_http(
 
 
 def test_refused_in_process(path: Path, controls: Controls) -> None:
-    """No connection can only be had without a server; a served store says so."""
+    """The fault `refuse` refuses a connection in process, and is a 500 from a server."""
     controls.inject(Fault("refuse"))
     with pytest.raises(requests.ConnectionError, match="NewConnectionError"):
         sender(InProcessAdapter(create_sandbox(path)), "https://sandbox.invalid")()
@@ -121,7 +121,7 @@ def test_refused_in_process(path: Path, controls: Controls) -> None:
 
 
 def test_drip(send: Send, controls: Controls) -> None:
-    """A dripping answer is the good one, slowly."""
+    """A dripping reply has the body of a good reply, and arrives slowly."""
     controls.inject(Fault("drip", seconds=0.001))
     begun = time.monotonic()
     assert send("GET", f"{OURS}?responseFields=id").json() == {"id": 172890169}
@@ -130,7 +130,7 @@ def test_drip(send: Send, controls: Controls) -> None:
 
 @pytest.mark.parametrize("after", [False, True])
 def test_latency(send: Send, controls: Controls, after: bool) -> None:
-    """A slow answer is the good one, later."""
+    """A delayed reply has the body of a good reply, and arrives later."""
     controls.inject(Fault("latency", seconds=0.2, after=after))
     begun = time.monotonic()
     assert send().json()["id"] == 172890169
@@ -138,7 +138,7 @@ def test_latency(send: Send, controls: Controls, after: bool) -> None:
 
 
 def test_bomb(client: FlaskClient, controls: Controls) -> None:
-    """A bomb is small on the wire, and as large as ordered when it is inflated."""
+    """A bomb is small on the wire and inflates to the size that the fault names."""
     controls.inject(Fault("bomb", size=10_000_000))
     response = client.get(OURS)
     assert response.headers["Content-Encoding"] == "gzip"
@@ -147,7 +147,7 @@ def test_bomb(client: FlaskClient, controls: Controls) -> None:
 
 @pytest.mark.parametrize("operation", ["GET list", "GET one", "POST", "PUT", "DELETE"])
 def test_shape(client: FlaskClient, controls: Controls, operation: str) -> None:
-    """JSON of a wrong shape, for each operation."""
+    """The fault `shape` replies with JSON of a wrong shape, for each operation."""
     controls.inject(Fault("shape"))
     method, _, what = operation.partition(" ")
     path = OURS if what == "one" or method in ("PUT", "DELETE") else CUSTOMERS
@@ -157,7 +157,8 @@ def test_shape(client: FlaskClient, controls: Controls, operation: str) -> None:
 
 
 def test_html_redirect_and_status(client: FlaskClient, controls: Controls) -> None:
-    """Answers on the level of HTTP: in the order in which they were ordered, each its times."""
+    """Faults at the level of HTTP apply in the order in which they were set, each as often as it
+    says."""
     controls.inject(
         Fault("html", times=1),
         Fault("redirect", status=307, location="https://other.example.com/x", times=1),
@@ -177,7 +178,7 @@ def test_html_redirect_and_status(client: FlaskClient, controls: Controls) -> No
 
 
 def test_which_calls(client: FlaskClient, controls: Controls) -> None:
-    """A rule is for one operation, and for the nth of its calls alone."""
+    """A fault applies only to its operation, and to the nth call of that operation."""
     controls.inject(Fault("html", operation="get_customer", nth=2))
     assert [client.get(CUSTOMERS).mimetype for _ in range(3)] == ["application/json"] * 3
     seen = [client.get(OURS).mimetype for _ in range(3)]
@@ -185,7 +186,7 @@ def test_which_calls(client: FlaskClient, controls: Controls) -> None:
 
 
 def test_probability(client: FlaskClient, controls: Controls) -> None:
-    """By chance, and the same for the same seed."""
+    """A fault with a probability strikes at random, and in the same way for the same seed."""
 
     def injected(seed: int) -> list[bool]:
         controls.clear_faults()
@@ -199,7 +200,7 @@ def test_probability(client: FlaskClient, controls: Controls) -> None:
 
 @pytest.mark.parametrize("after", [False, True])
 def test_after(client: FlaskClient, controls: Controls, after: bool) -> None:
-    """The work is done before the fault shows, or not at all; the ledger says which."""
+    """A call with a fault executes before the fault or not at all, and the ledger says which."""
     controls.inject(Fault("status", operation="add_customer", status=502, after=after))
     assert client.post(CUSTOMERS, json=NEW).status_code == 502
     assert (client.get(CUSTOMERS).get_json()["total"] == 5) is after
@@ -209,7 +210,7 @@ def test_after(client: FlaskClient, controls: Controls, after: bool) -> None:
 
 
 def test_ledger(client: FlaskClient, controls: Controls) -> None:
-    """Every call is in the ledger, in their order, with what became of it and without the token."""
+    """The ledger lists every call in order, with its outcome and without the token."""
     client.get(CUSTOMERS)
     created = client.post(CUSTOMERS, json=NEW).get_json()["id"]
     client.post(CUSTOMERS, json=NEW)
@@ -235,7 +236,7 @@ def test_ledger(client: FlaskClient, controls: Controls) -> None:
 
 
 def test_ledger_under_load(path: Path, controls: Controls) -> None:
-    """Calls at the same time are all there, each once."""
+    """The ledger has each of many concurrent calls exactly once."""
     app = create_sandbox(path)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: admitted(app).get(OURS), range(80)))
@@ -244,7 +245,7 @@ def test_ledger_under_load(path: Path, controls: Controls) -> None:
 
 
 def test_search_lag(client: FlaskClient, controls: Controls) -> None:
-    """A new customer shows in searches later, and by its id at once."""
+    """A new customer can be read by its id at once, and appears in searches after the lag."""
     controls.switch(search_lag_s=0.5)
     created = client.post(CUSTOMERS, json=NEW).get_json()["id"]
     assert client.get(f"{CUSTOMERS}/{created}").status_code == 200
@@ -256,7 +257,10 @@ def test_search_lag(client: FlaskClient, controls: Controls) -> None:
 
 
 def test_duplicate_emails(client: FlaskClient, controls: Controls) -> None:
-    """Whether an e-mail may be there twice is a switch; without it, not even by an update."""
+    """A switch allows duplicate e-mails.
+
+    Without the switch, creations and updates refuse a duplicate.
+    """
     assert client.post(CUSTOMERS, json=NEW).status_code == 200
     assert client.post(CUSTOMERS, json=NEW).status_code == 409
     assert client.put(OURS, json=NEW).status_code == 409
@@ -266,14 +270,14 @@ def test_duplicate_emails(client: FlaskClient, controls: Controls) -> None:
 
 
 def ago(path: Path, seconds: float) -> None:
-    """Let all calls have been so much earlier."""
+    """Move all recorded calls into the past by this many seconds."""
     with sqlite3.connect(path) as db:
         db.execute("UPDATE calls SET at = at - ?", [seconds])
     db.close()
 
 
 def test_calls_per_minute(client: FlaskClient, path: Path, controls: Controls) -> None:
-    """What goes beyond the limit of a minute is refused, until the window has moved on."""
+    """The store refuses calls beyond its limit per minute until the window has moved on."""
     controls.switch(calls_per_minute=5)
     assert [client.get(OURS).status_code for _ in range(6)] == [200] * 5 + [429]
     refused = client.get(OURS)
@@ -286,7 +290,7 @@ def test_calls_per_minute(client: FlaskClient, path: Path, controls: Controls) -
 def test_a_token_that_goes_on_is_blocked(
     client: FlaskClient, path: Path, controls: Controls
 ) -> None:
-    """Who goes on calling with a token that does not work is blocked for much longer."""
+    """A token that keeps calling beyond the limit is blocked for much longer."""
     controls.switch(calls_per_minute=1)
     client.get(OURS)
     waits = [int(client.get(OURS).headers["Retry-After"]) for _ in range(21)]
@@ -299,7 +303,7 @@ def test_a_token_that_goes_on_is_blocked(
 
 
 def test_a_false_token_is_blocked(client: FlaskClient, controls: Controls) -> None:
-    """A false token is a 403 at first, and a 429 when it goes on."""
+    """A false token is a 403 at first, and a 429 after many calls."""
     controls.switch(calls_per_minute=600)
     headers = {"Authorization": "Bearer nobody"}
     statuses = [client.get(OURS, headers=headers).status_code for _ in range(21)]
@@ -308,7 +312,7 @@ def test_a_false_token_is_blocked(client: FlaskClient, controls: Controls) -> No
 
 
 def test_no_token_is_kept(client: FlaskClient, path: Path, controls: Controls) -> None:
-    """No file of the store holds a token."""
+    """No file of the store contains a token."""
     controls.switch(calls_per_minute=600)
     client.get(OURS)
     client.get(OURS, headers={"Authorization": "Bearer secret_nobodys"})
@@ -342,8 +346,8 @@ def test_no_token_is_kept(client: FlaskClient, path: Path, controls: Controls) -
         None,
     ],
 )
-def test_a_rule_that_cannot_be(client: FlaskClient, wrong: Any) -> None:
-    """A rule that cannot be is refused, in Python and over HTTP."""
+def test_an_invalid_fault(client: FlaskClient, wrong: Any) -> None:
+    """An invalid fault is refused, in Python and over HTTP."""
     with pytest.raises(ValueError, match=r"."):
         Fault.from_json(wrong)
     given = [wrong] if isinstance(wrong, list) else wrong
@@ -352,7 +356,7 @@ def test_a_rule_that_cannot_be(client: FlaskClient, wrong: Any) -> None:
 
 
 def test_an_invalid_fault_names_its_field() -> None:
-    """The error of an invalid fault names the field, the valid values and the value it got."""
+    """The error of an invalid fault names the field, its valid values and the value given."""
     with pytest.raises(ValueError, match=r"^Fault kind must be one of refuse, .*, got 'timeout'$"):
         Fault("timeout")
     with pytest.raises(ValueError, match=r"^Fault status must be 0 or from 200 to 599, got 99$"):
@@ -371,14 +375,14 @@ def test_an_invalid_fault_names_its_field() -> None:
         None,
     ],
 )
-def test_a_switch_that_cannot_be(client: FlaskClient, controls: Controls, wrong: Any) -> None:
-    """A switch that cannot be is refused, and leaves all as it was."""
+def test_an_invalid_switch(client: FlaskClient, controls: Controls, wrong: Any) -> None:
+    """An invalid switch is refused and changes nothing."""
     assert client.patch("/admin/switches", json=wrong).status_code == 400
     assert controls.switches() == Switches()
 
 
 def test_over_http(client: FlaskClient, controls: Controls) -> None:
-    """Everything can be ordered and read over HTTP, too."""
+    """Faults, switches and the ledger work over HTTP too."""
     rules = [{"kind": "html", "nth": 1}, {"kind": "reset", "nth": 9}]
     assert len(client.post("/admin/faults", json=rules).get_json()) == 2
     assert client.get(OURS).mimetype == "text/html"
@@ -394,14 +398,14 @@ def test_over_http(client: FlaskClient, controls: Controls) -> None:
 
 @pytest.mark.parametrize("peer", ["203.0.113.5", "::ffff:203.0.113.5", "", "unix:"])
 def test_only_this_host_may_use_admin(client: FlaskClient, peer: str) -> None:
-    """Nobody else than this host can order or read."""
+    """Only a client on this host can use the controls over HTTP."""
     for path in ("faults", "switches", "ledger"):
         response = client.get(f"/admin/{path}", environ_overrides={"REMOTE_ADDR": peer})
         assert response.status_code == 403
 
 
 def test_switches_of_a_new_store(tmp_path: Path) -> None:
-    """A store can be made with its switches."""
+    """A store can be created with switches."""
     app = create_sandbox(tmp_path / "a.sqlite3", duplicate_emails=True, search_lag_s=2)
     controls = Controls(tmp_path / "a.sqlite3")
     assert controls.switches() == Switches(2.0, True, 0)

@@ -1,4 +1,4 @@
-"""The file behind a store: what it outlives, and who may share it."""
+"""The file of a store survives restarts and is shared by processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def total(client: FlaskClient) -> int:
 
 
 def test_opened_again(tmp_path: Path) -> None:
-    """A store is what it was when it is opened again: it is seeded once."""
+    """A store that is opened again has the same customers, because only a new file is seeded."""
     path = tmp_path / "a store?#%.sqlite3"
     first = caller(path, customers=10)
     assert first.delete(f"{CUSTOMERS}/172867214").status_code == 200
@@ -43,7 +43,7 @@ def test_opened_again(tmp_path: Path) -> None:
 
 
 def test_another_version(tmp_path: Path) -> None:
-    """A file that another version of the sandbox made is refused and left alone."""
+    """A file of another version of the sandbox is refused and stays unchanged."""
     path = tmp_path / "store.sqlite3"
     db = sqlite3.connect(path)
     db.execute("PRAGMA user_version = 999")
@@ -55,7 +55,7 @@ def test_another_version(tmp_path: Path) -> None:
 
 
 def test_no_store(tmp_path: Path) -> None:
-    """A file that is no SQLite file is refused when the sandbox is made."""
+    """A file that is no SQLite database is refused when the sandbox is created."""
     path = tmp_path / "store.sqlite3"
     path.write_bytes(b"something else" * 100)
     with pytest.raises(sqlite3.DatabaseError):
@@ -64,7 +64,8 @@ def test_no_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("attempt", range(8))
 def test_opened_at_the_same_time(tmp_path: Path, attempt: int) -> None:
-    """Whoever opens a new file at the same time, it is made once and serves all of them."""
+    """Threads that open a new file at the same time create its tables once, and all of them can
+    use the store."""
     path = tmp_path / "store.sqlite3"
     start = threading.Barrier(8)
 
@@ -77,7 +78,7 @@ def test_opened_at_the_same_time(tmp_path: Path, attempt: int) -> None:
 
 
 def test_busy_for_a_moment(tmp_path: Path) -> None:
-    """A new file that somebody else holds for a moment is waited for."""
+    """The sandbox waits for a new file that another connection locks for a moment."""
     path = tmp_path / "store.sqlite3"
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     db.execute("BEGIN IMMEDIATE")
@@ -97,7 +98,7 @@ def _worker_starts(start: threading.Barrier) -> None:
 
 
 def _write(job: tuple[Path, int]) -> list[tuple[str, int]]:
-    """One process: opens the store, then creates customers as fast as it can."""
+    """Open the store in a process, then create customers as fast as possible."""
     path, worker = job
     _start.wait()
     client = caller(path, customers=50)
@@ -109,7 +110,7 @@ def _write(job: tuple[Path, int]) -> list[tuple[str, int]]:
 
 
 def test_four_processes(tmp_path: Path) -> None:
-    """Processes that open and fill one file at the same time never make two customers of one."""
+    """Processes that open and fill a file at the same time create each customer once."""
     path = tmp_path / "store.sqlite3"
     context = multiprocessing.get_context("spawn")
     with context.Pool(4, _worker_starts, [context.Barrier(4)]) as pool:
@@ -122,7 +123,8 @@ def test_four_processes(tmp_path: Path) -> None:
 
 
 def test_updates_at_the_same_time(tmp_path: Path) -> None:
-    """Of updates at the same time none is lost: each sees what the one before it left."""
+    """Concurrent updates lose no change, because each update sees the result of the update
+    before."""
     path = tmp_path / "store.sqlite3"
     texts = ("companyName", "street", "city", "postalCode", "stateOrProvinceCode", "phone")
     clients = {text: caller(path) for text in texts}
@@ -141,7 +143,7 @@ def test_updates_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_readers_during_a_write(tmp_path: Path) -> None:
-    """Who reads customers does not wait for who writes some."""
+    """A read does not wait for a write."""
     store = create_sandbox(tmp_path / "store.sqlite3").extensions["sandbox"].store
     db = sqlite3.connect(tmp_path / "store.sqlite3", isolation_level=None)
     db.execute("BEGIN EXCLUSIVE")
@@ -164,7 +166,7 @@ def imported(source: Path) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
 def test_imports(source: Path) -> None:
-    """The sandbox stands on the other side of HTTP: it imports nothing of the client."""
+    """The sandbox imports nothing of the client, because it stands in for Ecwid."""
     for level, name in imported(source):
         assert level < 2, f"{name} is outside the sandbox"
         assert level or name.split(".")[0] != "flask_ecwid"

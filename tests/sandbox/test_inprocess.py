@@ -1,4 +1,4 @@
-"""The sandbox through `requests`: in this process, and on a port."""
+"""The sandbox through `requests`, in process and on a port."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def send(app: Flask, method: str, path: str, **options: Any) -> requests.Respons
 
 @pytest.fixture
 def echo() -> Flask:
-    """An app that says what it was asked."""
+    """Return an app that replies with the request it got."""
     app = Flask("echo")
 
     @app.route("/<path:path>", methods=["GET", "POST"])
@@ -61,7 +61,7 @@ def echo() -> Flask:
     ],
 )
 def test_body(sandbox: Flask, read: Callable[[requests.Response], bytes]) -> None:
-    """A reply's body can be read in every way that one from a socket can."""
+    """The body of a reply can be read in every way that a body from a socket can."""
     response = send(sandbox, "GET", CUSTOMERS, params={"responseFields": "total,items(id)"})
     assert response.status_code == 200
     assert read(response).startswith(b'{"total":4,"items":[{"id":')
@@ -69,7 +69,7 @@ def test_body(sandbox: Flask, read: Callable[[requests.Response], bytes]) -> Non
 
 
 def test_status_and_headers(echo: Flask) -> None:
-    """Status, reason and headers are the app's; names of headers are good in any case."""
+    """Status, reason and headers are the app's, and names of headers ignore case."""
     response = send(echo, "GET", "/odd?x=1")
     assert (response.status_code, response.reason) == (418, "I'M A TEAPOT")
     assert (response.raw.status, response.raw.headers["x-odd"]) == (418, "Yes")
@@ -92,7 +92,7 @@ def test_status_and_headers(echo: Flask) -> None:
     ],
 )
 def test_url(echo: Flask, path: str, seen: str, query: str) -> None:
-    """The URL arrives as it would over a socket: the path decoded once, the query as it is."""
+    """The path arrives decoded once and the query arrives unchanged, as over a socket."""
     got = send(echo, "GET", path).json()
     assert (got["path"], got["query"]) == (seen, query)
     assert got["url"].startswith(HOST)
@@ -108,18 +108,18 @@ def chunks() -> Iterable[bytes]:
     [lambda: b'{"a": 1}', lambda: '{"a": 1}', lambda: io.BytesIO(b'{"a": 1}'), chunks],
 )
 def test_request_body(echo: Flask, make_body: Callable[[], Any]) -> None:
-    """A body may be bytes, text, a file or an iterable."""
+    """The body of a request may be bytes, text, a file or an iterable."""
     got = send(echo, "POST", "/x", data=make_body(), headers={"X-One": "1"}).json()
     assert (got["body"], got["length"], got["header"]) == ('{"a": 1}', 8, "1")
 
 
 def test_no_request_body(echo: Flask) -> None:
-    """No body is an empty one."""
+    """A missing body arrives as an empty body."""
     assert send(echo, "GET", "/x").json()["body"] == ""
 
 
 def test_inside_a_request(sandbox: Flask, echo: Flask) -> None:
-    """A host app may call the sandbox while it answers a request of its own."""
+    """A host app may call the sandbox while it handles a request of its own."""
 
     @echo.get("/nested")
     def nested() -> dict[str, Any]:
@@ -130,7 +130,7 @@ def test_inside_a_request(sandbox: Flask, echo: Flask) -> None:
 
 
 def test_a_session(sandbox: Flask) -> None:
-    """The adapter serves a session as well, all five operations."""
+    """The adapter works in a session, with all five operations."""
     with requests.Session() as session:
         session.mount(HOST, InProcessAdapter(sandbox))
         session.headers.update(HEADERS)
@@ -157,7 +157,7 @@ def port(sandbox: Flask) -> Iterator[int]:
 
 
 def test_on_a_port(sandbox: Flask, port: int) -> None:
-    """Served on a port it says the same as in this process."""
+    """A sandbox on a port replies as a sandbox in process."""
     url = f"http://127.0.0.1:{port}{CUSTOMERS}"
     with requests.Session() as session:
         session.trust_env = False
@@ -169,7 +169,7 @@ def test_on_a_port(sandbox: Flask, port: int) -> None:
 
 
 def test_without_a_content_type_on_a_port(port: int) -> None:
-    """A body that does not say what it is is taken as JSON, and a refusal has no body at all."""
+    """A body without a Content-Type counts as JSON, and a 403 has an empty body."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("POST", CUSTOMERS, body=b'{"email": "new@example.com"}', headers=HEADERS)
     response = connection.getresponse()

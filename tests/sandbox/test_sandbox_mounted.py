@@ -1,4 +1,4 @@
-"""The five endpoints on the built-in store."""
+"""The five endpoints on the sandbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def attributes(response: Any) -> dict[str, Any]:
 
 
 def test_a_customers_life(shop: Api) -> None:
-    """Create, read back, update, list with filters, delete, and 404 afterwards."""
+    """A caller can create, read, update, list and delete a customer, who is a 404 afterwards."""
     added = shop.post(
         "/add_customer", {"email": "new@example.com", "billingPerson": {"name": "A B"}}
     )
@@ -46,7 +46,7 @@ def test_seeded(shop: Api) -> None:
 
 
 def test_duplicate_email(shop: Api) -> None:
-    """An e-mail that is taken is a 409, whatever its letters' case."""
+    """An e-mail that is taken is a 409, in upper or lower case."""
     response = shop.post("/add_customer", {"email": "CUSTOMER@example.com"})
     assert response.status_code == 409
     assert response.json is not None

@@ -1,4 +1,4 @@
-"""Searching: what each parameter finds, in which order, page by page."""
+"""The search for customers by filters, in an order, page by page."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ ADDED: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
-    """The seed and three customers whose every member is known."""
+    """Return a caller of a store with the seed and three customers with known members."""
     client = create_sandbox(tmp_path_factory.mktemp("shop") / "store.sqlite3").test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
     for body in ADDED:
@@ -141,7 +141,7 @@ def emails(page: dict[str, Any]) -> list[str]:
     ],
 )
 def test_filters(shop: FlaskClient, query: dict[str, str], found: set[str]) -> None:
-    """Filters find what they name, whatever its case and with nothing wild, and all must agree."""
+    """Filters ignore case, have no wildcards, and match only customers that meet all of them."""
     page = search(shop, **query)
     assert set(emails(page)) == found
     assert (page["total"], page["count"]) == (len(found), len(found))
@@ -168,7 +168,7 @@ def test_filters(shop: FlaskClient, query: dict[str, str], found: set[str]) -> N
     ],
 )
 def test_dates(shop: FlaskClient, query: dict[str, str], found: set[str]) -> None:
-    """Dates come in four forms, in UTC where no zone is given; both bounds belong to the range."""
+    """Dates have four forms, default to UTC, and both bounds belong to the range."""
     assert set(emails(search(shop, **query))) == found
 
 
@@ -184,7 +184,7 @@ def test_money_spent(crowd: FlaskClient) -> None:
 
 
 def test_purchased_products(crowd: FlaskClient) -> None:
-    """Products find those who bought any of them, and nobody without an order."""
+    """A filter by products finds customers who bought any of them."""
     one = {c["id"] for c in everybody(crowd, purchasedProductIds="689454040")}
     other = {c["id"] for c in everybody(crowd, purchasedProductIds="689454041")}
     both = everybody(crowd, purchasedProductIds="689454040,689454041")
@@ -238,7 +238,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "text"), WRONG)
 def test_wrong_parameter(shop: FlaskClient, name: str, text: str) -> None:
-    """A value that cannot be read is a 400 that names the parameter and not the value."""
+    """An invalid value is a 400 that names the parameter and not the value."""
     response = shop.get(CUSTOMERS, query_string={name: text})
     assert response.status_code == 400
     assert response.json is not None
@@ -250,19 +250,19 @@ def test_wrong_parameter(shop: FlaskClient, name: str, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["true", "yes", "on", "1"])
 def test_yes(shop: FlaskClient, text: str) -> None:
-    """A boolean can be said in four ways."""
+    """The boolean true can be written in four ways."""
     assert emails(search(shop, taxExempt=text)) == [ADA]
 
 
 @pytest.mark.parametrize("text", ["false", "no", "off", "0"])
 def test_no(shop: FlaskClient, text: str) -> None:
-    """And so can its opposite."""
+    """The boolean false can be written in four ways."""
     assert search(shop, taxExempt=text)["total"] == 6
 
 
 @pytest.mark.parametrize(("given", "effective"), [(None, 100), ("7", 7), ("101", 100), ("+5", 5)])
 def test_limit(crowd: FlaskClient, given: str | None, effective: int) -> None:
-    """A page holds 100 customers, or fewer when asked, and tells how many it may hold."""
+    """A page holds 100 customers or the number that the caller asks for, and states its limit."""
     page = search(crowd, **({} if given is None else {"limit": given}))
     assert (page["limit"], page["count"], len(page["items"])) == (effective,) * 3
     assert page["offset"] == 0
@@ -270,7 +270,7 @@ def test_limit(crowd: FlaskClient, given: str | None, effective: int) -> None:
 
 
 def test_beyond_the_end(shop: FlaskClient) -> None:
-    """A page beyond the last customer is empty and still tells the total."""
+    """A page beyond the last customer is empty and still has the total."""
     page = search(shop, offset=700)
     assert page == {
         "total": 7,
@@ -283,7 +283,7 @@ def test_beyond_the_end(shop: FlaskClient) -> None:
 
 
 def test_order_of_members(shop: FlaskClient) -> None:
-    """A page's members stand in Ecwid's order."""
+    """The members of a page are in Ecwid's order."""
     names = ["total", "count", "offset", "limit", "items", "allCustomerCount"]
     assert list(search(shop)) == names
 
@@ -303,7 +303,7 @@ SORTED_BY: dict[str, Callable[[dict[str, Any]], Any]] = {
 @pytest.mark.parametrize("direction", ["ASC", "DESC"])
 @pytest.mark.parametrize("kind", SORTED_BY)
 def test_order(crowd: FlaskClient, kind: str, direction: str) -> None:
-    """Every order sorts by what it names and then by id, so that pages neither overlap nor gap."""
+    """Every order sorts by its member and then by id, so pages neither overlap nor leave gaps."""
     customers = everybody(crowd, sortBy=f"{kind}_{direction}")
     key = SORTED_BY[kind]
     keys = [(key(customer), customer["id"]) for customer in customers]
@@ -312,12 +312,12 @@ def test_order(crowd: FlaskClient, kind: str, direction: str) -> None:
 
 
 def test_default_order(crowd: FlaskClient) -> None:
-    """Without an order customers come by name."""
+    """Customers are sorted by name unless the caller names another order."""
     assert everybody(crowd) == everybody(crowd, sortBy="NAME_ASC")
 
 
 def test_paging_a_search(crowd: FlaskClient) -> None:
-    """A filter holds on every page, and its total is what the pages add up to."""
+    """A filter applies to every page, and its total equals the sum of the pages."""
     customers = everybody(crowd, acceptMarketing="true")
     assert all(customer["acceptMarketing"] is True for customer in customers)
     assert len(customers) == search(crowd, acceptMarketing="true")["total"] > 100

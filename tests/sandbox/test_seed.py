@@ -1,4 +1,4 @@
-"""The customers a new store has."""
+"""The customers of a new store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flask_ecwid.sandbox import TOKEN, create_sandbox
 CUSTOMERS = "/api/v3/1003/customers"
 DEMO = "[DEMO] Actualización para desbloquear"
 GENERAL = {"customerGroupId": 0, "customerGroupName": "General"}
-# The original description's page, but for the e-mails.
+# The page of the original description, with other e-mails.
 PAGE: list[dict[str, Any]] = [
     {
         "id": 172867214,
@@ -76,18 +76,19 @@ def items(client: FlaskClient, **query: str) -> list[dict[str, Any]]:
 
 
 def test_seed(store: FlaskClient) -> None:
-    """A new store has the original description's four customers, with exactly its members."""
+    """A new store has the four customers of the original description, with exactly their
+    members."""
     assert [list(c.items()) for c in items(store)] == [list(c.items()) for c in PAGE]
 
 
 def test_one_of_the_seed(store: FlaskClient) -> None:
-    """One customer on its own comes without the count of its orders."""
+    """A single customer has no member for the number of orders."""
     customer = {k: v for k, v in PAGE[3].items() if k != "totalOrderCount"}
     assert store.get(f"{CUSTOMERS}/172890169").json == customer
 
 
 def test_generated_anew(crowd: FlaskClient, tmp_path: Path) -> None:
-    """As many generated customers are the same ones every time."""
+    """The same number of generated customers gives the same customers every time."""
     again = create_sandbox(tmp_path / "store.sqlite3", customers=1000).test_client()
     again.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
     for offset in ("0", "500", "950"):
@@ -95,7 +96,7 @@ def test_generated_anew(crowd: FlaskClient, tmp_path: Path) -> None:
 
 
 def test_generated_customers(crowd: FlaskClient) -> None:
-    """They are as varied as Ecwid's, and nobody's real address is among them."""
+    """Generated customers are as varied as Ecwid's, and none has a real address."""
     customers = [c for page in range(11) for c in items(crowd, offset=str(page * 100))][4:]
     guests = [c for c in customers if "billingPerson" not in c]
     asked = [c["acceptMarketing"] for c in customers if "acceptMarketing" in c]
@@ -120,7 +121,7 @@ def test_generated_customers(crowd: FlaskClient) -> None:
 
 
 def test_whole_money(crowd: FlaskClient) -> None:
-    """Whole amounts are written without a decimal point."""
+    """Whole amounts have no decimal point."""
     raw = crowd.get(CUSTOMERS, query_string={"minSalesValue": "97", "maxSalesValue": "97"}).data
     assert b'"salesValue":97,' in raw
     assert b"97.0" not in raw

@@ -1,4 +1,4 @@
-"""responseFields."""
+"""The selection of members by responseFields."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PERSON = {"city": "[DEMO] Actualización para desbloquear", "firstName": "[DEMO]
     ],
 )
 def test_fields_of_a_customer(store: FlaskClient, fields: str, left: dict[str, Any]) -> None:
-    """Of a customer what is named is left, and unknown names change nothing."""
+    """A reply with one customer has only the selected members, and unknown names are ignored."""
     assert store.get(ONE, query_string={"responseFields": fields}).json == left
 
 
@@ -37,7 +37,7 @@ def test_fields_of_a_customer(store: FlaskClient, fields: str, left: dict[str, A
     ["billingPerson", "billingPerson(city),billingPerson", "billingPerson,billingPerson(city)"],
 )
 def test_whole_member(store: FlaskClient, fields: str) -> None:
-    """What is named without a list is whole, also where a list is given elsewhere."""
+    """A member that is named without a list is complete, even if another mention has a list."""
     whole = store.get(ONE).json
     assert whole is not None
     selected = store.get(ONE, query_string={"responseFields": fields}).json
@@ -58,13 +58,13 @@ def test_whole_member(store: FlaskClient, fields: str) -> None:
     ],
 )
 def test_fields_of_a_page(store: FlaskClient, fields: str, left: dict[str, Any]) -> None:
-    """Of a page its own members must be named as well as those of its customers."""
+    """A page has only the selected members of its own and of its customers."""
     query = {"limit": "2", "responseFields": fields}
     assert store.get(CUSTOMERS, query_string=query).json == left
 
 
 def test_fields_inside_a_list(crowd: FlaskClient) -> None:
-    """A list's members are left in each of its elements."""
+    """A selection inside a list applies to each element."""
     query = {"city": "Milano", "responseFields": "items(shippingAddresses(city))", "limit": "5"}
     page = crowd.get(CUSTOMERS, query_string=query).json
     assert page is not None
@@ -100,7 +100,7 @@ def test_fields_inside_a_list(crowd: FlaskClient) -> None:
     ],
 )
 def test_malformed(store: FlaskClient, path: str, fields: str) -> None:
-    """A selection that is not in Ecwid's syntax is a 400."""
+    """A selection with invalid syntax is a 400."""
     response = store.get(path, query_string={"responseFields": fields})
     assert response.status_code == 400
     assert response.json is not None
@@ -108,7 +108,7 @@ def test_malformed(store: FlaskClient, path: str, fields: str) -> None:
 
 
 def test_deep_selection(store: FlaskClient) -> None:
-    """A selection may go deeper than any customer does."""
+    """A selection may be deeper than any customer."""
     fields = "a(" * 50 + "b" + ")" * 50 + ",id"
     assert store.get(ONE, query_string={"responseFields": fields}).json == {"id": 172890169}
     endless = "a(" * 5000 + "b" + ")" * 5000

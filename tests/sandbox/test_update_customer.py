@@ -1,4 +1,4 @@
-"""Changing and deleting a customer."""
+"""Updates and deletions of customers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def read(store: FlaskClient, path: str = SECOND) -> dict[str, Any]:
 
 
 def update(store: FlaskClient, changes: dict[str, Any], path: str = SECOND) -> dict[str, Any]:
-    """The customer afterwards."""
+    """Return the customer after an update."""
     response = store.put(path, json=changes)
     assert (response.status_code, response.json) == (200, {"updateCount": 1})
     return read(store, path)
 
 
 def add(store: FlaskClient, body: dict[str, Any]) -> str:
-    """The new customer's path."""
+    """Return the path of a new customer."""
     response = store.post(CUSTOMERS, json=body)
     assert response.json is not None
     return f"{CUSTOMERS}/{response.json['id']}"
@@ -37,7 +37,7 @@ def add(store: FlaskClient, body: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("changes", [{"acceptMarketing": False}, {"lang": "en"}, {}])
 def test_partial(store: FlaskClient, changes: dict[str, Any]) -> None:
-    """Only what is named changes, and the date of the last update."""
+    """An update changes only the given members and the date of the last update."""
     before = read(store)
     after = update(store, changes)
     assert after == {**before, **changes, "updated": after["updated"]}
@@ -46,7 +46,7 @@ def test_partial(store: FlaskClient, changes: dict[str, Any]) -> None:
 
 
 def test_billing_person_is_merged(store: FlaskClient) -> None:
-    """billingPerson changes member by member, and what is derived from it follows."""
+    """An update of billingPerson changes single members, and the derived members follow."""
     after = update(store, {"billingPerson": {"name": "Eva Maria Roe", "countryCode": "GE"}})
     assert after["name"] == "Eva Maria Roe"
     assert list(after["billingPerson"].items()) == [
@@ -68,7 +68,8 @@ def test_billing_person_is_merged(store: FlaskClient) -> None:
 
 
 def test_empty_text_clears(store: FlaskClient) -> None:
-    """An empty text clears: billingPerson's member is left out, and so is a name without it."""
+    """An empty text clears a member, and without a name in billingPerson the customer has no
+    name."""
     update(store, {"lang": "en", "taxId": "X"})
     after = update(store, {"billingPerson": {"name": "", "street": ""}, "lang": "", "taxId": ""})
     assert after["billingPerson"] == {"city": DEMO}
@@ -79,7 +80,7 @@ def test_empty_text_clears(store: FlaskClient) -> None:
 
 
 def test_null_does_not_clear(store: FlaskClient) -> None:
-    """Null leaves everything as it is, at every depth."""
+    """A null changes nothing, at every depth."""
     before = read(store)
     nothing = {name: None for name in before if name not in ("id", "billingPerson")}
     after = update(store, {**nothing, "billingPerson": {"name": None, "city": None}})
@@ -88,7 +89,8 @@ def test_null_does_not_clear(store: FlaskClient) -> None:
 
 
 def test_name_is_dropped(store: FlaskClient) -> None:
-    """D26's own example sends `name` and `customerGroupName`; of its members only the id counts."""
+    """The store ignores `name` and `customerGroupName` of Ecwid's own example, and takes the id
+    of the group."""
     changes = {"name": "Support team (VIP)", "customerGroupId": 9367001, "customerGroupName": "X"}
     after = update(store, changes)
     assert after["name"] == DEMO
@@ -97,7 +99,7 @@ def test_name_is_dropped(store: FlaskClient) -> None:
 
 
 def test_guest_keeps_the_name(tmp_path: Path) -> None:
-    """A guest, named without a billingPerson, keeps the name until billingPerson has another."""
+    """A guest without a billingPerson keeps the name until billingPerson has another."""
     store = create_sandbox(tmp_path / "guests.sqlite3", customers=20).test_client()
     store.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
     guests = [c for c in read(store, CUSTOMERS)["items"] if "billingPerson" not in c]
@@ -107,7 +109,8 @@ def test_guest_keeps_the_name(tmp_path: Path) -> None:
 
 
 def test_addresses_are_replaced(store: FlaskClient) -> None:
-    """Of addresses, a known id is merged, one without or with a foreign id is new, the rest go."""
+    """An update merges addresses with known ids, adds the other given addresses, and removes the
+    rest."""
     places = [{"city": "One", "phone": "1"}, {"city": "Two"}, {"city": "Three"}]
     path = add(store, {"email": "new@example.com", "shippingAddresses": places})
     one, two, three = read(store, path)["shippingAddresses"]
@@ -132,7 +135,7 @@ def test_addresses_are_replaced(store: FlaskClient) -> None:
 
 
 def test_contacts_are_replaced(store: FlaskClient) -> None:
-    """Contacts are rewritten whole, also the e-mail's, with ids of their own."""
+    """An update replaces all contacts, including the e-mail's contact, and gives each a new id."""
     path = add(store, {"email": "new@example.com"})
     [before] = read(store, path)["contacts"]
     contacts = [{"contact": "1", "type": "VIBER"}, {"contact": "2", "type": "VIBER"}]
@@ -143,7 +146,7 @@ def test_contacts_are_replaced(store: FlaskClient) -> None:
 
 
 def test_search_follows(store: FlaskClient) -> None:
-    """A search finds what was changed and no longer what was."""
+    """A search finds the new values of a customer and no longer the old values."""
 
     def found(**query: str) -> int:
         page = store.get(CUSTOMERS, query_string=query).json
@@ -159,7 +162,7 @@ def test_search_follows(store: FlaskClient) -> None:
 
 
 def test_email_of_another(store: FlaskClient) -> None:
-    """An e-mail that another customer has is a 409, and nothing changes."""
+    """An e-mail of another customer is a 409, and nothing changes."""
     before = read(store)
     response = store.put(SECOND, json={"email": "Customer@Example.com", "lang": "de"})
     assert response.status_code == 409
@@ -167,20 +170,20 @@ def test_email_of_another(store: FlaskClient) -> None:
     assert read(store) == before
 
 
-def test_ones_own_email(store: FlaskClient) -> None:
-    """Its own e-mail a customer may have, in another case too."""
+def test_a_customers_own_email(store: FlaskClient) -> None:
+    """A customer may keep their own e-mail, in upper or lower case."""
     assert update(store, {"email": "Demo.Second@example.com"})["email"] == "Demo.Second@example.com"
 
 
 def test_empty_email(store: FlaskClient) -> None:
-    """The e-mail cannot be cleared."""
+    """An update cannot clear the e-mail."""
     assert store.put(SECOND, json={"email": ""}).status_code == 400
 
 
 @pytest.mark.parametrize("customer_id", ["0", "1", "999999999999999999"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_unknown_customer(store: FlaskClient, method: str, customer_id: str) -> None:
-    """An id the store does not know is a 404 that names it."""
+    """An unknown id is a 404 that names the id."""
     response = store.open(f"{CUSTOMERS}/{customer_id}", method=method, json={})
     assert response.status_code == 404
     assert response.json == {"errorMessage": f"Customer #{customer_id} not found"}
@@ -189,7 +192,7 @@ def test_unknown_customer(store: FlaskClient, method: str, customer_id: str) -> 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b'{"lang": 1}'])
 def test_wrong_body(store: FlaskClient, data: bytes) -> None:
-    """A body that does not fit is a 400, before it is known whether the customer is there."""
+    """An invalid body is a 400, even for an unknown customer."""
     for path in (SECOND, f"{CUSTOMERS}/1"):
         response = store.put(path, data=data)
         assert response.status_code == 400
@@ -199,7 +202,7 @@ def test_wrong_body(store: FlaskClient, data: bytes) -> None:
 
 
 def test_delete(store: FlaskClient) -> None:
-    """A deleted customer is gone from everywhere, and its e-mail is free again."""
+    """A deleted customer is gone from every page, and a new customer may use the e-mail."""
     response = store.delete(SECOND)
     assert (response.status_code, response.json) == (200, {"deleteCount": 1})
     assert [c.status_code for c in (store.get(SECOND), store.delete(SECOND))] == [404, 404]

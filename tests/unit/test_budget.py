@@ -1,4 +1,4 @@
-"""Calls a minute: never more, whatever happens to Redis; and callers are told."""
+"""The rate limit of calls to Ecwid, in one process and shared through Redis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLICY = re.compile(r'"calls";q=([0-9]+);w=60')
 LIMIT = re.compile(r'"calls";r=([0-9]+);t=([0-9]+)')
 
 
-def told(response: TestResponse) -> Remaining:
+def remaining_in(response: TestResponse) -> Remaining:
     policy = POLICY.fullmatch(response.headers["RateLimit-Policy"])
     limit = LIMIT.fullmatch(response.headers["RateLimit"])
     assert policy is not None
@@ -33,8 +33,9 @@ def told(response: TestResponse) -> Remaining:
     return Remaining(int(policy[1]), int(limit[1]), int(limit[2]))
 
 
-def test_what_is_spent(ordered: Shop) -> None:
-    """The call beyond the budget is not made: a 429 at once, with how long to wait."""
+def test_a_call_beyond_the_rate_limit(ordered: Shop) -> None:
+    """A call beyond the rate limit is not sent, and the caller gets a 429 with the seconds to
+    wait."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=3)
     for _ in range(3):
         assert api.get("/customers").status_code == 200
@@ -47,8 +48,8 @@ def test_what_is_spent(ordered: Shop) -> None:
     assert ordered.calls() == 3
 
 
-def test_never_more_at_once(ordered: Shop) -> None:
-    """Many threads together make exactly as many calls as there are."""
+def test_many_threads_share_the_rate_limit(ordered: Shop) -> None:
+    """Many threads together send exactly as many calls as the rate limit allows."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=20)
     with ThreadPoolExecutor(16) as threads:
         asked = threads.map(lambda n: api.get(f"/customers?offset={n}").status_code, range(100))
@@ -57,7 +58,7 @@ def test_never_more_at_once(ordered: Shop) -> None:
 
 
 def test_the_window_moves(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A minute after a call there is room for another."""
+    """A call stops counting a minute after the plugin sent it."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=1)
     real = time.time
     api.get("/customers")
@@ -67,50 +68,54 @@ def test_the_window_moves(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
     assert api.get("/customers").status_code == 200
 
 
-def test_callers_are_told(ordered: Shop) -> None:
-    """Every answer of an operation says what the budget is and what is left of it."""
+def test_every_response_names_the_rate_limit(ordered: Shop) -> None:
+    """Every response of an operation names the rate limit and the calls that remain."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=10)
-    assert told(api.get("/customers?limit=0")) == Remaining(10, 10, 0)  # no call was made yet
+    assert remaining_in(api.get("/customers?limit=0")) == Remaining(
+        10, 10, 0
+    )  # the app has sent no call yet
     for left in (9, 8, 7):
-        limit, remaining, reset_s = told(api.get("/customers"))
+        limit, remaining, reset_s = remaining_in(api.get("/customers"))
         assert (limit, remaining) == (10, left)
         assert 0 < reset_s <= 60
-    assert told(api.get("/customer/5")).remaining == 6  # a 404
+    assert remaining_in(api.get("/customer/5")).remaining == 6  # a 404
     for path in ("/nothing", "/openapi.json", "/ui/"):
         assert "RateLimit" not in api.get(path).headers
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_what_counts(ordered: Shop) -> None:
-    """Calls that are made again and lookups count, too; a kept answer costs nothing."""
+def test_retries_count_and_cached_responses_do_not(ordered: Shop) -> None:
+    """Retries and searches for a lost creation count against the rate limit, and a cached
+    response does not."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=100, ECWID_CACHE_TTL_S=60)
     ordered.orders.inject(Fault("status", operation="get_customer", status=500, times=1))
-    assert told(api.get("/customer/172890169")).remaining == 98
-    assert told(api.get("/customer/172890169")).remaining == 98
+    assert remaining_in(api.get("/customer/172890169")).remaining == 98
+    assert remaining_in(api.get("/customer/172890169")).remaining == 98
     ordered.orders.inject(Fault("reset", operation="add_customer"))
-    assert told(api.post("/add_customer", {"email": CANARY})).remaining == 94
+    assert remaining_in(api.post("/add_customer", {"email": CANARY})).remaining == 94
 
 
-def test_processes(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Redis a process has its part: as settings, gunicorn.conf.py or gunicorn say."""
+def test_each_process_has_a_share(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Redis a process gets the share that the settings, gunicorn.conf.py or gunicorn
+    name."""
     budget = {"ECWID_CALLS_PER_MINUTE": 60}
-    assert told(ordered.api(**budget, ECWID_PROCESSES=3).get("/customers")).limit == 20
+    assert remaining_in(ordered.api(**budget, ECWID_PROCESSES=3).get("/customers")).limit == 20
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
-    assert told(ordered.api(**budget).get("/customers")).limit == 30
+    assert remaining_in(ordered.api(**budget).get("/customers")).limit == 30
     monkeypatch.setenv("GUNICORN_ECWID_WORKERS", "6")
-    assert told(ordered.api(**budget).get("/customers")).limit == 10
+    assert remaining_in(ordered.api(**budget).get("/customers")).limit == 10
     monkeypatch.setenv("GUNICORN_ECWID_WORKERS", "1000")
-    assert told(ordered.api(**budget).get("/customers")).limit == 1
+    assert remaining_in(ordered.api(**budget).get("/customers")).limit == 1
 
 
 def test_apps_in_a_process_share_nothing(ordered: Shop) -> None:
-    """Without Redis each app has its own."""
+    """Without Redis each app in a process has a rate limit of its own."""
     for _ in range(2):
         assert ordered.api(ECWID_CALLS_PER_MINUTE=1).get("/customers").status_code == 200
 
 
 def test_a_forked_process_counts_for_itself() -> None:
-    """A worker begins with its own part, not with what its master has counted."""
+    """A forked worker starts with a share of its own, without the calls of its parent process."""
     budget = RateLimit(2, 1, None, "name")
     budget.acquire()
     budget.acquire()
@@ -133,7 +138,7 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 def spend(budgets: list[RateLimit], times: int) -> int:
-    """How many of so many calls may be made, by turns."""
+    """Return how many of `calls` calls the rate limits allow in turn."""
     made = 0
     for number in range(times):
         try:
@@ -149,15 +154,19 @@ def budgets_of(redis: RedisServer, count: int, per_minute: int = 20) -> list[Rat
 
 
 def test_hosts_share_in_redis(ordered: Shop, redis: RedisServer) -> None:
-    """All that share Redis have one budget, to the last call."""
+    """All processes that share a Redis share one rate limit, to the last call."""
     apis = [ordered.api(ECWID_REDIS_URL=redis.url, ECWID_CALLS_PER_MINUTE=10) for _ in range(3)]
     statuses = [api.get("/customers").status_code for _ in range(5) for api in apis]
     assert statuses == [200] * 10 + [429] * 5
-    assert told(apis[0].get("/customers")) == (10, 0, told(apis[0].get("/customers")).reset_s)
+    assert remaining_in(apis[0].get("/customers")) == (
+        10,
+        0,
+        remaining_in(apis[0].get("/customers")).reset_s,
+    )
 
 
 def test_no_token_in_redis(ordered: Shop, redis: RedisServer) -> None:
-    """No name in Redis tells the token or the store."""
+    """No name in Redis contains the token or the store."""
     ordered.api(ECWID_REDIS_URL=redis.url).get("/customers")
     names = b"".join(redis.client.scan_iter())
     assert b"secret" not in names
@@ -166,12 +175,13 @@ def test_no_token_in_redis(ordered: Shop, redis: RedisServer) -> None:
 
 @pytest.mark.parametrize("fault", ["stopped", "halted"])
 def test_redis_gone(own_redis: RedisServer, fault: str) -> None:
-    """Without Redis each process keeps to its part: never to more, and never to nothing."""
+    """Without Redis each process keeps to its share, so the total never rises and no share is
+    zero."""
     budgets = budgets_of(own_redis, 2)
     assert spend(budgets, 4) == 4
     (own_redis.stop if fault == "stopped" else own_redis.halt)()
     begun = time.monotonic()
-    assert spend(budgets, 200) == 16  # of 20, two were spent by each before
+    assert spend(budgets, 200) == 16  # each process has already spent 2 of 20
     assert time.monotonic() - begun < 20
     assert budgets[0].remaining().limit == 10
     if fault == "halted":
@@ -179,7 +189,7 @@ def test_redis_gone(own_redis: RedisServer, fault: str) -> None:
 
 
 def test_redis_slow(own_redis: RedisServer) -> None:
-    """A Redis that is slow, but answers in its time, is waited for, and counts for all."""
+    """The rate limit waits for a slow Redis that replies in time, and all processes count there."""
     budgets = budgets_of(own_redis, 2)
     own_redis.client.client_pause(100)
     assert spend(budgets, 30) == 20
@@ -187,7 +197,8 @@ def test_redis_slow(own_redis: RedisServer) -> None:
 
 
 def test_redis_back(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that comes back empty is no way to more: for a minute each keeps to its part."""
+    """After Redis comes back empty, each process keeps to its share for a minute, so the total
+    never rises."""
     budgets = budgets_of(own_redis, 2)
     own_redis.stop()
     assert spend(budgets, 50) == 20
@@ -198,16 +209,17 @@ def test_redis_back(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_redis_emptied(redis: RedisServer) -> None:
-    """An emptied Redis is noticed by who has called before: he keeps to his part for a minute."""
+    """A process that has sent calls notices an emptied Redis and keeps to its share for a
+    minute."""
     budgets = budgets_of(redis, 2)
     assert spend(budgets, 10) == 10
     redis.client.flushall()
-    assert spend(budgets, 100) == 10  # the part of each that was not spent
+    assert spend(budgets, 100) == 10  # the unused share of each process
     assert spend(budgets, 100) == 0
 
 
 def test_redis_emptied_under_many_threads(redis: RedisServer) -> None:
-    """While Redis is doubted, threads that ask at once together keep to this process's part."""
+    """While a process distrusts an emptied Redis, all its threads together keep to its share."""
     for _ in range(4):
         redis.client.flushall()
         budget = budgets_of(redis, 1)[0]
@@ -220,20 +232,21 @@ def test_redis_emptied_under_many_threads(redis: RedisServer) -> None:
         assert made == 5
 
 
-def test_what_redis_refuses_is_not_counted(redis: RedisServer) -> None:
-    """A call that Redis refuses while it is doubted takes nothing from this process's part."""
+def test_a_call_that_redis_refuses_is_not_counted(redis: RedisServer) -> None:
+    """A call that Redis refuses does not count against the share of a process that distrusts
+    Redis."""
     budget, other = budgets_of(redis, 2)
     assert spend([budget], 4) == 4
     redis.client.flushall()
     assert spend([budget], 1) == 1  # which finds Redis emptied
-    assert spend([other], 30) == 19  # all that is left there
+    assert spend([other], 30) == 19  # all that remains in Redis
     assert spend([budget], 10) == 0
     redis.client.flushall()
     assert spend([budget], 10) == 5
 
 
 def test_redis_emptied_again_and_again(redis: RedisServer) -> None:
-    """A Redis that keeps nothing is no way to more than this process's part."""
+    """A process never exceeds its share because Redis loses its data again and again."""
     budget = budgets_of(redis, 1)[0]
     made = 0
     for _ in range(30):
@@ -243,7 +256,7 @@ def test_redis_emptied_again_and_again(redis: RedisServer) -> None:
 
 
 def test_one_busy_host(redis: RedisServer) -> None:
-    """However many threads ask at once: none is taken for a sign that Redis was emptied."""
+    """Many calls at the same time are no sign that Redis lost its data."""
     for _ in range(8):
         redis.client.flushall()
         budget = budgets_of(redis, 1, per_minute=200)[0]
@@ -254,7 +267,7 @@ def test_one_busy_host(redis: RedisServer) -> None:
 
 
 def test_after_redis_was_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A minute after Redis is back, its word is enough again."""
+    """A process trusts Redis again a minute after Redis came back."""
     budget = budgets_of(own_redis, 1)[0]
     own_redis.stop()
     assert spend([budget], 20) == 10
@@ -266,7 +279,8 @@ def test_after_redis_was_gone(own_redis: RedisServer, monkeypatch: pytest.Monkey
 
 
 def test_bulk(redis: RedisServer) -> None:
-    """A reading of all has half of the budget, here and in Redis, and is told how long to wait."""
+    """A bulk read may use half of the rate limit, with and without Redis, and learns how long to
+    wait."""
     for budget in (RateLimit(20, 2, None, "name"), *budgets_of(redis, 1)):
         share = 5 if budget._redis is None else 10
         waits = [budget.acquire_bulk() for _ in range(share + 1)]

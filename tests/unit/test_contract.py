@@ -1,4 +1,4 @@
-"""The contract itself: valid, whole, and judged alike by what runs and by a reference."""
+"""The contract is valid and complete, and its validator agrees with a reference validator."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def resolved(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def schema_of(operation: str, side: str) -> dict[str, Any]:
-    """The schema of a body, or of a good answer, as it stands in the YAML."""
+    """Return the schema of a body, or of a good response, as the YAML has it."""
     node = OPERATIONS[operation]
     holder = node["requestBody"] if side == "body" else node["responses"]["200"]
     schema: dict[str, Any] = resolved(holder)["content"]["application/json"]["schema"]
@@ -67,14 +67,14 @@ def test_valid() -> None:
 
 
 def test_the_corpus_is_large() -> None:
-    """At least 40 documents, good ones and bad ones, are judged."""
+    """The corpus has at least 40 documents, valid ones and invalid ones."""
     assert len(CORPUS) >= 40
     assert {fits for _, _, fits, _, _ in CORPUS} == {True, False}
 
 
 @pytest.mark.parametrize("row", CORPUS, ids=lambda row: f"{row[0]}-{row[1]}-{row[4]}")
 def test_same_verdict(row: Row) -> None:
-    """What runs judges a document as the reference does (which is built on jsonschema)."""
+    """The validator of the package judges each document as openapi-schema-validator does."""
     operation, side, fits, document, _ = row
     assert reference_judges(operation, side, document) is fits
     assert ours_judges(operation, side, document) is fits
@@ -88,7 +88,8 @@ def test_same_verdict(row: Row) -> None:
     [{}, {"r": 1}, {"w": 1}, {"n": None}, {"n": 1}, {"n": "x"}, {"r": 1, "w": 1, "n": 1}],
 )
 def test_openapi_keywords(direction: Any, reference: Any, document: object) -> None:
-    """nullable, readOnly and writeOnly mean what OpenAPI says, in either direction."""
+    """The keywords nullable, readOnly and writeOnly work as OpenAPI defines them, in both
+    directions."""
     schema = {
         "type": "object",
         "required": ["r", "w"] if document else [],
@@ -102,7 +103,7 @@ def test_openapi_keywords(direction: Any, reference: Any, document: object) -> N
 
 
 def test_nullable_enum() -> None:
-    """A nullable enum that names null takes it."""
+    """A nullable enum that lists null accepts null."""
     schema = {"type": "string", "nullable": True, "enum": ["a", None]}
     assert json_schema(schema, "response")["type"] == ["string", "null"]
     assert Schema(schema, {}, "response").is_valid(None)
@@ -126,7 +127,7 @@ def examples() -> list[Any]:
 
 @pytest.mark.parametrize(("operation", "side", "status", "example"), examples())
 def test_examples(operation: str, side: str, status: str, example: object) -> None:
-    """Every example of the contract fits it."""
+    """Every example of the contract is valid against its schema."""
     compiled = CONTRACT.operations[operation]
     if side == "body":
         compiled.validate_body(example)
@@ -134,8 +135,8 @@ def test_examples(operation: str, side: str, status: str, example: object) -> No
         compiled.validate_response(int(status), example)
 
 
-def test_examples_of_all_five_answers() -> None:
-    """Each of the five good answers has an example."""
+def test_all_five_good_responses_have_examples() -> None:
+    """Each of the five good responses has an example."""
     assert {row.values[0] for row in examples() if row.values[2] == "200"} == set(OPERATIONS)
 
 
@@ -149,7 +150,7 @@ SEED_ROUTES = {
 
 
 def test_routes() -> None:
-    """The five operations have the paths and the verbs of the original description."""
+    """The five operations have the paths and the methods of the original description."""
     assert {name: (o["method"], o["path"]) for name, o in OPERATIONS.items()} == SEED_ROUTES
 
 
@@ -164,13 +165,14 @@ def test_described(operation: str) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_every_answer_has_headers(operation: str) -> None:
-    """Every answer carries the request's id and how many calls are left; 429 and 503 say how long
-    to wait, reads how old, a creation whether it is a replay.
-    """
+def test_every_response_declares_its_headers(operation: str) -> None:
+    """Every response declares the headers that it sends."""
     for status, response in OPERATIONS[operation]["responses"].items():
         headers = set(resolved(response)["headers"])
-        if status in ("401", "403"):  # who is not let in does not learn how many calls are left
+        if status in (
+            "401",
+            "403",
+        ):  # a caller without a valid key does not learn the remaining calls
             assert headers == {"X-Request-ID", "WWW-Authenticate"}
             continue
         others = {"Retry-After"} if status in ("409", "429", "503") else set()
@@ -183,7 +185,7 @@ def test_every_answer_has_headers(operation: str) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_failure_is_the_same_problem(operation: str) -> None:
-    """Every declared failure is the one problem schema."""
+    """Every declared failure has the schema Problem."""
     for status, response in OPERATIONS[operation]["responses"].items():
         if int(status) >= 400:
             content = resolved(response)["content"]
@@ -203,7 +205,8 @@ def walk(node: Any, path: str = "#") -> Any:
 
 
 def test_integers_have_a_range() -> None:
-    """Every integer has a minimum and a maximum, so that generators choose a type that holds it."""
+    """Every integer has a minimum and a maximum, so that generators choose a type that is large
+    enough."""
     for path, node in walk(DOCUMENT):
         if isinstance(node, dict) and node.get("type") == "integer":
             assert {"minimum", "maximum"} <= set(node), path
@@ -217,12 +220,13 @@ def test_no_inline_objects() -> None:
 
 
 def test_no_vendor_members() -> None:
-    """The contract names no tool: it has no x- members."""
+    """The contract has no x- members, because they would belong to a single tool."""
     assert [path for path, _ in walk(DOCUMENT) if "/x-" in path] == []
 
 
 def test_envelopes_are_closed_and_ecwids_objects_are_open() -> None:
-    """Envelopes, problems and bodies hold nothing else; what Ecwid answers may grow."""
+    """Envelopes, problems and bodies allow no other members, and Ecwid's objects may gain
+    members."""
     open_ones = {
         name
         for name, schema in DOCUMENT["components"]["schemas"].items()
@@ -242,7 +246,7 @@ def test_envelopes_are_closed_and_ecwids_objects_are_open() -> None:
 
 
 def test_no_nul_in_a_request() -> None:
-    """Every text of a body, but those of an enum, has a rule against NUL, which is refused."""
+    """Every text in a body has a rule that rejects NUL, unless the text is an enum."""
     waiting: list[Any] = [schema_of(name, "body") for name in ("add_customer", "update_customer")]
     texts = []
     while waiting:
@@ -269,7 +273,7 @@ def is_a_date(text: str) -> bool:
 
 @pytest.mark.parametrize("year", [1000, 1200, 1500, 1900, 1904, 2000, 2023, 2024, 2100, 2400, 2999])
 def test_dates(year: int) -> None:
-    """A date in a query is one of the calendar's."""
+    """A date in a query is valid if the calendar has the date."""
     moment = CONTRACT.operations["list_customers"].parameters["query", "createdFrom"]
     for month in range(14):
         for day in range(33):
@@ -279,15 +283,18 @@ def test_dates(year: int) -> None:
 
 
 def test_nothing_is_filled_in() -> None:
-    """No parameter that may be left out has an example: Swagger UI would send it, unasked."""
+    """No optional parameter has an example, because Swagger UI would send the example without
+    being asked."""
     for name, parameter in DOCUMENT["components"]["parameters"].items():
         if not parameter.get("required"):
             assert not {"example", "examples"} & {*parameter, *resolved(parameter["schema"])}, name
 
 
 def test_response_fields() -> None:
-    """A selection has names of 32 characters at most and 20 in an inner list, and else no limit but
-    its length: a tool that makes an example of the pattern took 5 seconds, and froze Swagger UI.
+    """A selection has names of at most 32 characters, and at most 20 names in an inner list.
+
+    The pattern sets no other limit. With more limits, Swagger UI froze for 5 seconds while it made
+    an example.
     """
     fields = CONTRACT.operations["list_customers"].parameters["query", "responseFields"]
     inner = ",".join(["a"] * 20)
@@ -303,13 +310,13 @@ def test_response_fields() -> None:
 
 
 def test_limit() -> None:
-    """limit is 1 to 100, and 100 when the caller does not say."""
+    """The parameter limit is from 1 to 100, and its default is 100."""
     limit = resolved(DOCUMENT["components"]["parameters"]["limit"])["schema"]
     assert (limit["minimum"], limit["maximum"], limit["default"]) == (1, 100, 100)
 
 
 def test_password_is_write_only() -> None:
-    """A password may be sent and is never part of an answer."""
+    """A caller may send a password, and no response contains a password."""
     schemas = DOCUMENT["components"]["schemas"]
     assert schemas["NewCustomer"]["properties"]["password"]["writeOnly"] is True
     assert schemas["CustomerChanges"]["properties"]["password"]["writeOnly"] is True
@@ -317,6 +324,6 @@ def test_password_is_write_only() -> None:
 
 
 def test_spec_path() -> None:
-    """spec_path() leads to the file that was loaded."""
+    """spec_path() returns the path of the contract that the package loads."""
     assert spec_path().name == "customers.yaml"
     assert b"operationId: list_customers" in spec_path().read_bytes()

@@ -1,4 +1,5 @@
-"""The contract may grow, and breaks nobody before the next major version."""
+"""A new version of the contract may add to the old one, and only a major version may break a
+caller."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ Change = Callable[[dict[str, Any]], object]
 
 
 def at(path: str) -> Callable[[dict[str, Any]], Any]:
-    """What is there in a document; `|` parts the names."""
+    """Return the node at a path whose names are separated by `|`."""
 
     def find(document: dict[str, Any]) -> Any:
         for name in path.split("|"):
@@ -208,7 +209,7 @@ def changed(change: Change) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", BREAKING)
 def test_breaking(name: str) -> None:
-    """What breaks a caller is refused, and its place is told."""
+    """The comparison finds a change that breaks callers, and names its place."""
     change, told = BREAKING[name]
     found = refused(DOCUMENT, changed(change))
     assert [place for place in found if told in place], found
@@ -216,12 +217,12 @@ def test_breaking(name: str) -> None:
 
 @pytest.mark.parametrize("name", FINE)
 def test_fine(name: str) -> None:
-    """What breaks nobody is let through."""
+    """The comparison allows a change that breaks no caller."""
     assert refused(DOCUMENT, changed(FINE[name])) == []
 
 
 def test_an_open_body_is_closed() -> None:
-    """A body that had room for more may not lose it, nor get a rule for it."""
+    """A body that allows other members keeps allowing them, without a schema for them."""
     old = changed(puts(NEW, "additionalProperties", True))
     for closed in (False, TEXT):
         new = changed(puts(NEW, "additionalProperties", closed))
@@ -229,7 +230,7 @@ def test_an_open_body_is_closed() -> None:
 
 
 def test_a_major_version() -> None:
-    """A greater major version may break what it likes; a minor one may not."""
+    """A new major version may break callers, and a minor version may not."""
     old, new = deepcopy(DOCUMENT), changed(drops("paths", "/add_customer"))
     old["info"]["version"] = "1.9.3"
     for version, found in (("1.10.0", ["add_customer: gone"]), ("2.0.0", []), ("10.0.0", [])):
@@ -245,12 +246,13 @@ def test_every_release_is_kept() -> None:
 
 
 def test_the_last_release() -> None:
-    """The contract breaks no caller who uses the last released contract, if there is one."""
+    """The contract breaks no caller of the last released contract."""
     assert refused_since_last_release(RELEASED) == []
 
 
 def test_a_folder_of_releases(tmp_path: Path) -> None:
-    """Of several released contracts the greatest version counts, and no release allows anything."""
+    """The contract is compared with the greatest released version, and without releases every
+    change is allowed."""
     assert refused_since_last_release(tmp_path) == []
     gone = changed(drops("paths", "/add_customer"))
     grown = changed(puts("paths", "/new", DOCUMENT["paths"]["/add_customer"]))

@@ -1,4 +1,5 @@
-"""The house rules: who may import whom, what is public, where connexion is known."""
+"""The structure of the package: import directions, public names, and the modules of each
+library."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from flask_ecwid.web import handlers
 
 PACKAGE = Path(flask_ecwid.__file__).parent
 
-# The modules and packages in the order of their imports: each imports only those below it.
+# The modules and packages in the order of their imports. Each imports only names further down.
 LAYOUT = [
     "cli",
     "server",
@@ -70,7 +71,7 @@ def test_the_layout_is_whole() -> None:
 
 @pytest.mark.parametrize("module", OWN)
 def test_import_direction(module: str) -> None:
-    """A module imports only its own package and the ones below it."""
+    """A module imports only its own package and the packages below it."""
     names = imports(OWN[module])
     ours = {name.split(".")[1] for name in names if name.startswith("flask_ecwid.")}
     allowed = {unit(module), *LAYOUT[LAYOUT.index(unit(module)) + 1 :]}
@@ -79,7 +80,7 @@ def test_import_direction(module: str) -> None:
 
 
 def test_a_command_imports_no_other_command() -> None:
-    """Each module of a command can be read, and removed, without the other commands."""
+    """A module of a command imports no other command, so it can be read and removed alone."""
     commands = {f"flask_ecwid.cli.{name}" for name in COMMANDS}
     for module, path in OWN.items():
         if unit(module) == "cli":
@@ -94,7 +95,7 @@ def test_a_command_imports_no_other_command() -> None:
         ("requests", {"client.transport", "client.deadline"}),
         ("urllib3", {"client.transport", "client.deadline", "client.replies"}),
         ("click", {"cli"}),
-        ("pytest", set()),  # the fixtures stand in flask_ecwid_plugins
+        ("pytest", set()),  # flask_ecwid_plugins has the fixtures
         ("redis", {"storage.redis_connection"}),
         ("limits", {"throttling.rate_limit"}),
         ("cachetools", {"storage.cache_backend"}),
@@ -104,8 +105,8 @@ def test_a_command_imports_no_other_command() -> None:
         ("pythonjsonlogger", {"server"}),
     ],
 )
-def test_a_library_is_known_in_its_room_alone(library: str, rooms: set[str]) -> None:
-    """Each library that could be changed one day is imported in its own rooms alone."""
+def test_a_library_is_imported_in_few_modules(library: str, rooms: set[str]) -> None:
+    """A library that the project could replace is imported only in the modules listed for it."""
     users = {
         "cli" if unit(module) == "cli" else module
         for module, path in OWN.items()
@@ -115,14 +116,14 @@ def test_a_library_is_known_in_its_room_alone(library: str, rooms: set[str]) -> 
 
 
 @pytest.mark.parametrize("module", OWN)
-def test_time_and_threads_are_of_the_clock(module: str) -> None:
+def test_time_and_threads_come_from_clock(module: str) -> None:
     """A module gets time, locks and threads from clock, so that tests can watch them."""
     names = {name.split(".")[0] for name in imports(OWN[module])}
     assert module == "clock" or names.isdisjoint({"threading", "time", "concurrent"})
 
 
 @pytest.mark.parametrize("module", OWN)
-def test_chance_is_of_chance(module: str) -> None:
+def test_random_values_come_from_chance(module: str) -> None:
     """A module gets random values from chance, so that a simulation can choose them."""
     names = {name.split(".")[0] for name in imports(OWN[module])}
     assert module == "chance" or names.isdisjoint({"random", "secrets", "uuid"})
@@ -133,12 +134,12 @@ BELOW = LAYOUT[LAYOUT.index("client") :]
 
 @pytest.mark.parametrize("module", [module for module in OWN if unit(module) in BELOW])
 def test_flask_is_not_known_below(module: str) -> None:
-    """The client and the packages below it know nothing of Flask."""
+    """The client and the packages below it do not import Flask."""
     assert "flask" not in {name.split(".")[0] for name in imports(OWN[module])}
 
 
 def test_public_names() -> None:
-    """__all__ is sorted, documented, and equal to the names that a star import gives."""
+    """`__all__` is sorted, documented, and equal to the names that a star import gives."""
     names = flask_ecwid.__all__
     assert names == sorted(names)
     given: dict[str, object] = {}
@@ -149,32 +150,33 @@ def test_public_names() -> None:
 
 
 def test_the_title_page_is_short() -> None:
-    """__init__ is a title page of fewer than 50 lines."""
+    """The file `__init__.py` has fewer than 50 lines."""
     assert len((PACKAGE / "__init__.py").read_text(encoding="utf-8").splitlines()) < 50
 
 
 def test_the_configuration_of_gunicorn_is_short() -> None:
-    """gunicorn.conf.py has at most 80 lines."""
+    """The file gunicorn.conf.py has at most 80 lines."""
     text = (PACKAGE.parent / "gunicorn.conf.py").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 80
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_every_module_says_what_it_is(module: str) -> None:
-    """Every module begins with what it is about."""
+def test_every_module_has_a_docstring(module: str) -> None:
+    """Every module has a docstring."""
     assert ast.get_docstring(ast.parse(MODULES[module].read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("test", sorted(Path(__file__).parent.parent.rglob("test_*.py")), ids=str)
-def test_every_test_has_its_rule(test: Path) -> None:
-    """Every test's docstring is one rule of the product."""
+def test_every_test_has_a_docstring(test: Path) -> None:
+    """Every test has a docstring, which states a rule of the product."""
     for node in ast.walk(ast.parse(test.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             assert ast.get_docstring(node), f"{test.name}: {node.name}"
 
 
 def test_one_word_in_five_places() -> None:
-    """An operation has one name: operationId, handler, client method, sandbox view, test."""
+    """An operation has the same name as operationId, handler, client method, sandbox view and
+    test."""
     sandbox = "".join(p.read_text(encoding="utf-8") for p in (PACKAGE / "sandbox").glob("*.py"))
     tests = (Path(__file__).parent.parent / "web" / "test_endpoints.py").read_text(encoding="utf-8")
     for operation in contract.load().operations:

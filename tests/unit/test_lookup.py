@@ -1,4 +1,4 @@
-"""Whether two clocks differ, as far as a reply's Date tells."""
+"""The difference between two clocks, estimated from the Date header of a reply."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ def ahead(date: float, took_s: float = 0.0, **headers: str) -> float:
     ],
 )
 def test_the_same_clock(took_s: float, later: float) -> None:
-    """A Date from between asking and having the answer tells of no difference, however long that
-    took.
-    """
+    """A Date between the moments of the call and of its reply shows no difference between the
+    clocks."""
     assert ahead(ASKED + later, took_s) == 0
 
 
 @pytest.mark.parametrize("seconds", [10, 60, 290])
 def test_another_clock(seconds: float) -> None:
-    """A Date from before or after tells the difference that there is at least, to the second."""
+    """A Date outside of the call shows the least difference of the clocks, to the second."""
     assert -seconds <= ahead(ASKED - seconds, 3) <= -seconds + 1
     assert seconds - 1 <= ahead(ASKED + 3 + seconds, 3) <= seconds
 
 
 @pytest.mark.parametrize("seconds", [302, 3600, ASKED])
-def test_no_clock(seconds: float) -> None:
-    """A Date that is further off than clocks are tells nothing."""
+def test_an_absurd_date(seconds: float) -> None:
+    """A Date that is more than five minutes off is not credible, so the clocks count as equal."""
     assert ahead(ASKED - seconds) == 0
     assert ahead(ASKED + seconds) == 0
 
 
-def test_kept_on_the_way() -> None:
-    """The Date of an answer that something on the way has kept is not of now."""
+def test_a_cached_reply() -> None:
+    """A reply with an Age header comes from a cache, so its Date does not show the time of
+    Ecwid."""
     assert ahead(ASKED - 60, age="60") == 0
 
 
 @pytest.mark.parametrize("text", ["", "soon", "Wed, 99 Oct 2015 07:28:00 GMT", "1", "\u0661"])
 def test_no_date(text: str) -> None:
-    """What is no date tells nothing."""
+    """A missing or malformed Date shows no difference between the clocks."""
     assert credible_clock_ahead_s(Reply(200, {"date": text}), ASKED, ASKED) == 0
     assert credible_clock_ahead_s(Reply(200, {}), ASKED, ASKED) == 0

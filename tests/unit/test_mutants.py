@@ -9,11 +9,12 @@ from ..mutants import MUTANTS, ROOT, Mutant, pytest_arguments
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_mutant_fits_the_code(mutant: Mutant) -> None:
-    """Every mutant's text stands once in its module, and its test file exists."""
+    """The text of every mutant occurs once in its module, and its test file exists."""
     assert (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.old) == 1
     assert pytest_arguments(mutant.tests)
 
 
 def test_names_of_mutants() -> None:
-    """Every mutant has a name of its own, because a name chooses what `tests/mutants.py` runs."""
+    """Every mutant has a unique name, because a name chooses the mutants that `tests/mutants.py`
+    runs."""
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)

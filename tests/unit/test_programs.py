@@ -1,4 +1,4 @@
-"""Tests that need a program which pip cannot install."""
+"""Tests are skipped where a program is missing that pip cannot install."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_missing_program() -> None:
-    """A test is left out where its program is missing, and the reason names the package."""
+    """A test is skipped where its program is missing, and the reason names the package."""
     with pytest.raises(pytest.skip.Exception, match="Debian's package no-such-package has it"):
         programs.program("no-such-program")
 
@@ -27,7 +27,8 @@ def test_a_missing_program_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_last_line() -> None:
-    """The last line counts the tests that were left out, and no other skipped test."""
+    """The last line counts the tests that were skipped because of a missing program, and no
+    others."""
     reasons = [programs.missing("no-such-program")] * 2 + ["Redis has no Unix socket here"]
     assert programs.left_out(reasons) == [
         "2 tests were left out, because no-such-program is missing. "

@@ -1,4 +1,4 @@
-"""The connection to Redis: its name is resolved in bounded time, over TCP and TLS."""
+"""The connection to Redis: name resolution in bounded time, TCP, TLS and sockets."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ HOST = "redis.test"
 
 
 class Resolver:
-    """The system's resolver, which hangs on the name of the Redis host, or knows its addresses."""
+    """A resolver that hangs on the name of the Redis host, or knows its addresses."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.asked = 0
-        self.addresses: list[str] = []  # none while it hangs
+        self.addresses: list[str] = []  # None while the resolver hangs
         self.answers = clock.Event()
         self._real = socket.getaddrinfo
         patch.setattr(socket, "getaddrinfo", self)
@@ -61,7 +61,7 @@ def answers(link: RedisConnection) -> bool:
 
 
 def test_a_resolver_that_hangs(ecwid: HTTPServer, resolver: Resolver) -> None:
-    """A resolver that hangs on the name of the Redis host stops no read, and opens no breaker."""
+    """A resolver that hangs on the name of the Redis host stops no read and opens no breaker."""
     ecwid.expect_request("/api/v3/1003/customers/7").respond_with_json({"id": 7})
     config = {**config_of(ecwid), "ECWID_REDIS_URL": f"redis://{HOST}:6379/0"}
     app = app_of({**config, "ECWID_CACHE_TTL_S": 5})
@@ -78,14 +78,14 @@ def test_a_resolver_that_hangs(ecwid: HTTPServer, resolver: Resolver) -> None:
 
 
 def test_a_name_with_a_dead_address(redis: RedisServer, resolver: Resolver) -> None:
-    """An address that does not answer leaves time for the next one of the same name."""
+    """An address that does not reply leaves time for the next address of the same name."""
     port = int(redis.url.rpartition(":")[2].partition("/")[0])
     resolver.addresses = ["127.0.0.2", "127.0.0.1"]
     with socket.socket() as listener:
         listener.bind(("127.0.0.2", port))
         listener.listen(0)
         fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:  # fill the queue, which nobody empties
+        for filler in fillers:  # fill the queue, because nobody accepts its connections
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.2", port))
         assert answers(RedisConnection(f"redis://{HOST}:{port}/0"))
@@ -94,14 +94,14 @@ def test_a_name_with_a_dead_address(redis: RedisServer, resolver: Resolver) -> N
 
 
 def test_a_name_without_an_address(resolver: Resolver) -> None:
-    """A name that does not resolve is a Redis that is gone, and so is a name that is not valid."""
+    """A Redis whose name is invalid or does not resolve counts as unavailable."""
     resolver.answers.set()
     assert not answers(RedisConnection(f"redis://{HOST}:6379/0"))
     assert not answers(RedisConnection("redis://a..b:6379/0"))
 
 
 def forwards_to(redis: RedisServer, name: str, authority: trustme.CA) -> Script:
-    """TLS with a certificate of this name in front of a Redis."""
+    """Return a script that puts TLS with a certificate of this name in front of a Redis."""
     port = int(redis.url.rpartition(":")[2].partition("/")[0])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
@@ -125,7 +125,7 @@ def forwards_to(redis: RedisServer, name: str, authority: trustme.CA) -> Script:
 def test_tls_checks_the_name(
     redis: RedisServer, resolver: Resolver, tmp_path: Path, name: str, good: bool
 ) -> None:
-    """TLS accepts a certificate of the name in the URL, and of no other name."""
+    """TLS accepts only a certificate with the name in the URL."""
     resolver.addresses = ["127.0.0.1"]
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -135,7 +135,7 @@ def test_tls_checks_the_name(
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
-    """A Redis at a socket of this host needs no name."""
+    """A Redis at a UNIX socket needs no host name."""
     with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as threads:
         listener.bind(str(tmp_path / "redis.sock"))
         listener.listen()

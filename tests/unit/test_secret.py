@@ -1,4 +1,4 @@
-"""Secrets show nowhere: not in a repr, a pickle, a debugger's view of the config."""
+"""Secrets do not show in a repr, a pickle, a traceback or a debugger's view of the config."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def test_the_config_shows_none() -> None:
-    """Whoever prints the config, as a debugger does, sees no secret; who reads it has it."""
+def test_a_printed_config_shows_no_secret() -> None:
+    """A printed config shows no secret, and code that reads the config gets the value."""
     app = flask.Flask("host")
     app.config.update(SETTINGS)
     Ecwid(app)
@@ -42,7 +42,7 @@ def test_the_config_shows_none() -> None:
 
 
 def test_the_config_of_another_prefix() -> None:
-    """The secrets of a second store are hidden as well; nothing else is touched."""
+    """The config hides the secrets of a second store too, and keeps all other values."""
     app = flask.Flask("host")
     app.config.update({f"OUTLET_{key}": value for key, value in SETTINGS.items()})
     app.config["HOSTS_OWN"] = "canary-own"
@@ -52,9 +52,9 @@ def test_the_config_of_another_prefix() -> None:
 
 
 def test_every_secret_setting() -> None:
-    """The token and the URLs that may hold a password are secrets, in the settings and the config.
+    """The token and the URLs that may hold a password are secrets.
 
-    Only they are changed in the config.
+    No other setting in the config is changed.
     """
     config: dict[str, Any] = {f"ECWID_{spec.name.upper()}": CANARY for spec in fields(Settings)}
     hide_secrets(config)
@@ -67,8 +67,8 @@ def test_every_secret_setting() -> None:
             assert f"{name}=" not in repr(settings)
 
 
-def test_no_object_of_ours_shows_one() -> None:
-    """No object that the extension makes has a secret in its repr or in a member's."""
+def test_no_object_of_the_extension_shows_a_secret() -> None:
+    """No object that the extension makes shows a secret in its repr or in the repr of a member."""
     app = app_of(SETTINGS)
     mount = app.extensions["ecwid"]["ecwid"]
     seen: set[int] = set()
@@ -88,13 +88,13 @@ def test_no_object_of_ours_shows_one() -> None:
 
 
 def test_faulty_settings() -> None:
-    """Nor does a traceback with its variables show any where settings are at fault."""
+    """A traceback with variables shows no secret when a setting is invalid."""
     app = flask.Flask("host")
     app.config.update(SETTINGS, ECWID_UI="maybe")
     with pytest.raises(SettingsError) as caught:
         Ecwid(app)
     report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    # Not this test's own frame, which has them in SETTINGS.
+    # The frame of this test has the secrets in SETTINGS, so the check leaves it out.
     text = "".join(report.format()).partition("extension.py")[2]
     assert "settings.py" in text
     assert CANARY not in text
@@ -102,7 +102,7 @@ def test_faulty_settings() -> None:
 
 
 def test_a_key_that_is_refused() -> None:
-    """The key of a caller who is not let in shows in no traceback with its variables."""
+    """A traceback with variables does not show an API key that the plugin refuses."""
     app = flask.Flask("host")
     app.config.update(SETTINGS, ECWID_AUTH="keys", ECWID_API_KEYS=f"a:read:{'0' * 64}")
     Ecwid(app)
@@ -117,7 +117,7 @@ def test_a_key_that_is_refused() -> None:
 
 
 def test_settings_are_not_pickled() -> None:
-    """A pickle would hold them in the clear: there is none."""
+    """Settings cannot be pickled, because a pickle would hold the secrets in plain text."""
     settings = Settings.from_config(SETTINGS)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError) as caught:
@@ -128,7 +128,7 @@ def test_settings_are_not_pickled() -> None:
 
 
 def test_a_secret_is_a_text() -> None:
-    """Who uses it as a text has the text."""
+    """A secret works as a text, and its repr hides the value."""
     secret = Secret(CANARY)
     assert f"{secret}" == secret == CANARY
     assert secret.encode() == CANARY.encode()
@@ -141,7 +141,7 @@ def every_error(kind: type[errors.EcwidError] = errors.EcwidError) -> list[Any]:
 
 
 def test_errors_are_pickled_as_they_are() -> None:
-    """An error may travel to another process: it holds nothing that must not."""
+    """An error can be pickled, because its members hold no secret."""
     for error in (
         errors.RateLimited(7, brief=False, ecwid_code="X"),
         errors.Rejected(422),
@@ -157,7 +157,7 @@ def test_errors_are_pickled_as_they_are() -> None:
 
 
 def test_a_traceback_with_its_variables(ecwid: HTTPServer, config: Config) -> None:
-    """What reports a failure with the variables of each frame shows no token."""
+    """A traceback with the variables of each frame shows no token when a call fails."""
     ecwid.expect_request("/api/v3/1003/customers/7").respond_with_data("", status=500)
     client = EcwidClient(Settings.from_config({**config, "ECWID_TOKEN": CANARY}))
     with pytest.raises(errors.EcwidError) as caught:

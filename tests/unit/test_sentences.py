@@ -24,7 +24,7 @@ SOURCES = [
         ]
     )
 ]
-# The beginnings of sentences that break a rule for a reason, with the reason.
+# The beginnings of sentences that may break a rule, each with the reason.
 ALLOWED: dict[str, str] = {}
 
 
@@ -39,7 +39,7 @@ def test_the_texts_of_a_module_are_plain(source: str) -> None:
 
 
 def test_every_exception_is_needed() -> None:
-    """A sentence that nobody writes any more is no exception."""
+    """An exception is removed when no text begins with its words."""
     texts = "\n".join((ROOT / source).read_text(encoding="utf-8") for source in SOURCES)
     assert [start for start in ALLOWED if start not in texts] == []
 

@@ -1,4 +1,4 @@
-"""Settings: every fault at once, by name, at the start; values never told."""
+"""Settings are validated at the start, and every fault names its setting without the value."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def faults(config: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def test_defaults() -> None:
-    """What is not set has its documented default."""
+    """A setting that is missing has its documented default."""
     settings = Settings.from_config(GOOD)
     assert settings.api_url == "https://app.ecwid.com/api/v3"
     assert (settings.connect_timeout_s, settings.read_timeout_s, settings.deadline_s) == (3, 10, 20)
@@ -37,7 +37,7 @@ def test_defaults() -> None:
 
 
 def test_text_and_python_values() -> None:
-    """Values may be strings, as the environment has them, or Python's own."""
+    """A value may be a string, as in the environment, or a Python value."""
     as_text = {
         **GOOD,
         "ECWID_READ_TIMEOUT_S": "1.5",
@@ -113,7 +113,7 @@ def test_text_and_python_values() -> None:
     ],
 )
 def test_fault(key: str, value: object) -> None:
-    """A setting that cannot work, or is not supported yet, is a fault by its name."""
+    """A setting that cannot work, or has no support yet, is reported by its name."""
     assert faults({**GOOD, key: value}) == [key]
 
 
@@ -122,7 +122,7 @@ def test_fault(key: str, value: object) -> None:
     ["http://127.0.0.1", "127.0.0.1:6379", "redis://", "redis://a:port", "redis://[", "unix:x"],
 )
 def test_redis_url(url: str) -> None:
-    """Redis is at a redis, rediss or unix URL; its password is in no repr."""
+    """The URL of Redis has the scheme redis, rediss or unix, and no repr shows its password."""
     cached = {**GOOD, "ECWID_CACHE_TTL_S": "30"}
     assert faults({**cached, "ECWID_REDIS_URL": url}) == ["ECWID_REDIS_URL"]
     for good in (
@@ -136,14 +136,14 @@ def test_redis_url(url: str) -> None:
 
 
 def test_an_empty_variable_is_an_unset_one() -> None:
-    """What is set to nothing, as environments have it, has its default or is missing."""
+    """An empty variable counts as missing, so its setting has the default or is reported."""
     empty = {f"ECWID_{name.upper()}": "" for name in Settings.__dataclass_fields__}
     assert Settings.from_config({**empty, **GOOD}) == Settings.from_config(GOOD)
     assert faults(empty) == ["ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_AUTH"]
 
 
 def test_all_faults_at_once() -> None:
-    """Every fault is told at once, in the order of the declarations."""
+    """One error reports all faults, in the order of the declarations."""
     config = {"ECWID_UI": "maybe", "ECWID_DEADLINE_S": "soon", "ECWID_API_URL": "x"}
     assert faults(config) == [
         "ECWID_STORE_ID",
@@ -156,7 +156,7 @@ def test_all_faults_at_once() -> None:
 
 
 def test_faults_of_another_prefix() -> None:
-    """Faults name the key that was read, and keys of another prefix are not read."""
+    """A fault names the key with its prefix, and keys of another prefix are not read."""
     assert faults(GOOD, "OUTLET_") == [
         "OUTLET_ECWID_STORE_ID",
         "OUTLET_ECWID_TOKEN",
@@ -165,7 +165,7 @@ def test_faults_of_another_prefix() -> None:
 
 
 def test_faults_hold_no_value() -> None:
-    """A fault names the key and the rule, never the value."""
+    """A fault names the key and the rule, and never the value."""
     config = dict.fromkeys(("ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_API_URL"), "canary canary")
     with pytest.raises(SettingsError) as caught:
         Settings.from_config(config)
@@ -174,24 +174,24 @@ def test_faults_hold_no_value() -> None:
 
 @pytest.mark.parametrize("word", ["on", "On", "1", "true", "YES", True])
 def test_sandbox_on(word: object) -> None:
-    """The sandbox needs no store, no token and nobody's word that it is open."""
+    """The sandbox needs no store, no token and no setting for authentication."""
     assert Settings.from_config({"ECWID_SANDBOX": word}).sandbox == "on"
 
 
 @pytest.mark.parametrize("word", ["off", "0", "false", "no", "", False])
 def test_sandbox_off(word: object) -> None:
-    """Without the sandbox a store is needed."""
+    """A store is required without the sandbox."""
     assert Settings.from_config({**GOOD, "ECWID_SANDBOX": word}).sandbox == ""
 
 
 def test_sandbox_path(tmp_path: Path) -> None:
-    """The sandbox may be given the file it keeps its store in."""
+    """A setting may name the file in which the sandbox keeps its store."""
     path = tmp_path / "store.sqlite3"
     assert Settings.from_config({"ECWID_SANDBOX": path}).sandbox == str(path)
 
 
 def test_a_file_that_cannot_be_a_sandbox(tmp_path: Path) -> None:
-    """A file that the sandbox cannot open is a fault of its setting, told at the start."""
+    """A file that the sandbox cannot open is reported at the start as a fault of its setting."""
     for path in (tmp_path / "nowhere" / "x.sqlite3", Path(__file__)):
         app = flask.Flask("host")
         app.config["ECWID_SANDBOX"] = str(path)
@@ -203,23 +203,23 @@ def test_a_file_that_cannot_be_a_sandbox(tmp_path: Path) -> None:
     "url", ["http://127.0.0.1:8100/api/v3", "http://[::1]/api/v3", "http://localhost/api/v3"]
 )
 def test_plain_http_to_this_host(url: str) -> None:
-    """Plain http is for this host only; a trailing slash does not matter."""
+    """Plain http is allowed only to this host, and a trailing slash makes no difference."""
     assert Settings.from_config({**GOOD, "ECWID_API_URL": url + "/"}).api_url == url
 
 
 def test_the_hosts_own_keys() -> None:
-    """Other keys that begin with ECWID_ are the host's."""
+    """Other keys that begin with ECWID_ belong to the host and cause no fault."""
     assert Settings.from_config({**GOOD, "ECWID_CLIENT_SECRET": "x"}).store_id == "1003"
 
 
 def test_direct_faults() -> None:
-    """Settings made without a config are checked too."""
+    """Settings that are created without a config are validated too."""
     with pytest.raises(SettingsError, match="ECWID_STORE_ID"):
         Settings(token="secret_x")
 
 
 def test_names_of_stores_and_tokens() -> None:
-    """Two stores or two tokens have two names, equal ones have one, and no name shows a value."""
+    """Digests differ if their stores or tokens differ, and no digest shows a value."""
     stores = [
         ("1003", "secret_a"),
         ("1003", "secret_b"),
@@ -253,7 +253,7 @@ def test_help_lists_every_setting() -> None:
 
 
 def test_the_fault_of_a_number_names_the_range() -> None:
-    """A number out of its range is a fault whose message has the range of the declaration."""
+    """The fault of a number outside its range names the range of the declaration."""
     numbers = [spec for spec in fields(Settings) if spec.metadata["kind"].name.endswith("number")]
     assert numbers
     for spec in numbers:

@@ -1,4 +1,4 @@
-"""docs/deploy/flask-ecwid.service: in harmony with what it runs."""
+"""The service file docs/deploy/flask-ecwid.service agrees with gunicorn and nginx."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ def value(name: str, text: str = UNIT) -> str:
 
 
 def test_requests_under_way_can_end() -> None:
-    """gunicorn alone is told to end, by the signal that lets requests end, and has the time."""
+    """On stop, systemd sends gunicorn alone the signal to finish its requests, and waits long
+    enough."""
     assert (value("KillMode"), value("KillSignal")) == ("mixed", "SIGTERM")
     assert int(value("TimeoutStopSec")) >= int(value("graceful_timeout", GUNICORN)) + 5
 
 
 def test_state_outlives_a_restart() -> None:
-    """The service has a folder of its own that stays, which nobody else can read."""
+    """The service has a folder that survives a restart, and that no other user can read."""
     assert value("StateDirectory") == "flask-ecwid"
     assert value("StateDirectoryMode") == "0700"
 
 
-def test_it_believes_the_nginx_in_front() -> None:
-    """It runs behind one proxy, the nginx beside it, and is on loopback."""
+def test_the_service_trusts_nginx() -> None:
+    """The service listens on loopback and trusts one proxy, which is nginx on the same host."""
     assert value("Environment") == "ECWID_TRUSTED_PROXIES=1"
     assert value("bind", GUNICORN) == '"127.0.0.1:8000"'

@@ -1,4 +1,4 @@
-"""The types of Ecwid's replies, held to the contract in both directions."""
+"""The types of Ecwid's replies agree with the contract in both directions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def name_of(node: dict[str, Any]) -> str | None:
 
 
 def expected(schemas: Schemas, name: str) -> Component:
-    """Return what the contract says of an object, with all parts of its allOf."""
+    """Return the members of an object in the contract, with all parts of its allOf."""
     node = schemas[name]
     members = {each: python_type(schemas, of) for each, of in node.get("properties", {}).items()}
     required = frozenset(node.get("required", ()))
@@ -75,7 +75,7 @@ def python_type(schemas: Schemas, node: dict[str, Any]) -> Any:
 
 
 def is_object(schemas: Schemas, name: str) -> bool:
-    """Return whether a component is an object, whole or in the parts of its allOf."""
+    """Return True if a component is an object, or if its allOf has objects."""
     node = schemas[name]
     parts = [name_of(part) for part in node.get("allOf", ())]
     return node.get("type") == "object" or any(part and is_object(schemas, part) for part in parts)
@@ -99,7 +99,7 @@ def objects_of_replies(schemas: Schemas) -> set[str]:
 
 
 def shown(kind: Any) -> Component:
-    """Return what a TypedDict says."""
+    """Return the members of a TypedDict."""
     return Component(get_type_hints(kind), kind.__required_keys__)
 
 
@@ -143,14 +143,14 @@ def test_each_type_is_its_component() -> None:
     ],
 )
 def test_a_change_of_the_contract_is_seen(change: Any, differs: set[str]) -> None:
-    """The types do not fit a contract with another member, requirement, type or component."""
+    """A contract with another member, requirement, type or component differs from the types."""
     changed = copy.deepcopy(SCHEMAS)
     change(changed)
     assert differences(changed) == differs
 
 
 def test_every_type_is_public() -> None:
-    """`flask_ecwid.client` exports the types, beside the client and its iterator."""
+    """The package `flask_ecwid.client` exports the types, the client and its iterator."""
     assert set(client.__all__) == {"EcwidClient", "CustomerIterator", *types.__all__}
     assert client.__all__ == sorted(client.__all__)
     own = {name for name, kind in vars(types).items() if is_typeddict(kind) and name[0] != "_"}
@@ -159,12 +159,12 @@ def test_every_type_is_public() -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_method_returns_the_type_of_its_reply(operation: str) -> None:
-    """A method of the client returns the type that its operation's reply is checked against."""
+    """A method of the client returns the type whose schema validates its operation's reply."""
     returned = get_type_hints(getattr(EcwidClient, operation))["return"]
     assert returned is getattr(types, OPERATIONS[operation].reply)
 
 
-if TYPE_CHECKING:  # mypy checks this as a part of `make test`, and nothing runs it
+if TYPE_CHECKING:  # Only mypy reads this function, as a part of `make test`.
 
     def _types_as_a_caller_sees_them(client: EcwidClient) -> None:
         customer = client.get_customer(7)
