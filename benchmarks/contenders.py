@@ -1,4 +1,7 @@
-"""Who runs: each with the command that starts it. One worker each; threads where there are any."""
+"""The contenders, each with the command that starts its server.
+
+Each has one worker, with threads where possible.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ ROOT = HERE.parent
 
 @dataclass(frozen=True)
 class Contender:
-    """`command(bin, port, threads)` starts it; `bin` is where its environment's programs are."""
+    """A contender.
+
+    `command(bin, port, threads)` starts its server, and `bin` has its environment's programs.
+    """
 
     name: str
     note: str

@@ -1,8 +1,8 @@
-"""The fake store: nginx serving files, so that it is never the bottleneck; and a slow one.
+"""The fake store, which is nginx with files so that it is never the bottleneck, and a slow store.
 
-    python fake_store.py PORT DELAY_S FOLDER      the slow one, until it is ended
+    python fake_store.py PORT DELAY_S FOLDER      run the slow store until it is ended
 
-The files are the sandbox's customers, 100 of those with an address, as Ecwid's search sends them.
+The files have customers of the sandbox, 100 of them with an address, as Ecwid's search sends them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _VIA = 'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header
 
 
 def write_files(folder: Path) -> dict[str, int]:
-    """The store's replies as files; their sizes in bytes."""
+    """Write the replies of the store to files, and return their sizes in bytes."""
     customers = _customers()
     replies: dict[str, Any] = {"customer": customers[0], "bad": {**customers[0], "email": 13}}
     for size in PAGE_SIZES:
@@ -112,7 +112,8 @@ def write_nginx_conf(folder: Path, *, port: int, limited_port: int, proxy_port: 
 
 
 class _Slow(asyncio.Protocol):
-    """Answers each request after the delay; enough of HTTP for clients that send it whole."""
+    """A server that replies to each request after the delay, for clients that send a request at
+    once."""
 
     delay_s: float
     content: bytes

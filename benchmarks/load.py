@@ -1,4 +1,4 @@
-"""wrk as the load: one run is one sample."""
+"""The load from wrk, where each run is one sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SCRIPT = Path(__file__).with_name("wrk.lua")
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw. Latencies are in milliseconds."""
+    """The results of wrk, with latencies in milliseconds."""
 
     requests: int
     good: int  # answers with status 200
@@ -31,12 +31,12 @@ def run_wrk(
     variety: int = 0,
     timeout_s: int = 30,
 ) -> Load:
-    """Load `url` for so many seconds; POST when there is a body.
+    """Load `url` for so many seconds, with POST if there is a body.
 
-    With `variety` each URL ends in another number, from 1 to that one.
+    With `variety` each URL ends in another number, from 1 to `variety`.
 
     Raises:
-        RuntimeError: no request was answered.
+        RuntimeError: No request got a response.
     """
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={timeout_s}s"]
     env = {**os.environ, "BODY": body, "VARIETY": str(variety)}

@@ -1,4 +1,4 @@
-"""Servers as processes: started, watched until they answer, measured, ended."""
+"""Servers as processes that are started, awaited, measured and ended."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Server:
         self._log = log
 
     def wait(self, seconds: float = 30) -> None:
-        """Until it accepts connections.
+        """Wait until the server accepts connections.
 
         Raises:
-            RuntimeError: it ended, or did not accept in time.
+            RuntimeError: The server ended, or did not accept in time.
         """
         until = time.monotonic() + seconds
         while time.monotonic() < until and self._process.poll() is None:
@@ -48,11 +48,12 @@ class Server:
         raise RuntimeError(f"no server at port {self.port}:\n{self._log.read_text()[-2000:]}")
 
     def cpu_s(self) -> float:
-        """User and system time of the whole tree so far, in seconds."""
+        """Return user and system time of the whole process tree so far, in seconds."""
         return sum(sum(process.cpu_times()[:2]) for process in self._tree())
 
     def rss_mb(self) -> float:
-        """Resident memory of the largest process of the tree, the worker, in MB (10^6 bytes)."""
+        """Return the resident memory of the largest process of the tree, the worker, in MB (10^6
+        bytes)."""
         return float(max(process.memory_info().rss for process in self._tree())) / 1e6
 
     def stop(self) -> None:

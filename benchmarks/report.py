@@ -1,4 +1,4 @@
-"""The results as they are read: a table, a chart, and what machine it was."""
+"""The report of the results, with a table, a chart and the machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ LIBRARIES = (
 
 
 def machine() -> str:
-    """The processor, the system and the versions; nothing by which to find the machine."""
+    """Return the processor, the system and the versions, without data that identifies the
+    machine."""
     model = next(
         (
             line.split(":")[1].strip()
@@ -51,7 +52,7 @@ def machine() -> str:
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
-    """`results.md`, and `results.svg` where there is a contest to draw."""
+    """Write `results.md`, and `results.svg` if there is a contest to draw."""
     parts = [
         "# Results",
         f"{results['date']}, {results['machine']}. {results['rounds']} rounds, interleaved; "
@@ -66,7 +67,7 @@ def write(results: dict[str, Any], folder: Path) -> None:
 
 
 def ratios(contest: dict[str, Any], name: str, work: str, measure: str) -> list[float]:
-    """The contender's figures over the bare view's, round by round."""
+    """Return the contender's figures divided by the bare view's, round by round."""
     pairs = zip(contest[name][work], contest[BASE][work], strict=True)
     return [one[measure] / base[measure] for one, base in pairs if base[measure]]
 
@@ -217,7 +218,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def draw(contest: dict[str, Any], path: Path) -> None:
-    """CPU per request as bars, on a logarithmic scale: from a hundredth to thirty."""
+    """Draw CPU per request as bars on a logarithmic scale from a hundredth to thirty."""
     import matplotlib
 
     matplotlib.use("svg")

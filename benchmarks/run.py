@@ -1,6 +1,7 @@
-"""`make bench`: every table in one go, with the results in results/.
+"""Run `make bench` with every table, and write the results to results/.
 
-Ratios, medians of interleaved rounds: absolute times drift on a shared machine.
+Tables have ratios and medians of interleaved rounds, because absolute times drift on a shared
+machine.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ DELAY_S = 0.2
 
 
 class Bench:
-    """The servers under measurement, and the folder they share."""
+    """The servers under measurement, and their shared folder."""
 
     def __init__(self, folder: Path, environments: dict[str, Path], seconds: int, rounds: int):
         self.folder = folder
@@ -113,7 +114,7 @@ class Bench:
             server.stop()
 
     def sample(self, server: Server, url: str, body: str = "", port: int = 0) -> dict[str, float]:
-        """One measured run after a short one that warms it up."""
+        """Return one measured run after a short run that warms the server up."""
         url = f"http://127.0.0.1:{port or server.port}{url}"
         before = server.cpu_s()
         variety = 0 if body else VARIETY
@@ -132,7 +133,7 @@ class Bench:
     # The tables
 
     def contest(self, names: list[str]) -> dict[str, Any]:
-        """Every contender on the same work, round after round."""
+        """Measure every contender on the same work, round after round."""
         samples: dict[str, dict[str, list[dict[str, float]]]] = {}
         with ExitStack() as stack:
             nginx = stack.enter_context(self.nginx())
@@ -155,7 +156,7 @@ class Bench:
         return samples
 
     def checks(self) -> dict[str, bool]:
-        """Who lets an answer out whose `email` is a number."""
+        """Find the contenders that pass on a reply whose `email` is a number."""
         import requests
 
         verdicts = {}
@@ -167,7 +168,7 @@ class Bench:
         return verdicts
 
     def growth(self) -> dict[str, Any]:
-        """CPU per request by the size of the page."""
+        """Measure CPU per request by the size of the page."""
         samples: dict[str, dict[str, list[float]]] = {}
         with self.nginx(), ExitStack() as stack:
             servers = [
@@ -184,7 +185,7 @@ class Bench:
         return samples
 
     def concurrency(self) -> dict[str, Any]:
-        """Requests a second, as a share of the ideal, while Ecwid takes 200 ms."""
+        """Measure requests per second as a share of the ideal, while Ecwid takes 200 ms."""
         table: dict[str, dict[str, float]] = {}
         whos = [who for who in CONTENDERS if who not in (PLAIN,)]
         with self.slow_store() as store_port:
@@ -205,7 +206,8 @@ class Bench:
         return table
 
     def startup(self) -> dict[str, Any]:
-        """Seconds until the server accepts, CPU until then, and memory of the worker then."""
+        """Measure seconds until the server accepts, CPU until then, and memory of the worker
+        then."""
         samples: dict[str, list[dict[str, float]]] = {}
         for _ in range(max(self.rounds, 5)):
             for who in CONTENDERS:
@@ -224,7 +226,7 @@ class Bench:
         return samples
 
     def imports(self) -> dict[str, Any]:
-        """Seconds and memory of a process that makes the app, without a server around it."""
+        """Measure seconds and memory of a process that makes the app without a server."""
         programs = {BASE.name: ("bare", HERE / "apps"), OURS.name: ("wsgi", ROOT)}
         samples: dict[str, list[dict[str, float]]] = {}
         for _ in range(2 * max(self.rounds, 5)):
@@ -235,7 +237,8 @@ class Bench:
         return samples
 
     def export(self, pages: int = 100) -> dict[str, Any]:
-        """10,000 customers in pages of 100: seconds and CPU of ours and of the bare view."""
+        """Measure seconds and CPU of an export of 10,000 customers in pages of 100, and of the
+        bare view."""
         samples: dict[str, list[dict[str, float]]] = {}
         url = WORK["page"][0]
         import requests
@@ -261,7 +264,7 @@ class Bench:
         return samples
 
     def budget(self, seconds: int = 60) -> dict[str, Any]:
-        """Good answers a second in a minute of 600 calls, on 100 hot customers."""
+        """Measure good responses per second in a minute of 600 calls, on 100 popular customers."""
         table = {}
         with self.nginx():
             for name, ttl_s in (("without", "0"), ("with", "60")):
@@ -299,7 +302,7 @@ def time_of_import(environment: Path, module: str, cwd: Path) -> dict[str, float
 
 
 def answering(url: str) -> None:
-    """The worker behind the listening socket has started when it answers, whatever it says."""
+    """Wait until the worker behind the listening socket responds, with any status."""
     import requests
 
     requests.get(url, timeout=30)

@@ -1,4 +1,4 @@
-"""Swagger UI in a real browser, Debian's Chromium, without a network."""
+"""Swagger UI works in a real browser, Debian's Chromium, without a network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUIET = [
 
 
 class Page:
-    """Swagger UI, and what the browser asked for and complained of while it was open."""
+    """Swagger UI, with the requests and the complaints of the browser while the page was open."""
 
     def __init__(self, page: Any, url: str) -> None:
         self.page = page
@@ -51,7 +51,7 @@ def server() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def opened(server: dict[str, str]) -> Iterator[Page]:
-    """Swagger UI in a new browser, that nobody has told a key."""
+    """Open Swagger UI in a new browser that has no key."""
     program = shutil.which("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=QUIET)
@@ -61,14 +61,14 @@ def opened(server: dict[str, str]) -> Iterator[Page]:
 
 
 def test_no_network(opened: Page, server: dict[str, str]) -> None:
-    """The page asks nobody but the server, and nothing of it is missing or complains."""
+    """The page requests nothing from another server, and loads without an error."""
     assert len(opened.asked) > 3
     assert [url for url in opened.asked if not url.startswith((server["SHOP_URL"], "data:"))] == []
     assert opened.complaints == []
 
 
 def test_five_operations(opened: Page) -> None:
-    """It lists the five operations, each with what it does."""
+    """The page lists the five operations, each with its summary."""
     last = opened.page.locator(".opblock").last.bounding_box()
     height = last["y"] + last["height"] + 20
     opened.page.screenshot(path=PICTURE, clip={"x": 0, "y": 0, "width": 1000, "height": height})
@@ -84,7 +84,7 @@ def test_five_operations(opened: Page) -> None:
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["bearer", "apiKey"])
 def test_try_it_out(opened: Page, server: dict[str, str], scheme: int) -> None:
-    """Without a key list_customers is a 401; with the key, entered through Authorize, it lists."""
+    """A call of list_customers is a 401 without a key, and succeeds after Authorize."""
     page = opened.page
     page.locator("#operations-customers-list_customers .opblock-summary-control").click()
     page.get_by_role("button", name="Try it out").click()

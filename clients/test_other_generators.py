@@ -1,4 +1,4 @@
-"""Two more generators, as docs/clients.md has them."""
+"""Two more generators of docs/clients.md work with the contract."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.fresh_folder import block, generate, sh, shop
 
 @pytest.fixture
 def folder() -> Path:
-    """A fresh folder with the contract."""
+    """Return a fresh folder with the contract."""
     folder = ROOT / "clients" / "build" / "others"  # finds what is installed in clients
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -24,7 +24,7 @@ def folder() -> Path:
 
 
 def test_models(folder: Path) -> None:
-    """datamodel-code-generator makes models, which read what the server answers."""
+    """The models of datamodel-code-generator parse the responses of the server."""
     printed = generate(block("Only models", "sh"), folder)
     warned = set(re.findall(r"Warning: (.*?);", printed))
     assert warned == {f"Pydantic does not take pattern on {each}" for each in ("UUID", "SecretStr")}
@@ -36,7 +36,7 @@ def test_models(folder: Path) -> None:
 
 
 def test_hey_api(folder: Path) -> None:
-    """@hey-api/openapi-ts makes a function for each operation, with typed errors."""
+    """The client of @hey-api/openapi-ts has a function for each operation, and typed errors."""
     generate(block("Functions in TypeScript", "sh"), folder)
     (folder / "program.ts").write_text(block("Functions in TypeScript", "ts"), encoding="utf-8")
     tsc = "npx tsc --strict --target es2022 --module es2022 --moduleResolution bundler"

@@ -1,4 +1,5 @@
-"""The TypeScript client that comes out of the contract: typed, and driven through everything."""
+"""The TypeScript client that is generated from the contract has types, and works with all
+operations."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ TSC = "npx tsc --strict --target es2022 --module nodenext --skipLibCheck false"
 
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    """Where somebody new has generated types, and has written two programs."""
+    """Return a folder with generated types and two programs."""
     folder = ROOT / "clients" / "build" / "typescript"  # finds what is installed in clients
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -31,20 +32,20 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, str]]:
-    """The variables that the programs read."""
+    """Run a server, and return the variables of the programs."""
     with shop() as variables:
         yield variables
 
 
 def test_nothing_to_warn_of(folder: Path) -> None:
-    """The generator takes the contract as it is and warns of nothing."""
+    """The generator accepts the contract without a warning."""
     printed = (folder / "printed").read_text(encoding="utf-8")
     assert "customers.yaml → customers.d.ts" in printed
     assert "warn" not in printed.lower()
 
 
 def test_no_any(folder: Path) -> None:
-    """No type is any. What tsc's strict rules say of both programs is checked before they run."""
+    """No type is any, and tsc accepts both programs under its strict rules."""
     types = (folder / "customers.d.ts").read_text(encoding="utf-8")
     code = [line for line in types.splitlines() if not line.strip().startswith(("*", "/"))]
     assert len(code) > 500
@@ -52,7 +53,7 @@ def test_no_any(folder: Path) -> None:
 
 
 def test_the_program_of_the_documents(folder: Path, server: dict[str, str]) -> None:
-    """The program of docs/clients.md does what it says."""
+    """The program of docs/clients.md works as the page says."""
     assert sh("node program.js", folder, **server).splitlines() == [
         "true bob@example.com",
         "1",
@@ -63,5 +64,5 @@ def test_the_program_of_the_documents(folder: Path, server: dict[str, str]) -> N
 
 
 def test_all_five_and_their_failures(folder: Path, server: dict[str, str]) -> None:
-    """Each operation is called, and each failure that a caller can cause comes back typed."""
+    """The client calls each operation, and gives a type to each failure that a caller can cause."""
     assert sh("node proof.js", folder, **server) == "proven\n"

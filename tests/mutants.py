@@ -2,7 +2,7 @@
 
     python tests/mutants.py [NAME ...]          make mutants
 
-A mutant is a copy of the work tree in which one piece of text stands for another. A mutant lives if
+A mutant is a copy of the work tree in which one piece of text replaces another. A mutant lives if
 its tests pass. Then no test holds the guard, and the exit status is 1.
 """
 
@@ -59,7 +59,7 @@ MUTANTS = [
         "test_transport.py",
     ),
     Mutant(
-        "no deadline for repeated calls",
+        "no deadline for retries",
         "client.retries",
         "clock.now() + wait_s < deadline and ",
         "",
@@ -76,7 +76,7 @@ MUTANTS = [
         "test_faults.py -k redirect",
     ),
     Mutant(
-        "no lookup of a lost creation",
+        "no reconciliation of a lost creation",
         "client.retries",
         'if call.operation.kind == "create" and error.needs_reconciliation:\n            # The',
         "if False:\n            # The",
@@ -92,7 +92,7 @@ MUTANTS = [
         "test_faults.py -k add_customer-closed",
     ),
     Mutant(
-        "nothing happened, though it may have",
+        "an unknown outcome reported as not executed",
         "client.retries",
         "if may_have_executed else error",
         "if False else error",
@@ -120,14 +120,14 @@ MUTANTS = [
         "test_guard.py",
     ),
     Mutant(
-        "two hosts go first",
+        "two hosts send the probe",
         "throttling.pause",
         "self._compare_and_swap(before, after)",
         "self._compare_and_swap(before, after) or True",
         "test_guard.py",
     ),
     Mutant(
-        "a look that is forgotten",
+        "a read of the pause that is forgotten",
         "throttling.pause",
         "self._known, self._owed = found, None",
         "self._owed = None",
@@ -141,46 +141,46 @@ MUTANTS = [
         "test_guard.py",
     ),
     Mutant(
-        "a look that overwrites a pause",
+        "a read that overwrites a pause",
         "throttling.pause",
         "if not self._changing and self._changed == changed:",
         "if True:",
         "test_guard.py",
     ),
     Mutant(
-        "a share spent twice while Redis is asked",
+        "a share used twice while Redis replies",
         "throttling.rate_limit",
         "(self._all.amount - remaining) - self._reserved",
         "(self._all.amount - remaining)",
-        "test_budget.py",
+        "test_rate_limit.py",
     ),
     Mutant(
-        "refusals that nobody explains",
+        "no limit of unexplained refusals",
         "throttling.guard",
         "if self._suspicions >= SUSPICIONS_MOST:",
         "if False:",
         "test_guard.py",
     ),
     Mutant(
-        "a pause after the lookups",
+        "a pause after the searches",
         "client.retries",
         "self._guard.acquire_for_search",
         "self._guard.acquire",
         "test_guard.py",
     ),
     Mutant(
-        "clocks that are thought the same",
+        "clocks that count as equal",
         "client.retries",
         "started_at + ahead_s",
         "started_at",
         "test_faults.py -k found",
     ),
     Mutant(
-        "any clock believed",
+        "any clock trusted",
         "client.reconcile",
         "return ahead if ahead is not None and abs(ahead) <= CLOCKS_DIFFER_MOST_S else 0.0",
         "return ahead or 0.0",
-        "test_lookup.py",
+        "test_clock_difference.py",
     ),
     Mutant(
         "a twin proves that nothing happened",
@@ -208,10 +208,10 @@ MUTANTS = [
         "storage.redis_connection",
         "names.addresses(connection.host, ",
         "names.addresses(connection.host, 1e6 + ",
-        "test_redis_link.py",
+        "test_redis_connection.py",
     ),
     Mutant(
-        "a removed file of keys",
+        "a removed state file",
         "storage.state",
         "elif connection.file != _identity(connection.path):",
         "elif False:",
@@ -246,14 +246,14 @@ MUTANTS = [
         "test_state.py",
     ),
     Mutant(
-        "a busy file of keys gets no rest",
+        "a busy state file gets no cooldown",
         "storage.state",
         "        self._cooldown.begin()\n",
         "",
         "test_state.py",
     ),
     Mutant(
-        "a refusal kept that leaves open what happened",
+        "a stored refusal with an unknown outcome",
         "web.idempotency",
         'if error.executed == "unknown" or tried_before:',
         "if tried_before and not isinstance(error, Rejected):",
@@ -271,17 +271,17 @@ MUTANTS = [
         "throttling.guard",
         "        self.rate_limit.acquire()\n        if",
         "        if",
-        "test_budget.py",
+        "test_rate_limit.py",
     ),
     Mutant(
-        "an emptied Redis is believed",
+        "an emptied Redis is trusted",
         "throttling.rate_limit",
         "        if known >= self._all.amount - remaining:  # Redis was emptied\n",
         "        if False:\n",
-        "test_budget.py",
+        "test_rate_limit.py",
     ),
     Mutant(
-        "no limit of repeated calls",
+        "no retry budget",
         "throttling.guard",
         "return self._retry_budget.take(",
         "return True or self._retry_budget.take(",
@@ -302,7 +302,7 @@ MUTANTS = [
         "test_idempotency.py",
     ),
     Mutant(
-        "no look before a second creation",
+        "no search before a second creation",
         "web.idempotency",
         " = create(",
         " = create(None and ",
@@ -344,7 +344,7 @@ MUTANTS = [
         "test_transport.py -k logged",
     ),
     Mutant(
-        "a rest of bytes overlooked",
+        "extra bytes overlooked",
         "client.transport",
         "        if attempt.has_rest:\n",
         "        if False:\n",
@@ -394,21 +394,21 @@ MUTANTS = [
         "test_auth.py",
     ),
     Mutant(
-        "whatever looks true lets in",
+        "any true value authenticates",
         "web.authentication",
         "        if granted is True:\n",
         "        if granted:\n",
         "test_auth.py",
     ),
     Mutant(
-        "another site's page let in",
+        "a page of another site is accepted",
         "web.authentication",
         "    if operation.writes and _may_be_cross_site():\n",
         "    if False:\n",
         "test_auth.py",
     ),
     Mutant(
-        "an open store without a word",
+        "a store without authentication",
         "settings",
         '        if not authorize and not values["api_keys"]:\n',
         "        if False:\n",
@@ -443,14 +443,14 @@ MUTANTS = [
         "test_secret.py",
     ),
     Mutant(
-        "a write after its time by another clock",
+        "a write after its deadline on the wall clock",
         "client.retries",
         "clock.wall() >= ends_at",
         "False",
         "test_gateway.py",
     ),
     Mutant(
-        "time that ran out blamed on Ecwid",
+        "an expired deadline blamed on Ecwid",
         "client.retries",
         "is_late or clock.now() >= deadline",
         "is_late",
@@ -478,7 +478,7 @@ MUTANTS = [
         "test_auth.py -k refuses",
     ),
     Mutant(
-        "no word about POSIX",
+        "no check of POSIX",
         "extension",
         "        _require_posix()\n",
         "",
@@ -516,7 +516,7 @@ MUTANTS = [
         "test_gateway.py",
     ),
     Mutant(
-        "a lookup whose time ran out blamed on Ecwid",
+        "a search whose time ran out blamed on Ecwid",
         "client.retries",
         "if clock.now() >= deadline:",
         "if False:",

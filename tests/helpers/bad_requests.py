@@ -1,8 +1,8 @@
-"""What callers send that is bad, or only looks so, byte by byte: one table, a line for each.
+"""Bad requests, and requests that only look bad, byte by byte, in one table.
 
-A row says what is sent, then what comes back: all of a problem but its id. Whatever is sent holds
-the word `canary`, if only in its headers, and nothing that comes back or is logged may hold it.
-Where gunicorn answers by itself, for what is no HTTP, it is by its status.
+A row has the bytes of a request and the expected response, which is a problem without its id. Every
+request contains the word `canary`, if only in its headers. No response and no log line may contain
+the word. gunicorn itself refuses bytes that are not HTTP, with a status of its own.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from ..conftest import PREFIX, REQUEST_ID
 
-# Who answers.
+# The program that responds.
 PLUGIN = "the plugin"
 HOST = "the app that it is mounted in"
 GUNICORN = "gunicorn"
 
 
 class Gets(NamedTuple):
-    """An answer. Without a title it is no problem."""
+    """An expected response. A response without a title is no problem."""
 
     status: int
     slug: str = ""
     title: str = ""
     detail: str = ""
     errors: tuple[tuple[str, str], ...] = ()  # pointer, keyword
-    write: bool = False  # a problem then says `executed: no`
+    write: bool = False  # the problem of a write has `executed: no`
     allow: str = ""
     body: bool = True
     by: str = PLUGIN
@@ -36,7 +36,7 @@ class Gets(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is sent over a connection, the answers in their order, the calls that Ecwid gets."""
+    """The bytes sent over a connection, with the expected responses and calls in order."""
 
     name: str
     sent: bytes
@@ -85,7 +85,7 @@ def invalid(detail: str) -> Gets:
 
 
 def broken(*errors: str) -> Gets:
-    """`/pointer keyword`, of each place that does not fit."""
+    """Return the pairs of pointer and keyword for each `/pointer keyword`."""
     places = (error.partition(" ") for error in errors)
     return INVALID._replace(errors=tuple((pointer, keyword) for pointer, _, keyword in places))
 
@@ -113,7 +113,7 @@ NOT_READ = invalid("The body could not be read.")
 
 LIMIT = 262_144  # ECWID_MAX_BODY_BYTES
 ID = 172890169  # a customer of the sandbox
-ONE = f"GET /customers/{ID}"  # the call for it
+ONE = f"GET /customers/{ID}"  # the call for this customer
 JSON = b"Content-Type: application/json"
 CHUNKED = b"Transfer-Encoding: chunked"
 CLOSE = b"Connection: close"
@@ -137,7 +137,7 @@ def lines(*parts: Text, body: Text = b"") -> bytes:
 
 
 def request(method: str, path: Text, *headers: Text, body: Text = b"") -> bytes:
-    """A request below the mount."""
+    """Return a request below the mount."""
     first = wire(method) + b" " + wire(PREFIX) + wire(path) + b" HTTP/1.1"
     return lines(first, *CANARIES, *headers, body=body)
 
@@ -151,7 +151,7 @@ def length(body: Text) -> bytes:
 
 
 def post(path: Text, body: Text, *headers: Text) -> bytes:
-    """A body with its true length, as JSON."""
+    """Return a request with a JSON body and its true length."""
     return request("POST", path, JSON, length(body), *headers, body=body)
 
 
@@ -160,7 +160,7 @@ def chunks(*parts: Text) -> bytes:
 
 
 def stream(body: Text, *headers: Text) -> bytes:
-    """A creation in chunks, as they come."""
+    """Return a creation with these chunks as its body."""
     return request("POST", "/add_customer", JSON, CHUNKED, *headers, body=body)
 
 
@@ -181,7 +181,7 @@ def named(count: int) -> str:
 
 
 def filled(size: int) -> str:
-    """A creation of this size, with a member that nobody knows."""
+    """Return a creation of this size with an unknown member."""
     start = '{"email": "canary@example.com", "canary": "'
     return start + "x" * (size - len(start) - 2) + '"}'
 
@@ -195,13 +195,13 @@ def row(name: str, sent: bytes, *gets: Gets, calls: tuple[str, ...] = ()) -> Row
 
 
 def write(name: str, sent: bytes, *gets: Gets, calls: tuple[str, ...] = ()) -> Row:
-    """A request to one of the three writes."""
+    """Return a row for a write, whose problem has `executed: no`."""
     told = (each._replace(write=each.by == PLUGIN and bool(each.slug)) for each in gets)
     return Row(name, sent, tuple(told), calls)
 
 
 def body(name: str, sent: Text, gets: Gets) -> tuple[Row, ...]:
-    """The same body, to create and to update."""
+    """Return rows with the same body for a creation and an update."""
     return (
         write(f"add: {name}", post("/add_customer", sent), gets),
         write(f"update: {name}", post(f"/update_customer/{ID}", sent), gets),
@@ -209,7 +209,7 @@ def body(name: str, sent: Text, gets: Gets) -> tuple[Row, ...]:
 
 
 def media(name: str, *headers: Text) -> tuple[Row, ...]:
-    """A good body, announced in such a way."""
+    """Return rows with a valid body and these headers about its media type."""
     told = (*headers, length(NEW))
     return tuple(
         write(f"{name}, to {path}", request("POST", path, *told, body=NEW), MEDIA_TYPE)
@@ -218,13 +218,13 @@ def media(name: str, *headers: Text) -> tuple[Row, ...]:
 
 
 def query(text: Text, *errors: str) -> Row:
-    """A query of `list_customers`; the name of the row is the query."""
+    """Return a row with a query of `list_customers`, which is also the row's name."""
     sent = get(b"/customers?keyword=canary&" + wire(text))
     return row(f"?{wire(text)[:50].decode('latin-1')}", sent, broken(*errors))
 
 
 def customer_id(name: str, text: Text, keyword: str) -> tuple[Row, ...]:
-    """An id that is none, to each of the three operations that take one."""
+    """Return rows with an invalid id for each of the three operations that take an id."""
     gets = broken(f"/path/customer_id {keyword}")
     return (
         row(f"get: id {name}", get(b"/customer/" + wire(text)), gets),
@@ -234,12 +234,12 @@ def customer_id(name: str, text: Text, keyword: str) -> tuple[Row, ...]:
 
 
 def path(target: str, gets: Gets = NOT_FOUND) -> Row:
-    """A path below the mount; the name of the row is the path."""
+    """Return a row with a path below the mount, which is also the row's name."""
     return row(target, get(target), gets)
 
 
 def methods(target: str, allow: str, names: str) -> tuple[Row, ...]:
-    """Methods that the path does not take."""
+    """Return rows with methods that the path does not accept."""
     gets = NOT_ALLOWED._replace(allow=allow)
     return tuple(
         row(f"{name} {target}", request(name, target), gets._replace(body=name != "HEAD"))
@@ -248,13 +248,13 @@ def methods(target: str, allow: str, names: str) -> tuple[Row, ...]:
 
 
 def member(text: str, *errors: str) -> Row:
-    """A creation with this member as well."""
+    """Return a row for a creation with one more member."""
     sent = post("/add_customer", '{"email": "canary@example.com", ' + text + "}")
     return write(f"member {text[:50]}", sent, broken(*errors))
 
 
 def unknown(name: str, parent: str = "") -> Row:
-    """A member that a creation does not have."""
+    """Return a row for a creation with an unknown member."""
     text = f'"{name}": "canary"'
     holder = parent.lstrip("/")
     text = f'"{holder}": {{{text}}}' if holder else text
@@ -262,7 +262,7 @@ def unknown(name: str, parent: str = "") -> Row:
 
 
 def email(name: str, text: str, keyword: str) -> tuple[Row, ...]:
-    """An e-mail that is none."""
+    """Return rows with an invalid e-mail."""
     return body(f"e-mail {name}", creation(text), broken(f"/email {keyword}"))
 
 
@@ -407,7 +407,7 @@ BAD_REQUESTS: list[Row] = [
     row("list: over the limit, declared alone", get("/customers", "Content-Length: 9999999"),
         TOO_LARGE),
 
-    # a body that is shorter or longer than its length says
+    # a body that is shorter or longer than its Content-Length
     write("a length that cuts the body", request("POST", "/add_customer", JSON,
           "Content-Length: 5", body=NEW), NOT_JSON),
     write("a length that cuts the body, and lines behind", request("POST", "/add_customer", JSON,
@@ -426,7 +426,7 @@ BAD_REQUESTS: list[Row] = [
     row("get: a length, and no body", request("GET", f"/customer/{ID}", "Content-Length: 5"),
         NOT_READ),
 
-    # chunks that are none
+    # invalid chunks
     *(write(f"chunk {name}", stream(sent), NOT_READ) for name, sent in (
         ("that never comes",                ""),
         ("that is cut",                     "9999\r\n{canary"),
@@ -737,7 +737,7 @@ BAD_REQUESTS: list[Row] = [
            "/contacts/0/contact maxLength"),
     member(f'"extrafields": [{{"key": "{"canary" * 43}"}}]', "/extrafields/0/key maxLength"),
 
-    # an Idempotency-Key that is none
+    # an invalid Idempotency-Key
     write("an empty Idempotency-Key", post("/add_customer", NEW, "Idempotency-Key:"),
           broken("/header/Idempotency-Key minLength")),
     write("an Idempotency-Key of 256 characters", post("/add_customer", NEW, "Idempotency-Key: "
@@ -770,7 +770,7 @@ BAD_REQUESTS: list[Row] = [
     write("a member _method", post(f"/update_customer/{ID}", '{"_method": "DELETE"}'),
           broken(" additionalProperties")),
 
-    # bad requests, one after the other over one connection, and one inside of the other
+    # bad requests in succession over one connection, and one inside another
     row("a request inside of a body", post("/canary", SMUGGLED), NOT_FOUND),
     write("a request inside of a body that is no JSON", post("/add_customer", SMUGGLED), NOT_JSON),
     row("a bad body, then a bad query", post("/add_customer", "canary") + get("/customers?limit=0"),
@@ -790,22 +790,22 @@ BAD_REQUESTS: list[Row] = [
 
 
 # ---------------------------------------------------------------------------------------------
-# What is no HTTP, or no HTTP that has one meaning: gunicorn answers, and closes the connection.
-# Where a second request could hide in the first one, it is there, and must not be executed.
+# Bytes that are not HTTP, or ambiguous HTTP. gunicorn responds and closes the connection.
+# A row hides a second request in the first where that is possible, and nothing may execute it.
 
 
 def first_line(name: str, text: Text, status: int = 400) -> Row:
-    """A first line, whatever it is; then a creation."""
+    """Return a row with any first line, followed by a creation."""
     return row(name, lines(text, *CANARIES, body=SMUGGLED), by_gunicorn(status))
 
 
 def header(name: str, *headers: Text, status: int = 400) -> Row:
-    """A read with these headers, whatever they are; then a creation."""
+    """Return a row for a read with any headers, followed by a creation."""
     return row(name, get(f"/customer/{ID}", *headers) + SMUGGLED, by_gunicorn(status))
 
 
 def smuggling(name: str, *headers: Text, status: int = 400) -> Row:
-    """A body whose end is elsewhere for each of these headers; a creation is behind one end."""
+    """Return a row whose headers disagree about the end of the body, where a creation follows."""
     hidden = b"0\r\n\r\n" + SMUGGLED
     sent = request("POST", "/add_customer", JSON, *headers, body=hidden)
     return row(name, sent, by_gunicorn(status))
@@ -922,7 +922,7 @@ NO_HTTP: list[Row] = [
               .replace(b"HTTP/1.1", b"HTTP/1.0", 1)),
 ]
 
-# The app answers, and what is behind is no request any more.
+# The app responds, and the bytes after the request do not count as a request.
 HIDDEN: list[Row] = [
     write("Transfer_Encoding, which is none", request("POST", "/add_customer", JSON,
           "Transfer_Encoding: chunked", body=b"0\r\n\r\n" + SMUGGLED), NOT_JSON, by_gunicorn(400)),
@@ -946,7 +946,7 @@ HIDDEN: list[Row] = [
     write("Connection: close", post("/add_customer", "canary", CLOSE) + SMUGGLED, NOT_JSON),
 ]
 
-# Nobody can be answered: nothing, half of a request, and the connection is closed.
+# An empty or incomplete request gets no response, and the connection is closed.
 SILENT: list[Row] = [
     row("nothing",                          b""),
     row("an empty line",                    b"\r\n"),
@@ -958,19 +958,19 @@ SILENT: list[Row] = [
 
 
 # ---------------------------------------------------------------------------------------------
-# What only looks bad
+# Requests that only look bad
 
 LIST = "GET /customers"
 CREATE = "POST /customers"
 
 
 def created(name: str, sent: bytes, *before: Gets) -> Row:
-    """A creation that is made; the e-mail is the row's own."""
+    """Return a row for a creation that succeeds, with an e-mail of its own."""
     return row(name, sent, *before, GOOD, calls=(CREATE,))
 
 
 def read(name: str, sent: bytes) -> Row:
-    """The one customer, as ever."""
+    """Return a row for a read of the customer that succeeds."""
     return row(name, sent, GOOD, calls=(ONE,))
 
 
@@ -1008,7 +1008,7 @@ GOOD_REQUESTS: list[Row] = [
         '{"taxExempt": false}', "X-HTTP-Method-Override: DELETE"), GOOD,
         calls=(f"PUT /customers/{ID}",)),
 
-    # HEAD: as GET without a body; OPTIONS: 204 with `Allow`
+    # HEAD is GET without a body, and OPTIONS is a 204 with `Allow`
     row("HEAD of the list", request("HEAD", "/customers"), NO_BODY, calls=(LIST,)),
     row("HEAD of one", request("HEAD", f"/customer/{ID}"), NO_BODY, calls=(ONE,)),
     row("HEAD of nobody", request("HEAD", "/customer/7"), NO_CUSTOMER._replace(body=False),
@@ -1027,7 +1027,7 @@ GOOD_REQUESTS: list[Row] = [
         ("/ui/",                            "GET, HEAD, OPTIONS"),
     )),
 
-    # headers that have no meaning here
+    # headers without an effect
     read("bytes in a value",                get(f"/customer/{ID}", b"X-Canary: canary\xff\xfe")),
     read("UTF-8 in a value",                get(f"/customer/{ID}", "X-Canary: canaryé 😀")),
     read("90 headers",                      get(f"/customer/{ID}", *["X-Canary: canary"] * 90)),
@@ -1073,7 +1073,7 @@ GOOD_REQUESTS: list[Row] = [
 ]
 # fmt: on
 
-# An X-Request-ID, and whether it is kept.
+# Each X-Request-ID, with True if the plugin keeps the id.
 REQUEST_IDS: list[tuple[Text, bool]] = [
     (REQUEST_ID, True),
     (REQUEST_ID.upper(), True),
@@ -1094,7 +1094,7 @@ REQUEST_IDS: list[tuple[Text, bool]] = [
     ("canary${jndi:ldap://canary.example}", False),
 ]
 
-# Texts that are passed on as they are, and come back so.
+# Texts that the plugin sends unchanged and that come back unchanged.
 TEXTS: dict[str, str] = {
     "script": "<script>alert('canary')</script>",
     "an image with a script": '"><img src=x onerror=alert(`canary`)>',
@@ -1125,7 +1125,7 @@ TEXTS: dict[str, str] = {
     "255 characters": "canary" * 42 + "😀😀😀",
 }
 
-# E-mails that are passed on as they are, and come back so.
+# E-mails that the plugin sends unchanged and that come back unchanged.
 EMAILS: dict[str, str] = {
     "of 254 characters": "canary" * 40 + "ab@example.com",
     "with a tag": "canary+tag+tag@example.com",

@@ -1,4 +1,5 @@
-"""`flask ecwid` on a sandbox's file: in this process, or in one of its own that can be killed."""
+"""The command `flask ecwid` on the file of a sandbox, in this process or in one that can be
+killed."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from ..conftest import ROOT, environment
 
 
 class Command:
-    """The command line on one store; files are in its folder."""
+    """The command line on one store, whose files are in its folder."""
 
     def __init__(self, folder: Path, customers: int = 0, **settings: str) -> None:
         self.folder = folder
@@ -44,7 +45,7 @@ class Command:
         )
 
     def run(self, *args: str, stdin: bytes | None = None) -> tuple[int, str, str]:
-        """In this process: its exit status, and what it wrote to the two outputs."""
+        """Run the command in this process, and return the exit status and both outputs."""
 
         def create_app() -> Flask:
             app = Flask("host")
@@ -63,7 +64,7 @@ class Command:
         return done.exit_code, done.stdout, done.stderr
 
     def customers(self) -> dict[int, dict[str, Any]]:
-        """What the store holds, by id."""
+        """Return the customers of the store by id."""
         with sqlite3.connect(self.store) as db:
             rows = db.execute("SELECT id, document FROM customers").fetchall()
         db.close()
@@ -73,7 +74,7 @@ class Command:
         return sorted(each["email"] for each in self.customers().values())
 
     def lines(self, name: str) -> list[Any]:
-        """A file of JSON Lines."""
+        """Return the objects of a file of JSON Lines."""
         text = (self.folder / name).read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
 

@@ -1,9 +1,9 @@
-"""What a change of the contract would break for a caller, or for code generated from it.
+"""Find the changes of a contract that break callers or generated code.
 
-Whatever was a good request has to stay one, and whatever is answered has to be what was expected
-before. A change of what is not understood here counts as breaking. (Tools for this were tried:
-optic 1.0 and openapi-diff 0.24 let a parameter go and a range become narrower, and what
-there is of oasdiff and openapi-changes in PyPI and npm fetches its program from elsewhere.)
+A valid request must stay valid, and a response must stay one that callers expect. A change that the
+comparison does not understand counts as breaking. Existing tools do not suffice. optic 1.0 and
+openapi-diff 0.24 allow a parameter to go and a range to narrow. oasdiff and openapi-changes are
+only in packages that download their program.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 Node = dict[str, Any]
 
-# For each bound, whether a greater one takes less.
+# For each bound, True if a greater bound accepts fewer values.
 _BOUNDS = {
     "minimum": True,
     "minLength": True,
@@ -24,12 +24,12 @@ _BOUNDS = {
     "maxItems": False,
     "maxProperties": False,
 }
-# What these say is not compared, only whether it is the same. Generators make types of a format.
+# Keywords whose values must not change. For example, generators make types of a format.
 _SAME = ("format", "default", "readOnly", "writeOnly", "uniqueItems", "multipleOf", "not")
 
 
 def refused(old: Node, new: Node) -> list[str]:
-    """The breaking changes, of which there may be none unless the major version is greater."""
+    """Return the breaking changes, or none if the major version is greater."""
     return [] if _major(new) > _major(old) else sorted(set(_document(old, new)))
 
 
@@ -41,7 +41,7 @@ def _document(old: Node, new: Node) -> Iterator[str]:
     if old["servers"] != new["servers"]:
         yield "servers: others"
     for name in set(old["components"]["schemas"]) - set(new["components"]["schemas"]):
-        yield f"schema {name}: gone"  # what is generated is named after it
+        yield f"schema {name}: gone"  # Generated code has a class of this name.
     for path, item in old["paths"].items():
         for method, operation in item.items():
             name = operation["operationId"]
@@ -54,7 +54,7 @@ def _document(old: Node, new: Node) -> Iterator[str]:
 
 
 def _whole(node: Any, document: Node) -> Any:
-    """Without references, and with what allOf brings together in one."""
+    """Return a node without references and with its allOf merged."""
     if isinstance(node, list):
         return [_whole(each, document) for each in node]
     if not isinstance(node, dict):
@@ -77,7 +77,7 @@ def _whole(node: Any, document: Node) -> Any:
 def _security(
     at: str, old: Node, before: list[Node], new: Node, after: list[Node]
 ) -> Iterator[str]:
-    """Who was let in has to be let in."""
+    """Yield the ways to authenticate that are not enough any more."""
 
     def scheme(document: Node, name: str) -> Node:
         node = document["components"]["securitySchemes"][name]
@@ -146,8 +146,10 @@ def _response(at: str, old: Node, new: Node) -> Iterator[str]:
 
 
 def _schema(at: str, old: Node, new: Node, side: str) -> Iterator[str]:
-    """In a request the new one has to take all that the old one took; in an answer the old one has
-    to take all that the new one does.
+    """Yield the changes of a schema that break callers.
+
+    In a request the new schema must accept all values of the old schema. In a response the old
+    schema must accept all values of the new schema.
     """
     inner, outer = (old, new) if side == "request" else (new, old)
     for keyword in _SAME:
@@ -181,7 +183,7 @@ def _ways(node: Node) -> list[Node]:
 
 
 def _alternatives(at: str, old: Node, new: Node, side: str) -> Iterator[str]:
-    """Each that is inside has to fit into one of those outside."""
+    """Yield a change if the other side rejects an alternative."""
 
     def fits(inner: Node, outer: Node) -> bool:
         pair = (inner, outer) if side == "request" else (outer, inner)

@@ -1,4 +1,4 @@
-"""Good and bad documents: (operation, "body" or "answer", fits, document, what it is about)."""
+"""Valid and invalid documents as (operation, "body" or "answer", is_valid, document, name)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ CORPUS: list[Row] = [
     ("update_customer", "body", False, {"email": ""}, "an e-mail cannot be cleared"),
     ("update_customer", "body", False, {"acceptMarketing": None}, "null does not clear"),
     ("update_customer", "body", False, {"updateCount": 1}, "an unknown member"),
-    # Answers of list_customers.
+    # Replies of list_customers.
     ("list_customers", "answer", True, page(), "no customers"),
     ("list_customers", "answer", True, envelope(REQUEST_ID, PAGE), "Ecwid's example"),
     ("list_customers", "answer", True, page({"id": 1}), "an id is enough"),
@@ -160,7 +160,7 @@ CORPUS: list[Row] = [
     ("list_customers", "answer", False, envelope(REQUEST_ID, PAGE, meta={}), "a larger envelope"),
     ("list_customers", "answer", False, {**page(), "meta": {}}, "a larger envelope"),
     ("list_customers", "answer", False, {"data": []}, "another envelope"),
-    # Answers of get_customer.
+    # Replies of get_customer.
     ("get_customer", "answer", True, envelope(5, CUSTOMER), "Ecwid's example"),
     ("get_customer", "answer", True, envelope(5, {}), "nothing but an id"),
     ("get_customer", "answer", True, envelope(5, payload("seed.customer")), "the seed's"),
@@ -168,7 +168,7 @@ CORPUS: list[Row] = [
     ("get_customer", "answer", False, envelope(None, CUSTOMER), "no id"),
     ("get_customer", "answer", False, envelope(5, None), "no attributes"),
     ("get_customer", "answer", False, envelope(5, {"lang": 5}), "a number as language"),
-    # Answers of the writes.
+    # Replies of the writes.
     ("add_customer", "answer", True, envelope("15319442", {}), "the seed's"),
     ("add_customer", "answer", False, envelope(15319442, {}), "a number as id"),
     ("add_customer", "answer", False, envelope("None", {}), "no id"),

@@ -1,9 +1,9 @@
-"""What goes wrong on the way to Ecwid, and what the caller gets: one table, a row for each fault.
+"""Faults on the way to Ecwid, and the response that the caller gets, in one table.
 
-A row says what happens on the wire, then what each operation does about it, then what the caller
-gets when it does not heal. What is wrong is wrapped around a reply that would be good without it,
-wherever that can be: who overlooks the fault answers 200, and is found out. Whatever Ecwid sends
-holds the word `canary`.
+A row has the events on the wire, the calls of each operation and the response if retries do not
+help. A fault changes a reply that is otherwise good, wherever possible. An implementation that
+overlooks the fault then responds with 200, and its test fails. Every reply of Ecwid contains the
+word `canary`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ NEW = {"email": EMAIL, "billingPerson": {"name": "Canary Name"}, "acceptMarketin
 
 
 class Problem(NamedTuple):
-    """What the caller gets; `executed` is said of writes alone."""
+    """The problem that the caller gets. Only the problem of a write has `executed`."""
 
     status: int
     slug: str
     executed: str = "unknown"
-    retry_after: tuple[int, int] | None = None  # from, to
+    retry_after: tuple[int, int] | None = None  # least, most
     code: str | None = None
     detail: str = ""  # a pattern
 
@@ -66,30 +66,30 @@ REJECTED = Problem(400, "rejected-by-ecwid", "no")
 
 
 class Word(NamedTuple):
-    """What is done about a fault: how many calls each kind of operation makes if it stays."""
+    """The number of calls that each kind of operation makes if the fault stays."""
 
     word: str
     read: int
     change: int
     create: int
     heals: bool = True
-    sure: bool = True  # else it is not specified, and one call is enough
+    sure: bool = True  # False if the number is not specified, so one call is enough
 
 
 RETRY = Word("retry", 3, 2, 3)
 ONE = Word("one", 2, 2, 2)
 WAIT = Word("wait, one", 2, 2, 2)
 NO = Word("no", 1, 1, 1, heals=False)
-RECONCILE = Word("reconcile", 0, 0, 1)  # and then up to three lookups
+RECONCILE = Word("reconcile", 0, 0, 1)  # followed by up to three searches
 MAY = Word("not said", 3, 2, 1, heals=False, sure=False)
 GOOD = Word("good", 1, 1, 1, heals=False)  # a 200
 
-# What of the caller's time a fault takes.
+# The part of the caller's time that a fault takes.
 NO_TIME = "none"
-A_RECEIVE = "a receive"  # each attempt the whole of a timeout
-ALL = "all"  # the first attempt the whole of the deadline
+A_RECEIVE = "a receive"  # each attempt takes a whole timeout
+ALL = "all"  # the first attempt takes the whole time
 
-# What the next request gets, once the fault is gone.
+# The outcome of the next request after the fault has gone.
 CLEAN = "clean"
 HELD = "held back"
 OTHERS = "clean, if it is another operation"
@@ -98,9 +98,10 @@ EITHER = "clean or held back"  # not specified
 
 @dataclass(frozen=True, eq=False)
 class Fault:
-    """A row. A word that is None: the operation cannot meet the fault, or the row is not about it.
+    """A row of the table. A word is None if the operation cannot meet the fault or the row is about
+    other operations.
 
-    `before` is what happens instead of a connection, `answer` what happens to a call.
+    The fault `before` replaces a connection, and `answer` replaces the reply to a call.
     """
 
     name: str
@@ -112,14 +113,14 @@ class Fault:
     next: str = CLEAN
     takes: str = NO_TIME
     before: str = ""
-    warm: bool = False  # a good call comes first, over a connection that is kept
-    fresh: bool = False  # Ecwid keeps the connection open, and it must not be used again
+    warm: bool = False  # a good call precedes the fault over the same connection
+    fresh: bool = False  # Ecwid keeps the connection open, and no call may reuse it
     but: Mapping[str, tuple[Word | None, Problem | None]] = field(default_factory=dict)
-    pause_s: float = 0.0  # what was waited at the least, if it heals
-    bodies: Mapping[str, bytes] | None = None  # the good bodies that are passed on unchanged
+    pause_s: float = 0.0  # the least wait before a call succeeds
+    bodies: Mapping[str, bytes] | None = None  # the good bodies that the caller gets unchanged
 
     def cell(self, operation: str) -> tuple[Word | None, Problem | None]:
-        """What is done, and what the caller gets when that does not help."""
+        """Return the rule for an operation, and the problem if the calls do not help."""
         if operation in self.but:
             return self.but[operation]
         if operation == "add_customer":
@@ -128,7 +129,7 @@ class Fault:
         return (self.read if operation in READS else self.change), self.gets
 
     def attempts(self, operation: str) -> tuple[int, int]:
-        """How many calls are made when it does not heal: at least, at most."""
+        """Return the least and the greatest number of calls while the fault stays."""
         word, _ = self.cell(operation)
         if word is None:
             raise ValueError(f"{self.name} is not about {operation}")
@@ -141,7 +142,7 @@ class Fault:
         return (min(most, 2) if self.takes == A_RECEIVE else most), most
 
     def lookups(self, operation: str) -> tuple[int, int]:
-        """How many lookups follow: at least, at most."""
+        """Return the least and the greatest number of searches that follow."""
         word, _ = self.cell(operation)
         if word is not RECONCILE:
             return 0, 0
@@ -161,7 +162,7 @@ def registered(seconds_ago: float = 0.0) -> str:
 
 
 def customer(seconds_ago: float = 0.0, **changes: Any) -> dict[str, Any]:
-    """The customer that `NEW` makes, as Ecwid shows it."""
+    """Return the customer that `NEW` creates, as Ecwid shows the customer."""
     more = {"firstName": "Canary", "lastName": "Name"}
     return {
         "id": 7,
@@ -191,7 +192,7 @@ GOOD_BODIES: dict[str, bytes] = {
 
 
 def envelope(operation: str, body: bytes, request_id: str) -> dict[str, Any]:
-    """What the caller gets of a good body."""
+    """Return the response of the caller for a good body."""
     value = json.loads(body)
     if operation == "get_customer":
         attributes = {name: member for name, member in value.items() if name != "id"}
@@ -219,7 +220,7 @@ HTML = b"<html><title>canary</title></html>"
 
 
 def lines(*parts: bytes, keep: bool = False) -> Answer:
-    """Lines of a reply, with the body that would be good; then the connection is closed."""
+    """Return a reply of these lines with a good body, after which the connection is closed."""
     template = b"\r\n".join(parts)
 
     def answer(connection: socket.socket, call: Call) -> bool:
@@ -237,7 +238,7 @@ def reply(
     *headers: bytes,
     keep: bool = True,
 ) -> Answer:
-    """A whole reply with this body, the operation's, or what becomes of the good one."""
+    """Return a whole reply with this body, or with a changed good body."""
 
     def answer(connection: socket.socket, call: Call) -> bool:
         made = body(GOOD_BODIES[call.kind]) if callable(body) else body
@@ -254,13 +255,13 @@ good = reply(200, GOOD_BODIES)
 
 
 def error(status: int, code: str, *headers: bytes) -> Answer:
-    """A refusal with Ecwid's code, and with a text that must not be passed on."""
+    """Return a refusal with Ecwid's code, and with a text that the plugin must not pass on."""
     text = {"errorCode": code, "errorMessage": f"{EMAIL}: canary", "email": EMAIL}
     return reply(status, written(text), *headers)
 
 
 def redirect(status: int, to: str) -> Answer:
-    """To `here` (another path of the same server), to another host, or nowhere."""
+    """Return a redirect to `here`, which is the same server, to another host or to nowhere."""
 
     def answer(connection: socket.socket, call: Call) -> bool:
         host = host_of(call.headers)
@@ -277,7 +278,7 @@ def host_of(headers: bytes) -> bytes:
 
 
 def stops(*parts: bytes) -> Answer:
-    """The beginning of a reply, then nothing more, until the caller hangs up."""
+    """Return a reply that begins, and then sends nothing until the caller hangs up."""
     beginning = lines(*parts, keep=True)
 
     def answer(connection: socket.socket, call: Call) -> bool:
@@ -290,7 +291,8 @@ def stops(*parts: bytes) -> Answer:
 
 
 def drips(*parts: bytes) -> Answer:
-    """The beginning of a reply, then a byte now and then: each receive is in time."""
+    """Return a reply that begins and then sends a byte now and then, so that each receive is in
+    time."""
     beginning = lines(*parts, keep=True)
 
     def answer(connection: socket.socket, call: Call) -> bool:
@@ -313,7 +315,7 @@ def resets(connection: socket.socket, call: Call) -> bool:
 
 
 def resets_after(*parts: bytes) -> Answer:
-    """The beginning of a reply, and a reset when it must have been read."""
+    """Return a reply that begins, and then resets the connection."""
     beginning = lines(*parts)
 
     def answer(connection: socket.socket, call: Call) -> bool:
@@ -329,13 +331,13 @@ def zipped(body: bytes) -> bytes:
 
 
 def corrupt(body: bytes) -> bytes:
-    """gzip whose checksum is of something else."""
+    """Return gzip with a wrong checksum."""
     whole = zipped(body)
     return whole[:-8] + bytes(8 - 4) + whole[-4:]
 
 
 def bomb() -> bytes:
-    """32 MiB of blanks before the body, in 32 kB."""
+    """Return the body after 32 MiB of blanks, in 32 kB."""
     made = zlib.compressobj(9, zlib.DEFLATED, 31)
     return made.compress(b" " * (32 << 20)) + made.compress(b'{"id": 7}') + made.flush()
 
@@ -346,7 +348,7 @@ NESTED = b"[" * 5_000 + b"]" * 5_000
 
 
 def with_member(member: bytes) -> dict[str, bytes]:
-    """The good bodies, with one more member."""
+    """Return the good bodies with one more member."""
     return {kind: body[:-1] + b", " + member + b"}" for kind, body in GOOD_BODIES.items()}
 
 
@@ -355,7 +357,7 @@ def bodies(**by_operation: object) -> dict[str, bytes]:
 
 
 def of_each(body: Callable[[dict[str, Any]], object]) -> dict[str, bytes]:
-    """The good bodies, changed."""
+    """Return the good bodies after a change."""
     return {kind: written(body(json.loads(good))) for kind, good in GOOD_BODIES.items()}
 
 
@@ -429,10 +431,10 @@ def found(
     kept: bool = False,
     **changes: Any,
 ) -> Answer:
-    """What a lookup brings: the customer that was just made, so far as it is not changed.
+    """Return the reply to a search, with the customer that was just created and these changes.
 
-    `clock_behind_s`: by how much Ecwid's clock is behind, as the reply's Date tells; `kept`: by
-    something on the way.
+    `clock_behind_s` sets Ecwid's clock back, as the Date of the reply shows. `kept` adds an Age, as
+    a cache does.
     """
 
     def answer(connection: socket.socket, call: Call) -> bool:
@@ -456,7 +458,8 @@ def nested(levels: int) -> object:
 
 
 def among_others(answer: Callable[..., Answer] = found) -> Answer:
-    """The customer, behind others whose e-mail holds his."""
+    """Return a reply with the customer behind others whose e-mails contain the customer's
+    e-mail."""
     return answer({"id": 5, "email": f"x{EMAIL}"}, {"id": 6, "email": f"{EMAIL}.test"})
 
 
@@ -465,10 +468,10 @@ only_others = reply(200, written(page({"id": 5, "email": f"x{EMAIL}", "registere
 
 
 # ---------------------------------------------------------------------------------------------
-# The table. The comments are the lines of FAULTS.md; the columns are its columns: read, update and
-# delete, create, and what the caller gets when it does not heal. `HOST` is another host's URL.
+# The table of FAULTS.md, with a comment for each of its lines. The columns are read, update and
+# delete, create, and the problem if the fault stays. `HOST` is the URL of another host.
 
-HOST = "http://127.0.0.1:9"  # nothing listens there; a test also watches a server that does
+HOST = "http://127.0.0.1:9"  # No process listens there. Another test uses a server that listens.
 
 
 def row(
@@ -773,13 +776,13 @@ FAULTS: list[Fault] = [
 
 
 class Story(NamedTuple):
-    """Several answers, one after the other; the last one of a kind repeats."""
+    """Several replies in order. The last reply of a kind repeats."""
 
     name: str
     operation: str
     script: Mapping[str, list[Answer]]
-    gets: Problem | None  # None is the operation's good answer
-    calls: Mapping[str, tuple[int, int]]  # of each kind: at least, at most
+    gets: Problem | None  # None is the operation's good reply
+    calls: Mapping[str, tuple[int, int]]  # the least and the most calls of each kind
     body: Mapping[str, Any] = NEW
 
 
@@ -791,7 +794,7 @@ def create(
     first: Answer = resets,
     body: Mapping[str, Any] = NEW,
 ) -> Story:
-    """A create that is lost on the way, and what the lookups bring."""
+    """Return a creation whose reply is lost, with the replies to its searches."""
     script = {"add_customer": [first], "lookup": list(answers)}
     calls = {"add_customer": (1, 1), "lookup": lookups}
     return Story(name, "add_customer", script, gets, calls, body)
@@ -824,7 +827,7 @@ STORIES: list[Story] = [
     create("found, by a clock a minute ahead", None, (1, 1), found(clock_behind_s=-60)),
     create("found, with the phone tidied",    None, (1, 1), found(billingPerson=TIDIED),
            body={**NEW, "billingPerson": {"name": "canary name", "phone": "+15550100100"}}),
-    # found, but older or other: 409; and ours may still show beside it where a store allows two
+    # An older or other customer is a 409. Our customer may appear later if a store allows two.
     create("found, an hour old",              OTHER, (1, 3), found(seconds_ago=3_600)),
     create("found, a minute old",             OTHER, (1, 3), found(seconds_ago=60)),
     create("found, a minute old, kept on the way", OTHER, (1, 3),
@@ -840,7 +843,7 @@ STORIES: list[Story] = [
     create("found, another name",             OTHER, (1, 3), found(billingPerson={"name": "No"})),
     create("found, no billing person",        OTHER, (1, 3), found(billingPerson=None)),
     create("found, another acceptMarketing",  OTHER, (1, 3), found(acceptMarketing=False)),
-    # not found: 504
+    # no customer is a 504
     create("never found",                     UNKNOWN_OUTCOME, (3, 3), nobody),
     create("only others found",               UNKNOWN_OUTCOME, (3, 3), only_others),
     create("lookup lost",                     UNKNOWN_OUTCOME, (1, 3), closes),
@@ -853,11 +856,11 @@ STORIES: list[Story] = [
     create("lookup brings no customers",      UNKNOWN_OUTCOME, (1, 3),
            reply(200, written({**page(), "items": ["canary", None, {"email": 7}]}))),
 
-    # 404 on our own repeat of a delete is done
+    # A 404 for a retried delete means that the delete was executed.
     story("reset, then 404", "delete_customer", None, 2, resets, reply(404)),
     story("closed, then 404", "delete_customer", None, 2, closes,
           error(404, "CUSTOMER_NOT_FOUND")),
-    # but not where it is a page of something on the way
+    # A 404 of a proxy proves nothing.
     story("closed, then 404 with HTML", "delete_customer",
           NOT_FOUND._replace(executed="unknown"), 2, closes, reply(404, HTML)),
     story("500, then 404", "delete_customer", None, 2, reply(500), reply(404)),
@@ -867,11 +870,11 @@ STORIES: list[Story] = [
           REFUSED.coded("STORE_NOT_FOUND")._replace(executed="unknown"), 2,
           resets, error(404, "STORE_NOT_FOUND")),
 
-    # a refusal for its rate is not done, so the e-mail is somebody else's
+    # A creation with a 429 was not executed, so the e-mail belongs to another customer.
     story("limited, then 409", "add_customer", TAKEN.coded("CONSTRAINT_VIOLATION"), 2,
           limited(wait(b"1")), error(409, "CONSTRAINT_VIOLATION")),
 
-    # one fault after the other
+    # several faults in succession
     story("closed, 502, then good", "get_customer", None, 3, closes, reply(502, HTML), good),
     story("closed, 502, then good", "list_customers", None, 3, closes, reply(502, HTML), good),
     story("closed, then 400", "get_customer", REJECTED, 2, closes, reply(400)),

@@ -1,6 +1,5 @@
-"""What docs/clients.md says, done by somebody new: its commands in a fresh folder, its programs
-against a server that asks for a key.
-"""
+"""The commands and programs of docs/clients.md, in a fresh folder and against a server with
+keys."""
 
 from __future__ import annotations
 
@@ -19,14 +18,14 @@ DOCUMENT = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
 
 
 def block(heading: str, language: str) -> str:
-    """The first block of a language below a heading."""
+    """Return the first block of a language below a heading."""
     found = re.search(rf"^#+ {heading}\n.*?^```{language}\n(.*?)^```$", DOCUMENT, re.M | re.S)
     assert found, (heading, language)
     return found[1]
 
 
 def sh(command: str, folder: Path, **variables: str) -> str:
-    """What the command prints, on either channel. It has to succeed."""
+    """Run a command that must succeed, and return its output on both channels."""
     done = subprocess.run(
         command,
         shell=True,
@@ -41,14 +40,14 @@ def sh(command: str, folder: Path, **variables: str) -> str:
 
 
 def generate(commands: str, folder: Path) -> str:
-    """Run the commands, but for those that install: what they would is there."""
+    """Run the commands of the page, except the commands that install packages."""
     lines = [line for line in commands.splitlines() if " install " not in line]
     return "".join(sh(line, folder) for line in lines)
 
 
 @contextmanager
 def shop() -> Iterator[dict[str, str]]:
-    """A server on the sandbox with two keys: the variables that the programs read."""
+    """Run a server with two keys on the sandbox, and return the variables of the programs."""
     key, entry = api_keys.make("all", api_keys.SCOPES)
     reader, reads = api_keys.make("reader", ["read"])
     with gunicorn(ECWID_SANDBOX="on", ECWID_API_KEYS=f"{entry.entry()} {reads.entry()}") as server:

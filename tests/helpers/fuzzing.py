@@ -1,4 +1,4 @@
-"""What the fuzzing tests share: how much is tried, and JSON that is nearly good."""
+"""Shared parts of the fuzzing tests: numbers of attempts, and JSON that is nearly valid."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-MUCH = os.environ.get("FUZZ") == "much"  # `make fuzz`; a little in `make test`
+MUCH = os.environ.get("FUZZ") == "much"  # `make fuzz` sets FUZZ, and `make test` does not
 
 
 def rounds(count: int) -> range:
-    """Hypothesis remembers all that it tried in a round, so many examples are several rounds."""
+    """Return the numbers of the rounds.
+
+    Hypothesis remembers all examples of a round, so many examples need several rounds.
+    """
     return range(count if MUCH else 1)
 
 
 def tries(few: int, much: int) -> settings:
-    """How often a test tries in a round; without `make fuzz` the same each time."""
+    """Return the settings of a round. Without `make fuzz` the examples are the same each time."""
     return settings(
         max_examples=much if MUCH else few,
         derandomize=not MUCH,
@@ -31,15 +34,15 @@ def tries(few: int, much: int) -> settings:
 
 
 class Members(list[Any]):
-    """A JSON object as a list of [name, value]: in order, and a name may come twice."""
+    """A JSON object as a list of [name, value], so order and duplicate names are kept."""
 
 
 class Text(str):
-    """JSON as it is to be written, good or not."""
+    """JSON as the text to write, valid or not."""
 
 
 def members(document: Any) -> Any:
-    """A document with Members for its objects."""
+    """Return a document with Members in place of its objects."""
     if isinstance(document, dict):
         return Members([name, members(value)] for name, value in document.items())
     if isinstance(document, list):
@@ -48,7 +51,7 @@ def members(document: Any) -> Any:
 
 
 def written(document: Any, *, escaped: bool = True) -> str:
-    """The text of such a document."""
+    """Return the JSON of such a document."""
     if isinstance(document, Text):
         return str(document)
     if isinstance(document, Members):
@@ -63,7 +66,7 @@ def written(document: Any, *, escaped: bool = True) -> str:
 
 
 def nested(depth: int, pattern: str = "[", inside: str = "1") -> Text:
-    """A value so deep, of arrays, objects or both in turn."""
+    """Return a value of this depth, made of arrays, objects or both in turn."""
     opened = (pattern * depth)[:depth]
     before = "".join('{"n":' if sign == "{" else "[" for sign in opened)
     after = "".join("}" if sign == "{" else "]" for sign in reversed(opened))
@@ -88,7 +91,7 @@ PIECES = st.sampled_from([Text(piece) for piece in _PIECES])
 
 
 def _places(holder: Any) -> list[tuple[Any, int]]:
-    """Each value of a document, as the list that holds it and its place there."""
+    """Return the place of each value of a document, as a list and an index."""
     found = []
     for place, value in enumerate(holder):
         pair = isinstance(holder, Members)
@@ -101,7 +104,7 @@ def _places(holder: Any) -> list[tuple[Any, int]]:
 
 @st.composite
 def nearly(draw: st.DrawFn, originals: list[Any], most: int = 3) -> bytes:
-    """The bytes of one of these documents, changed in its structure, its values or its bytes."""
+    """Draw the bytes of a document with a few changes of structure, value or byte."""
     root = [members(copy.deepcopy(draw(st.sampled_from(originals))))]
     if draw(st.integers(0, 9)) == 9 and isinstance(root[0], Members):
         root[0].append(["deep", draw(DEEP)])
@@ -132,7 +135,7 @@ def nearly(draw: st.DrawFn, originals: list[Any], most: int = 3) -> bytes:
 
 
 def _spoilt(draw: st.DrawFn, body: bytes) -> bytes:
-    """Some bytes of it removed, changed or added; or all of it in another encoding."""
+    """Return the bytes with some removed, changed or added, or in another encoding."""
     if draw(st.integers(0, 7)) == 0:
         text = body.decode("utf-8", "replace")
         return text.encode(draw(st.sampled_from(["utf-16", "utf-8-sig", "utf-32", "utf-7"])))

@@ -1,4 +1,4 @@
-"""Watches that no thread holds a lock of the package while it waits or does I/O."""
+"""A watch for threads that hold a lock of the package while they wait or do I/O."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ OF_DATABASES = ("execute", "executemany", "executescript", "commit", "rollback")
 
 
 class LockWatch:
-    """Stands in for `clock.Lock`, and notes each seam to the outside that meets a held lock."""
+    """A replacement of `clock.Lock` that records each wait or I/O under a lock."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._held = threading.local()
         self._lock = threading.Lock()
         self.violations: set[str] = set()
         self.made = 0  # locks
-        self.seen: set[str] = set()  # seams that were met
+        self.seen: set[str] = set()  # waits and I/O that happened
         patch.setattr(clock, "Lock", lambda: WatchedLock(self))
         patch.setattr(clock, "Event", self._event())
         patch.setattr(sqlite3, "connect", self._connect())
@@ -48,7 +48,7 @@ class LockWatch:
             patch.setattr(owner, name, self._noting(f"{owner.__name__}.{name}", owner, name))
 
     def locks(self) -> list[str]:
-        """Where the current thread took the locks that it holds."""
+        """The places where the current thread took its locks."""
         held: list[str] = self._held.__dict__.setdefault("places", [])
         return held
 
@@ -67,7 +67,7 @@ class LockWatch:
         return noted
 
     def _watched(self, seam: str, name: str) -> Callable[..., Any]:
-        """A method of sockets, which in C belongs to the class below."""
+        """Return a watched method for sockets, in place of the method of their base class in C."""
         below = getattr(socket.socket.__base__, name)
 
         def watched(sock: Any, *args: Any, **options: Any) -> Any:
@@ -109,7 +109,7 @@ class LockWatch:
 
 
 class WatchedLock:
-    """A lock that knows which thread holds it."""
+    """A lock that knows which thread holds the lock."""
 
     def __init__(self, watch: LockWatch) -> None:
         self._watch = watch

@@ -11,7 +11,7 @@ from ..conftest import Api, app_of
 
 
 class Shop:
-    """A store, its orders, and what it was asked."""
+    """A store with its faults and its ledger."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -19,18 +19,18 @@ class Shop:
         self.orders.seed()
 
     def api(self, **settings: Any) -> Api:
-        """A caller of a new app in front of it: another worker, or host."""
+        """Return a caller of a new app in front of the store, like another worker or host."""
         return Api(app_of({"ECWID_SANDBOX": str(self.path), **settings}).test_client())
 
     def asked(self) -> list[str]:
-        """The operations of the calls that it got, in their order."""
+        """Return the operations of the calls to the store in order."""
         return [entry.operation for entry in self.orders.ledger()]
 
     def calls(self) -> int:
         return len(self.asked())
 
     def creations(self) -> list[int]:
-        """The ids of all customers that were created."""
+        """Return the ids of all created customers."""
         return [
             entry.customer_id
             for entry in self.orders.ledger()

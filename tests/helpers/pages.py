@@ -1,4 +1,4 @@
-"""The pages of the project, README.md and docs/: their blocks, and how these are run."""
+"""The blocks of README.md and the pages in docs/, and functions that run them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .programs import program
 
 
 def blocks(page: Path, heading: str = "", language: str = "sh") -> list[str]:
-    """The blocks of a language on a page, in their order; those below one heading, if given."""
+    """Return the blocks of a language on a page in order, or the blocks below one heading."""
     return [
         text for where, kind, text in _blocks(page) if kind == language and heading in ("", where)
     ]
 
 
 def headings(page: Path) -> set[str]:
-    """The headings below which there is something to run."""
+    """Return the headings that have blocks to run."""
     return {where for where, language, _ in _blocks(page) if language in ("python", "sh")}
 
 
@@ -42,7 +42,7 @@ def _blocks(page: Path) -> list[tuple[str, str, str]]:
 
 
 def python(snippet: str, then: str) -> str:
-    """What a snippet prints, with what a test does then."""
+    """Run a snippet and the code of a test, and return the output."""
     done = subprocess.run(
         [sys.executable, "-c", f"{snippet}\n{then}"], capture_output=True, text=True, check=True
     )
@@ -50,7 +50,7 @@ def python(snippet: str, then: str) -> str:
 
 
 def sh(command: str, folder: Path = ROOT, **settings: str) -> subprocess.CompletedProcess[str]:
-    """A command that ends, as somebody types it in this folder."""
+    """Run a command in this folder until it ends, and return its output."""
     return subprocess.run(
         command,
         shell=True,
@@ -65,7 +65,7 @@ def sh(command: str, folder: Path = ROOT, **settings: str) -> subprocess.Complet
 def running(
     command: str, folder: Path = ROOT, *, stderr: int = subprocess.DEVNULL, **settings: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """A command that goes on, until the end of the block; with all that it started."""
+    """Run a command until the block ends, and end all processes that the command started."""
     process = subprocess.Popen(
         command,
         shell=True,
@@ -83,7 +83,7 @@ def running(
 
 
 def stop(process: subprocess.Popen[str]) -> str:
-    """End it, if it has not ended; gives what it printed and nobody has read."""
+    """End the process if it is running, and return the rest of its output."""
     if process.returncode is not None:
         return ""
     os.killpg(process.pid, signal.SIGTERM)
@@ -91,7 +91,7 @@ def stop(process: subprocess.Popen[str]) -> str:
 
 
 def curl(line: str, url: str) -> tuple[int, str]:
-    """A curl line of a page, against the server at this URL: its status and what it printed."""
+    """Run a curl line against the server at this URL, and return the status and the output."""
     program("curl")
     line = re.sub(r"http://127\.0\.0\.1:800\d", url, line)
     line = line.replace("curl ", r"curl -sS -w '\n%{http_code}' ", 1)

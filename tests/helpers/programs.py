@@ -1,4 +1,4 @@
-"""Programs that pip cannot install. Tests that need a missing program are left out."""
+"""Programs that pip cannot install. Tests are skipped where their program is missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = {"curl": "curl", "nginx": "nginx-light"}
 
 
 def program(name: str) -> str:
-    """Return the path of a program, or leave the test out where the program is missing.
+    """Return the path of a program, or skip the test if the program is missing.
 
     With `EVERY_TEST=1` in the environment, as in CI, a missing program fails the test.
     """
@@ -29,7 +29,7 @@ def missing(name: str) -> str:
 
 
 def left_out(reasons: list[str]) -> list[str]:
-    """Return one line for each missing program with the number of tests that were left out.
+    """Return one line for each missing program with the number of tests that were skipped.
 
     Args:
         reasons: The reason of each skipped test, as pytest reports the reason.

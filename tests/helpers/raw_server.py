@@ -17,7 +17,10 @@ Script = Callable[[socket.socket], None]
 
 
 class RawServer:
-    """Accepts connections on loopback and runs a script on each, in order; the last one repeats."""
+    """A server that accepts connections on loopback and runs a script on each in order.
+
+    The last script repeats.
+    """
 
     def __init__(self, *scripts: Script) -> None:
         self._scripts = list(scripts)
@@ -59,7 +62,7 @@ class RawServer:
 
 
 def receive_request(connection: socket.socket) -> bytes:
-    """The headers of a request, and its body as far as it came with them."""
+    """Return the headers of a request, with the part of the body that came with them."""
     received = b""
     while b"\r\n\r\n" not in received:
         chunk = connection.recv(65_536)
@@ -70,7 +73,8 @@ def receive_request(connection: socket.socket) -> bytes:
 
 
 def sends(*parts: bytes, pause_s: float = 0.0) -> Script:
-    """Read the request, send the parts with a pause before each, close."""
+    """Return a script that reads the request, sends the parts with a pause before each, and
+    closes."""
 
     def script(connection: socket.socket) -> None:
         receive_request(connection)
@@ -82,7 +86,7 @@ def sends(*parts: bytes, pause_s: float = 0.0) -> Script:
 
 
 def stalls(first: bytes = b"", for_s: float = 60.0) -> Script:
-    """Read the request, send a beginning, then nothing more."""
+    """Return a script that reads the request, sends a beginning, and then sends nothing more."""
 
     def script(connection: socket.socket) -> None:
         receive_request(connection)
@@ -101,13 +105,13 @@ def resets(connection: socket.socket) -> None:
 
 
 def good(body: bytes) -> bytes:
-    """A reply with this JSON, after which the connection is closed."""
+    """Return a reply with this JSON, after which the connection is closed."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
     return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
 class Gate:
-    """Replies that wait until it is opened."""
+    """A gate that holds replies back until it is opened."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -126,7 +130,7 @@ class Gate:
 
 
 class Call(NamedTuple):
-    """A call that came, whole; `kind` is its operation's name, or `lookup`."""
+    """A whole call, whose `kind` is the name of its operation, or `lookup`."""
 
     kind: str
     method: str
@@ -136,17 +140,17 @@ class Call(NamedTuple):
     body: bytes
 
 
-# Answers a call, somehow; says whether the connection goes on to the next one.
+# A function that replies to a call, and returns True if the connection stays open.
 Answer = Callable[[socket.socket, Call], bool]
 
 
 class ScriptedServer(RawServer):
-    """A store that answers each call as it is told to, over connections that are kept.
+    """A store that replies to each call as its script says, over connections that stay open.
 
-    `script` has, for a kind of call, the answers to give in order; the last one repeats, and
-    `otherwise` answers every other kind. `connects` is what happens to a connection before its
-    first call, for example a TLS handshake. With `opens=False` a connection is refused, with
-    `fills=True` none gets through, until `open()`.
+    For a kind of call, `script` has the replies in order, and the last reply repeats. `otherwise`
+    replies to every other kind. `connects` acts on a connection before its first call, for example
+    with a TLS handshake. Until `open()`, a connection is refused with `opens=False`, and hangs with
+    `fills=True`.
     """
 
     def __init__(
@@ -165,12 +169,12 @@ class ScriptedServer(RawServer):
         self._fillers: list[socket.socket] = []
         self.script: Mapping[str, Sequence[Answer]] = {}
         self.heard: list[Call] = []
-        if not self._opens:  # the port is taken, and nobody listens there
+        if not self._opens:  # The port is bound without a listener, so connections are refused.
             self._listener.close()
             self._listener = socket.socket()
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._listener.bind(("127.0.0.1", self.port))
-        if fills:  # somebody listens, the queue is full, and nobody empties it
+        if fills:  # The queue of the listener stays full, so connections hang.
             self._listener.listen(0)
             self._fillers = [socket.socket() for _ in range(4)]
             for filler in self._fillers:
@@ -188,7 +192,7 @@ class ScriptedServer(RawServer):
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Hang up on everybody, and leave no thread and no descriptor."""
+        """Hang up every connection, and leave no thread and no descriptor."""
         self.open()
         super().__exit__(kind, exc, trace)
         for thread, connection in list(self._open.items()):
@@ -197,7 +201,7 @@ class ScriptedServer(RawServer):
             thread.join(5)
 
     def open(self) -> None:
-        """From now on connections get through."""
+        """Accept connections from now on."""
         for filler in self._fillers:
             filler.close()
         if not self._thread.is_alive():
@@ -205,11 +209,11 @@ class ScriptedServer(RawServer):
             self._thread.start()
 
     def count(self) -> Counter[str]:
-        """How many calls of each kind came."""
+        """Return the number of calls of each kind."""
         return Counter(call.kind for call in self.heard)
 
     def wait_until_idle(self) -> None:
-        """Until neither side has a connection that is whole, or five seconds have passed."""
+        """Wait until neither side has an established connection, or five seconds have passed."""
         until = time.monotonic() + 5
         while time.monotonic() < until:
             table = Path("/proc/net/tcp").read_text(encoding="ascii")
@@ -239,7 +243,7 @@ class ScriptedServer(RawServer):
 
 
 def receive_call(connection: socket.socket) -> Call | None:
-    """The next call with its body; None when the caller has hung up."""
+    """Return the next call with its body, or None if the caller has hung up."""
     received = receive_request(connection)
     headers, end, body = received.partition(b"\r\n\r\n")
     if not end:

@@ -1,4 +1,4 @@
-"""A real Redis server, to be stopped, halted and emptied."""
+"""A real Redis server that tests can stop, halt and empty."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..conftest import free_port
 
 
 class RedisServer:
-    """Of this process alone, at a port that it keeps when it is stopped and started again."""
+    """A Redis of this process alone, which keeps its port when it is stopped and started again."""
 
     def __init__(self) -> None:
         self._port = free_port()
@@ -45,7 +45,7 @@ class RedisServer:
         self._process = self._started()
 
     def halt(self) -> None:
-        """It accepts connections, and answers nothing."""
+        """Halt the server, which then accepts connections and does not reply."""
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:

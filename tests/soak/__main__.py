@@ -1,8 +1,8 @@
-"""The long runs, whose figures stand in docs/reliability.md.
+"""The long runs, whose figures are in docs/reliability.md.
 
     python -m tests.soak [NAME ...] [--scale 0.1]          make soak
 
-Loopback only; each ends by itself, and ends what it started.
+Each run uses loopback only, ends by itself, and ends the processes that it started.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The long runs. Each gives its figures by name, and whether its promise was kept."""
+"""The long runs. Each run returns its figures by name, and True if its promise held."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Figures = dict[str, Any]
 
 
 def kills(scale: float, redis_url: str = "") -> tuple[bool, Figures]:
-    """5,000 creations with keys while a random worker is killed with -9 every 2 s."""
+    """Create 5,000 customers with keys while a random worker is killed with -9 every 2 s."""
     wanted = max(100, int(5000 * scale))
     settings = {"ECWID_REDIS_URL": redis_url} if redis_url else {}
     with folder() as here, Ecwid(here).served() as ecwid:
-        # Slow enough that each killed worker has some under way, done or not done yet.
+        # Calls are so slow that each killed worker has some under way, executed or not.
         ecwid.orders.inject(
             Fault("latency", operation="add_customer", seconds=0.2, probability=0.5),
             Fault("latency", operation="add_customer", seconds=0.2, after=True),
@@ -51,13 +51,13 @@ def kills(scale: float, redis_url: str = "") -> tuple[bool, Figures]:
 
 
 def kills_with_redis(scale: float) -> tuple[bool, Figures]:
-    """The same with the keys in Redis."""
+    """Run `kills` with the keys in Redis."""
     with RedisServer() as redis:
         return kills(scale, redis.url)
 
 
 def same_key(scale: float) -> tuple[bool, Figures]:
-    """The same key from 50 threads, 200 times, over 4 workers."""
+    """Send the same key from 50 threads, 200 times, to 4 workers."""
     rounds = max(5, int(200 * scale))
     statuses: Counter[str] = Counter()
     same = True
@@ -83,7 +83,7 @@ def same_key(scale: float) -> tuple[bool, Figures]:
 
 
 def reloads(scale: float) -> tuple[bool, Figures]:
-    """20 reloads under load, no request failed."""
+    """Reload 20 times under load, without a failed request."""
     times = max(2, int(20 * scale))
     with (
         folder() as here,
@@ -108,7 +108,7 @@ def reloads(scale: float) -> tuple[bool, Figures]:
 
 
 def budget(scale: float) -> tuple[bool, Figures]:
-    """150 s at four times the budget over two gunicorn masters, which share Redis."""
+    """Send four times the rate limit for 150 s to two gunicorn masters that share Redis."""
     seconds = max(65.0, 150 * scale)
     with RedisServer() as redis, folder() as here, Ecwid(here).served() as ecwid:
         settings = ecwid.settings(ECWID_REDIS_URL=redis.url, ECWID_CALLS_PER_MINUTE="540")
@@ -130,8 +130,8 @@ def budget(scale: float) -> tuple[bool, Figures]:
 
 
 def revoked(scale: float) -> tuple[bool, Figures]:
-    """A token that is revoked under load: calls in the 60 s after."""
-    del scale  # the 60 s are the measure
+    """Revoke a token under load, and count the calls in the 60 s after."""
+    del scale  # the scale does not change the 60 s
     with folder() as here, Ecwid(here).served() as ecwid:
         with plugin(here, ecwid.settings(), workers=4) as served:
             began: list[float] = []
@@ -151,7 +151,7 @@ def revoked(scale: float) -> tuple[bool, Figures]:
 
 
 def export(scale: float) -> tuple[bool, Figures]:
-    """An export of 10,000 customers with 10 % faults."""
+    """Export 10,000 customers with 10 % faults."""
     customers = max(500, int(10_000 * scale))
     with folder() as here, Ecwid(here, customers=customers).served() as ecwid:
         _order_faults(ecwid, 0.10)
@@ -178,7 +178,8 @@ def export(scale: float) -> tuple[bool, Figures]:
 
 
 def half_hour(scale: float) -> tuple[bool, Figures]:
-    """30 minutes at 50 requests/s with 5 % faults: memory, threads and descriptors stay flat."""
+    """Send 50 requests/s with 5 % faults for 30 minutes, while memory, threads and descriptors
+    stay flat."""
     seconds = max(60.0, 1800 * scale)
     with (
         folder() as here,
@@ -201,8 +202,8 @@ def half_hour(scale: float) -> tuple[bool, Figures]:
     }
     flat = all(
         after["rss_mb"] <= before["rss_mb"] * 1.10 + 5
-        and after["threads"] <= THREADS + 4  # gunicorn fills its pool when it needs to
-        and after["descriptors"] <= before["descriptors"] + THREADS  # a connection for each
+        and after["threads"] <= THREADS + 4  # gunicorn starts threads when requests need them
+        and after["descriptors"] <= before["descriptors"] + THREADS  # a connection per thread
         for before, after in zip(early, late, strict=True)
     )
     return flat and "none" not in answers, figures
@@ -212,7 +213,7 @@ SCENARIOS = [kills, kills_with_redis, same_key, reloads, budget, revoked, export
 
 
 def _created_until_done(served: Plugin, wanted: int, per_second: float) -> dict[str, str]:
-    """Each e-mail with the id that it was answered with; asked for until there is one."""
+    """Repeat each creation until it succeeds, and return the id for each e-mail."""
     waiting: queue.Queue[tuple[float, str, str]] = queue.Queue()
     for number in range(wanted):
         waiting.put((number / per_second, f"kill-{number}@example.com", str(uuid.uuid4())))
@@ -249,7 +250,8 @@ def _asked_to_create(served: Plugin, key: str, body: Any) -> Any:
 
 
 def _created(served: Plugin, key: str, body: Any) -> Any:
-    """The answer of a request with this key when no other is under way any more."""
+    """Return the response to a request with this key when no other request with the key is under
+    way."""
     while True:
         answer = _asked_to_create(served, key, body)
         if answer is not None and answer.status_code == 200:
@@ -258,7 +260,7 @@ def _created(served: Plugin, key: str, body: Any) -> Any:
 
 
 def _creations(ecwid: Ecwid) -> dict[str, list[int]]:
-    """The ids that were created, by e-mail, by Ecwid's own ledger."""
+    """Return the created ids by e-mail, from Ecwid's own ledger."""
     created: dict[str, list[int]] = {}
     for entry in ecwid.orders.ledger():
         if entry.operation == "add_customer" and entry.done and entry.email and entry.customer_id:
@@ -267,7 +269,8 @@ def _creations(ecwid: Ecwid) -> dict[str, list[int]]:
 
 
 def _order_faults(ecwid: Ecwid, share: float) -> None:
-    """Each kind as often as the others, so that together they are this share of all calls."""
+    """Inject each kind of fault equally often, so that together they hit this share of all
+    calls."""
     kinds: list[dict[str, Any]] = [
         {"kind": "reset"},
         {"kind": "reset", "after": True},
@@ -283,7 +286,7 @@ def _order_faults(ecwid: Ecwid, share: float) -> None:
 
 
 def _mixed(served: Plugin, ids: list[int], number: int) -> str:
-    """One of the five operations."""
+    """Send a request for one of the five operations."""
     customer = random.choice(ids)
     method, path, body = random.choice(
         [
@@ -299,7 +302,7 @@ def _mixed(served: Plugin, ids: list[int], number: int) -> str:
 
 
 class _Killer:
-    """Kills a random worker with -9 every so many seconds."""
+    """A thread that kills a random worker with -9 at this interval."""
 
     def __init__(self, served: Plugin, every_s: float) -> None:
         self._served = served
@@ -321,7 +324,7 @@ class _Killer:
 
 
 class _Watch:
-    """Samples what the workers hold."""
+    """A thread that samples the resources of the workers."""
 
     def __init__(self, served: Plugin, ecwid: Ecwid, every_s: float) -> None:
         self._served = served

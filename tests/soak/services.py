@@ -1,4 +1,4 @@
-"""What a long run is made of: Ecwid (the sandbox, served), plugins in front of it, callers."""
+"""Parts of a long run: Ecwid (the sandbox, served), plugins in front of it, callers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THREADS = 16  # of each worker
 
 
 class Ecwid:
-    """A sandbox at a port, with its orders and its ledger."""
+    """A sandbox at a port, with its faults and its ledger."""
 
     def __init__(self, folder: Path, customers: int = 0) -> None:
         self._path = folder / "store.sqlite3"
@@ -40,7 +40,7 @@ class Ecwid:
             yield self
 
     def settings(self, **more: str) -> dict[str, str]:
-        """Of a plugin in front of it."""
+        """Return the settings of a plugin in front of Ecwid."""
         return {
             "ECWID_STORE_ID": STORE_ID,
             "ECWID_TOKEN": TOKEN,
@@ -52,7 +52,7 @@ class Ecwid:
 
 
 class Plugin:
-    """A gunicorn with the plugin, as it is shipped."""
+    """A gunicorn with the plugin, as in production."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.process = process
@@ -60,7 +60,7 @@ class Plugin:
         self.log = log
 
     def workers(self) -> list[int]:
-        """Their process ids."""
+        """Return the process ids of the workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(each) for each in children.read_text().split()]
 
@@ -72,7 +72,8 @@ class Plugin:
 def plugin(
     folder: Path, settings: dict[str, str], workers: int, threads: int = THREADS
 ) -> Iterator[Any]:
-    """A gunicorn with the plugin, which shares its host's files with the others of the folder."""
+    """Run a gunicorn with the plugin, which shares the files of its host with others in the
+    folder."""
     port = free_port()
     log = folder / f"plugin-{port}.log"
     options = ["-c", "gunicorn.conf.py", "-w", str(workers), "--threads", str(threads)]
@@ -113,7 +114,7 @@ def folder() -> Iterator[Path]:
 
 
 def ask(method: str, url: str, **options: Any) -> requests.Response | None:
-    """A request over a connection of its own; None where there was no answer."""
+    """Send a request over a connection of its own, and return None if no response comes."""
     headers = {"Connection": "close", **options.pop("headers", {})}
     try:
         return requests.request(method, url, headers=headers, timeout=60, **options)
@@ -122,7 +123,7 @@ def ask(method: str, url: str, **options: Any) -> requests.Response | None:
 
 
 def at_a_rate(per_second: float, seconds: float, do: Callable[[int], Any]) -> list[Any]:
-    """What `do` gives, called so often from 64 threads, each time with the next number."""
+    """Call `do` with increasing numbers at this rate from 64 threads, and return its results."""
     begun = time.monotonic()
     futures = []
     with ThreadPoolExecutor(64) as threads:
@@ -133,7 +134,7 @@ def at_a_rate(per_second: float, seconds: float, do: Callable[[int], Any]) -> li
 
 
 def most_in(seconds: float, moments: list[float]) -> int:
-    """How many of these moments, in order, lie within any so many seconds."""
+    """Return the greatest number of these moments, in order, that lie within so many seconds."""
     most = first = 0
     for last, moment in enumerate(moments):
         while moments[first] <= moment - seconds:

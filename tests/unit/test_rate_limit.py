@@ -98,14 +98,14 @@ def test_retries_count_and_cached_responses_do_not(ordered: Shop) -> None:
 def test_each_process_has_a_share(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Redis a process gets the share that the settings, gunicorn.conf.py or gunicorn
     name."""
-    budget = {"ECWID_CALLS_PER_MINUTE": 60}
-    assert remaining_in(ordered.api(**budget, ECWID_PROCESSES=3).get("/customers")).limit == 20
+    rate_limit = {"ECWID_CALLS_PER_MINUTE": 60}
+    assert remaining_in(ordered.api(**rate_limit, ECWID_PROCESSES=3).get("/customers")).limit == 20
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
-    assert remaining_in(ordered.api(**budget).get("/customers")).limit == 30
+    assert remaining_in(ordered.api(**rate_limit).get("/customers")).limit == 30
     monkeypatch.setenv("GUNICORN_ECWID_WORKERS", "6")
-    assert remaining_in(ordered.api(**budget).get("/customers")).limit == 10
+    assert remaining_in(ordered.api(**rate_limit).get("/customers")).limit == 10
     monkeypatch.setenv("GUNICORN_ECWID_WORKERS", "1000")
-    assert remaining_in(ordered.api(**budget).get("/customers")).limit == 1
+    assert remaining_in(ordered.api(**rate_limit).get("/customers")).limit == 1
 
 
 def test_apps_in_a_process_share_nothing(ordered: Shop) -> None:
@@ -116,16 +116,16 @@ def test_apps_in_a_process_share_nothing(ordered: Shop) -> None:
 
 def test_a_forked_process_counts_for_itself() -> None:
     """A forked worker starts with a share of its own, without the calls of its parent process."""
-    budget = RateLimit(2, 1, None, "name")
-    budget.acquire()
-    budget.acquire()
+    rate_limit = RateLimit(2, 1, None, "name")
+    rate_limit.acquire()
+    rate_limit.acquire()
     child = os.fork()
     if child == 0:
-        budget.acquire()
+        rate_limit.acquire()
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with pytest.raises(BudgetSpent):
-        budget.acquire()
+        rate_limit.acquire()
 
 
 # With Redis
@@ -137,19 +137,19 @@ def own_redis() -> Iterator[RedisServer]:
         yield server
 
 
-def spend(budgets: list[RateLimit], times: int) -> int:
+def spend(rate_limits: list[RateLimit], times: int) -> int:
     """Return how many of `calls` calls the rate limits allow in turn."""
     made = 0
     for number in range(times):
         try:
-            budgets[number % len(budgets)].acquire()
+            rate_limits[number % len(rate_limits)].acquire()
         except BudgetSpent:
             continue
         made += 1
     return made
 
 
-def budgets_of(redis: RedisServer, count: int, per_minute: int = 20) -> list[RateLimit]:
+def rate_limits_of(redis: RedisServer, count: int, per_minute: int = 20) -> list[RateLimit]:
     return [RateLimit(per_minute, 2, RedisConnection(redis.url), "name") for _ in range(count)]
 
 
@@ -177,80 +177,80 @@ def test_no_token_in_redis(ordered: Shop, redis: RedisServer) -> None:
 def test_redis_gone(own_redis: RedisServer, fault: str) -> None:
     """Without Redis each process keeps to its share, so the total never rises and no share is
     zero."""
-    budgets = budgets_of(own_redis, 2)
-    assert spend(budgets, 4) == 4
+    rate_limits = rate_limits_of(own_redis, 2)
+    assert spend(rate_limits, 4) == 4
     (own_redis.stop if fault == "stopped" else own_redis.halt)()
     begun = time.monotonic()
-    assert spend(budgets, 200) == 16  # each process has already spent 2 of 20
+    assert spend(rate_limits, 200) == 16  # each process has already spent 2 of 20
     assert time.monotonic() - begun < 20
-    assert budgets[0].remaining().limit == 10
+    assert rate_limits[0].remaining().limit == 10
     if fault == "halted":
         own_redis.go_on()
 
 
 def test_redis_slow(own_redis: RedisServer) -> None:
     """The rate limit waits for a slow Redis that replies in time, and all processes count there."""
-    budgets = budgets_of(own_redis, 2)
+    rate_limits = rate_limits_of(own_redis, 2)
     own_redis.client.client_pause(100)
-    assert spend(budgets, 30) == 20
-    assert budgets[0].remaining().limit == 20
+    assert spend(rate_limits, 30) == 20
+    assert rate_limits[0].remaining().limit == 20
 
 
 def test_redis_back(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """After Redis comes back empty, each process keeps to its share for a minute, so the total
     never rises."""
-    budgets = budgets_of(own_redis, 2)
+    rate_limits = rate_limits_of(own_redis, 2)
     own_redis.stop()
-    assert spend(budgets, 50) == 20
+    assert spend(rate_limits, 50) == 20
     own_redis.start_again()
     now = clock.now()
     monkeypatch.setattr(clock, "now", lambda: now + 10)
-    assert spend(budgets, 50) == 0
+    assert spend(rate_limits, 50) == 0
 
 
 def test_redis_emptied(redis: RedisServer) -> None:
     """A process that has sent calls notices an emptied Redis and keeps to its share for a
     minute."""
-    budgets = budgets_of(redis, 2)
-    assert spend(budgets, 10) == 10
+    rate_limits = rate_limits_of(redis, 2)
+    assert spend(rate_limits, 10) == 10
     redis.client.flushall()
-    assert spend(budgets, 100) == 10  # the unused share of each process
-    assert spend(budgets, 100) == 0
+    assert spend(rate_limits, 100) == 10  # the unused share of each process
+    assert spend(rate_limits, 100) == 0
 
 
 def test_redis_emptied_under_many_threads(redis: RedisServer) -> None:
     """While a process distrusts an emptied Redis, all its threads together keep to its share."""
     for _ in range(4):
         redis.client.flushall()
-        budget = budgets_of(redis, 1)[0]
-        assert spend([budget], 4) == 4
+        rate_limit = rate_limits_of(redis, 1)[0]
+        assert spend([rate_limit], 4) == 4
         redis.client.flushall()
-        assert spend([budget], 1) == 1  # which finds Redis emptied
+        assert spend([rate_limit], 1) == 1  # which finds Redis emptied
         redis.client.client_pause(50)
         with ThreadPoolExecutor(16) as threads:
-            made = sum(threads.map(lambda _, b=budget: spend([b], 1), range(32)))
+            made = sum(threads.map(lambda _, b=rate_limit: spend([b], 1), range(32)))
         assert made == 5
 
 
 def test_a_call_that_redis_refuses_is_not_counted(redis: RedisServer) -> None:
     """A call that Redis refuses does not count against the share of a process that distrusts
     Redis."""
-    budget, other = budgets_of(redis, 2)
-    assert spend([budget], 4) == 4
+    rate_limit, other = rate_limits_of(redis, 2)
+    assert spend([rate_limit], 4) == 4
     redis.client.flushall()
-    assert spend([budget], 1) == 1  # which finds Redis emptied
+    assert spend([rate_limit], 1) == 1  # which finds Redis emptied
     assert spend([other], 30) == 19  # all that remains in Redis
-    assert spend([budget], 10) == 0
+    assert spend([rate_limit], 10) == 0
     redis.client.flushall()
-    assert spend([budget], 10) == 5
+    assert spend([rate_limit], 10) == 5
 
 
 def test_redis_emptied_again_and_again(redis: RedisServer) -> None:
     """A process never exceeds its share because Redis loses its data again and again."""
-    budget = budgets_of(redis, 1)[0]
+    rate_limit = rate_limits_of(redis, 1)[0]
     made = 0
     for _ in range(30):
-        made += spend([budget], 1)
+        made += spend([rate_limit], 1)
         redis.client.flushall()
     assert made == 10
 
@@ -259,31 +259,31 @@ def test_one_busy_host(redis: RedisServer) -> None:
     """Many calls at the same time are no sign that Redis lost its data."""
     for _ in range(8):
         redis.client.flushall()
-        budget = budgets_of(redis, 1, per_minute=200)[0]
+        rate_limit = rate_limits_of(redis, 1, per_minute=200)[0]
         with ThreadPoolExecutor(16) as threads:
-            made = sum(threads.map(lambda _, b=budget: spend([b], 1), range(220)))
+            made = sum(threads.map(lambda _, b=rate_limit: spend([b], 1), range(220)))
         assert made == 200
-        assert budget.remaining().limit == 200
+        assert rate_limit.remaining().limit == 200
 
 
 def test_after_redis_was_gone(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process trusts Redis again a minute after Redis came back."""
-    budget = budgets_of(own_redis, 1)[0]
+    rate_limit = rate_limits_of(own_redis, 1)[0]
     own_redis.stop()
-    assert spend([budget], 20) == 10
+    assert spend([rate_limit], 20) == 10
     own_redis.start_again()
     now, wall = clock.now(), time.time()
     monkeypatch.setattr(clock, "now", lambda: now + 70)
     monkeypatch.setattr(time, "time", lambda: wall + 70)
-    assert spend([budget], 30) == 20
+    assert spend([rate_limit], 30) == 20
 
 
 def test_bulk(redis: RedisServer) -> None:
     """A bulk read may use half of the rate limit, with and without Redis, and learns how long to
     wait."""
-    for budget in (RateLimit(20, 2, None, "name"), *budgets_of(redis, 1)):
-        share = 5 if budget._redis is None else 10
-        waits = [budget.acquire_bulk() for _ in range(share + 1)]
+    for rate_limit in (RateLimit(20, 2, None, "name"), *rate_limits_of(redis, 1)):
+        share = 5 if rate_limit._redis is None else 10
+        waits = [rate_limit.acquire_bulk() for _ in range(share + 1)]
         assert waits[:-1] == [0.0] * share
         assert 0 < waits[-1] <= 61
     gone = RateLimit(20, 2, RedisConnection("redis://127.0.0.1:9"), "name")
