@@ -3,8 +3,8 @@
     python benchmarks/bystanders.py [ROUNDS]
 
 The same commands run with flask-ecwid's wheel installed, and with its entry points removed. The
-times are CPU times, and both runs of a round follow each other directly, because wall times depend
-on the other work of the machine.
+times are CPU times, because wall times depend on the other work of the machine. For the same reason
+both runs of a round follow each other directly.
 """
 
 from __future__ import annotations

@@ -112,8 +112,7 @@ def write_nginx_conf(folder: Path, *, port: int, limited_port: int, proxy_port: 
 
 
 class _Slow(asyncio.Protocol):
-    """A server that replies to each request after the delay, for clients that send a request at
-    once."""
+    """A server that delays each reply, for clients that send a request at once."""
 
     delay_s: float
     content: bytes

@@ -52,8 +52,7 @@ class Server:
         return sum(sum(process.cpu_times()[:2]) for process in self._tree())
 
     def rss_mb(self) -> float:
-        """Return the resident memory of the largest process of the tree, the worker, in MB (10^6
-        bytes)."""
+        """Return the resident memory of the largest process of the tree in MB (10^6 bytes)."""
         return float(max(process.memory_info().rss for process in self._tree())) / 1e6
 
     def stop(self) -> None:

@@ -34,8 +34,7 @@ LIBRARIES = (
 
 
 def machine() -> str:
-    """Return the processor, the system and the versions, without data that identifies the
-    machine."""
+    """Return the processor, the system and the versions, without other data of the machine."""
     model = next(
         (
             line.split(":")[1].strip()

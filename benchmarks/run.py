@@ -35,7 +35,7 @@ NEW_CUSTOMER = json.dumps(
         "acceptMarketing": True,
     }
 )
-# Each read ends in a number of its own: equal ones that are under way would share a call with us.
+# Each read ends in a number of its own, because equal reads at the same time would share a call.
 WORK = {
     "page": (f"{MOUNT}/customers?limit=100&offset=", ""),
     "get": (f"{MOUNT}/customer/", ""),
@@ -206,8 +206,7 @@ class Bench:
         return table
 
     def startup(self) -> dict[str, Any]:
-        """Measure seconds until the server accepts, CPU until then, and memory of the worker
-        then."""
+        """Measure the seconds, the CPU and the memory of the worker until the server accepts."""
         samples: dict[str, list[dict[str, float]]] = {}
         for _ in range(max(self.rounds, 5)):
             for who in CONTENDERS:
@@ -237,8 +236,7 @@ class Bench:
         return samples
 
     def export(self, pages: int = 100) -> dict[str, Any]:
-        """Measure seconds and CPU of an export of 10,000 customers in pages of 100, and of the
-        bare view."""
+        """Measure an export of 10,000 customers in pages of 100, beside the bare view."""
         samples: dict[str, list[dict[str, float]]] = {}
         url = WORK["page"][0]
         import requests

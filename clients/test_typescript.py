@@ -1,5 +1,4 @@
-"""The TypeScript client that is generated from the contract has types, and works with all
-operations."""
+"""The generated TypeScript client has types and works with all operations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users would otherwise write: a Flask view, `requests`, orjson in and out, no check at all.
+"""The view that users would otherwise write, with Flask, `requests` and orjson, and without checks.
 
 `bare:session` calls through a `requests.Session`, `bare:adapter` through its `HTTPAdapter` alone.
 """

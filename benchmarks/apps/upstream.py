@@ -1,4 +1,4 @@
-"""What every rival needs to know: where the store is, and what the envelope looks like."""
+"""The address of the store and the form of the envelope, which every contender needs."""
 
 from __future__ import annotations
 

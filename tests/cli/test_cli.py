@@ -66,7 +66,7 @@ def test_check_of_the_sandbox() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ahead_s", "told"),
+    ("ahead_s", "pattern"),
     [
         (0, "clock: agrees with Ecwid's"),
         (3, "clock: [34] s behind Ecwid's"),
@@ -75,7 +75,7 @@ def test_check_of_the_sandbox() -> None:
     ],
 )
 def test_check_of_the_clock(
-    ecwid: HTTPServer, config: Config, monkeypatch: pytest.MonkeyPatch, ahead_s: float, told: str
+    ecwid: HTTPServer, config: Config, monkeypatch: pytest.MonkeyPatch, ahead_s: float, pattern: str
 ) -> None:
     """A clock that differs from Ecwid's is a warning, and no failure."""
     monkeypatch.setattr(clock, "wall", lambda: int(time.time()) - ahead_s)
@@ -86,7 +86,7 @@ def test_check_of_the_clock(
     result = of_config(config)("check")
     assert result.exit_code == 0
     [line] = [line for line in result.output.splitlines() if line.startswith("clock")]
-    assert re.fullmatch(told, line)
+    assert re.fullmatch(pattern, line)
 
 
 @pytest.mark.parametrize("answers", [True, False])
@@ -245,8 +245,7 @@ def test_sandbox_on_a_port(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("kept", [True, False])
 def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signals) -> None:
-    """A store in the file of --file survives the end of the sandbox, and a private store does
-    not."""
+    """A store in the file of --file survives the sandbox, and a private store does not."""
     flags = ["--file", str(tmp_path / "store.sqlite3")] if kept else []
     process = subprocess.Popen(
         [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0", *flags],
@@ -265,8 +264,7 @@ def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signa
 
 
 def test_sandbox_fails_on_demand(tmp_path: Path) -> None:
-    """The sandbox applies the switches and faults of its options, and accepts more while it
-    runs."""
+    """The sandbox applies the switches and faults of its options, and accepts more later."""
     (tmp_path / "faults.json").write_text('[{"kind": "status", "status": 500, "nth": 1}]')
     switches = ["--port", "0", "--calls-per-minute", "600", "--search-lag", "2"]
     switches += ["--duplicate-emails"]
@@ -290,8 +288,8 @@ def test_sandbox_fails_on_demand(tmp_path: Path) -> None:
         assert len(requests.get(f"{admin}/ledger", timeout=30).json()) == 2
     finally:
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
-    assert f"{admin}/faults" in told
+        _, err = process.communicate(timeout=60)
+    assert f"{admin}/faults" in err
 
 
 @pytest.mark.parametrize("wrong", ["{", "[5]", '[{"kind": "boom"}]', "7"])

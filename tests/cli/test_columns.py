@@ -122,8 +122,7 @@ def test_escaped_formulas_are_restored() -> None:
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_as_spreadsheets_save_it(separator: str, bom: bytes, end: str) -> None:
-    """The reader accepts separators, line ends, byte order marks and upper-case booleans of
-    spreadsheets."""
+    """The reader accepts the separators, line ends, marks and booleans of spreadsheets."""
     lines = ["email;acceptMarketing;customerGroupId", "a@example.com;TRUE;5", ";;", "b@example.com"]
     text = end.join(lines).replace(";", separator).encode()
     assert [(row.line, row.customer) for row in parsed(bom + text)] == [

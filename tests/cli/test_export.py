@@ -51,8 +51,7 @@ def wait_for_progress(
 
 @pytest.mark.parametrize("name", ["all.jsonl", "all.CSV"])
 def test_export(tmp_path: Path, name: str) -> None:
-    """An export has every customer once, prints nothing without a terminal, and only its user
-    can read it."""
+    """An export has every customer once, prints nothing, and is readable only by its user."""
     command = Command(tmp_path, 250)
     assert command.run("export", name) == (0, "", "")
     exported = ids(command, name) if name == "all.jsonl" else []
@@ -76,8 +75,7 @@ def test_json_lines_are_ecwids_customers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["all.jsonl", "all.csv"])
 def test_killed_again_and_again(tmp_path: Path, name: str) -> None:
-    """An export that is killed at any moment and resumed each time has every customer exactly
-    once."""
+    """An export that is killed and resumed at any moment has every customer once."""
     command = Command(tmp_path, 250)
     slow(command, 0.1)
     chance = random.Random(name)
@@ -183,8 +181,7 @@ def test_killed_at_the_end(tmp_path: Path, at: str) -> None:
 
 
 def test_a_failure_leaves_the_file_of_before(tmp_path: Path) -> None:
-    """A failed export states its reason, can be resumed, and leaves the last complete file
-    unchanged."""
+    """A failed export gives its reason, can be resumed, and keeps the last complete file."""
     command = Command(tmp_path, 300)
     (tmp_path / "all.jsonl").write_text("of before")
     command.orders.inject(*(Fault("status", status=500, nth=n) for n in range(3, 6)))

@@ -58,10 +58,10 @@ def test_a_file_with_bad_rows_twice(tmp_path: Path) -> None:
         {"line": 7, "type": kind, "pointer": "/email", "keyword": "uniqueItems"},
         {"line": 8, "type": kind, "pointer": "/email", "keyword": "uniqueItems"},
     ]
-    for told in ("3 created, 0 there already", "0 created, 3 there already"):
+    for summary in ("3 created, 0 there already", "0 created, 3 there already"):
         status, out, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
         assert (status, out) == (1, "")
-        assert err == f"{told}, 5 refused, 0 unknown\n"
+        assert err == f"{summary}, 5 refused, 0 unknown\n"
         assert command.lines("report.jsonl") == expected
         assert new(command) == [f"new-{n}@example.com" for n in range(3)]
         assert (tmp_path / "report.jsonl").stat().st_mode & 0o777 == 0o600
@@ -134,8 +134,7 @@ def settable(customer: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_what_a_creation_may_set() -> None:
-    """An import leaves out nulls and members that only Ecwid sets, at any depth, and keeps
-    unknown members."""
+    """An import omits nulls and members that only Ecwid sets, and keeps unknown members."""
     shown = {
         "id": 5,
         "email": "a@example.com",
@@ -223,8 +222,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
-    """An import that is stopped finishes its current row, and the next import continues without
-    waiting."""
+    """A stopped import finishes its current row, and the next import does not wait."""
     command = Command(tmp_path)
     command.orders.inject(Fault("latency", operation="add_customer", seconds=0.3))
     rows = [{"email": f"new-{n:03}@example.com"} for n in range(60)]
@@ -288,8 +286,7 @@ def test_keys_that_are_forgotten(tmp_path: Path) -> None:
 
 
 def test_refused_by_ecwid(tmp_path: Path) -> None:
-    """A row that Ecwid refuses is reported with Ecwid's code, and the next import sends it
-    again."""
+    """A row that Ecwid refuses is reported with its code, and sent again by the next import."""
     command = Command(tmp_path)
     refusal = Fault("status", operation="add_customer", nth=2, status=400, code="WRONG_PARAMETER")
     command.orders.inject(refusal)

@@ -113,7 +113,7 @@ class _Quiet(WSGIRequestHandler):
         pass
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: list[tuple[str, str]]
     body: bytes
@@ -126,8 +126,7 @@ class Answer(NamedTuple):
 
 
 class Service:
-    """The plugin under gunicorn in front of Ecwid, with its resources before the first bad
-    request."""
+    """The plugin under gunicorn in front of Ecwid, with its resources at the start."""
 
     def __init__(self, server: Server, ecwid: Ecwid, stop: Callable[[], None]) -> None:
         self.server = server
@@ -157,9 +156,9 @@ class Service:
 
     def good(self) -> None:
         """Send a good request over a new connection, and check its response."""
-        [answer] = answers(self.send(get(f"/customer/{ID}")), [GOOD])
-        assert answer.status == 200
-        assert json.loads(answer.body)["data"]["id"] == ID
+        [response] = responses(self.send(get(f"/customer/{ID}")), [GOOD])
+        assert response.status == 200
+        assert json.loads(response.body)["data"]["id"] == ID
         assert [call.what for call in self.calls()] == [ONE]
 
     def takes(self) -> tuple[int, int]:
@@ -178,8 +177,7 @@ class Service:
         return len(list((self._worker() / "task").iterdir()))
 
     def _start_all_threads(self) -> None:
-        """Start all threads of gunicorn, because gunicorn starts a thread only when a request
-        needs one."""
+        """Start all threads, because gunicorn starts a thread only for a request."""
         with ExitStack() as stack:
             for _ in range(32):
                 stack.enter_context(socket.create_connection(self._address()))
@@ -210,48 +208,48 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield Service(server, ecwid, running.close)
 
 
-def answers(received: bytes, gets: Sequence[Gets]) -> list[Answer]:
+def responses(received: bytes, gets: Sequence[Gets]) -> list[Response]:
     """Split the received bytes into the expected number of responses, without a rest."""
     found = []
     for each in gets:
         head, end, received = received.partition(b"\r\n\r\n")
-        assert end, "an answer is missing"
+        assert end, "a response is missing"
         first, *rest = head.decode("latin-1").split("\r\n")
         assert first.startswith(("HTTP/1.1 ", "HTTP/1.0 "))
         headers = [(name, value.strip()) for name, _, value in (h.partition(":") for h in rest)]
-        answer = Answer(int(first.split(" ")[1]), headers, b"")
-        length = int(answer.header("Content-Length") or 0) if each.body else 0
-        found.append(answer._replace(body=received[:length]))
+        response = Response(int(first.split(" ")[1]), headers, b"")
+        length = int(response.header("Content-Length") or 0) if each.body else 0
+        found.append(response._replace(body=received[:length]))
         received = received[length:]
     assert received == b""
     return found
 
 
-def check(answer: Answer, gets: Gets) -> None:
-    """Check the status, the headers and the problem of a response, which must repeat nothing of
-    the request."""
-    assert answer.status == gets.status
-    assert "canary" not in str(answer).lower()
-    for name, value in answer.headers:
+def check(response: Response, gets: Gets) -> None:
+    """Check the status, the headers and the problem of a response, and that no input is
+    repeated."""
+    assert response.status == gets.status
+    assert "canary" not in str(response).lower()
+    for name, value in response.headers:
         assert not re.search(r"(?i)\d\.\d|/\d|python|werkzeug|flask", f"{name}: {value}")
     if gets.by == GUNICORN and gets.slug:
-        assert answer.header("Connection") == "close"
+        assert response.header("Connection") == "close"
     if gets.by == PLUGIN or gets.slug:
-        check_ours(answer, gets)
+        check_ours(response, gets)
 
 
-def check_ours(answer: Answer, gets: Gets) -> None:
-    request_id = answer.header("X-Request-ID") or ""
+def check_ours(response: Response, gets: Gets) -> None:
+    request_id = response.header("X-Request-ID") or ""
     assert UUID4.fullmatch(request_id)
-    assert answer.header("Cache-Control") == "no-store"
-    assert answer.header("X-Content-Type-Options") == "nosniff"
-    assert answer.header("Referrer-Policy") == "no-referrer"
-    assert (answer.header("Allow") or "") == gets.allow
+    assert response.header("Cache-Control") == "no-store"
+    assert response.header("X-Content-Type-Options") == "nosniff"
+    assert response.header("Referrer-Policy") == "no-referrer"
+    assert (response.header("Allow") or "") == gets.allow
     if gets.slug:
-        assert answer.header("Content-Type") == "application/problem+json"
+        assert response.header("Content-Type") == "application/problem+json"
     if gets.slug and gets.body:
         errors = [{"pointer": pointer, "keyword": keyword} for pointer, keyword in gets.errors]
-        assert json.loads(answer.body) == {
+        assert json.loads(response.body) == {
             "type": f"urn:flask-ecwid:problem:{gets.slug}",
             "title": gets.title,
             "status": gets.status,
@@ -265,12 +263,11 @@ def check_ours(answer: Answer, gets: Gets) -> None:
 
 
 def run(service: Service, row: Row, *, hangs_up: bool = True) -> None:
-    """Send the bytes of a row, check its responses and Ecwid's calls, and check that the service
-    still works."""
+    """Check the responses to a row, the calls to Ecwid, and that the service still works."""
     service.calls()
-    given = answers(service.send(row.sent, hangs_up=hangs_up), row.gets)
-    for answer, gets in zip(given, row.gets, strict=True):
-        check(answer, gets)
+    given = responses(service.send(row.sent, hangs_up=hangs_up), row.gets)
+    for response, gets in zip(given, row.gets, strict=True):
+        check(response, gets)
     assert [call.what for call in service.calls()] == list(row.calls)
     service.good()
 
@@ -281,15 +278,13 @@ def named(row: Row) -> str:
 
 @pytest.mark.parametrize("row", BAD_REQUESTS, ids=named)
 def test_bad_requests(service: Service, row: Row) -> None:
-    """A bad request gets a problem with place and rule but no value, and causes no call to
-    Ecwid."""
+    """A bad request gets a problem without its values, and causes no call to Ecwid."""
     run(service, row)
 
 
 @pytest.mark.parametrize("row", NO_HTTP, ids=named)
 def test_no_http(service: Service, row: Row) -> None:
-    """Bytes that are not HTTP are refused, the connection ends, and a request hidden in them is
-    not executed."""
+    """Bytes that are not HTTP end the connection, and a request hidden in them is not executed."""
     run(service, row, hangs_up=False)
 
 
@@ -313,31 +308,29 @@ def test_good_requests(service: Service, row: Row) -> None:
 
 @pytest.mark.parametrize(("text", "kept"), REQUEST_IDS)
 def test_request_ids(service: Service, text: Text, kept: bool) -> None:
-    """The X-Request-ID of a caller is kept if it is a UUID v4, and is otherwise replaced and not
-    repeated."""
+    """The X-Request-ID of a caller is kept if it is a UUID v4, and is replaced otherwise."""
     header = b"X-Request-ID: " + wire(text)
     for sent, gets in (
         (get("/customer/0", header), INVALID_ID),
         (get("/canary", header), NOT_FOUND),
     ):
-        [answer] = answers(service.send(sent), [gets])
-        check(answer, gets)
-        assert (answer.header("X-Request-ID") == REQUEST_ID) == kept
+        [response] = responses(service.send(sent), [gets])
+        check(response, gets)
+        assert (response.header("X-Request-ID") == REQUEST_ID) == kept
 
 
 def life_of(service: Service, document: dict[str, Any]) -> dict[str, Any]:
-    """Add a customer, update the customer with the same members, read them back, and check each
-    call."""
+    """Add, update and read a customer with the same members, and check each call."""
     sent = json.dumps(document, ensure_ascii=False)
-    [added] = answers(service.send(post("/add_customer", sent)), [GOOD])
+    [added] = responses(service.send(post("/add_customer", sent)), [GOOD])
     assert added.status == 200, added.body
     customer_id = json.loads(added.body)["data"]["id"]
-    [answer] = answers(service.send(post(f"/update_customer/{customer_id}", sent)), [GOOD])
-    assert answer.status == 200, answer.body
+    [response] = responses(service.send(post(f"/update_customer/{customer_id}", sent)), [GOOD])
+    assert response.status == 200, response.body
     calls = service.calls()
     assert [call.what for call in calls] == [CREATE, f"PUT /customers/{customer_id}"]
     assert [json.loads(call.body) for call in calls] == [document, document]
-    [found] = answers(service.send(get(f"/customer/{customer_id}")), [GOOD])
+    [found] = responses(service.send(get(f"/customer/{customer_id}")), [GOOD])
     attributes: dict[str, Any] = json.loads(found.body)["data"]["attributes"]
     service.calls()
     return attributes
@@ -368,12 +361,11 @@ def test_emails(service: Service, email: str) -> None:
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_texts_in_a_query(service: Service, text: str) -> None:
-    """A search for a text that looks dangerous is sent to Ecwid unchanged, unless the text has a
-    line end."""
+    """A search for a dangerous-looking text is sent unchanged, unless the text has a line end."""
     fits = not set("\r\n") & set(text)
     gets = GOOD if fits else broken("/query/keyword pattern")
-    [answer] = answers(service.send(get(f"/customers?keyword={quote(text, safe='')}")), [gets])
-    check(answer, gets)
+    [response] = responses(service.send(get(f"/customers?keyword={quote(text, safe='')}")), [gets])
+    check(response, gets)
     assert [parse_qs(call.query)["keyword"] for call in service.calls()] == [[text]] * fits
 
 

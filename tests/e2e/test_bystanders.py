@@ -99,7 +99,7 @@ def test_a_broken_dependency_breaks_no_other_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("args", [[], ["--help"], ["check"], ["no-such-command"]])
-def test_a_broken_dependency_is_told_in_a_sentence(tmp_path: Path, args: list[str]) -> None:
+def test_a_broken_dependency_is_one_line(tmp_path: Path, args: list[str]) -> None:
     """If flask_ecwid cannot be imported, `flask ecwid` says so in one line."""
     done = flask(tmp_path, "ecwid", *args, first=WITHOUT_CONNEXION)
     assert done.returncode == 1
@@ -109,8 +109,7 @@ def test_a_broken_dependency_is_told_in_a_sentence(tmp_path: Path, args: list[st
 
 
 def test_mounting_needs_posix(tmp_path: Path) -> None:
-    """The package can be imported without fcntl or os.getuid, and mounting names the missing
-    module."""
+    """Without fcntl or os.getuid the package can be imported, and mounting names the module."""
     for first, missing in (
         (WITHOUT_POSIX, "fcntl"),
         ("import os; del os.getuid\n", "os.getuid"),

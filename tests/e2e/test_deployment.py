@@ -82,9 +82,9 @@ def raw(server: Server, text: bytes) -> bytes:
         return connection.makefile("rb").read()
 
 
-def raw_problem(answer: bytes, status: int) -> dict[str, str]:
+def raw_problem(response: bytes, status: int) -> dict[str, str]:
     """Check that the response is a problem with this status, and return its headers."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+    head, _, body = response.partition(b"\r\n\r\n")
     first, *fields = head.decode("ascii").split("\r\n")
     headers = dict(field.split(": ", 1) for field in fields)
     problem = json.loads(body)
@@ -114,8 +114,8 @@ def life_of_a_customer(url: str) -> None:
         assert added.status_code == 200, added.text
         customer_id = added.json()["data"]["id"]
         found = everywhere(f"{url}/customer/{customer_id}")
-        assert {answer.status_code for answer in found} == {200}
-        assert {answer.json()["data"]["attributes"]["email"] for answer in found} == {CANARY}
+        assert {response.status_code for response in found} == {200}
+        assert {response.json()["data"]["attributes"]["email"] for response in found} == {CANARY}
         changes = {"acceptMarketing": True}
         done = caller.post(f"{url}/update_customer/{customer_id}", json=changes, timeout=30)
         assert done.json()["data"]["attributes"] == {"updateCount": 1}
@@ -127,7 +127,7 @@ def life_of_a_customer(url: str) -> None:
         done = caller.post(f"{url}/delete_customer/{customer_id}", timeout=30)
         assert done.json()["data"]["attributes"] == {"deleteCount": 1}
         gone = everywhere(f"{url}/customer/{customer_id}")
-        assert {answer.status_code for answer in gone} == {404}
+        assert {response.status_code for response in gone} == {404}
 
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
@@ -172,8 +172,8 @@ def test_log_lines() -> None:
     lines = [json.loads(line) for line in server.log.splitlines()]
     ours = [line for line in lines if line.get("request_id") == REQUEST_ID]
     for name, member in (("request", "status"), ("audit.reads", "result")):
-        told = [line for line in ours if line["name"] == f"flask_ecwid.{name}"]
-        assert [(line["operation"], line[member]) for line in told] == [
+        entries = [line for line in ours if line["name"] == f"flask_ecwid.{name}"]
+        assert [(line["operation"], line[member]) for line in entries] == [
             ("list_customers", 200),
             ("list_customers", 400),
         ]
@@ -182,8 +182,7 @@ def test_log_lines() -> None:
 
 
 def test_a_real_store_does_not_start_open() -> None:
-    """A real store without authentication does not start, and the log gives the reason without
-    the token."""
+    """A real store without authentication does not start, and the log says why."""
     store = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN}
     done = subprocess.run(
         [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "wsgi:app"],
@@ -251,8 +250,8 @@ def test_a_reload(tmp_path: Path) -> None:
         with config.open("a", encoding="utf-8") as settings:
             settings.write('raw_env = ["OF_THE_FILE= and with new settings"]\n')
         server.process.send_signal(signal.SIGHUP)
-        told = "after the reload and with new settings"
-        until(lambda: requests.get(server.root, timeout=30).text == told)
+        expected = "after the reload and with new settings"
+        until(lambda: requests.get(server.root, timeout=30).text == expected)
 
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
@@ -272,8 +271,8 @@ def test_one_name_for_all_workers(tmp_path: Path, preload: list[str]) -> None:
     seen: dict[str, set[str]] = defaultdict(set)
 
     def workers_seen(url: str, number: int) -> bool:
-        for answer in everywhere(url):
-            process, name = answer.text.split()
+        for response in everywhere(url):
+            process, name = response.text.split()
             seen[name].add(process)
         return sum(map(len, seen.values())) >= number
 
@@ -286,8 +285,8 @@ def test_one_name_for_all_workers(tmp_path: Path, preload: list[str]) -> None:
 
 def policies(server: Server) -> set[str]:
     """Return the rate limits that the workers name."""
-    answers = everywhere(f"{server.url}/customers?limit=1")
-    return {answer.headers["RateLimit-Policy"] for answer in answers}
+    responses = everywhere(f"{server.url}/customers?limit=1")
+    return {response.headers["RateLimit-Policy"] for response in responses}
 
 
 @pytest.mark.parametrize("flags", [(), ("--worker-class", "gthread")], ids=["ours", "gunicorns"])
@@ -325,14 +324,13 @@ def test_variables_of_the_workers(tmp_path: Path) -> None:
     table = page.partition("## What gunicorn.conf.py passes to the workers")[2].partition("\n## ")[
         0
     ]
-    told = set(re.findall(r"^\| `(\w+)`", table, re.M))
-    assert told == set(names) - set(environment(**settings)) - {"SERVER_SOFTWARE"}
+    documented = set(re.findall(r"^\| `(\w+)`", table, re.M))
+    assert documented == set(names) - set(environment(**settings)) - {"SERVER_SOFTWARE"}
     assert of_flask == []
 
 
 def test_all_faults_at_once() -> None:
-    """An invalid number of proxies is reported with the other faults, by its key and without its
-    value."""
+    """An invalid number of proxies is reported with the other faults, without its value."""
     for value in ("canary", "-1", "1.0", "10", "\u0663", "on"):
         done = subprocess.run(
             [sys.executable, "-c", "import wsgi"],
@@ -342,9 +340,9 @@ def test_all_faults_at_once() -> None:
             text=True,
         )
         assert done.returncode != 0
-        told = done.stderr.splitlines()[-1]
-        assert "ECWID_STORE_ID is missing, or is not decimal digits" in told
-        assert told.endswith("ECWID_TRUSTED_PROXIES is not a number of proxies from 0 to 9")
+        error = done.stderr.splitlines()[-1]
+        assert "ECWID_STORE_ID is missing, or is not decimal digits" in error
+        assert error.endswith("ECWID_TRUSTED_PROXIES is not a number of proxies from 0 to 9")
         assert "canary" not in done.stderr
 
 
@@ -363,9 +361,9 @@ def test_bad_chunks(chunks: bytes) -> None:
     """A body with invalid chunks is a 400 problem."""
     head = f"POST {PREFIX}/add_customer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     with gunicorn(ECWID_SANDBOX="on") as server:
-        answer = raw(server, head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"application/problem+json" in answer
+        response = raw(server, head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in response
     assert "Traceback" not in server.log
 
 
@@ -376,13 +374,13 @@ def test_a_chunked_body() -> None:
             ([b'{"email": ', b'"chunked@example.com"}'], 200),
             ([b'{"email": "'] + [b"x" * 50] * 3, 413),
         ):
-            answer = requests.post(
+            response = requests.post(
                 f"{server.url}/add_customer",
                 data=iter(body),
                 headers={"Content-Type": "application/json"},
                 timeout=30,
             )
-            assert answer.status_code == status
+            assert response.status_code == status
 
 
 MANY_FIELDS = "canary: x\r\n" * 101
@@ -412,9 +410,9 @@ def server() -> Iterator[Server]:
 @pytest.mark.parametrize(("status", "text"), NO_HTTP)
 def test_invalid_http(server: Server, status: int, text: str) -> None:
     """The server refuses invalid HTTP with a problem that repeats nothing of the request."""
-    answer = raw(server, text.encode("latin-1"))
-    assert raw_problem(answer, status)["Connection"] == "close"
-    assert b"canary" not in answer
+    response = raw(server, text.encode("latin-1"))
+    assert raw_problem(response, status)["Connection"] == "close"
+    assert b"canary" not in response
 
 
 @pytest.mark.parametrize("flags", [(), ("--worker-class", "gthread")], ids=["ours", "gunicorns"])
@@ -435,22 +433,20 @@ def test_invalid_http_is_not_logged(flags: tuple[str, ...]) -> None:
     ],
 )
 def test_an_app_that_fails_outside_of_flask(tmp_path: Path, failure: str) -> None:
-    """An app that fails outside of Flask gets a 500 problem, and response and log show no data
-    of the failure."""
+    """A failure outside of Flask is a 500 problem, and its data is in no response or log."""
     app = f"def app(environ, start_response):\n    {failure}\n    return []\n"
     (tmp_path / "wsgi.py").write_text(app, encoding="utf-8")
     flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
     with gunicorn(*flags) as server:
-        answer = raw(server, f"GET /?{CANARY} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    headers = raw_problem(answer, 500)
-    assert b"canary" not in answer.lower()
+        response = raw(server, f"GET /?{CANARY} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    headers = raw_problem(response, 500)
+    assert b"canary" not in response.lower()
     assert headers["X-Request-ID"] in server.log
     assert "canary" not in server.log.lower()
 
 
 def test_the_longest_search() -> None:
-    """A search with terms of the greatest length that the contract allows is accepted, in any
-    alphabet."""
+    """A search with terms of the greatest length is accepted, in any alphabet."""
     parameters = contract.load().document["components"]["parameters"]
     terms = {
         name: "\N{GRINNING FACE}" * 255
@@ -458,9 +454,9 @@ def test_the_longest_search() -> None:
         if node["schema"] == {"$ref": "#/components/schemas/SearchTerm"}
     }
     with gunicorn(ECWID_SANDBOX="on") as server:
-        answer = requests.get(f"{server.url}/customers", params=terms, timeout=30)
-    assert len(answer.request.path_url) > 36_000
-    assert answer.status_code == 200, answer.text
+        response = requests.get(f"{server.url}/customers", params=terms, timeout=30)
+    assert len(response.request.path_url) > 36_000
+    assert response.status_code == 200, response.text
 
 
 def test_no_header_moves_the_app() -> None:
@@ -468,9 +464,9 @@ def test_no_header_moves_the_app() -> None:
     with gunicorn(ECWID_SANDBOX="on") as server:
         for name in ("SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Prefix", "X-Script-Name"):
             head = f"GET {PREFIX}/openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            answer = raw(server, f"{head}{name}: /canary\r\n\r\n".encode())
-            assert answer.startswith(b"HTTP/1.1 200")
-            assert b"canary" not in answer
+            response = raw(server, f"{head}{name}: /canary\r\n\r\n".encode())
+            assert response.startswith(b"HTTP/1.1 200")
+            assert b"canary" not in response
 
 
 MIRROR = f"""
@@ -500,8 +496,7 @@ FORWARDED = (
     ],
 )
 def test_trusted_proxies(tmp_path: Path, trusted: dict[str, str], seen: list[str]) -> None:
-    """The app trusts X-Forwarded-* of as many proxies as the setting says, and of none by
-    default."""
+    """The app trusts X-Forwarded-* of as many proxies as its setting says, by default none."""
     (tmp_path / "wsgi.py").write_text(MIRROR, encoding="utf-8")
     flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path))
     with gunicorn(*flags, ECWID_SANDBOX="on", FORWARDED_ALLOW_IPS="*", **trusted) as server:
@@ -529,9 +524,9 @@ def test_gunicorn_trusts_no_header(tmp_path: Path, header: str) -> None:
 def test_no_response_names_a_version(server: Server) -> None:
     """The Server header has gunicorn's name and no version."""
     for path in ("/healthz", f"{PREFIX}/customers", "/nowhere"):
-        answer = requests.get(server.root + path, timeout=30)
-        assert answer.headers["Server"] == "gunicorn"
-        assert "X-Powered-By" not in answer.headers
+        response = requests.get(server.root + path, timeout=30)
+        assert response.headers["Server"] == "gunicorn"
+        assert "X-Powered-By" not in response.headers
 
 
 def test_no_control_socket(tmp_path: Path) -> None:
@@ -576,13 +571,12 @@ def closed() -> Iterator[Server]:
 
 @pytest.mark.parametrize(("headers", "status"), WHO.items())
 def test_keys_on_the_wire(closed: Server, headers: str, status: int) -> None:
-    """A request is authenticated by one valid key in one header, and every other form is
-    refused."""
+    """One valid key in one header authenticates a request, and no other form does."""
     for path in ("/customers", "/customer/172890169"):
         text = f"GET {PREFIX}{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n\r\n"
-        answer = raw(closed, text.encode("latin-1"))
-        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        response = raw(closed, text.encode("latin-1"))
+        assert response.startswith(b"HTTP/1.1 %d " % status)
         if status == 401:
-            head, _, body = answer.partition(b"\r\n\r\n")
+            head, _, body = response.partition(b"\r\n\r\n")
             assert b"\r\nwww-authenticate: bearer " in head.lower()
             assert b"canary" not in body

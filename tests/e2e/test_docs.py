@@ -131,7 +131,7 @@ def test_snippets(page: str, heading: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder in which the quick start has been followed."""
+    """Follow the quick start in a new folder, and return the folder."""
     path = tmp_path_factory.mktemp("quick start")
     (path / "shop.py").write_text(SHOP, encoding="utf-8")
     shutil.copy(ROOT / "gunicorn.conf.py", path)
@@ -226,8 +226,8 @@ def test_with_redis(redis: RedisServer, store: dict[str, str]) -> None:
     with running(serve, ECWID_API_URL=store["ECWID_API_URL"]) as process:
         wait_for(f"http://127.0.0.1:{port}/healthz", process)
         customers = f"http://127.0.0.1:{port}{API}/customers"
-        answer = requests.get(customers, headers={"X-API-Key": "test"}, timeout=30)
-        assert answer.status_code == 200
+        response = requests.get(customers, headers={"X-API-Key": "test"}, timeout=30)
+        assert response.status_code == 200
     assert redis.client.keys()
 
 
@@ -293,12 +293,12 @@ def test_every_problem_is_documented() -> None:
     rows = re.findall(
         r"^\| `([a-z-]+)` \| ([\d, ]+) \| (\w+) \| (\w+) \| (.*?) \| .+ \|$", ERRORS, re.M
     )
-    told = {
+    documented = {
         slug: ({int(n) for n in status.split(", ")}, origin, executed, re.findall(r"\w+", classes))
         for slug, status, origin, executed, classes in rows
     }
-    assert len(told) == len(rows)
-    assert told == {
+    assert len(documented) == len(rows)
+    assert documented == {
         slug: (statuses(first), first.origin, first.executed, [kind.__name__ for kind in of])
         for slug, of in ours.items()
         for first in of[:1]
@@ -306,8 +306,7 @@ def test_every_problem_is_documented() -> None:
 
 
 def test_kinds_of_one_type_are_alike() -> None:
-    """Errors with the same type have the same status, the same origin and the same possible
-    values of executed."""
+    """Errors of the same type have the same status, origin and executed."""
     for kind in kinds():
         for parent in kind.__mro__[1:]:
             if getattr(parent, "slug", None) == kind.slug:
@@ -319,10 +318,10 @@ def test_every_member_of_a_problem_is_documented() -> None:
     """The page on errors explains every member that the contract gives a problem."""
     members = contract.load().document["components"]["schemas"]["Problem"]["properties"]
     table = ERRORS.partition("| member |")[2].partition("\n\n")[0]
-    told = [
+    documented = [
         name for first in re.findall(r"^\| (`.*?) \|", table, re.M) for name in first.split(", ")
     ]
-    assert sorted(name.strip("`") for name in told) == sorted(members)
+    assert sorted(name.strip("`") for name in documented) == sorted(members)
 
 
 def test_the_version_is_one() -> None:
@@ -331,8 +330,8 @@ def test_the_version_is_one() -> None:
     setup.read(ROOT / "setup.cfg")
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     assert newest is not None
-    told = contract.load().document["info"]["version"]
-    assert setup["metadata"]["version"] == told == newest[1]
+    in_contract = contract.load().document["info"]["version"]
+    assert setup["metadata"]["version"] == in_contract == newest[1]
 
 
 ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
@@ -400,8 +399,7 @@ LINKING = ["README.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md"]
 
 @pytest.mark.parametrize("name", [*LINKING, *(f"docs/{page}" for page in PAGES)])
 def test_links(name: str) -> None:
-    """Every link of a page leads to an existing file of the repository and to an existing
-    heading."""
+    """Every link of a page leads to an existing file and heading."""
     page = ROOT / name
     text = page.read_text(encoding="utf-8")
     for target, anchor in re.findall(r"\]\((?!\w+:)([^)\s#]*)(?:#([^)\s]*))?\)", text):
@@ -446,8 +444,7 @@ def test_nothing_of_the_site_is_elsewhere(site: Path) -> None:
 
 
 def test_lists_are_lists(site: Path) -> None:
-    """A list or table in the repository is a list or table on the site, because an empty line
-    precedes it."""
+    """A list or table in the repository is a list or table on the site."""
     for page in site.rglob("*.html"):
         for paragraph in re.findall(r"<p>(.*?)</p>", page.read_text(encoding="utf-8"), re.S):
             assert not re.search(r"^(- |\d+\. |\| )", paragraph, re.M), (page.name, paragraph[:200])
@@ -465,7 +462,7 @@ def test_a_broken_page_ends_the_build(tmp_path: Path) -> None:
         "[a](nowhere.md) [b](errors.md#nowhere) [c](../nowhere.py) [d](/errors.md)",
         encoding="utf-8",
     )
-    told = build(tmp_path, tmp_path / "site")
-    assert told.returncode != 0
-    warned = re.findall(r"WARNING -  ((?:.+:\n)?.+)", told.stderr)
-    assert ["lost.md" in each for each in warned] == [True] * 5, told.stderr
+    built = build(tmp_path, tmp_path / "site")
+    assert built.returncode != 0
+    warned = re.findall(r"WARNING -  ((?:.+:\n)?.+)", built.stderr)
+    assert ["lost.md" in each for each in warned] == [True] * 5, built.stderr

@@ -40,9 +40,9 @@ def total(text: str, name: str, **labels: str) -> float:
 
 
 def scraped(server: Server) -> str:
-    answer = requests.get(f"{server.root}/metrics", timeout=30)
-    assert answer.status_code == 200
-    return answer.text
+    response = requests.get(f"{server.root}/metrics", timeout=30)
+    assert response.status_code == 200
+    return response.text
 
 
 def ask(server: Server, times: int) -> None:
@@ -66,8 +66,7 @@ def replaced(server: Server, gone: set[int]) -> None:
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
 def test_three_workers(preload: list[str]) -> None:
-    """Every request is counted once, in whichever worker, even if the worker was killed or
-    replaced."""
+    """Every request is counted once, even if its worker was killed or replaced."""
     settings = {"ECWID_SANDBOX": "on", "ECWID_METRICS": "on", "ECWID_CALLS_PER_MINUTE": "100000"}
     with gunicorn("--workers", "3", *preload, **settings) as server:
         replaced(server, set())
@@ -122,8 +121,7 @@ def test_a_worker_that_was_killed_has_nothing_under_way(ecwid: HTTPServer) -> No
 
 
 def test_the_folder_of_the_counts(tmp_path: Path) -> None:
-    """The start creates PROMETHEUS_MULTIPROC_DIR if needed, and removes only old counts from the
-    folder."""
+    """The start creates PROMETHEUS_MULTIPROC_DIR, and removes only old counts from it."""
     folder = tmp_path / "new" / "counts"
     settings = {"ECWID_SANDBOX": "on", "ECWID_METRICS": "on"}
 
@@ -227,8 +225,7 @@ def started(program: str, **settings: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_a_start_that_fails(before: str, value: str, fault: str) -> None:
-    """An invalid value, or metrics without their libraries, end the start together with all
-    other faults."""
+    """Invalid values and missing libraries of the metrics are reported with all other faults."""
     done = started(f"import sys\n{before}\nimport wsgi", ECWID_METRICS=value, ECWID_STORE_ID="7")
     assert done.returncode != 0
     assert fault in done.stderr
@@ -272,8 +269,7 @@ def everything() -> str:
 
 
 def test_what_is_counted(everything: str) -> None:
-    """The metrics count requests by status, calls by outcome, attempts, reconciliations and
-    throttled calls."""
+    """The metrics count requests, calls, attempts, reconciliations and throttled calls."""
     whose = {"store": "shop"}
     assert total(everything, "requests_total", operation="add_customer", status="200") == 1
     assert (
@@ -296,8 +292,7 @@ def test_what_is_counted(everything: str) -> None:
 
 
 def test_labels_are_few(everything: str) -> None:
-    """No label holds a value of a caller, so the number of series depends only on operations and
-    outcomes."""
+    """No label holds a value of a caller, so the number of series is bounded."""
     assert "canary" not in everything
     series = Counter(
         sample.name for sample in samples(everything) if not sample.name.endswith("_bucket")

@@ -52,11 +52,11 @@ class Front:
 
     def raw(self, text: bytes) -> bytes:
         """Return the response to these bytes."""
-        with self.connect() as connection, connection.makefile("rb") as answer:
+        with self.connect() as connection, connection.makefile("rb") as response:
             connection.sendall(text)
-            head = b"".join(iter(answer.readline, b"\r\n")) + b"\r\n"
+            head = b"".join(iter(response.readline, b"\r\n")) + b"\r\n"
             length = re.search(rb"\r\nContent-Length: ([0-9]+)\r\n", head)
-            return head + answer.read(int(length[1]) if length else -1)
+            return head + response.read(int(length[1]) if length else -1)
 
     def logs(self) -> str:
         """Return all log lines so far."""
@@ -125,24 +125,23 @@ def test_the_five_endpoints(front: Front) -> None:
 
 def test_problems_of_the_plugin_are_passed_on(front: Front) -> None:
     """nginx passes the plugin's problems on unchanged, with their headers."""
-    answer = requests.get(f"{front.url}/customers?limit=101", timeout=30)
-    assert answer.json()["errors"] == [{"pointer": "/query/limit", "keyword": "maximum"}]
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    response = requests.get(f"{front.url}/customers?limit=101", timeout=30)
+    assert response.json()["errors"] == [{"pointer": "/query/limit", "keyword": "maximum"}]
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert requests.get(f"{front.root}/readyz", timeout=30).json() == {"status": "configured"}
 
 
 def test_slow_clients_stop_nobody(front: Front) -> None:
-    """While 40 requests are half sent, other requests get a response, and nginx ends the slow
-    connections."""
+    """Slow clients do not delay other requests, and nginx ends their connections."""
     head = f"{ADD}Content-Type: application/json\r\nContent-Length: 40\r\n\r\n"
     with ExitStack() as stack:
         slow = [stack.enter_context(front.connect()) for _ in range(40)]
         for number, connection in enumerate(slow):
             connection.sendall((GET + "X-Slow: " if number % 2 else head + '{"email": ').encode())
         for _ in range(20):
-            answer = requests.get(f"{front.url}/customers?limit=1", timeout=9)
-            assert answer.status_code == 200
+            response = requests.get(f"{front.url}/customers?limit=1", timeout=9)
+            assert response.status_code == 200
         assert [connection.recv(1) for connection in slow] == [b""] * 40
 
 
@@ -152,13 +151,13 @@ def test_the_limit_of_a_body(front: Front, more: int, status: int, chunked: bool
     """A body of ECWID_MAX_BODY_BYTES is accepted, and one more byte is a 413 problem."""
     body = b'{"email": "limit-%d-%d@example.com"}' % (more, chunked)
     body += b" " * (Settings.max_body_bytes + more - len(body))
-    answer = requests.post(
+    response = requests.post(
         f"{front.url}/add_customer",
         data=iter([body]) if chunked else body,
         headers={"Content-Type": "application/json"},
         timeout=30,
     )
-    assert answer.status_code == status
+    assert response.status_code == status
 
 
 REFUSED = [
@@ -188,11 +187,11 @@ REFUSED = [
 @pytest.mark.parametrize(("status", "text"), REFUSED)
 def test_refused_requests(front: Front, status: int, text: str) -> None:
     """An invalid or too large request gets a problem that repeats nothing of the request."""
-    answer = front.raw(text.encode("latin-1"))
-    headers = raw_problem(answer, status)
+    response = front.raw(text.encode("latin-1"))
+    headers = raw_problem(response, status)
     assert headers["Server"] == "nginx"
     assert ("Allow" in headers) == (status == 405)
-    assert "canary" not in answer.decode("latin-1").lower()
+    assert "canary" not in response.decode("latin-1").lower()
 
 
 def test_no_response_names_a_version(front: Front) -> None:
@@ -202,8 +201,7 @@ def test_no_response_names_a_version(front: Front) -> None:
 
 
 def test_the_request_id(front: Front) -> None:
-    """The UUID of a caller is the request's id in response, problem and log, and otherwise nginx
-    creates one."""
+    """The UUID of a caller is the request's id everywhere, and nginx creates a missing id."""
     close = "Connection: close\r\n\r\n"
     given = front.raw(f"{GET}X-Request-ID: {REQUEST_ID}\r\n{close}".encode())
     assert f"X-Request-ID: {REQUEST_ID}\r\n".encode() in given
@@ -250,19 +248,18 @@ POST = f"{ADD}Content-Type: application/json\r\nContent-Length: 2\r\nConnection:
 READ = f"{GET}Connection: close\r\n\r\n"
 
 
-def executed(answer: bytes) -> object:
-    problem: dict[str, object] = json.loads(answer.partition(b"\r\n\r\n")[2])
+def executed(response: bytes) -> object:
+    problem: dict[str, object] = json.loads(response.partition(b"\r\n\r\n")[2])
     return problem.get("executed")
 
 
 def test_without_gunicorn(tmp_path: Path) -> None:
-    """Without gunicorn every request is a 503 problem with Retry-After, and nothing was
-    executed."""
+    """Without gunicorn a request is a 503 problem with Retry-After, and was not executed."""
     with nginx(tmp_path, free_port()) as front:
         for text, done in ((READ, None), (POST, "no")):
-            answer = front.raw(text.encode())
-            assert raw_problem(answer, 503)["Retry-After"] == "10"
-            assert executed(answer) == done
+            response = front.raw(text.encode())
+            assert raw_problem(response, 503)["Retry-After"] == "10"
+            assert executed(response) == done
 
 
 BREAKS = {
@@ -275,17 +272,16 @@ BREAKS = {
 
 @pytest.mark.parametrize("script", BREAKS.values(), ids=BREAKS)
 def test_a_post_is_sent_once(tmp_path: Path, script: Script) -> None:
-    """A POST whose connection breaks is not sent again, and its problem is a 502 with `executed:
-    unknown`."""
+    """A POST whose connection breaks is a 502 problem, and is not sent again."""
     with (
         RawServer(script) as first,
         RawServer(script) as second,
         nginx(tmp_path, first.port, second.port) as front,
     ):
-        answer = front.raw(POST.encode())
+        response = front.raw(POST.encode())
         assert first.connections + second.connections == 1
-    raw_problem(answer, 502)
-    assert executed(answer) == "unknown"
+    raw_problem(response, 502)
+    assert executed(response) == "unknown"
 
 
 def test_a_post_cut_in_its_response(tmp_path: Path) -> None:
@@ -301,15 +297,14 @@ def test_no_response_in_time(tmp_path: Path) -> None:
     soon = PROFILE.replace("proxy_read_timeout 60s;", "proxy_read_timeout 1s;")
     assert soon != PROFILE
     with RawServer(stalls()) as upstream, nginx(tmp_path, upstream.port, profile=soon) as front:
-        answer = front.raw(POST.encode())
+        response = front.raw(POST.encode())
         assert upstream.connections == 1
-    raw_problem(answer, 504)
-    assert executed(answer) == "unknown"
+    raw_problem(response, 504)
+    assert executed(response) == "unknown"
 
 
 def test_a_read_is_made_once_more(tmp_path: Path) -> None:
-    """A read whose connection breaks without a response is sent once more, over another
-    connection."""
+    """A read whose connection breaks is sent once more, over another connection."""
     scripts = [resets, sends(OK), resets]
     with RawServer(*scripts) as upstream, nginx(tmp_path, upstream.port, upstream.port) as front:
         assert front.raw(READ.encode()).startswith(b"HTTP/1.1 200 ")
@@ -319,8 +314,7 @@ def test_a_read_is_made_once_more(tmp_path: Path) -> None:
 
 
 def test_a_post_has_a_connection_of_its_own(tmp_path: Path) -> None:
-    """Reads reuse a connection, and a POST does not, because gunicorn may close the connection
-    at that moment."""
+    """Reads reuse a connection, and a POST does not, because the connection may be closing."""
     long = PROFILE.replace("keepalive_timeout 1s;", "keepalive_timeout 60s;")
     assert long != PROFILE
     heard: list[list[bytes]] = []

@@ -113,8 +113,7 @@ client.get("{url}/customers?email={email}")
 
 
 def test_requests_instrumentation_does_not_see_the_calls(ecwid: HTTPServer) -> None:
-    """Without the receiver there is no client span, because the instrumentation of requests does
-    not see the calls."""
+    """The instrumentation of requests sees no call, so the receiver creates the client span."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json({"items": [], "total": 0})
     program = at(ecwid, TRACES).replace("@signals.attempt_finished.connect\n", "")
     own = f'import requests\nrequests.get("{ecwid.url_for("/own")}")\n'
@@ -144,9 +143,9 @@ print(client.get("/metrics").get_data(as_text=True))
 """
     printed = run(METRICS + then)
     assert 'flask_ecwid_requests_total{operation="list_customers",status="200"' in printed
-    told = set(re.findall(r"^\| `(flask_ecwid_\w+)`", DOCUMENT, re.M))
+    documented = set(re.findall(r"^\| `(flask_ecwid_\w+)`", DOCUMENT, re.M))
     helped = set(re.findall(r"^# HELP (flask_ecwid_\w+)", printed, re.M))
-    assert {name for name in helped if not name.endswith("_created")} == told
+    assert {name for name in helped if not name.endswith("_created")} == documented
 
 
 def test_the_receiver() -> None:
@@ -164,8 +163,8 @@ app.test_client().get("/api/json/v1/ecwid/customers")
 
 def test_every_signal_is_documented() -> None:
     """The table has every signal."""
-    told = set(re.findall(r"`(\w+_(?:started|finished|throttled))`", DOCUMENT))
-    assert told == {name.replace("-", "_") for name in signals._ours}
+    documented = set(re.findall(r"`(\w+_(?:started|finished|throttled))`", DOCUMENT))
+    assert documented == {name.replace("-", "_") for name in signals._ours}
 
 
 def test_serve() -> None:

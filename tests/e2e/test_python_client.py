@@ -1,5 +1,4 @@
-"""The Python client that is generated from the contract has types, and works with all
-operations."""
+"""The generated Python client has types and works with all operations."""
 
 from __future__ import annotations
 
@@ -44,8 +43,7 @@ def test_nothing_to_warn_of(folder: Path) -> None:
 
 
 def test_types(folder: Path) -> None:
-    """Customers, ids and problems have their own types, and both programs and the client pass
-    strict mypy."""
+    """Customers, ids and problems have types of their own, which strict mypy checks."""
     variables = {"MYPYPATH": "ecwid-customers-client"}
     sh(f"{MYPY} program.py proof.py", folder, **variables)
 

@@ -29,8 +29,7 @@ ADA = {"email": "ada@example.com"}
 
 
 def pytest_run(folder: Path, files: dict[str, str], *options: str, **settings: str) -> str:
-    """Run pytest on these files in an empty folder with warnings as errors, and return its
-    output."""
+    """Run pytest on these files in an empty folder, and return its output."""
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     done = subprocess.run(
@@ -99,7 +98,7 @@ def test_look(request):
 
 
 def test_no_run_knows_of_another(tmp_path: Path) -> None:
-    """An Idempotency-Key works again in the next run in the same folder."""
+    """A run does not remember the Idempotency-Keys of an earlier run in the same folder."""
     once = """
 def test_once(ecwid_sandbox, ecwid_app):
     url, key = "/api/json/v1/ecwid/add_customer", {"Idempotency-Key": "once"}
@@ -139,8 +138,7 @@ def test_two_stores(ecwid_sandbox: EcwidSandbox, tmp_path: Path) -> None:
 
 
 def test_a_customer_who_is_there(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
-    """A test can add a customer with members that only Ecwid sets, and the other members are
-    those of a creation."""
+    """A test can add a customer with members that only Ecwid sets."""
     only_ecwid = {
         "id": 42,
         "registered": "2020-02-29 12:00:00 +0000",
@@ -170,7 +168,7 @@ def test_a_customer_who_is_there(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
         ({**ADA, "id": 7}, "already has this id or e-mail"),
     ],
 )
-def test_a_customer_who_cannot_be_there(
+def test_an_invalid_customer(
     ecwid_sandbox: EcwidSandbox, customer: dict[str, Any], said: str
 ) -> None:
     """An invalid customer, or a customer who exists already, is an error in the test."""
@@ -181,8 +179,7 @@ def test_a_customer_who_cannot_be_there(
 
 
 def test_seed(ecwid_sandbox: EcwidSandbox, shop: Api, tmp_path: Path) -> None:
-    """A seeded store has the customers of the sandbox and the same generated customers every
-    time."""
+    """A seeded store has the same customers every time."""
     other = EcwidSandbox(tmp_path / "other.sqlite3")
     ecwid_sandbox.seed(50)
     other.seed(50)
@@ -207,8 +204,10 @@ def test_faults_and_ledger(ecwid_sandbox: EcwidSandbox, api: Api) -> None:
     assert api.post("/update_customer/42", {"lang": "en"}).status_code == 404
     ecwid_sandbox.clear_faults()
     assert api.get("/customers").status_code == 200
-    told = [(e.operation, e.customer_id, e.status, e.fault, e.done) for e in ecwid_sandbox.ledger()]
-    assert told == [
+    calls = [
+        (e.operation, e.customer_id, e.status, e.fault, e.done) for e in ecwid_sandbox.ledger()
+    ]
+    assert calls == [
         ("update_customer", 42, 404, "status", False),
         ("list_customers", None, 200, None, True),
     ]

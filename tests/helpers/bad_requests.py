@@ -321,8 +321,8 @@ BAD_REQUESTS: list[Row] = [
     *body("an array",                       "[]", broken(" type")),
     *body("an array of one",                f"[{NEW}]", broken(" type")),
 
-    # duplicate keys at any depth; NaN, Infinity, 1e999; integers beyond 2^53-1; depth > 32;
-    # > 1,000 keys; NUL or lone surrogates in strings
+    # duplicate keys at any depth, NaN, Infinity, 1e999, integers beyond 2^53-1, depth > 32,
+    # > 1,000 keys, NUL or lone surrogates in strings
     *body("a name twice",                   '{"taxId": "canary", "taxId": "x"}', TWICE),
     *body("a name twice, alike",            '{"taxId": "canary", "taxId": "canary"}', TWICE),
     *body("a name twice, once escaped",     r'{"taxId": "canary", "t\u0061xId": "x"}', TWICE),
@@ -450,7 +450,7 @@ BAD_REQUESTS: list[Row] = [
     )),
 
     # unknown query parameter, a parameter given twice, `limit` 0, 101, -1, abc, 1e2, 1_0, Arabic
-    # digits, +5; negative offset; invalid UTF-8, NUL or CR LF in a query
+    # digits or +5. Negative offset, invalid UTF-8, NUL or CR LF in a query.
     query("canary=canary",                  "/query additionalProperties"),
     query("canary",                         "/query additionalProperties"),
     query("=canary",                        "/query additionalProperties"),
@@ -758,7 +758,7 @@ BAD_REQUESTS: list[Row] = [
         ("nothing behind the mount",        "GET", ""),
     )),
 
-    # method-override header or parameter: ignored
+    # a header or parameter that overrides the method is ignored
     *(row(f"GET with {name}", get("/add_customer", f"{name}: POST"),
           NOT_ALLOWED._replace(allow="OPTIONS, POST")) for name in (
         "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override",
@@ -996,7 +996,7 @@ GOOD_REQUESTS: list[Row] = [
             creation("spelling.canary@example.com"))
             .replace(JSON, b'content-type: Application/JSON ; Charset="UTF-8"')),
 
-    # method-override header or parameter: ignored
+    # a header or parameter that overrides the method is ignored
     created("POST with an override to DELETE", post("/add_customer",
             creation("override.canary@example.com"), "X-HTTP-Method-Override: DELETE")),
     created("POST with other overrides", post("/add_customer",

@@ -1,5 +1,4 @@
-"""The command `flask ecwid` on the file of a sandbox, in this process or in one that can be
-killed."""
+"""The command `flask ecwid` on the file of a sandbox, in this process or in another."""
 
 from __future__ import annotations
 

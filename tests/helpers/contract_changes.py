@@ -1,9 +1,10 @@
 """Find the changes of a contract that break callers or generated code.
 
 A valid request must stay valid, and a response must stay one that callers expect. A change that the
-comparison does not understand counts as breaking. Existing tools do not suffice. optic 1.0 and
-openapi-diff 0.24 allow a parameter to go and a range to narrow. oasdiff and openapi-changes are
-only in packages that download their program.
+comparison does not understand counts as breaking.
+
+Existing tools do not suffice. The tools optic 1.0 and openapi-diff 0.24 allow a parameter to go and
+a range to narrow. The packages of oasdiff and openapi-changes download their programs.
 """
 
 from __future__ import annotations

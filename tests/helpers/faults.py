@@ -98,8 +98,7 @@ EITHER = "clean or held back"  # not specified
 
 @dataclass(frozen=True, eq=False)
 class Fault:
-    """A row of the table. A word is None if the operation cannot meet the fault or the row is about
-    other operations.
+    """A row of the table, where a word is None if the row is not about the operation.
 
     The fault `before` replaces a connection, and `answer` replaces the reply to a call.
     """
@@ -291,8 +290,7 @@ def stops(*parts: bytes) -> Answer:
 
 
 def drips(*parts: bytes) -> Answer:
-    """Return a reply that begins and then sends a byte now and then, so that each receive is in
-    time."""
+    """Return a reply that sends a beginning and then single bytes, each in time."""
     beginning = lines(*parts, keep=True)
 
     def answer(connection: socket.socket, call: Call) -> bool:
@@ -458,8 +456,7 @@ def nested(levels: int) -> object:
 
 
 def among_others(answer: Callable[..., Answer] = found) -> Answer:
-    """Return a reply with the customer behind others whose e-mails contain the customer's
-    e-mail."""
+    """Return a reply with the customer behind others with similar e-mails."""
     return answer({"id": 5, "email": f"x{EMAIL}"}, {"id": 6, "email": f"{EMAIL}.test"})
 
 
@@ -504,7 +501,7 @@ FAULTS: list[Fault] = [
     row("TLS certificate expired",          NO, NO, NO, TLS, before="TLS expired"),
     row("TLS certificate of another host",  NO, NO, NO, TLS, before="TLS other host"),
 
-    # closed or reset before any byte; pooled connection closed
+    # closed or reset before any byte, pooled connection closed
     row("closed before any byte",           RETRY, RETRY, RECONCILE, LOST, closes),
     row("reset before any byte",            RETRY, RETRY, RECONCILE, LOST, resets),
     row("kept connection closed as the call comes", RETRY, RETRY, RECONCILE, LOST, closes,
@@ -514,7 +511,7 @@ FAULTS: list[Fault] = [
     row("kept connection closed while idle", GOOD, GOOD, GOOD, None,
         reply(200, GOOD_BODIES, keep=False), warm=True, bodies=GOOD_BODIES),
 
-    # no first byte in time; stall; slow drip
+    # no first byte in time, stall, slow drip
     row("no first byte",                    RETRY, ONE, RECONCILE, TIMEOUT,
         stops(), takes=A_RECEIVE),
     row("stall in the status line",         RETRY, ONE, RECONCILE, TIMEOUT,
@@ -649,7 +646,7 @@ FAULTS: list[Fault] = [
     row("the id or the count missing",      ONE, NO, RECONCILE, BROKEN, reply(200, NO_ID)),
     row("a number out of its range",        ONE, NO, RECONCILE, BROKEN, reply(200, OUT_OF_RANGE)),
 
-    # an unknown new field; an optional field null or missing
+    # an unknown new field, an optional field null or missing
     row("an unknown new member",            GOOD, GOOD, GOOD, None,
         reply(200, NEW_MEMBER), bodies=NEW_MEMBER),
     row("optional members null",            GOOD, GOOD, GOOD, None,
@@ -712,7 +709,7 @@ FAULTS: list[Fault] = [
     *(row(f"{status}",                      NO, NO, NO, REFUSED, reply(status, HTML))
       for status in (401, 405, 406, 410, 411, 415, 418, 431, 449, 451)),
 
-    # 408; 500; 502 503 504 52x without Retry-After
+    # 408, 500, and 502 503 504 52x without Retry-After
     row("408",                              RETRY, ONE, RECONCILE, TIMED_OUT, reply(408, HTML)),
     row("500",                              RETRY, ONE, RECONCILE, FAILED.coded("INTERNAL_ERROR"),
         error(500, "INTERNAL_ERROR")),
@@ -744,7 +741,7 @@ FAULTS: list[Fault] = [
     row("429, Retry-After 2",               WAIT, WAIT, WAIT, LIMITED.after(1, 3),
         limited(wait(b"2")), pause_s=2),
 
-    # 429 with more, a date, none, or absurd; 503 with Retry-After (there, create: reconcile first)
+    # 429 with more, a date, none, or absurd, and 503 with Retry-After (create reconciles first)
     *(row(f"429, Retry-After {name}",       NO, NO, NO, LIMITED.after(*told),
           limited(*headers), next=HELD)
       for name, headers, told in (

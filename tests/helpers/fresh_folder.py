@@ -1,5 +1,4 @@
-"""The commands and programs of docs/clients.md, in a fresh folder and against a server with
-keys."""
+"""The commands and programs of docs/clients.md in a fresh folder, and a server with keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared parts of the fuzzing tests: numbers of attempts, and JSON that is nearly valid."""
+"""Shared parts of the fuzzing tests, such as JSON that is nearly valid."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class LockWatch:
             patch.setattr(owner, name, self._noting(f"{owner.__name__}.{name}", owner, name))
 
     def locks(self) -> list[str]:
-        """The places where the current thread took its locks."""
+        """Return the places where the current thread took its locks."""
         held: list[str] = self._held.__dict__.setdefault("places", [])
         return held
 

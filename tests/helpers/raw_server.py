@@ -73,8 +73,7 @@ def receive_request(connection: socket.socket) -> bytes:
 
 
 def sends(*parts: bytes, pause_s: float = 0.0) -> Script:
-    """Return a script that reads the request, sends the parts with a pause before each, and
-    closes."""
+    """Return a script that reads the request, sends the parts with pauses, and closes."""
 
     def script(connection: socket.socket) -> None:
         receive_request(connection)

@@ -37,8 +37,7 @@ def refused(store: FlaskClient, body: Any) -> str:
 
 
 def test_only_an_email(store: FlaskClient) -> None:
-    """A customer needs only an e-mail, and gets every member that Ecwid's page shows for a new
-    customer."""
+    """A customer needs only an e-mail, and gets the members that Ecwid gives a new customer."""
     customer = created(store, {"email": EMAIL})
     now = customer["registered"]
     [contact] = customer["contacts"]
@@ -90,8 +89,8 @@ def test_on_a_page(store: FlaskClient) -> None:
 
 
 def test_name(store: FlaskClient) -> None:
-    """The name of a customer is the name in billingPerson, and the store drops `name` and
-    `customerGroupName`."""
+    """A customer's name comes from billingPerson, and `name` and `customerGroupName` are
+    ignored."""
     body = {
         "name": "Example customer",
         "email": EMAIL,
@@ -122,8 +121,7 @@ def test_first_and_last_name(store: FlaskClient, name: str, parts: dict[str, str
 
 
 def test_address(store: FlaskClient) -> None:
-    """An address gets an id, a date and the names of country and state, and the store ignores a
-    given id."""
+    """The store gives an address its id, its date and the names of country and state."""
     home = {
         "name": "John Smith",
         "companyName": "",
@@ -149,8 +147,7 @@ def test_address(store: FlaskClient) -> None:
 
 
 def test_contacts(store: FlaskClient) -> None:
-    """Each type of contact has one default, and the contacts always contain the customer's
-    e-mail."""
+    """Each type of contact has one default, and the contacts contain the customer's e-mail."""
     contacts = [
         {"contact": "1", "type": "PHONE", "note": "work"},
         {"contact": "2", "type": "PHONE", "default": True, "id": 7},
@@ -306,8 +303,7 @@ PERSON_TEXT = "canary-in-the-body"
     ],
 )
 def test_wrong_type(store: FlaskClient, wrong: dict[str, Any], field: str) -> None:
-    """A known member of a wrong type is a 400 that names the member and repeats no value of the
-    body."""
+    """A member of a wrong type is a 400 that names the member without its value."""
     message = refused(store, {"email": EMAIL, **wrong})
     assert field in message
     assert PERSON_TEXT not in message
@@ -328,8 +324,7 @@ def test_wrong_type(store: FlaskClient, wrong: dict[str, Any], field: str) -> No
     ],
 )
 def test_content_type(store: FlaskClient, content_type: str | None, status: int) -> None:
-    """A body with the media type of JSON or without a media type is accepted, and any other is a
-    415."""
+    """A body must be JSON or have no media type, and is otherwise a 415."""
     data = b'{"email": "new@example.com"}'
     response = store.post(CUSTOMERS, data=data, content_type=content_type)
     assert response.status_code == status

@@ -46,8 +46,7 @@ def test_missing_or_false_token(sandbox: Flask, operation: str, headers: dict[st
 
 
 def test_token_in_the_url(sandbox: Flask) -> None:
-    """A token in the URL is refused, because Ecwid has not accepted such tokens since March
-    2025."""
+    """A token in the URL is refused, as Ecwid has done since March 2025."""
     response = sandbox.test_client().get(CUSTOMERS, query_string={"token": TOKEN})
     assert (response.status_code, response.data) == (403, b"")
 
@@ -63,8 +62,7 @@ def test_token_in_the_url(sandbox: Flask) -> None:
     ],
 )
 def test_scopes(tmp_path: Path, operation: str, scopes: set[str]) -> None:
-    """Each operation needs exactly the scopes that Ecwid's page names, and a missing scope is a
-    403."""
+    """Each operation needs exactly its scopes, and a missing scope is a 403."""
     tokens = {scope: ALL_SCOPES - {scope} for scope in ALL_SCOPES} | {"exactly": scopes}
     client = create_sandbox(tmp_path / "store.sqlite3", tokens=tokens).test_client()
     method, path = CALLS[operation]

@@ -157,8 +157,7 @@ def test_shape(client: FlaskClient, controls: Controls, operation: str) -> None:
 
 
 def test_html_redirect_and_status(client: FlaskClient, controls: Controls) -> None:
-    """Faults at the level of HTTP apply in the order in which they were set, each as often as it
-    says."""
+    """Faults at the level of HTTP apply in the order of their injection."""
     controls.inject(
         Fault("html", times=1),
         Fault("redirect", status=307, location="https://other.example.com/x", times=1),

@@ -64,8 +64,7 @@ def test_no_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("attempt", range(8))
 def test_opened_at_the_same_time(tmp_path: Path, attempt: int) -> None:
-    """Threads that open a new file at the same time create its tables once, and all of them can
-    use the store."""
+    """Threads that open a new file at the same time share one store."""
     path = tmp_path / "store.sqlite3"
     start = threading.Barrier(8)
 
@@ -114,17 +113,18 @@ def test_four_processes(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite3"
     context = multiprocessing.get_context("spawn")
     with context.Pool(4, _worker_starts, [context.Barrier(4)]) as pool:
-        answers = [a for chunk in pool.map(_write, [(path, n) for n in range(4)], 1) for a in chunk]
-    assert {status for _, status in answers} == {200, 409}
-    created = Counter(email for email, status in answers if status == 200)
-    assert created == Counter({email for email, _ in answers}), "each e-mail exactly once"
+        responses = [
+            a for chunk in pool.map(_write, [(path, n) for n in range(4)], 1) for a in chunk
+        ]
+    assert {status for _, status in responses} == {200, 409}
+    created = Counter(email for email, status in responses if status == 200)
+    assert created == Counter({email for email, _ in responses}), "each e-mail exactly once"
     assert len(created) == 4 * 15 + 15
     assert total(caller(path)) == 4 + 50 + len(created)
 
 
 def test_updates_at_the_same_time(tmp_path: Path) -> None:
-    """Concurrent updates lose no change, because each update sees the result of the update
-    before."""
+    """Concurrent updates lose no change, because each update sees the one before."""
     path = tmp_path / "store.sqlite3"
     texts = ("companyName", "street", "city", "postalCode", "stateOrProvinceCode", "phone")
     clients = {text: caller(path) for text in texts}

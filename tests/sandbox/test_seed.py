@@ -76,8 +76,7 @@ def items(client: FlaskClient, **query: str) -> list[dict[str, Any]]:
 
 
 def test_seed(store: FlaskClient) -> None:
-    """A new store has the four customers of the original description, with exactly their
-    members."""
+    """A new store has exactly the four customers of the original description."""
     assert [list(c.items()) for c in items(store)] == [list(c.items()) for c in PAGE]
 
 

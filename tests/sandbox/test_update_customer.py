@@ -68,8 +68,7 @@ def test_billing_person_is_merged(store: FlaskClient) -> None:
 
 
 def test_empty_text_clears(store: FlaskClient) -> None:
-    """An empty text clears a member, and without a name in billingPerson the customer has no
-    name."""
+    """An empty text clears a member, and an empty name in billingPerson clears the name."""
     update(store, {"lang": "en", "taxId": "X"})
     after = update(store, {"billingPerson": {"name": "", "street": ""}, "lang": "", "taxId": ""})
     assert after["billingPerson"] == {"city": DEMO}
@@ -89,8 +88,7 @@ def test_null_does_not_clear(store: FlaskClient) -> None:
 
 
 def test_name_is_dropped(store: FlaskClient) -> None:
-    """The store ignores `name` and `customerGroupName` of Ecwid's own example, and takes the id
-    of the group."""
+    """An update ignores `name` and `customerGroupName`, and takes the id of the group."""
     changes = {"name": "Support team (VIP)", "customerGroupId": 9367001, "customerGroupName": "X"}
     after = update(store, changes)
     assert after["name"] == DEMO
@@ -109,8 +107,7 @@ def test_guest_keeps_the_name(tmp_path: Path) -> None:
 
 
 def test_addresses_are_replaced(store: FlaskClient) -> None:
-    """An update merges addresses with known ids, adds the other given addresses, and removes the
-    rest."""
+    """An update merges addresses with known ids, adds new addresses and removes the rest."""
     places = [{"city": "One", "phone": "1"}, {"city": "Two"}, {"city": "Three"}]
     path = add(store, {"email": "new@example.com", "shippingAddresses": places})
     one, two, three = read(store, path)["shippingAddresses"]

@@ -72,10 +72,10 @@ def same_key(scale: float) -> tuple[bool, Figures]:
                     headers = {"Idempotency-Key": key}
                     return ask("POST", f"{served.url}/add_customer", json=body, headers=headers)
 
-                answers = [each.result() for each in [threads.submit(create) for _ in range(50)]]
-                answers.append(_created(served, key, body))
-                statuses.update("none" if a is None else str(a.status_code) for a in answers)
-                ids = {a.json()["data"]["id"] for a in answers if a is not None and a.ok}
+                responses = [each.result() for each in [threads.submit(create) for _ in range(50)]]
+                responses.append(_created(served, key, body))
+                statuses.update("none" if a is None else str(a.status_code) for a in responses)
+                ids = {a.json()["data"]["id"] for a in responses if a is not None and a.ok}
                 same = same and len(ids) == 1
         creations = sum(len(numbers) for numbers in _creations(ecwid).values())
     kept = same and creations == rounds and set(statuses) <= {"200", "409"}
@@ -99,12 +99,12 @@ def reloads(scale: float) -> tuple[bool, Figures]:
             done.set()
 
         threading.Thread(target=reload).start()
-        answers = at_a_rate(
+        responses = at_a_rate(
             40, 3.0 * times + 4, lambda number: ask("GET", f"{served.url}/customers?limit=5")
         )
         assert done.is_set()
-    bad = [answer for answer in answers if answer is None or answer.status_code != 200]
-    return not bad, {"reloads": times, "requests": len(answers), "failed": len(bad)}
+    bad = [response for response in responses if response is None or response.status_code != 200]
+    return not bad, {"reloads": times, "requests": len(responses), "failed": len(bad)}
 
 
 def budget(scale: float) -> tuple[bool, Figures]:
@@ -114,14 +114,14 @@ def budget(scale: float) -> tuple[bool, Figures]:
         settings = ecwid.settings(ECWID_REDIS_URL=redis.url, ECWID_CALLS_PER_MINUTE="540")
         with plugin(here, settings, workers=2) as one, plugin(here, settings, workers=2) as other:
             urls = [one.url, other.url]
-            answers = at_a_rate(
+            responses = at_a_rate(
                 36, seconds, lambda number: ask("GET", f"{urls[number % 2]}/customer/{number + 1}")
             )
         moments = [entry.at for entry in ecwid.orders.ledger()]
-    statuses = Counter("none" if a is None else str(a.status_code) for a in answers)
+    statuses = Counter("none" if a is None else str(a.status_code) for a in responses)
     most = most_in(60, moments)
     figures = {
-        "requests": len(answers),
+        "requests": len(responses),
         "calls": len(moments),
         "most calls in 60 s": most,
         "answers": dict(statuses),
@@ -142,10 +142,10 @@ def revoked(scale: float) -> tuple[bool, Figures]:
                     began.append(time.time())
                 return ask("GET", f"{served.url}/customers?offset={number}")
 
-            answers = at_a_rate(20, 75, read)
+            responses = at_a_rate(20, 75, read)
         calls = [entry for entry in ecwid.orders.ledger() if entry.at > began[0]]
         within = [entry for entry in calls if entry.at <= began[0] + 60 and entry.status == 403]
-    statuses = Counter("none" if a is None else str(a.status_code) for a in answers)
+    statuses = Counter("none" if a is None else str(a.status_code) for a in responses)
     figures = {"calls with the dead token in 60 s": len(within), "answers": dict(statuses)}
     return 1 <= len(within) <= 20, figures
 
@@ -178,8 +178,7 @@ def export(scale: float) -> tuple[bool, Figures]:
 
 
 def half_hour(scale: float) -> tuple[bool, Figures]:
-    """Send 50 requests/s with 5 % faults for 30 minutes, while memory, threads and descriptors
-    stay flat."""
+    """Send 50 requests/s with 5 % faults for 30 minutes, while all resources stay flat."""
     seconds = max(60.0, 1800 * scale)
     with (
         folder() as here,
@@ -191,12 +190,12 @@ def half_hour(scale: float) -> tuple[bool, Figures]:
         ids = [each["id"] for each in page.json()["data"]["attributes"]["items"]]
         _order_faults(ecwid, 0.05)
         watch = _Watch(served, ecwid, every_s=seconds / 30)
-        answers = Counter(at_a_rate(50, seconds, lambda number: _mixed(served, ids, number)))
+        responses = Counter(at_a_rate(50, seconds, lambda number: _mixed(served, ids, number)))
         watch.stop()
     early, late = watch.samples[len(watch.samples) // 5], watch.samples[-1]
     figures = {
-        "requests": sum(answers.values()),
-        "answers": dict(answers),
+        "requests": sum(responses.values()),
+        "answers": dict(responses),
         "workers, early": early,
         "workers, late": late,
     }
@@ -206,7 +205,7 @@ def half_hour(scale: float) -> tuple[bool, Figures]:
         and after["descriptors"] <= before["descriptors"] + THREADS  # a connection per thread
         for before, after in zip(early, late, strict=True)
     )
-    return flat and "none" not in answers, figures
+    return flat and "none" not in responses, figures
 
 
 SCENARIOS = [kills, kills_with_redis, same_key, reloads, budget, revoked, export, half_hour]
@@ -230,9 +229,9 @@ def _created_until_done(served: Plugin, wanted: int, per_second: float) -> dict[
                 waiting.put((due, email, key))
                 time.sleep(0.005)
                 continue
-            answer = _asked_to_create(served, key, {"email": email})
-            if answer is not None and answer.status_code == 200:
-                ids[email] = answer.json()["data"]["id"]
+            response = _asked_to_create(served, key, {"email": email})
+            if response is not None and response.status_code == 200:
+                ids[email] = response.json()["data"]["id"]
             else:
                 waiting.put((time.monotonic() - begun + 1, email, key))
 
@@ -250,12 +249,11 @@ def _asked_to_create(served: Plugin, key: str, body: Any) -> Any:
 
 
 def _created(served: Plugin, key: str, body: Any) -> Any:
-    """Return the response to a request with this key when no other request with the key is under
-    way."""
+    """Repeat a request with this key until it succeeds, and return the response."""
     while True:
-        answer = _asked_to_create(served, key, body)
-        if answer is not None and answer.status_code == 200:
-            return answer
+        response = _asked_to_create(served, key, body)
+        if response is not None and response.status_code == 200:
+            return response
         time.sleep(1)
 
 
@@ -269,8 +267,7 @@ def _creations(ecwid: Ecwid) -> dict[str, list[int]]:
 
 
 def _order_faults(ecwid: Ecwid, share: float) -> None:
-    """Inject each kind of fault equally often, so that together they hit this share of all
-    calls."""
+    """Inject each kind of fault equally often, at this share of all calls together."""
     kinds: list[dict[str, Any]] = [
         {"kind": "reset"},
         {"kind": "reset", "after": True},
@@ -297,8 +294,8 @@ def _mixed(served: Plugin, ids: list[int], number: int) -> str:
             ("POST", f"delete_customer/{1 + number}", None),
         ]
     )
-    answer = ask(method, f"{served.url}/{path}", json=body)
-    return "none" if answer is None else str(answer.status_code)
+    response = ask(method, f"{served.url}/{path}", json=body)
+    return "none" if response is None else str(response.status_code)
 
 
 class _Killer:

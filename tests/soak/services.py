@@ -72,8 +72,7 @@ class Plugin:
 def plugin(
     folder: Path, settings: dict[str, str], workers: int, threads: int = THREADS
 ) -> Iterator[Any]:
-    """Run a gunicorn with the plugin, which shares the files of its host with others in the
-    folder."""
+    """Run a gunicorn with the plugin, which shares the state files in the folder."""
     port = free_port()
     log = folder / f"plugin-{port}.log"
     options = ["-c", "gunicorn.conf.py", "-w", str(workers), "--threads", str(threads)]

@@ -13,8 +13,8 @@ ASKED = 1_800_000_000.5
 
 
 def ahead(date: float, took_s: float = 0.0, **headers: str) -> float:
-    told = {"date": formatdate(date, usegmt=True), **headers}
-    return credible_clock_ahead_s(Reply(200, told), ASKED, ASKED + took_s)
+    all_headers = {"date": formatdate(date, usegmt=True), **headers}
+    return credible_clock_ahead_s(Reply(200, all_headers), ASKED, ASKED + took_s)
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,7 @@ def ahead(date: float, took_s: float = 0.0, **headers: str) -> float:
     ],
 )
 def test_the_same_clock(took_s: float, later: float) -> None:
-    """A Date between the moments of the call and of its reply shows no difference between the
-    clocks."""
+    """A Date between a call and its reply shows no difference between the clocks."""
     assert ahead(ASKED + later, took_s) == 0
 
 
@@ -49,8 +48,7 @@ def test_an_absurd_date(seconds: float) -> None:
 
 
 def test_a_cached_reply() -> None:
-    """A reply with an Age header comes from a cache, so its Date does not show the time of
-    Ecwid."""
+    """A reply with an Age header comes from a cache, so its Date is not the current time."""
     assert ahead(ASKED - 60, age="60") == 0
 
 

@@ -88,8 +88,7 @@ def test_same_verdict(row: Row) -> None:
     [{}, {"r": 1}, {"w": 1}, {"n": None}, {"n": 1}, {"n": "x"}, {"r": 1, "w": 1, "n": 1}],
 )
 def test_openapi_keywords(direction: Any, reference: Any, document: object) -> None:
-    """The keywords nullable, readOnly and writeOnly work as OpenAPI defines them, in both
-    directions."""
+    """The keywords nullable, readOnly and writeOnly work as OpenAPI defines them."""
     schema = {
         "type": "object",
         "required": ["r", "w"] if document else [],
@@ -205,8 +204,7 @@ def walk(node: Any, path: str = "#") -> Any:
 
 
 def test_integers_have_a_range() -> None:
-    """Every integer has a minimum and a maximum, so that generators choose a type that is large
-    enough."""
+    """Every integer has a minimum and a maximum, so that generators choose a large enough type."""
     for path, node in walk(DOCUMENT):
         if isinstance(node, dict) and node.get("type") == "integer":
             assert {"minimum", "maximum"} <= set(node), path
@@ -225,8 +223,7 @@ def test_no_vendor_members() -> None:
 
 
 def test_envelopes_are_closed_and_ecwids_objects_are_open() -> None:
-    """Envelopes, problems and bodies allow no other members, and Ecwid's objects may gain
-    members."""
+    """Envelopes, problems and bodies allow no other members, and Ecwid's objects allow more."""
     open_ones = {
         name
         for name, schema in DOCUMENT["components"]["schemas"].items()
@@ -283,8 +280,7 @@ def test_dates(year: int) -> None:
 
 
 def test_nothing_is_filled_in() -> None:
-    """No optional parameter has an example, because Swagger UI would send the example without
-    being asked."""
+    """No optional parameter has an example, because Swagger UI would send the example."""
     for name, parameter in DOCUMENT["components"]["parameters"].items():
         if not parameter.get("required"):
             assert not {"example", "examples"} & {*parameter, *resolved(parameter["schema"])}, name

@@ -25,8 +25,8 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 def changed_errors(source: str) -> list[int]:
     """Return the lines that assign to an attribute of an error, or delete one.
 
-    A name stands for an error if an `except` clause binds it, if an annotation names an error
-    class, or if an error class is called for its value.
+    A name stands for an error in three cases. An `except` clause binds the name, an annotation
+    names an error class, or the value is a call of an error class.
     """
     tree = ast.parse(source)
     return sorted({line for scope in scopes(tree) for line in changes(scope, error_names(scope))})

@@ -1,5 +1,4 @@
-"""The structure of the package: import directions, public names, and the modules of each
-library."""
+"""The structure of the package, such as import directions and public names."""
 
 from __future__ import annotations
 
@@ -175,8 +174,7 @@ def test_every_test_has_a_docstring(test: Path) -> None:
 
 
 def test_one_word_in_five_places() -> None:
-    """An operation has the same name as operationId, handler, client method, sandbox view and
-    test."""
+    """An operation has the same name in the contract, handlers, client, sandbox and tests."""
     sandbox = "".join(p.read_text(encoding="utf-8") for p in (PACKAGE / "sandbox").glob("*.py"))
     tests = (Path(__file__).parent.parent / "web" / "test_endpoints.py").read_text(encoding="utf-8")
     for operation in contract.load().operations:

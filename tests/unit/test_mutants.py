@@ -15,6 +15,5 @@ def test_a_mutant_fits_the_code(mutant: Mutant) -> None:
 
 
 def test_names_of_mutants() -> None:
-    """Every mutant has a unique name, because a name chooses the mutants that `tests/mutants.py`
-    runs."""
+    """Every mutant has a unique name, because `tests/mutants.py` selects mutants by name."""
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)

@@ -27,8 +27,7 @@ def test_a_missing_program_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_last_line() -> None:
-    """The last line counts the tests that were skipped because of a missing program, and no
-    others."""
+    """The last line counts the tests that were skipped because of a missing program."""
     reasons = [programs.missing("no-such-program")] * 2 + ["Redis has no Unix socket here"]
     assert programs.left_out(reasons) == [
         "2 tests were left out, because no-such-program is missing. "

@@ -34,8 +34,7 @@ def remaining_in(response: TestResponse) -> Remaining:
 
 
 def test_a_call_beyond_the_rate_limit(ordered: Shop) -> None:
-    """A call beyond the rate limit is not sent, and the caller gets a 429 with the seconds to
-    wait."""
+    """A call beyond the rate limit is not sent, and the caller gets a 429 with Retry-After."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=3)
     for _ in range(3):
         assert api.get("/customers").status_code == 200
@@ -71,9 +70,8 @@ def test_the_window_moves(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_every_response_names_the_rate_limit(ordered: Shop) -> None:
     """Every response of an operation names the rate limit and the calls that remain."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=10)
-    assert remaining_in(api.get("/customers?limit=0")) == Remaining(
-        10, 10, 0
-    )  # the app has sent no call yet
+    before_the_first_call = remaining_in(api.get("/customers?limit=0"))
+    assert before_the_first_call == Remaining(10, 10, 0)
     for left in (9, 8, 7):
         limit, remaining, reset_s = remaining_in(api.get("/customers"))
         assert (limit, remaining) == (10, left)
@@ -85,8 +83,7 @@ def test_every_response_names_the_rate_limit(ordered: Shop) -> None:
 
 @pytest.mark.usefixtures("no_waiting")
 def test_retries_count_and_cached_responses_do_not(ordered: Shop) -> None:
-    """Retries and searches for a lost creation count against the rate limit, and a cached
-    response does not."""
+    """Retries and searches count against the rate limit, and a cached response does not."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=100, ECWID_CACHE_TTL_S=60)
     ordered.orders.inject(Fault("status", operation="get_customer", status=500, times=1))
     assert remaining_in(api.get("/customer/172890169")).remaining == 98
@@ -96,8 +93,7 @@ def test_retries_count_and_cached_responses_do_not(ordered: Shop) -> None:
 
 
 def test_each_process_has_a_share(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Redis a process gets the share that the settings, gunicorn.conf.py or gunicorn
-    name."""
+    """Without Redis a process gets its share by the number of processes in the settings."""
     rate_limit = {"ECWID_CALLS_PER_MINUTE": 60}
     assert remaining_in(ordered.api(**rate_limit, ECWID_PROCESSES=3).get("/customers")).limit == 20
     monkeypatch.setenv("WEB_CONCURRENCY", "2")
@@ -175,8 +171,7 @@ def test_no_token_in_redis(ordered: Shop, redis: RedisServer) -> None:
 
 @pytest.mark.parametrize("fault", ["stopped", "halted"])
 def test_redis_gone(own_redis: RedisServer, fault: str) -> None:
-    """Without Redis each process keeps to its share, so the total never rises and no share is
-    zero."""
+    """Without Redis each process keeps to its share, which is never zero."""
     rate_limits = rate_limits_of(own_redis, 2)
     assert spend(rate_limits, 4) == 4
     (own_redis.stop if fault == "stopped" else own_redis.halt)()
@@ -197,8 +192,7 @@ def test_redis_slow(own_redis: RedisServer) -> None:
 
 
 def test_redis_back(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After Redis comes back empty, each process keeps to its share for a minute, so the total
-    never rises."""
+    """After Redis comes back empty, each process keeps to its share for a minute."""
     rate_limits = rate_limits_of(own_redis, 2)
     own_redis.stop()
     assert spend(rate_limits, 50) == 20
@@ -209,8 +203,7 @@ def test_redis_back(own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_redis_emptied(redis: RedisServer) -> None:
-    """A process that has sent calls notices an emptied Redis and keeps to its share for a
-    minute."""
+    """A process notices an emptied Redis by its own calls, and keeps to its share for a minute."""
     rate_limits = rate_limits_of(redis, 2)
     assert spend(rate_limits, 10) == 10
     redis.client.flushall()
@@ -233,8 +226,7 @@ def test_redis_emptied_under_many_threads(redis: RedisServer) -> None:
 
 
 def test_a_call_that_redis_refuses_is_not_counted(redis: RedisServer) -> None:
-    """A call that Redis refuses does not count against the share of a process that distrusts
-    Redis."""
+    """A call that Redis refuses does not count against the share of a process."""
     rate_limit, other = rate_limits_of(redis, 2)
     assert spend([rate_limit], 4) == 4
     redis.client.flushall()
@@ -279,8 +271,7 @@ def test_after_redis_was_gone(own_redis: RedisServer, monkeypatch: pytest.Monkey
 
 
 def test_bulk(redis: RedisServer) -> None:
-    """A bulk read may use half of the rate limit, with and without Redis, and learns how long to
-    wait."""
+    """A bulk read may use half of the rate limit, and learns how long to wait."""
     for rate_limit in (RateLimit(20, 2, None, "name"), *rate_limits_of(redis, 1)):
         share = 5 if rate_limit._redis is None else 10
         waits = [rate_limit.acquire_bulk() for _ in range(share + 1)]

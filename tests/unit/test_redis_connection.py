@@ -52,7 +52,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     resolver.answers.set()
 
 
-def answers(link: RedisConnection) -> bool:
+def responds(link: RedisConnection) -> bool:
     try:
         with link.connection() as redis:
             return bool(redis.ping())
@@ -88,7 +88,7 @@ def test_a_name_with_a_dead_address(redis: RedisServer, resolver: Resolver) -> N
         for filler in fillers:  # fill the queue, because nobody accepts its connections
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.2", port))
-        assert answers(RedisConnection(f"redis://{HOST}:{port}/0"))
+        assert responds(RedisConnection(f"redis://{HOST}:{port}/0"))
         for filler in fillers:
             filler.close()
 
@@ -96,8 +96,8 @@ def test_a_name_with_a_dead_address(redis: RedisServer, resolver: Resolver) -> N
 def test_a_name_without_an_address(resolver: Resolver) -> None:
     """A Redis whose name is invalid or does not resolve counts as unavailable."""
     resolver.answers.set()
-    assert not answers(RedisConnection(f"redis://{HOST}:6379/0"))
-    assert not answers(RedisConnection("redis://a..b:6379/0"))
+    assert not responds(RedisConnection(f"redis://{HOST}:6379/0"))
+    assert not responds(RedisConnection("redis://a..b:6379/0"))
 
 
 def forwards_to(redis: RedisServer, name: str, authority: trustme.CA) -> Script:
@@ -131,7 +131,7 @@ def test_tls_checks_the_name(
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with RawServer(forwards_to(redis, name, authority)) as server:
         url = f"rediss://{HOST}:{server.port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}"
-        assert answers(RedisConnection(url + "&socket_timeout=5")) is good
+        assert responds(RedisConnection(url + "&socket_timeout=5")) is good
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         listener.bind(str(tmp_path / "redis.sock"))
         listener.listen()
         link = RedisConnection(f"unix://{tmp_path / 'redis.sock'}")
-        asked = threads.submit(answers, link)
+        asked = threads.submit(responds, link)
         listener.settimeout(30)
         listener.accept()[0].close()
         assert asked.result() is False

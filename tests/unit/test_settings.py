@@ -190,7 +190,7 @@ def test_sandbox_path(tmp_path: Path) -> None:
     assert Settings.from_config({"ECWID_SANDBOX": path}).sandbox == str(path)
 
 
-def test_a_file_that_cannot_be_a_sandbox(tmp_path: Path) -> None:
+def test_a_file_that_is_no_sandbox(tmp_path: Path) -> None:
     """A file that the sandbox cannot open is reported at the start as a fault of its setting."""
     for path in (tmp_path / "nowhere" / "x.sqlite3", Path(__file__)):
         app = flask.Flask("host")

@@ -16,8 +16,7 @@ def value(name: str, text: str = UNIT) -> str:
 
 
 def test_requests_under_way_can_end() -> None:
-    """On stop, systemd sends gunicorn alone the signal to finish its requests, and waits long
-    enough."""
+    """On stop, systemd signals gunicorn alone, and waits for its requests to finish."""
     assert (value("KillMode"), value("KillSignal")) == ("mixed", "SIGTERM")
     assert int(value("TimeoutStopSec")) >= int(value("graceful_timeout", GUNICORN)) + 5
 
