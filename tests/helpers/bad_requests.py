@@ -975,7 +975,7 @@ def read(name: str, sent: bytes) -> Row:
 
 
 GOOD_REQUESTS: list[Row] = [
-    # chunked body: works, same limit
+    # a chunked body has the same limit
     created("chunks", stream(chunks(creation("chunks.canary@example.com")))),
     created("chunks of a byte", stream(chunks(*creation("bytes.canary@example.com")))),
     created("chunks with extensions", stream(chunks(creation("extension.canary@example.com"))

@@ -465,9 +465,8 @@ only_others = reply(200, written(page({"id": 5, "email": f"x{EMAIL}", "registere
 
 
 # ---------------------------------------------------------------------------------------------
-# The table of FAULTS.md, with a comment for each of its lines. The columns are read, update and
-# delete, create, and the problem if the fault stays. `HOST` is the URL of another host.
-
+# The table of faults, where a comment names the faults of the rows below. The columns are read,
+# update and delete, create, and the problem if the fault stays. `HOST` is the URL of another host.
 HOST = "http://127.0.0.1:9"  # No process listens there. Another test uses a server that listens.
 
 

@@ -218,7 +218,7 @@ def test_redis_emptied_under_many_threads(redis: RedisServer) -> None:
         rate_limit = rate_limits_of(redis, 1)[0]
         assert spend([rate_limit], 4) == 4
         redis.client.flushall()
-        assert spend([rate_limit], 1) == 1  # which finds Redis emptied
+        assert spend([rate_limit], 1) == 1  # this call finds Redis emptied
         redis.client.client_pause(50)
         with ThreadPoolExecutor(16) as threads:
             made = sum(threads.map(lambda _, b=rate_limit: spend([b], 1), range(32)))
@@ -230,7 +230,7 @@ def test_a_call_that_redis_refuses_is_not_counted(redis: RedisServer) -> None:
     rate_limit, other = rate_limits_of(redis, 2)
     assert spend([rate_limit], 4) == 4
     redis.client.flushall()
-    assert spend([rate_limit], 1) == 1  # which finds Redis emptied
+    assert spend([rate_limit], 1) == 1  # this call finds Redis emptied
     assert spend([other], 30) == 19  # all that remains in Redis
     assert spend([rate_limit], 10) == 0
     redis.client.flushall()
