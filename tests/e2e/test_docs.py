@@ -394,7 +394,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-LINKING = ["README.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/README.md"]
+LINKING = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md"]
 
 
 @pytest.mark.parametrize("name", [*LINKING, *(f"docs/{page}" for page in PAGES)])
@@ -455,8 +455,8 @@ def test_a_broken_page_ends_the_build(tmp_path: Path) -> None:
     for name in ("docs", "openapi", "benchmarks/results"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "clients").mkdir()
-    files = ("mkdocs.yml", "mkdocs_hooks.py", "CHANGELOG.md", "benchmarks/README.md")
-    for name in (*files, "clients/spectral.yaml", "clients/redocly.yaml"):
+    files = ("mkdocs.yml", "mkdocs_hooks.py", "CHANGELOG.md", "CONTRIBUTING.md")
+    for name in (*files, "benchmarks/README.md", "clients/spectral.yaml", "clients/redocly.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "docs" / "lost.md").write_text(
         "[a](nowhere.md) [b](errors.md#nowhere) [c](../nowhere.py) [d](/errors.md)",

@@ -95,7 +95,10 @@ def test_sdist(dist: Path) -> None:
         "gunicorn.conf.py",
         "Makefile",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
         ".ci/run",
+        ".github/workflows/tests.yml",
+        ".pre-commit-config.yaml",
         "tests/web/test_endpoints.py",
         "tests/payloads/seed.customers.json",
     } <= names
