@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from flask_ecwid import EcwidError, Settings, contract, errors
+from flask_ecwid import EcwidError, Settings, api_keys, contract, errors
 from flask_ecwid.client import replies
 from flask_ecwid.client.operations import OPERATIONS
 
@@ -223,10 +223,13 @@ def test_with_redis(redis: RedisServer, store: dict[str, str]) -> None:
     assert install == "pip install '.[server,redis]'"
     port = free_port()
     serve = serve.replace("redis://127.0.0.1:6379/0", redis.url) + f" --bind 127.0.0.1:{port}"
+    api_key, entry = api_keys.make("test", ["read"])
+    # Nobody knows the API key of the page's digest, so no reader opens a service by copying it.
+    serve = re.sub(r":[0-9a-f]{64}\b", f":{entry.digest}", serve)
     with running(serve, ECWID_API_URL=store["ECWID_API_URL"]) as process:
         wait_for(f"http://127.0.0.1:{port}/healthz", process)
         customers = f"http://127.0.0.1:{port}{API}/customers"
-        response = requests.get(customers, headers={"X-API-Key": "test"}, timeout=30)
+        response = requests.get(customers, headers={"X-API-Key": api_key}, timeout=30)
         assert response.status_code == 200
     assert redis.client.keys()
 
