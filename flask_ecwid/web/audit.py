@@ -79,6 +79,9 @@ def _executed(context: RequestContext, operation: Operation, status: int | None)
 def _write_audit_line(
     context: RequestContext, operation: Operation, phase: str, status: int | None
 ) -> None:
+    audit_log = log if operation.writes else log_of_reads
+    if not audit_log.isEnabledFor(logging.INFO):
+        return
     facts = {
         "phase": phase,
         "store": context.mount.name,
@@ -89,7 +92,7 @@ def _write_audit_line(
         "executed": _executed(context, operation, status) or "-",
         "request_id": context.request_id,
     }
-    (log if operation.writes else log_of_reads).info(_line(facts), extra=facts)
+    audit_log.info(_line(facts), extra=facts)
 
 
 def _write_request_line(context: RequestContext, status: int) -> None:

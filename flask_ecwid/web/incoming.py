@@ -22,7 +22,8 @@ def read(max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
     environ = request.environ
     has_body = environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
     body = _body(max_body_bytes) if has_body else b""
-    return body, _query(request.query_string) if request.query_string else []
+    query = request.query_string
+    return body, _query(query) if query else []
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:
