@@ -1,4 +1,4 @@
-"""What processes know together: one contract for memory, file and Redis."""
+"""Memory, the state file and Redis keep one promise for the state that processes share."""
 
 from __future__ import annotations
 
@@ -111,12 +111,12 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> State:
 
 
 def test_nothing_at_first(state: State) -> None:
-    """Where nothing was put, there is nothing."""
+    """A key without a value has None."""
     assert state.get("a") is None
 
 
 def test_swap(state: State) -> None:
-    """A value is put only where what was read still is; nothing is a value like any other."""
+    """A value is replaced only if it is still the one that was read, and None counts as a value."""
     assert state.compare_and_swap("a", None, b"one", 60)
     assert not state.compare_and_swap("a", None, b"two", 60)
     assert not state.compare_and_swap("a", b"two", b"three", 60)
@@ -174,7 +174,7 @@ print(state.get("a"))
 
 
 def test_nothing_is_opened_before_it_is_needed(tmp_path: Path) -> None:
-    """A state that nobody asks makes no file; one that is asked is this user's alone."""
+    """A state that is not used makes no file, and a file belongs to one user alone."""
     state = FileState(tmp_path / "private" / "state.sqlite3")
     assert list(tmp_path.iterdir()) == []
     state.get("a")
@@ -631,7 +631,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing_open(fault: str) -> None:
 
 
 def test_a_file_that_is_removed(tmp_path: Path) -> None:
-    """Who still has it open puts what it held into a new one, for the processes that come later."""
+    """A process that still has a removed file open moves its values into a new file."""
     path = tmp_path / "private" / "state.sqlite3"
     state, other = FileState(path), FileState(path)
     assert state.compare_and_swap("a", None, b"one", 60)
@@ -724,9 +724,7 @@ def test_a_removed_file_brings_nothing_back(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that holds the file for long stops nobody for ever: who needs it waits for a
-    second, all others with it, and then nobody for a while.
-    """
+    """A process that holds the file delays the others for a second. Later calls fail at once."""
     path = tmp_path / "private" / "state.sqlite3"
     state = FileState(path)
     state.compare_and_swap("a", None, b"one", 60)
