@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from .. import clock
@@ -104,12 +103,7 @@ class EcwidClient:
         """Return this client."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the client, whether or not an error was raised inside."""
         self.close()
 

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pytest
@@ -123,11 +122,6 @@ class WatchedLock:
             f"{Path(caller.f_code.co_filename).stem}.{caller.f_code.co_name}"
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._watch.locks().pop()
         self._lock.release()

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 Script = Callable[[socket.socket], None]
@@ -35,12 +34,7 @@ class RawServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing.set()
         socket.create_connection(("127.0.0.1", self.port)).close()  # wakes accept()
         self._thread.join(5)
@@ -185,15 +179,10 @@ class ScriptedServer(RawServer):
             self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Hang up every connection, and leave no thread and no descriptor."""
         self.open()
-        super().__exit__(kind, exc, trace)
+        super().__exit__()
         for thread, connection in list(self._open.items()):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
