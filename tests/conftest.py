@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -36,6 +37,10 @@ ROOT = Path(__file__).parent.parent
 PAYLOADS = Path(__file__).parent / "payloads"
 
 Config = dict[str, Any]
+
+# A shell starts background jobs with SIGINT ignored, and each child inherits that. Without this
+# line, the commands that the tests start would never end on SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["flask_ecwid_plugins.fixtures"]
 
