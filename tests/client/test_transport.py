@@ -415,9 +415,16 @@ def test_no_secret_in_an_error(fault: str, script: Script, error: type[EcwidErro
     """No error carries the query, the token or the error of a library, which holds the URL."""
     with RawServer(script) as server, pytest.raises(error) as caught:
         client_of(server.url).list_customers(email=CANARY)
-    assert caught.value.__context__ is None
-    assert caught.value.__cause__ is None
-    assert CANARY not in repr(caught.value) + str(caught.value)
+    chain = chain_of(caught.value)
+    # A busy machine may leave no time for a repetition, and the context is then our own error.
+    assert all(isinstance(each, EcwidError) for each in chain)
+    assert CANARY not in "".join(repr(each) + str(each) for each in chain)
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """Return an error, and the errors that were handled when it was raised."""
+    inner = error.__cause__ or error.__context__
+    return [error, *(chain_of(inner) if inner else [])]
 
 
 STATUSES = [(sends(), 504), (stalls(), 504), (drips, 504), (resets, 504)]
