@@ -26,7 +26,7 @@ from flask_ecwid import Ecwid, clock
 from .helpers.programs import left_out
 
 if TYPE_CHECKING:
-    from .helpers.ordered_shop import Shop
+    from .helpers.ordered_store import Shop
     from .helpers.redis_server import RedisServer
 
 PREFIX = "/api/json/v1/ecwid"
@@ -195,6 +195,6 @@ def redis(_redis: RedisServer) -> RedisServer:
 @pytest.fixture
 def ordered(tmp_path: Path) -> Shop:
     """Return a simulated store that fails on demand."""
-    from .helpers.ordered_shop import Shop
+    from .helpers.ordered_store import Shop
 
     return Shop(tmp_path / "store.sqlite3")

@@ -17,7 +17,7 @@ from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.redis_connection import RedisConnection
 from flask_ecwid.throttling.rate_limit import RateLimit, Remaining
 
-from ..helpers.ordered_shop import Shop
+from ..helpers.ordered_store import Shop
 from ..helpers.redis_server import RedisServer
 
 CANARY = "canary@example.com"

@@ -12,7 +12,7 @@ from flask_ecwid import Caller, Ecwid
 from flask_ecwid.sandbox import Fault
 
 from ..conftest import REQUEST_ID, Api
-from ..helpers.ordered_shop import Shop
+from ..helpers.ordered_store import Shop
 from .test_auth import ENTRIES, KEY, OPERATIONS, READ_KEY, SCOPES, bearer, call
 
 CUSTOMER = "172890169"

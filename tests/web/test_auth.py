@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 from flask_ecwid import Caller, Ecwid, Settings, SettingsError, contract, signals
 
 from ..conftest import PREFIX, Api
-from ..helpers.ordered_shop import Shop
+from ..helpers.ordered_store import Shop
 
 OPERATIONS = {
     "list_customers": ("GET", "/customers", None),

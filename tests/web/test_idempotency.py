@@ -32,7 +32,7 @@ from ..conftest import (
     free_port,
     wait_for,
 )
-from ..helpers.ordered_shop import Shop
+from ..helpers.ordered_store import Shop
 from ..helpers.redis_server import RedisServer
 
 CANARY = "canary@example.com"

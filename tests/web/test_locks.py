@@ -17,7 +17,7 @@ from flask_ecwid.sandbox import Fault
 
 from ..conftest import Api, app_of, config_of
 from ..helpers.lock_watch import LockWatch
-from ..helpers.ordered_shop import Shop
+from ..helpers.ordered_store import Shop
 from ..helpers.redis_server import RedisServer
 
 REFUSED = Response(json.dumps({"errorCode": "INVALID_API_TOKEN"}), 403)

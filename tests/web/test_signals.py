@@ -24,7 +24,7 @@ from flask_ecwid.contract import load
 from flask_ecwid.sandbox import Fault
 
 from ..conftest import STORE, TOKEN, Api, Config, app_of
-from ..helpers.ordered_shop import Shop
+from ..helpers.ordered_store import Shop
 from ..helpers.raw_server import RawServer, good, resets, sends
 
 CANARY = "canary@example.com"
