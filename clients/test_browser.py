@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.conftest import ROOT
-from tests.helpers.fresh_folder import shop
+from tests.helpers.fresh_folder import served_sandbox
 
 PICTURE = ROOT / "clients" / "build" / "swagger-ui.png"  # the one in docs was made so
 PATIENCE = 60_000  # ms
@@ -45,7 +45,7 @@ class Page:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, str]]:
-    with shop() as variables:
+    with served_sandbox() as variables:
         yield variables
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.helpers.fresh_folder import block, generate, sh, shop
+from tests.helpers.fresh_folder import block, generate, served_sandbox, sh
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_models(folder: Path) -> None:
     assert warned == {f"Pydantic does not take pattern on {each}" for each in ("UUID", "SecretStr")}
     (folder / "program.py").write_text(block("Only models", "python"), encoding="utf-8")
     sh(f"{sys.executable} -m mypy --strict program.py", folder)
-    with shop() as variables:
+    with served_sandbox() as variables:
         printed = sh(f"{sys.executable} program.py", folder, **variables)
     assert printed == "172890169 demo.second@example.com\n"
 
@@ -41,6 +41,6 @@ def test_hey_api(folder: Path) -> None:
     (folder / "program.ts").write_text(block("Functions in TypeScript", "ts"), encoding="utf-8")
     tsc = "npx tsc --strict --target es2022 --module es2022 --moduleResolution bundler"
     sh(f"{tsc} --noEmit program.ts", folder)
-    with shop() as variables:
+    with served_sandbox() as variables:
         command = "npx tsx program.ts"
         assert sh(command, folder, **variables) == "[ 'customer@example.com' ]\n404 ecwid\n"

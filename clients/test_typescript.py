@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.helpers.fresh_folder import block, generate, sh, shop
+from tests.helpers.fresh_folder import block, generate, served_sandbox, sh
 
 TSC = "npx tsc --strict --target es2022 --module nodenext --skipLibCheck false"
 
@@ -32,7 +32,7 @@ def folder() -> Path:
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, str]]:
     """Run a server, and return the variables of the programs."""
-    with shop() as variables:
+    with served_sandbox() as variables:
         yield variables
 
 

@@ -26,7 +26,7 @@ from flask_ecwid import Ecwid, clock
 from .helpers.programs import left_out
 
 if TYPE_CHECKING:
-    from .helpers.ordered_store import Shop
+    from .helpers.ordered_store import OrderedStore
     from .helpers.redis_server import RedisServer
 
 PREFIX = "/api/json/v1/ecwid"
@@ -169,7 +169,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def shop() -> Api:
+def sandboxed() -> Api:
     """Return a caller of the plugin on its sandbox."""
     app = flask.Flask("shop")
     app.config["ECWID_SANDBOX"] = True
@@ -193,8 +193,8 @@ def redis(_redis: RedisServer) -> RedisServer:
 
 
 @pytest.fixture
-def ordered(tmp_path: Path) -> Shop:
+def ordered(tmp_path: Path) -> OrderedStore:
     """Return a simulated store that fails on demand."""
-    from .helpers.ordered_store import Shop
+    from .helpers.ordered_store import OrderedStore
 
-    return Shop(tmp_path / "store.sqlite3")
+    return OrderedStore(tmp_path / "store.sqlite3")

@@ -73,7 +73,7 @@ print(has_app_context())
     assert done.stdout == "False\n"
 
 
-class Shop:
+class PagedStore:
     """A simulated store that serves its list in pages, as Ecwid does."""
 
     def __init__(self, ecwid: HTTPServer, ids: list[int], most: int = 100) -> None:
@@ -94,7 +94,7 @@ class Shop:
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
 def test_all_pages(ecwid: HTTPServer, client: EcwidClient, count: int) -> None:
     """iter_customers reads all pages and does not rely on `total`."""
-    Shop(ecwid, list(range(1, count + 1)))
+    PagedStore(ecwid, list(range(1, count + 1)))
     assert [customer["id"] for customer in client.iter_customers()] == list(range(1, count + 1))
 
 
@@ -103,25 +103,25 @@ def test_short_pages(ecwid: HTTPServer, client: EcwidClient) -> None:
 
     Only an empty page ends the list.
     """
-    Shop(ecwid, list(range(1, 8)), most=3)
+    PagedStore(ecwid, list(range(1, 8)), most=3)
     assert [customer["id"] for customer in client.iter_customers()] == list(range(1, 8))
 
 
 def test_each_id_once(ecwid: HTTPServer, client: EcwidClient) -> None:
     """iter_customers yields a customer once, even if two pages show the customer."""
-    Shop(ecwid, [1, 2, 2, 3])
+    PagedStore(ecwid, [1, 2, 2, 3])
     assert [customer["id"] for customer in client.iter_customers(limit=2)] == [1, 2, 3]
 
 
 def test_filters_on_every_page(ecwid: HTTPServer, client: EcwidClient) -> None:
     """iter_customers sends the filters with every page, in an order that stays stable meanwhile."""
-    shop = Shop(ecwid, [1, 2, 3])
+    store = PagedStore(ecwid, [1, 2, 3])
     list(client.iter_customers(taxExempt=True, limit=2))
-    orders = [query.pop("sortBy") for query in shop.queries[:-1]]
+    orders = [query.pop("sortBy") for query in store.queries[:-1]]
     assert orders == sorted(orders)
     assert {*orders} == {"REGISTERED_DATE_ASC", "UPDATED_DATE_ASC"}
-    assert {query["taxExempt"] for query in shop.queries} == {"true"}
-    assert {query["limit"] for query in shop.queries[:-1]} == {"2"}
+    assert {query["taxExempt"] for query in store.queries} == {"true"}
+    assert {query["limit"] for query in store.queries[:-1]} == {"2"}
 
 
 @pytest.mark.parametrize("name", ["accept_marketing", "acceptmarketing", "colour", "customer_id"])

@@ -36,7 +36,7 @@ from ..conftest import (
     free_port,
     wait_for,
 )
-from ..helpers.ordered_store import Shop
+from ..helpers.ordered_store import OrderedStore
 from ..helpers.redis_server import RedisServer
 
 CANARY = "canary@example.com"
@@ -97,7 +97,11 @@ PAUSES = [
 @pytest.mark.parametrize(("fault", "seconds"), PAUSES)
 @pytest.mark.usefixtures("no_waiting")
 def test_the_pause(
-    ordered: Shop, later: Later, caplog: pytest.LogCaptureFixture, fault: Fault, seconds: int
+    ordered: OrderedStore,
+    later: Later,
+    caplog: pytest.LogCaptureFixture,
+    fault: Fault,
+    seconds: int,
 ) -> None:
     """No call is sent during a pause that a refusal or a Retry-After of Ecwid began."""
     caplog.set_level("DEBUG")
@@ -128,7 +132,7 @@ def test_the_pause(
         Fault("status", status=409),
     ],
 )
-def test_what_begins_no_pause(ordered: Shop, fault: Fault) -> None:
+def test_what_begins_no_pause(ordered: OrderedStore, fault: Fault) -> None:
     """A refusal of a single operation or customer begins no pause."""
     api = ordered.api()
     ordered.orders.inject(replace(fault, times=1))
@@ -136,7 +140,7 @@ def test_what_begins_no_pause(ordered: Shop, fault: Fault) -> None:
     assert OPERATIONS["list_customers"](api).status_code == 200
 
 
-def test_the_scope_is_named(ordered: Shop) -> None:
+def test_the_scope_is_named(ordered: OrderedStore) -> None:
     """The problem names a missing scope, so that the operator can grant it."""
     ordered.orders.inject(Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE"))
     scopes = ("read_customers", "read_customers", "create_customers", *["update_customers"] * 2)
@@ -155,7 +159,7 @@ def at_once(ask: Callable[[], TestResponse], times: int = 16) -> list[int]:
         return list(threads.map(one, range(times)))
 
 
-def test_a_single_probe(ordered: Shop, later: Later) -> None:
+def test_a_single_probe(ordered: OrderedStore, later: Later) -> None:
     """A single probe follows a pause for a refused token, and its refusal renews the pause."""
     api = ordered.api()
     ordered.orders.inject(DEAD)
@@ -168,7 +172,9 @@ def test_a_single_probe(ordered: Shop, later: Later) -> None:
         assert sorted(statuses) == [502] + [503] * 15
 
 
-def test_a_single_probe_over_all_hosts(ordered: Shop, later: Later, redis: RedisServer) -> None:
+def test_a_single_probe_over_all_hosts(
+    ordered: OrderedStore, later: Later, redis: RedisServer
+) -> None:
     """Of all hosts that share Redis a single host sends the probe."""
     apis = [ordered.api(ECWID_REDIS_URL=redis.url) for _ in range(4)]
     ordered.orders.inject(DEAD)
@@ -206,7 +212,7 @@ def test_a_refused_token_is_its_own(ecwid: HTTPServer, redis: RedisServer) -> No
     assert remaining == "r=99998", "the refused token's calls are counted for another one"
 
 
-def test_the_pause_without_its_redis(ordered: Shop, later: Later) -> None:
+def test_the_pause_without_its_redis(ordered: OrderedStore, later: Later) -> None:
     """A pause that this process has seen continues when Redis is gone."""
     with RedisServer() as redis:
         api = ordered.api(ECWID_REDIS_URL=redis.url)
@@ -221,7 +227,7 @@ def test_the_pause_without_its_redis(ordered: Shop, later: Later) -> None:
     assert api.get("/customers").status_code == 200
 
 
-def test_apps_in_a_process_share_no_pause(ordered: Shop) -> None:
+def test_apps_in_a_process_share_no_pause(ordered: OrderedStore) -> None:
     """Two apps in a process without Redis share no pause."""
     one, other = ordered.api(), ordered.api()
     ordered.orders.inject(replace(DEAD, times=1))
@@ -539,7 +545,7 @@ def test_a_read_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         shared_pause.check()
 
 
-def test_a_pause_begins_before_the_searches(ordered: Shop) -> None:
+def test_a_pause_begins_before_the_searches(ordered: OrderedStore) -> None:
     """A creation that meets a pause still searches for its customer, but no other call is sent."""
     pause = Fault("status", operation="add_customer", status=503, retry_after="30", after=True)
     ordered.orders.inject(pause)
@@ -563,7 +569,7 @@ UNEXPLAINED = [
 
 
 @pytest.mark.parametrize("fault", UNEXPLAINED, ids=lambda fault: f"{fault.status} {fault.kind}")
-def test_unexplained_refusals(ordered: Shop, later: Later, fault: Fault) -> None:
+def test_unexplained_refusals(ordered: OrderedStore, later: Later, fault: Fault) -> None:
     """Three refusals in a row that may concern the token begin a pause.
 
     A good reply starts the count again.
@@ -591,7 +597,9 @@ PROVES_THE_TOKEN = [
 
 
 @pytest.mark.parametrize(("operation", "fault"), PROVES_THE_TOKEN)
-def test_what_ends_a_pause(ordered: Shop, later: Later, operation: str, fault: Fault) -> None:
+def test_what_ends_a_pause(
+    ordered: OrderedStore, later: Later, operation: str, fault: Fault
+) -> None:
     """A probe that is refused for its own reasons proves the token and ends the pause."""
     api = ordered.api()
     ordered.orders.inject(replace(DEAD, times=1))
@@ -603,7 +611,7 @@ def test_what_ends_a_pause(ordered: Shop, later: Later, operation: str, fault: F
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_what_does_not_end_a_pause(ordered: Shop, later: Later) -> None:
+def test_what_does_not_end_a_pause(ordered: OrderedStore, later: Later) -> None:
     """A probe that fails or is rate limited does not end the pause."""
     api = ordered.api()
     ordered.orders.inject(replace(DEAD, times=1))
@@ -616,7 +624,7 @@ def test_what_does_not_end_a_pause(ordered: Shop, later: Later) -> None:
     assert ordered.calls() == 4
 
 
-def test_a_call_from_before_does_not_end_the_pause(ordered: Shop) -> None:
+def test_a_call_from_before_does_not_end_the_pause(ordered: OrderedStore) -> None:
     """A call that was sent before the pause does not end it."""
     ordered.orders.inject(Fault("latency", operation="list_customers", seconds=0.6))
     ordered.orders.inject(replace(DEAD, operation="get_customer"))
@@ -676,7 +684,7 @@ def test_the_state_is_not_read_all_the_time(later: Later) -> None:
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_the_breaker(ordered: Shop, later: Later) -> None:
+def test_the_breaker(ordered: OrderedStore, later: Later) -> None:
     """Five failures in a row open the breaker for 10 s, and then a single probe is sent.
 
     A failed probe doubles the time, up to 60 s. A good reply closes the breaker.
@@ -710,7 +718,7 @@ def test_the_breaker(ordered: Shop, later: Later) -> None:
     ],
 )
 @pytest.mark.usefixtures("no_waiting")
-def test_what_is_no_failure(ordered: Shop, between: Fault) -> None:
+def test_what_is_no_failure(ordered: OrderedStore, between: Fault) -> None:
     """A reply other than a server error starts the count of failures again."""
     api = ordered.api()
     ordered.orders.inject(between, Fault("status", status=500, times=8))
@@ -723,7 +731,7 @@ def test_what_is_no_failure(ordered: Shop, between: Fault) -> None:
 # The retry budget
 
 
-def test_the_retry_budget(ordered: Shop, no_waiting: list[float]) -> None:
+def test_the_retry_budget(ordered: OrderedStore, no_waiting: list[float]) -> None:
     """A retry takes 5 of 50 units from the retry budget, and a good first attempt gives 1 back."""
     api = ordered.api()
     repeated = 0
@@ -764,7 +772,7 @@ def ending() -> Iterator[None]:
     ],
 )
 @pytest.mark.usefixtures("ending")
-def test_waits_end(ordered: Shop, fault: Fault, status: int) -> None:
+def test_waits_end(ordered: OrderedStore, fault: Fault, status: int) -> None:
     """A request stops waiting and returns its last error when the process is about to end."""
     ordered.orders.inject(fault)
     assert ordered.api().get("/customers").status_code == status
@@ -772,7 +780,7 @@ def test_waits_end(ordered: Shop, fault: Fault, status: int) -> None:
 
 
 @pytest.mark.usefixtures("ending")
-def test_searches_end(ordered: Shop) -> None:
+def test_searches_end(ordered: OrderedStore) -> None:
     """A creation stops its searches when the process ends, and its outcome is unknown then."""
     ordered.orders.inject(Fault("reset", operation="add_customer"))
     response = ordered.api().post("/add_customer", {"email": CANARY})
@@ -784,8 +792,10 @@ def test_searches_end(ordered: Shop) -> None:
 
 
 @pytest.fixture
-def gunicorn(ordered: Shop, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Start three workers with the shipped configuration, in front of the shop, without Redis."""
+def gunicorn(
+    ordered: OrderedStore, tmp_path: Path
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start three workers with the shipped configuration, in front of the store, without Redis."""
     port = free_port()
     program = [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "-w", "3"]
     settings = {"ECWID_SANDBOX": str(ordered.path), "TMPDIR": str(tmp_path)}
@@ -806,7 +816,7 @@ def gunicorn(ordered: Shop, tmp_path: Path) -> Iterator[tuple[str, subprocess.Po
 
 
 def test_workers_share_the_pause(
-    ordered: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
+    ordered: OrderedStore, gunicorn: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
     """A refused token that one worker has seen stops the calls of all workers."""
     url, _ = gunicorn
@@ -819,7 +829,7 @@ def test_workers_share_the_pause(
 
 
 def test_workers_divide_the_rate_limit(
-    ordered: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
+    ordered: OrderedStore, gunicorn: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
     """Each of three workers without Redis has a third of the rate limit."""
     url, _ = gunicorn
@@ -832,7 +842,7 @@ def test_workers_divide_the_rate_limit(
 
 
 def test_a_worker_that_is_terminated(
-    ordered: Shop, gunicorn: tuple[str, subprocess.Popen[bytes]]
+    ordered: OrderedStore, gunicorn: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
     """A request that waits to retry is answered at once when its worker gets SIGTERM."""
     url, process = gunicorn

@@ -36,13 +36,13 @@ def date(moment: int) -> str:
     return f"{datetime.fromtimestamp(moment, timezone.utc):%Y-%m-%d %H:%M:%S} +0000"
 
 
-class Shop:
+class MovingStore:
     """A simulated list of customers that changes between two pages."""
 
     def __init__(
         self,
         registered: list[int],
-        happens: Callable[[Shop], None] = lambda shop: None,
+        happens: Callable[[MovingStore], None] = lambda store: None,
         *,
         most: int = PAGE_SIZE,
         exclusive: bool = False,
@@ -97,15 +97,15 @@ class Shop:
         return {"total": total, "count": len(items), "items": items, **query}
 
 
-def read(shop: Shop, **options: Any) -> list[int]:
-    return [customer["id"] for customer in CustomerIterator(shop.list_page, {}, **options)]
+def read(store: MovingStore, **options: Any) -> list[int]:
+    return [customer["id"] for customer in CustomerIterator(store.list_page, {}, **options)]
 
 
-def read_by_offset(shop: Shop) -> list[int]:
+def read_by_offset(store: MovingStore) -> list[int]:
     """Read by offset alone, as the control."""
     ids: list[int] = []
     while True:
-        page = shop.list_page(sortBy="REGISTERED_DATE_ASC", limit=PAGE_SIZE, offset=len(ids))
+        page = store.list_page(sortBy="REGISTERED_DATE_ASC", limit=PAGE_SIZE, offset=len(ids))
         if not page["items"]:
             return ids
         ids += [item["id"] for item in page["items"]]
@@ -127,24 +127,24 @@ class Commotion:
         self.added: set[int] = set()
         self.calm_after = 60
 
-    def __call__(self, shop: Shop) -> None:
+    def __call__(self, store: MovingStore) -> None:
         if self.stayed is None:
-            self.stayed = set(shop.customers)
-        shop.now += self.chance.randrange(3)
-        if shop.pages > self.calm_after:
-            shop.hidden.clear()
+            self.stayed = set(store.customers)
+        store.now += self.chance.randrange(3)
+        if store.pages > self.calm_after:
+            store.hidden.clear()
             return
         for _ in range(self.chance.randrange(4)):
-            ids = sorted(shop.customers)
+            ids = sorted(store.customers)
             if self.chance.random() < 0.4 and len(ids) > 5:
                 gone = self.chance.choice(ids)
-                del shop.customers[gone]
+                del store.customers[gone]
                 self.stayed.discard(gone)
                 self.added.discard(gone)
             elif self.chance.random() < 0.5 and ids:
-                shop.change(self.chance.choice(ids))
+                store.change(self.chance.choice(ids))
             else:
-                self.added.add(shop.add(hidden=self.lag and self.chance.random() < 0.5))
+                self.added.add(store.add(hidden=self.lag and self.chance.random() < 0.5))
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -152,13 +152,13 @@ def test_nothing_is_lost_or_doubled(seed: int) -> None:
     """A customer that exists during the whole reading comes exactly once."""
     chance = random.Random(seed)
     commotion = Commotion(seed, lag=chance.random() < 0.5)
-    shop = Shop(
+    store = MovingStore(
         spread(chance.choice([0, 1, 99, 100, 101, 1000]), seed),
         commotion,
         most=chance.choice([PAGE_SIZE, 37]),
         exclusive=chance.random() < 0.5,
     )
-    ids = read(shop)
+    ids = read(store)
     assert len(ids) == len(set(ids))
     assert (commotion.stayed or set()) <= set(ids)
 
@@ -168,7 +168,7 @@ def test_the_control_fails() -> None:
     lost = 0
     for seed in range(10):
         commotion = Commotion(seed)
-        ids = read_by_offset(Shop(spread(1000, seed), commotion))
+        ids = read_by_offset(MovingStore(spread(1000, seed), commotion))
         assert commotion.stayed is not None
         lost += len(commotion.stayed - set(ids))
     assert lost > 0
@@ -179,52 +179,52 @@ def test_customers_who_come_meanwhile(seed: int) -> None:
     """A customer that is created during the reading comes, even if the search is late."""
     commotion = Commotion(seed, lag=True)
     commotion.calm_after = 6
-    shop = Shop(spread(1000, seed), commotion)
-    assert commotion.added <= set(read(shop))
+    store = MovingStore(spread(1000, seed), commotion)
+    assert commotion.added <= set(read(store))
 
 
 def test_a_customer_who_shows_late() -> None:
     """A new customer comes, even if the search shows the customer after the first pass."""
-    shop = Shop(spread(300))
-    late = shop.add(hidden=True)
-    shop.customers[late] = (NOW - 5, NOW - 5)
-    shop._happens = lambda shop: shop.hidden.clear() if shop.pages == 6 else None
-    assert late in read(shop)
+    store = MovingStore(spread(300))
+    late = store.add(hidden=True)
+    store.customers[late] = (NOW - 5, NOW - 5)
+    store._happens = lambda store: store.hidden.clear() if store.pages == 6 else None
+    assert late in read(store)
 
 
 @pytest.mark.parametrize("count", [100, 101, 250, 3000])
 @pytest.mark.parametrize("most", [PAGE_SIZE, 37])
 def test_many_in_one_second(count: int, most: int) -> None:
     """Thousands of customers in the same second come, and the customers after them too."""
-    shop = Shop([NOW - DAY] * count + [NOW - DAY + 1, NOW - 50], most=most)
-    ids = read(shop)
-    assert sorted(ids) == sorted(shop.customers)
-    assert shop.pages < 5 * count / min(most, count) + 40
+    store = MovingStore([NOW - DAY] * count + [NOW - DAY + 1, NOW - 50], most=most)
+    ids = read(store)
+    assert sorted(ids) == sorted(store.customers)
+    assert store.pages < 5 * count / min(most, count) + 40
 
 
 def test_some_deleted_in_one_second() -> None:
     """A few deletions within one second lose no other customer."""
     chance = random.Random(5)
 
-    def happens(shop: Shop) -> None:
+    def happens(store: MovingStore) -> None:
         for _ in range(5):
-            del shop.customers[chance.choice(sorted(shop.customers))]
+            del store.customers[chance.choice(sorted(store.customers))]
 
-    shop = Shop([NOW - DAY] * 1000, happens)
-    ids = read(shop)
-    assert set(shop.customers) <= set(ids)
+    store = MovingStore([NOW - DAY] * 1000, happens)
+    ids = read(store)
+    assert set(store.customers) <= set(ids)
 
 
 def test_no_dates() -> None:
     """Customers without a readable date come too."""
-    shop = Shop(spread(250))
+    store = MovingStore(spread(250))
 
     def dateless(**query: Any) -> Any:
-        page = shop.list_page(**query)
+        page = store.list_page(**query)
         return {**page, "items": [{"id": item["id"], "registered": "?"} for item in page["items"]]}
 
     ids = [customer["id"] for customer in CustomerIterator(dateless, {})]
-    assert sorted(ids) == sorted(shop.customers)
+    assert sorted(ids) == sorted(store.customers)
 
 
 @pytest.mark.parametrize(("total", "difference"), [(250, 0), (260, 10), (240, -10)])
@@ -232,8 +232,8 @@ def test_the_difference_is_reported(
     total: int, difference: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The iterator reports and logs a `total` that differs from the number of customers."""
-    shop = Shop(spread(250), total_is=total)
-    customers = CustomerIterator(shop.list_page, {})
+    store = MovingStore(spread(250), total_is=total)
+    customers = CustomerIterator(store.list_page, {})
     assert customers.difference is None
     assert len(list(customers)) == 250
     assert customers.difference == difference
@@ -245,19 +245,19 @@ def test_the_difference_is_reported(
 @pytest.mark.parametrize("stop_at", [0, 1, 50, 99, 100, 101, 150, 349, 350])
 def test_resumed(stop_at: int) -> None:
     """A reading that stops anywhere resumes without a lost or doubled customer."""
-    shop = Shop([NOW - DAY] * 150 + spread(200, seed=3))
-    reading = CustomerIterator(shop.list_page, {})
+    store = MovingStore([NOW - DAY] * 150 + spread(200, seed=3))
+    reading = CustomerIterator(store.list_page, {})
     first = [next(reading)["id"] for _ in range(stop_at)]
-    rest = read(shop, cursor=reading.cursor)
-    assert sorted(first + rest) == sorted(shop.customers)
+    rest = read(store, cursor=reading.cursor)
+    assert sorted(first + rest) == sorted(store.customers)
 
 
-def read_in_parts(shop: Shop, step: int) -> list[int]:
+def read_in_parts(store: MovingStore, step: int) -> list[int]:
     """Read with a new iterator after every `step` customers."""
     ids: list[int] = []
     cursor = None
     while True:
-        reading = CustomerIterator(shop.list_page, {}, cursor=cursor)
+        reading = CustomerIterator(store.list_page, {}, cursor=cursor)
         some = [customer["id"] for customer in itertools.islice(reading, step)]
         ids += some
         cursor = reading.cursor
@@ -270,14 +270,14 @@ def test_resumed_again_and_again(seed: int) -> None:
     """A reading that resumes after every few customers loses and doubles no customer."""
     chance = random.Random(seed)
     commotion = Commotion(seed, lag=chance.random() < 0.5)
-    shop = Shop(
+    store = MovingStore(
         sorted(spread(500, seed) + [NOW - chance.randrange(400) for _ in range(300)]),
         commotion,
         most=chance.choice([PAGE_SIZE, 37]),
         exclusive=chance.random() < 0.5,
     )
-    shop.undated = set(chance.sample(range(1, 801), 50))
-    ids = read_in_parts(shop, chance.choice([7, 37, 250]))
+    store.undated = set(chance.sample(range(1, 801), 50))
+    ids = read_in_parts(store, chance.choice([7, 37, 250]))
     assert len(ids) == len(set(ids))
     assert (commotion.stayed or set()) <= set(ids)
 
@@ -287,9 +287,9 @@ def test_both_passes_show_the_newest(undated: int) -> None:
     """Customers that were registered just before the reading come once, resumed or not."""
     registered = sorted(NOW - LAG_S - 20 + each for each in range(250))
     for step in (10_000, 1, 60):
-        shop = Shop(registered)
-        shop.undated = set(range(1, 1 + undated))
-        assert sorted(read_in_parts(shop, step)) == sorted(shop.customers)
+        store = MovingStore(registered)
+        store.undated = set(range(1, 1 + undated))
+        assert sorted(read_in_parts(store, step)) == sorted(store.customers)
 
 
 @pytest.mark.parametrize("undated", [False, True])
@@ -297,50 +297,50 @@ def test_all_are_changed_meanwhile(undated: bool) -> None:
     """Customers that are changed after they came do not come again, resumed or not."""
     for step in (10_000, 60):
 
-        def happens(shop: Shop) -> None:
-            if shop.pages == 6:
-                for id in shop.customers:
-                    shop.change(id)
+        def happens(store: MovingStore) -> None:
+            if store.pages == 6:
+                for id in store.customers:
+                    store.change(id)
 
-        shop = Shop(spread(300), happens)
-        shop.undated = set(shop.customers) if undated else set()
-        assert sorted(read_in_parts(shop, step)) == sorted(shop.customers)
+        store = MovingStore(spread(300), happens)
+        store.undated = set(store.customers) if undated else set()
+        assert sorted(read_in_parts(store, step)) == sorted(store.customers)
 
 
 def test_a_customer_from_before_1970() -> None:
     """Dates before 1970 are read, and no page is asked for with a negative bound."""
-    shop = Shop([-DAY] * 150 + [0] * 75 + [5] * 75 + [NOW - DAY])
+    store = MovingStore([-DAY] * 150 + [0] * 75 + [5] * 75 + [NOW - DAY])
     bounds: list[int] = []
 
     def noted(**query: Any) -> Any:
         bounds.append(query.get("createdFrom", 0))
-        return shop.list_page(**query)
+        return store.list_page(**query)
 
     assert [customer["id"] for customer in CustomerIterator(noted, {})] == [*range(1, 302)]
     assert min(bounds) == 0
-    assert sorted(read_in_parts(shop, 40)) == sorted(shop.customers)
+    assert sorted(read_in_parts(store, 40)) == sorted(store.customers)
     filters = {"createdFrom": "1960-01-01"}
-    cursor = CustomerIterator(shop.list_page, filters).cursor
-    assert CustomerIterator(shop.list_page, filters, cursor=cursor).cursor == cursor
+    cursor = CustomerIterator(store.list_page, filters).cursor
+    assert CustomerIterator(store.list_page, filters, cursor=cursor).cursor == cursor
 
 
 def test_the_difference_of_a_resumed_reading() -> None:
     """The difference counts the customers from before the resumption too."""
-    shop = Shop(spread(250), total_is=260)
-    reading = CustomerIterator(shop.list_page, {})
+    store = MovingStore(spread(250), total_is=260)
+    reading = CustomerIterator(store.list_page, {})
     for _ in range(130):
         next(reading)
-    resumed = CustomerIterator(shop.list_page, {}, cursor=reading.cursor)
+    resumed = CustomerIterator(store.list_page, {}, cursor=reading.cursor)
     assert len(list(resumed)) == 120
     assert resumed.difference == 10
 
 
 def test_a_cursor_of_the_end() -> None:
     """A cursor of the end gives no customer."""
-    shop = Shop(spread(150))
-    reading = CustomerIterator(shop.list_page, {})
+    store = MovingStore(spread(150))
+    reading = CustomerIterator(store.list_page, {})
     list(reading)
-    assert read(shop, cursor=reading.cursor) == []
+    assert read(store, cursor=reading.cursor) == []
 
 
 @pytest.mark.parametrize(
@@ -349,19 +349,19 @@ def test_a_cursor_of_the_end() -> None:
 def test_a_malformed_cursor(cursor: str) -> None:
     """A text that is not a cursor is refused, and the message does not repeat it."""
     with pytest.raises(ValueError, match="the cursor is damaged"):
-        CustomerIterator(Shop([]).list_page, {}, cursor=cursor)
+        CustomerIterator(MovingStore([]).list_page, {}, cursor=cursor)
 
 
 def test_a_cursor_of_other_filters() -> None:
     """A cursor is refused with other filters."""
-    shop = Shop(spread(5))
-    cursor = CustomerIterator(shop.list_page, {"lang": "en"}).cursor
+    store = MovingStore(spread(5))
+    cursor = CustomerIterator(store.list_page, {"lang": "en"}).cursor
     with pytest.raises(ValueError, match="belongs to other filters"):
-        CustomerIterator(shop.list_page, {"lang": "de"}, cursor=cursor)
-    assert CustomerIterator(shop.list_page, {"lang": "en"}, cursor=cursor)
+        CustomerIterator(store.list_page, {"lang": "de"}, cursor=cursor)
+    assert CustomerIterator(store.list_page, {"lang": "en"}, cursor=cursor)
 
 
-class HugeShop:
+class HugeStore:
     """Many customers whose pages are generated when the iterator asks for them.
 
     Every `every_s` seconds `per_second` customers are registered. Ids are `gap` apart on average,
@@ -409,22 +409,22 @@ class HugeShop:
 
 
 @pytest.mark.parametrize(
-    ("shop", "most_characters", "resumed_at"),
+    ("store", "most_characters", "resumed_at"),
     [
         pytest.param(
-            HugeShop(1_000_000, per_second=1, every_s=300, gap=900),
+            HugeStore(1_000_000, per_second=1, every_s=300, gap=900),
             5_000,
             [0.000_001, 0.333, 0.7],
             id="1,000,000 over ten years",
         ),
         pytest.param(
-            HugeShop(1_000_000, per_second=1_000_000, gap=10),
+            HugeStore(1_000_000, per_second=1_000_000, gap=10),
             999_999,
             [0.25],
             id="1,000,000 in one second",
         ),
         pytest.param(
-            HugeShop(200_000, per_second=20_000, gap=900),
+            HugeStore(200_000, per_second=20_000, gap=900),
             100_000,
             [0.333, 0.51, 0.999],
             id="200,000 in ten seconds",
@@ -432,32 +432,32 @@ class HugeShop:
     ],
 )
 def test_a_cursor_has_a_bounded_size(
-    shop: HugeShop, most_characters: int, resumed_at: list[float]
+    store: HugeStore, most_characters: int, resumed_at: list[float]
 ) -> None:
     """The cursor stays under 1 MB, and each customer comes once, resumed or not."""
     filters = {"limit": 1000}  # More than Ecwid allows, so that the test takes fewer pages.
-    reading = CustomerIterator(shop.list_page, filters)
+    reading = CustomerIterator(store.list_page, filters)
     count = 0
     for share in sorted({*resumed_at, 0.001, 0.5, 0.9, 1}):
-        stop = int(share * shop.count)
+        stop = int(share * store.count)
         for customer in itertools.islice(reading, stop - count):
-            shop.note(customer)
+            store.note(customer)
         count = stop
         cursor = reading.cursor
         assert len(cursor) <= most_characters
         if share in resumed_at:
-            reading = CustomerIterator(shop.list_page, filters, cursor=cursor)
+            reading = CustomerIterator(store.list_page, filters, cursor=cursor)
     for customer in reading:
-        shop.note(customer)
-    assert shop.came == bytearray([1]) * len(shop.came)
+        store.note(customer)
+    assert store.came == bytearray([1]) * len(store.came)
     assert reading.difference == 0
     assert len(reading.cursor) <= most_characters
 
 
 def test_a_cursor_holds_no_secret() -> None:
     """A cursor holds ids, dates and a count, in letters that every file and shell takes."""
-    shop = Shop(spread(300))
-    reading = CustomerIterator(shop.list_page, {"email": "canary@example.com"})
+    store = MovingStore(spread(300))
+    reading = CustomerIterator(store.list_page, {"email": "canary@example.com"})
     next(reading)
     assert re.fullmatch(r"[A-Za-z0-9._=-]+", reading.cursor)
     assert "canary" not in reading.cursor
@@ -465,25 +465,25 @@ def test_a_cursor_holds_no_secret() -> None:
 
 def test_a_damaged_cursor() -> None:
     """A cursor in which any character is changed or missing is refused."""
-    reading = CustomerIterator(Shop(spread(300)).list_page, {})
+    reading = CustomerIterator(MovingStore(spread(300)).list_page, {})
     next(reading)
     cursor = reading.cursor
     for place in range(len(cursor)):
         for put in ("1" if cursor[place] == "0" else "0", ""):
             damaged = cursor[:place] + put + cursor[place + 1 :]
             with pytest.raises(ValueError, match="the cursor is damaged"):
-                CustomerIterator(Shop([]).list_page, {}, cursor=damaged)
+                CustomerIterator(MovingStore([]).list_page, {}, cursor=damaged)
 
 
 def test_an_error_in_the_middle() -> None:
     """After an error the reading continues at the same place."""
-    shop = Shop(spread(1000))
+    store = MovingStore(spread(1000))
     chance = random.Random(4)
 
     def failing(**query: Any) -> Any:
         if chance.random() < 0.4:
             raise ConnectionLost
-        return shop.list_page(**query)
+        return store.list_page(**query)
 
     reading = CustomerIterator(failing, {})
     ids = []
@@ -494,7 +494,7 @@ def test_an_error_in_the_middle() -> None:
             continue
         except StopIteration:
             break
-    assert sorted(ids) == sorted(shop.customers)
+    assert sorted(ids) == sorted(store.customers)
 
 
 def test_the_same_page_again() -> None:
@@ -512,13 +512,13 @@ def test_the_same_page_again() -> None:
 def test_the_order_is_not_the_callers(filters: dict[str, Any]) -> None:
     """Another order or an offset is refused, because customers would be lost."""
     with pytest.raises(ValueError, match="leave out sortBy and offset"):
-        CustomerIterator(Shop([]).list_page, filters)
+        CustomerIterator(MovingStore([]).list_page, filters)
 
 
 @pytest.mark.parametrize("form", [int, str, date])
 def test_the_callers_bounds(form: Callable[[int], Any]) -> None:
     """The caller's bounds hold in every page."""
-    shop = Shop([NOW - DAY - 10 * each for each in range(200)])
+    store = MovingStore([NOW - DAY - 10 * each for each in range(200)])
     since = NOW - DAY - 500
     queries: list[dict[str, Any]] = []
 
@@ -526,7 +526,7 @@ def test_the_callers_bounds(form: Callable[[int], Any]) -> None:
         queries.append(query)
         created = query["createdFrom"]
         number = created if isinstance(created, int) else since
-        return shop.list_page(**{**query, "createdFrom": number})
+        return store.list_page(**{**query, "createdFrom": number})
 
     found = [c["id"] for c in CustomerIterator(noted, {"createdFrom": form(since), "limit": 7})]
     assert len(found) == 51
@@ -537,7 +537,7 @@ def test_the_callers_bounds(form: Callable[[int], Any]) -> None:
 def test_a_malformed_bound() -> None:
     """A bound that cannot be read is refused."""
     with pytest.raises(ValueError, match="createdFrom"):
-        CustomerIterator(Shop([]).list_page, {"createdFrom": "yesterday"})
+        CustomerIterator(MovingStore([]).list_page, {"createdFrom": "yesterday"})
 
 
 def test_fields() -> None:

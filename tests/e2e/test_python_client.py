@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ..conftest import ROOT
-from ..helpers.fresh_folder import block, generate, sh, shop
+from ..helpers.fresh_folder import block, generate, served_sandbox, sh
 
 CACHE = ROOT / ".mypy_cache" / "python_client"
 MYPY = f"{sys.executable} -m mypy --strict --cache-dir {CACHE}"
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(folder: Path) -> Iterator[dict[str, str]]:
     """Return the variables of the server and the path of the client."""
-    with shop() as variables:
+    with served_sandbox() as variables:
         yield {**variables, "PYTHONPATH": str(folder / "ecwid-customers-client")}
 
 

@@ -178,14 +178,15 @@ def test_an_invalid_customer(
     assert len(ecwid_sandbox.customers()) == 1
 
 
-def test_seed(ecwid_sandbox: EcwidSandbox, shop: Api, tmp_path: Path) -> None:
+def test_seed(ecwid_sandbox: EcwidSandbox, sandboxed: Api, tmp_path: Path) -> None:
     """A seeded store has the same customers every time."""
     other = EcwidSandbox(tmp_path / "other.sqlite3")
     ecwid_sandbox.seed(50)
     other.seed(50)
     assert len(ecwid_sandbox.customers()) == 54
     assert ecwid_sandbox.customers() == other.customers()
-    built_in = shop.get("/customers?sortBy=REGISTERED_DATE_ASC").get_json()["data"]["attributes"]
+    page = sandboxed.get("/customers?sortBy=REGISTERED_DATE_ASC")
+    built_in = page.get_json()["data"]["attributes"]
     oldest = sorted(ecwid_sandbox.customers(), key=lambda each: each["registered"])[:4]
     assert oldest == built_in["items"]
 

@@ -45,7 +45,7 @@ def generate(commands: str, folder: Path) -> str:
 
 
 @contextmanager
-def shop() -> Iterator[dict[str, str]]:
+def served_sandbox() -> Iterator[dict[str, str]]:
     """Run a server with two keys on the sandbox, and return the variables of the programs."""
     key, entry = api_keys.make("all", api_keys.SCOPES)
     reader, reads = api_keys.make("reader", ["read"])

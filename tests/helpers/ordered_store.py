@@ -10,8 +10,8 @@ from flask_ecwid.testing import EcwidSandbox
 from ..conftest import Api, app_of
 
 
-class Shop:
-    """A store with its faults and its ledger."""
+class OrderedStore:
+    """A simulated store, the faults that a test orders from it, and its ledger."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -55,9 +55,9 @@ ADDED: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
+def store(tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
     """Return a caller of a store with the seed and three customers with known members."""
-    client = create_sandbox(tmp_path_factory.mktemp("shop") / "store.sqlite3").test_client()
+    client = create_sandbox(tmp_path_factory.mktemp("store") / "store.sqlite3").test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
     for body in ADDED:
         assert client.post(CUSTOMERS, json=body).status_code == 200
@@ -140,9 +140,9 @@ def emails(page: dict[str, Any]) -> list[str]:
         ({"usePrecalculatedOrderCount": "on", "checkOnlyCustomerId": "no", "name": "ada"}, {ADA}),
     ],
 )
-def test_filters(shop: FlaskClient, query: dict[str, str], found: set[str]) -> None:
+def test_filters(store: FlaskClient, query: dict[str, str], found: set[str]) -> None:
     """Filters ignore case, have no wildcards, and match only customers that meet all of them."""
-    page = search(shop, **query)
+    page = search(store, **query)
     assert set(emails(page)) == found
     assert (page["total"], page["count"]) == (len(found), len(found))
     assert page["allCustomerCount"] == 7
@@ -167,9 +167,9 @@ def test_filters(shop: FlaskClient, query: dict[str, str], found: set[str]) -> N
         ({"updatedTo": "2021-11-05 23:00:00"}, {SEED[0], SEED[2], NAMELESS}),
     ],
 )
-def test_dates(shop: FlaskClient, query: dict[str, str], found: set[str]) -> None:
+def test_dates(store: FlaskClient, query: dict[str, str], found: set[str]) -> None:
     """Dates have four forms, default to UTC, and both bounds belong to the range."""
-    assert set(emails(search(shop, **query))) == found
+    assert set(emails(search(store, **query))) == found
 
 
 def test_money_spent(crowd: FlaskClient) -> None:
@@ -237,9 +237,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "text"), WRONG)
-def test_wrong_parameter(shop: FlaskClient, name: str, text: str) -> None:
+def test_wrong_parameter(store: FlaskClient, name: str, text: str) -> None:
     """An invalid value is a 400 that names the parameter and not the value."""
-    response = shop.get(CUSTOMERS, query_string={name: text})
+    response = store.get(CUSTOMERS, query_string={name: text})
     assert response.status_code == 400
     assert response.json is not None
     assert response.json["errorCode"] == "WRONG_PARAMETER"
@@ -249,15 +249,15 @@ def test_wrong_parameter(shop: FlaskClient, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["true", "yes", "on", "1"])
-def test_yes(shop: FlaskClient, text: str) -> None:
+def test_yes(store: FlaskClient, text: str) -> None:
     """The boolean true can be written in four ways."""
-    assert emails(search(shop, taxExempt=text)) == [ADA]
+    assert emails(search(store, taxExempt=text)) == [ADA]
 
 
 @pytest.mark.parametrize("text", ["false", "no", "off", "0"])
-def test_no(shop: FlaskClient, text: str) -> None:
+def test_no(store: FlaskClient, text: str) -> None:
     """The boolean false can be written in four ways."""
-    assert search(shop, taxExempt=text)["total"] == 6
+    assert search(store, taxExempt=text)["total"] == 6
 
 
 @pytest.mark.parametrize(("given", "effective"), [(None, 100), ("7", 7), ("101", 100), ("+5", 5)])
@@ -269,9 +269,9 @@ def test_limit(crowd: FlaskClient, given: str | None, effective: int) -> None:
     assert (page["total"], page["allCustomerCount"]) == (1004, 1004)
 
 
-def test_beyond_the_end(shop: FlaskClient) -> None:
+def test_beyond_the_end(store: FlaskClient) -> None:
     """A page beyond the last customer is empty and still has the total."""
-    page = search(shop, offset=700)
+    page = search(store, offset=700)
     assert page == {
         "total": 7,
         "count": 0,
@@ -282,10 +282,10 @@ def test_beyond_the_end(shop: FlaskClient) -> None:
     }
 
 
-def test_order_of_members(shop: FlaskClient) -> None:
+def test_order_of_members(store: FlaskClient) -> None:
     """The members of a page are in Ecwid's order."""
     names = ["total", "count", "offset", "limit", "items", "allCustomerCount"]
-    assert list(search(shop)) == names
+    assert list(search(store)) == names
 
 
 SORTED_BY: dict[str, Callable[[dict[str, Any]], Any]] = {

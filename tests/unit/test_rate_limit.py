@@ -17,7 +17,7 @@ from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.redis_connection import RedisConnection
 from flask_ecwid.throttling.rate_limit import RateLimit, Remaining
 
-from ..helpers.ordered_store import Shop
+from ..helpers.ordered_store import OrderedStore
 from ..helpers.redis_server import RedisServer
 
 CANARY = "canary@example.com"
@@ -33,7 +33,7 @@ def remaining_in(response: TestResponse) -> Remaining:
     return Remaining(int(policy[1]), int(limit[1]), int(limit[2]))
 
 
-def test_a_call_beyond_the_rate_limit(ordered: Shop) -> None:
+def test_a_call_beyond_the_rate_limit(ordered: OrderedStore) -> None:
     """A call beyond the rate limit is not sent, and the caller gets a 429 with Retry-After."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=3)
     for _ in range(3):
@@ -47,7 +47,7 @@ def test_a_call_beyond_the_rate_limit(ordered: Shop) -> None:
     assert ordered.calls() == 3
 
 
-def test_many_threads_share_the_rate_limit(ordered: Shop) -> None:
+def test_many_threads_share_the_rate_limit(ordered: OrderedStore) -> None:
     """Many threads together send exactly as many calls as the rate limit allows."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=20)
     with ThreadPoolExecutor(16) as threads:
@@ -56,7 +56,7 @@ def test_many_threads_share_the_rate_limit(ordered: Shop) -> None:
     assert ordered.calls() == 20
 
 
-def test_the_window_moves(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_window_moves(ordered: OrderedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call stops counting a minute after the plugin sent it."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=1)
     real = time.time
@@ -67,7 +67,7 @@ def test_the_window_moves(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
     assert api.get("/customers").status_code == 200
 
 
-def test_every_response_names_the_rate_limit(ordered: Shop) -> None:
+def test_every_response_names_the_rate_limit(ordered: OrderedStore) -> None:
     """Every response of an operation names the rate limit and the calls that remain."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=10)
     before_the_first_call = remaining_in(api.get("/customers?limit=0"))
@@ -82,7 +82,7 @@ def test_every_response_names_the_rate_limit(ordered: Shop) -> None:
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_retries_count_and_cached_responses_do_not(ordered: Shop) -> None:
+def test_retries_count_and_cached_responses_do_not(ordered: OrderedStore) -> None:
     """Retries and searches count against the rate limit, and a cached response does not."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=100, ECWID_CACHE_TTL_S=60)
     ordered.orders.inject(Fault("status", operation="get_customer", status=500, times=1))
@@ -92,7 +92,7 @@ def test_retries_count_and_cached_responses_do_not(ordered: Shop) -> None:
     assert remaining_in(api.post("/add_customer", {"email": CANARY})).remaining == 94
 
 
-def test_each_process_has_a_share(ordered: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_has_a_share(ordered: OrderedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Redis a process gets its share by the number of processes in the settings."""
     rate_limit = {"ECWID_CALLS_PER_MINUTE": 60}
     assert remaining_in(ordered.api(**rate_limit, ECWID_PROCESSES=3).get("/customers")).limit == 20
@@ -104,7 +104,7 @@ def test_each_process_has_a_share(ordered: Shop, monkeypatch: pytest.MonkeyPatch
     assert remaining_in(ordered.api(**rate_limit).get("/customers")).limit == 1
 
 
-def test_apps_in_a_process_share_nothing(ordered: Shop) -> None:
+def test_apps_in_a_process_share_nothing(ordered: OrderedStore) -> None:
     """Without Redis each app in a process has a rate limit of its own."""
     for _ in range(2):
         assert ordered.api(ECWID_CALLS_PER_MINUTE=1).get("/customers").status_code == 200
@@ -149,7 +149,7 @@ def rate_limits_of(redis: RedisServer, count: int, per_minute: int = 20) -> list
     return [RateLimit(per_minute, 2, RedisConnection(redis.url), "name") for _ in range(count)]
 
 
-def test_hosts_share_in_redis(ordered: Shop, redis: RedisServer) -> None:
+def test_hosts_share_in_redis(ordered: OrderedStore, redis: RedisServer) -> None:
     """All processes that share a Redis share one rate limit, to the last call."""
     apis = [ordered.api(ECWID_REDIS_URL=redis.url, ECWID_CALLS_PER_MINUTE=10) for _ in range(3)]
     statuses = [api.get("/customers").status_code for _ in range(5) for api in apis]
@@ -161,7 +161,7 @@ def test_hosts_share_in_redis(ordered: Shop, redis: RedisServer) -> None:
     )
 
 
-def test_no_token_in_redis(ordered: Shop, redis: RedisServer) -> None:
+def test_no_token_in_redis(ordered: OrderedStore, redis: RedisServer) -> None:
     """No name in Redis contains the token or the store."""
     ordered.api(ECWID_REDIS_URL=redis.url).get("/customers")
     names = b"".join(redis.client.scan_iter())

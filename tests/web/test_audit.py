@@ -12,7 +12,7 @@ from flask_ecwid import Caller, Ecwid
 from flask_ecwid.sandbox import Fault
 
 from ..conftest import REQUEST_ID, Api
-from ..helpers.ordered_store import Shop
+from ..helpers.ordered_store import OrderedStore
 from .test_auth import ENTRIES, KEY, OPERATIONS, READ_KEY, SCOPES, bearer, call
 
 CUSTOMER = "172890169"
@@ -21,7 +21,7 @@ NAMES = ("phase", "caller", "operation", "customer_id", "result", "executed", "r
 
 
 @pytest.fixture
-def api(ordered: Shop) -> Api:
+def api(ordered: OrderedStore) -> Api:
     return ordered.api(ECWID_API_KEYS=ENTRIES)
 
 
@@ -111,7 +111,7 @@ def test_a_bad_request(api: Api, caplog: pytest.LogCaptureFixture) -> None:
 )
 @pytest.mark.usefixtures("no_waiting")
 def test_a_failure(
-    ordered: Shop,
+    ordered: OrderedStore,
     api: Api,
     fault: Fault,
     result: int,
@@ -133,13 +133,15 @@ def test_a_replay(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     assert lines(caplog) == [line("add_customer", customer_id=customer_id)] * 2
 
 
-def test_an_open_store(ordered: Shop, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_open_store(ordered: OrderedStore, caplog: pytest.LogCaptureFixture) -> None:
     """The line of an open store names the caller `anybody`."""
     call(ordered.api(), "get_customer")
     assert [each["caller"] for each in lines(caplog)] == ["anybody"]
 
 
-def test_a_name_that_looks_like_more(ordered: Shop, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_name_that_looks_like_more(
+    ordered: OrderedStore, caplog: pytest.LogCaptureFixture
+) -> None:
     """A caller's name with blanks stands in quotes, so the name adds no member to the line."""
     app = flask.Flask("host")
     app.config["ECWID_SANDBOX"] = str(ordered.path)

@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 from flask_ecwid import Caller, Ecwid, Settings, SettingsError, contract, signals
 
 from ..conftest import PREFIX, Api
-from ..helpers.ordered_store import Shop
+from ..helpers.ordered_store import OrderedStore
 
 OPERATIONS = {
     "list_customers": ("GET", "/customers", None),
@@ -106,7 +106,7 @@ NO_VALID_KEY: dict[str, Headers] = {
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("given", NO_VALID_KEY)
-def test_a_request_without_a_valid_key(ordered: Shop, given: str, operation: str) -> None:
+def test_a_request_without_a_valid_key(ordered: OrderedStore, given: str, operation: str) -> None:
     """A request without a valid key gets a 401 with a challenge, and no call is sent."""
     api = ordered.api(ECWID_API_KEYS=ENTRIES)
     response = call(api, operation, NO_VALID_KEY[given])
@@ -122,7 +122,7 @@ def test_a_request_without_a_valid_key(ordered: Shop, given: str, operation: str
     [bearer(KEY), alone(KEY), bearer(OLD_KEY), [("authorization", f"bearer   {KEY}")]],
     ids=["bearer", "alone", "the key before", "any case"],
 )
-def test_a_valid_key(ordered: Shop, headers: Headers, operation: str) -> None:
+def test_a_valid_key(ordered: OrderedStore, headers: Headers, operation: str) -> None:
     """A valid key with the scope is accepted in either header. A caller may have several keys."""
     response = call(ordered.api(ECWID_API_KEYS=ENTRIES), operation, headers)
     assert response.status_code == 200
@@ -131,7 +131,7 @@ def test_a_valid_key(ordered: Shop, headers: Headers, operation: str) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("scopes", ["read", "write", "delete", "read+write", "write+delete"])
-def test_scopes(ordered: Shop, scopes: str, operation: str) -> None:
+def test_scopes(ordered: OrderedStore, scopes: str, operation: str) -> None:
     """Each operation needs one scope. A key without the scope gets a 403 that names the scope."""
     api = ordered.api(ECWID_API_KEYS=entry("a", scopes, KEY))
     response = call(api, operation, bearer(KEY))
@@ -156,14 +156,14 @@ def test_the_scope_of_each_operation() -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_key_that_was_taken_away(ordered: Shop, operation: str) -> None:
+def test_a_key_that_was_taken_away(ordered: OrderedStore, operation: str) -> None:
     """A key without an entry is refused."""
     api = ordered.api(ECWID_API_KEYS=[ENTRIES[0], ENTRIES[2]])
     check_refused(call(api, operation, bearer(OLD_KEY)), operation, 401, "unauthorized")
     assert call(api, operation, bearer(KEY)).status_code == 200
 
 
-def test_the_remaining_calls_need_a_key(ordered: Shop) -> None:
+def test_the_remaining_calls_need_a_key(ordered: OrderedStore) -> None:
     """A request that fails before its key is checked does not get the number of remaining calls."""
     api = ordered.api(ECWID_API_KEYS=ENTRIES)
     hidden = {"RAW_URI": f"{PREFIX}%2Fcustomers"}
@@ -172,14 +172,14 @@ def test_the_remaining_calls_need_a_key(ordered: Shop) -> None:
     assert "RateLimit" not in response.headers
 
 
-def test_the_digest_of_nothing(ordered: Shop) -> None:
+def test_the_digest_of_nothing(ordered: OrderedStore) -> None:
     """An entry of an empty key accepts no request."""
     api = ordered.api(ECWID_API_KEYS=entry("nobody", "read", ""))
     for headers in ([], alone(""), [("Authorization", "Bearer ")], [("Authorization", "")]):
         assert call(api, "list_customers", headers).status_code == 401
 
 
-def test_the_key_is_checked_first(ordered: Shop) -> None:
+def test_the_key_is_checked_first(ordered: OrderedStore) -> None:
     """The plugin checks the key before all other parts of a request."""
     api = ordered.api(ECWID_API_KEYS=ENTRIES)
     for path, options in (
@@ -191,7 +191,7 @@ def test_the_key_is_checked_first(ordered: Shop) -> None:
         assert api.post(path, **options).status_code == 401
 
 
-def test_every_operation_of_the_contract_is_closed(ordered: Shop) -> None:
+def test_every_operation_of_the_contract_is_closed(ordered: OrderedStore) -> None:
     """Every route of an operation refuses requests without a key, with every method."""
     app = flask.Flask("host")
     app.config.update(ECWID_SANDBOX=str(ordered.path), ECWID_API_KEYS=ENTRIES)
@@ -210,7 +210,7 @@ def test_every_operation_of_the_contract_is_closed(ordered: Shop) -> None:
     assert ordered.calls() == 0
 
 
-def test_the_rest_below_the_mount_is_open(ordered: Shop) -> None:
+def test_the_rest_below_the_mount_is_open(ordered: OrderedStore) -> None:
     """The contract, the UI and unknown paths need no key."""
     api = ordered.api(ECWID_API_KEYS=ENTRIES)
     paths = ("/openapi.json", "/openapi.yaml", "/ui/", "/nothing")
@@ -218,7 +218,7 @@ def test_the_rest_below_the_mount_is_open(ordered: Shop) -> None:
     assert api.open("OPTIONS", "/customers").status_code == 204
 
 
-def test_callers_have_their_own_idempotency_keys(ordered: Shop) -> None:
+def test_callers_have_their_own_idempotency_keys(ordered: OrderedStore) -> None:
     """Two callers with the same Idempotency-Key create two customers.
 
     Two API keys of one caller create one customer.
@@ -348,9 +348,9 @@ def test_a_sandbox_in_place_of_a_store(caplog: pytest.LogCaptureFixture) -> None
 # The host's own authorize
 
 
-def hosted(shop: Shop, authorize: Callable[[str], Any], **options: Any) -> Api:
+def hosted(store: OrderedStore, authorize: Callable[[str], Any], **options: Any) -> Api:
     app = flask.Flask("host")
-    app.config["ECWID_SANDBOX"] = str(shop.path)
+    app.config["ECWID_SANDBOX"] = str(store.path)
     Ecwid(app, authorize=authorize, **options)
     return Api(app.test_client(use_cookies=False))  # so that the Cookie headers of tests are sent
 
@@ -402,7 +402,7 @@ REFUSING: dict[str, Callable[[str], Any]] = {
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("result", REFUSING)
 def test_the_host_refuses(
-    ordered: Shop, operation: str, result: str, caplog: pytest.LogCaptureFixture
+    ordered: OrderedStore, operation: str, result: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only True or a Caller grants access, so every other result or error of authorize refuses."""
     response = call(hosted(ordered, REFUSING[result]), operation)
@@ -411,7 +411,9 @@ def test_the_host_refuses(
     assert ordered.calls() == 0
 
 
-def test_an_authorize_that_fails_is_logged(ordered: Shop, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_authorize_that_fails_is_logged(
+    ordered: OrderedStore, caplog: pytest.LogCaptureFixture
+) -> None:
     """The log holds the place of an exception in authorize, and not its text."""
     call(hosted(ordered, raising), "list_customers")
     [line] = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
@@ -420,7 +422,7 @@ def test_an_authorize_that_fails_is_logged(ordered: Shop, caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_401_of_authorize(ordered: Shop, operation: str) -> None:
+def test_a_401_of_authorize(ordered: OrderedStore, operation: str) -> None:
     """A 401 that authorize raises reaches the caller with its challenge."""
 
     def authorize(scope: str) -> bool:
@@ -433,7 +435,7 @@ def test_a_401_of_authorize(ordered: Shop, operation: str) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("granted", [True, Caller("anna")])
-def test_the_host_grants(ordered: Shop, operation: str, granted: bool | Caller) -> None:
+def test_the_host_grants(ordered: OrderedStore, operation: str, granted: bool | Caller) -> None:
     """authorize grants access, and runs inside the request with the scope."""
     asked = []
 
@@ -473,7 +475,7 @@ OWN_SITE: dict[str, Headers] = {
 
 
 @pytest.mark.parametrize("given", CROSS_SITE)
-def test_another_sites_page(ordered: Shop, given: str) -> None:
+def test_another_sites_page(ordered: OrderedStore, given: str) -> None:
     """A deletion that the page of another site may have sent is refused.
 
     The refusal comes before authorize, because browsers add credentials by themselves.
@@ -489,14 +491,14 @@ def test_another_sites_page(ordered: Shop, given: str) -> None:
 
 
 @pytest.mark.parametrize("given", OWN_SITE)
-def test_its_own_page(ordered: Shop, given: str) -> None:
+def test_its_own_page(ordered: OrderedStore, given: str) -> None:
     """A request from a page of the same site, or from outside of a browser, is accepted."""
     api = hosted(ordered, lambda scope: True)
     response = api.post("/delete_customer/172890169", headers=OWN_SITE[given])
     assert response.status_code == 200
 
 
-def test_keys_may_come_from_other_origins(ordered: Shop) -> None:
+def test_keys_may_come_from_other_origins(ordered: OrderedStore) -> None:
     """Requests with keys may come from other origins, because browsers add no key by themselves."""
     headers = [*bearer(KEY), ("Origin", "https://app.example.com"), ("Cookie", "session=x")]
     assert call(ordered.api(ECWID_API_KEYS=ENTRIES), "delete_customer", headers).status_code == 200
@@ -505,7 +507,7 @@ def test_keys_may_come_from_other_origins(ordered: Shop) -> None:
 # The served contract
 
 
-def test_the_served_contract_shows_keys(ordered: Shop) -> None:
+def test_the_served_contract_shows_keys(ordered: OrderedStore) -> None:
     """The contract of a store with keys is served with its security schemes."""
     served = ordered.api(ECWID_API_KEYS=ENTRIES).get("/openapi.json").get_json()
     assert served["components"]["securitySchemes"] == {
@@ -518,7 +520,7 @@ def test_the_served_contract_shows_keys(ordered: Shop) -> None:
             assert node["security"] == [{"bearer": [scope]}, {"apiKey": [scope]}]
 
 
-def test_the_served_contract_shows_that_it_is_open(ordered: Shop) -> None:
+def test_the_served_contract_shows_that_it_is_open(ordered: OrderedStore) -> None:
     """The contract of an open store has no security schemes."""
     served = ordered.api().get("/openapi.json").get_json()
     assert served["components"]["securitySchemes"] == {}
@@ -526,7 +528,7 @@ def test_the_served_contract_shows_that_it_is_open(ordered: Shop) -> None:
     assert [node["security"] for node in nodes] == [[]] * 5
 
 
-def test_the_served_contract_shows_what_the_host_says(ordered: Shop) -> None:
+def test_the_served_contract_shows_what_the_host_says(ordered: OrderedStore) -> None:
     """The contract of a store with authorize shows the host's security scheme."""
     session = {"type": "apiKey", "in": "cookie", "name": "session"}
     api = hosted(ordered, lambda scope: True, security_scheme=session)
@@ -544,7 +546,7 @@ def cors_headers(response: TestResponse) -> list[str]:
     return [name for name, _ in response.headers if name.startswith("Access-Control-")]
 
 
-def test_no_other_origin_may_read(ordered: Shop) -> None:
+def test_no_other_origin_may_read(ordered: OrderedStore) -> None:
     """No response lets the page of another origin read the plugin's data."""
     api = ordered.api(ECWID_API_KEYS=ENTRIES)
     origin = [("Origin", "https://app.example.com")]
@@ -557,7 +559,7 @@ def test_no_other_origin_may_read(ordered: Shop) -> None:
         assert cors_headers(response) == []
 
 
-def test_a_configured_origin_may_read(ordered: Shop) -> None:
+def test_a_configured_origin_may_read(ordered: OrderedStore) -> None:
     """flask-cors lets only its configured origins read responses."""
     app = flask.Flask("host")
     app.config.update(ECWID_SANDBOX=str(ordered.path), ECWID_API_KEYS=ENTRIES)
@@ -576,7 +578,7 @@ def test_a_configured_origin_may_read(ordered: Shop) -> None:
 
 
 @pytest.mark.parametrize("where", ["same thread", "another thread"])
-def test_a_host_that_copies_its_context(ordered: Shop, where: str) -> None:
+def test_a_host_that_copies_its_context(ordered: OrderedStore, where: str) -> None:
     """An `authorize` that works in a copy of Flask's request context changes no request."""
     finished: list[int] = []
 

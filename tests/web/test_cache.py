@@ -33,7 +33,7 @@ def cached(request: pytest.FixtureRequest, config: Config) -> Config:
     return config
 
 
-class Shop:
+class StoreOfOne:
     """A simulated store with one customer, whose language changes with every write."""
 
     def __init__(self, ecwid: HTTPServer) -> None:
@@ -66,8 +66,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop_of_one(ecwid: HTTPServer) -> Shop:
-    return Shop(ecwid)
+def store_of_one(ecwid: HTTPServer) -> StoreOfOne:
+    return StoreOfOne(ecwid)
 
 
 def lang(response: TestResponse) -> str:
@@ -75,22 +75,22 @@ def lang(response: TestResponse) -> str:
     return str(attributes.get("items", [attributes])[0]["lang"])
 
 
-def test_off_by_default(shop_of_one: Shop, config: Config) -> None:
+def test_off_by_default(store_of_one: StoreOfOne, config: Config) -> None:
     """Without the setting every read is a call, and responses carry no ETag."""
     api = Api(app_of(config).test_client())
     for _ in range(2):
         response = api.get("/customer/7")
         assert {"ETag", "Age"}.isdisjoint(response.headers.keys())
         assert response.headers["Cache-Control"] == "no-store"
-    assert shop_of_one.reads == 2
+    assert store_of_one.reads == 2
 
 
 @pytest.mark.parametrize("path", ["/customer/7", "/customers", "/customers?email=a@example.com"])
-def test_reads_are_cached(shop_of_one: Shop, cached: Config, path: str) -> None:
+def test_reads_are_cached(store_of_one: StoreOfOne, cached: Config, path: str) -> None:
     """The cache serves the second read without a call, under a request id of its own."""
     api = Api(app_of(cached).test_client())
     first, second = api.get(path), api.get(path, headers={"X-Request-ID": REQUEST_ID})
-    assert shop_of_one.reads == 1
+    assert store_of_one.reads == 1
     assert (first.status_code, second.status_code) == (200, 200)
     kept, given = second.get_json()["data"], first.get_json()["data"]
     assert kept["attributes"] == given["attributes"]
@@ -102,7 +102,7 @@ def test_reads_are_cached(shop_of_one: Shop, cached: Config, path: str) -> None:
     assert 0 <= int(second.headers["Age"]) < TTL_S
 
 
-def test_age(shop_of_one: Shop, cached: Config) -> None:
+def test_age(store_of_one: StoreOfOne, cached: Config) -> None:
     """`Age` is the number of seconds since the read."""
     api = Api(app_of(cached).test_client())
     api.get("/customer/7")
@@ -110,7 +110,7 @@ def test_age(shop_of_one: Shop, cached: Config) -> None:
     assert 1 <= int(api.get("/customer/7").headers["Age"]) <= 30
 
 
-def test_not_modified(shop_of_one: Shop, cached: Config) -> None:
+def test_not_modified(store_of_one: StoreOfOne, cached: Config) -> None:
     """A caller that has the current response gets a 304 without a body."""
     api = Api(app_of(cached).test_client())
     tag = api.get("/customers").headers["ETag"]
@@ -121,21 +121,21 @@ def test_not_modified(shop_of_one: Shop, cached: Config) -> None:
     assert api.get("/customers", headers={"If-None-Match": 'W/"another"'}).status_code == 200
     for name in ("If-Match", "If-Unmodified-Since", "If-Range"):
         assert api.get("/customers", headers={name: '"another"'}).status_code == 200
-    shop_of_one.languages = 1
+    store_of_one.languages = 1
     api.post("/delete_customer/7")
     assert lang(api.get("/customers", headers=given)) == "x2"
-    shop_of_one.languages = 0
+    store_of_one.languages = 0
     other = Api(app_of({**cached, "ECWID_REDIS_URL": ""}).test_client())
     assert other.get("/customers", headers=given).status_code == 304
 
 
-def test_a_cached_response_expires(shop_of_one: Shop, cached: Config) -> None:
+def test_a_cached_response_expires(store_of_one: StoreOfOne, cached: Config) -> None:
     """A cached response expires after ECWID_CACHE_TTL_S."""
     api = Api(app_of({**cached, "ECWID_CACHE_TTL_S": 0.5}).test_client())
     api.get("/customer/7")
     time.sleep(0.7)
     api.get("/customer/7")
-    assert shop_of_one.reads == 2
+    assert store_of_one.reads == 2
 
 
 @pytest.mark.parametrize("status", [200, 400])
@@ -143,14 +143,14 @@ def test_a_cached_response_expires(shop_of_one: Shop, cached: Config) -> None:
     "write", ["/add_customer", "/update_customer/7", "/delete_customer/7", "the host's"]
 )
 def test_every_write_empties_the_cache(
-    shop_of_one: Shop, cached: Config, write: str, status: int
+    store_of_one: StoreOfOne, cached: Config, write: str, status: int
 ) -> None:
     """Any write through the plugin empties the cache, even a write that failed."""
     app = app_of(cached)
     api = Api(app.test_client())
     api.get("/customer/7")
     api.get("/customers")
-    shop_of_one.status = status
+    store_of_one.status = status
     if write == "the host's":
         with contextlib.suppress(EcwidError):
             app.extensions["ecwid"]["ecwid"].client.update_customer(7, {"lang": "en"})
@@ -158,32 +158,32 @@ def test_every_write_empties_the_cache(
         response = api.post(write, {"email": "new@example.com"})
         assert response.status_code == status
         assert "ETag" not in response.headers
-    shop_of_one.status = 200
+    store_of_one.status = 200
     assert lang(api.get("/customer/7")) == "x1"
     assert lang(api.get("/customers")) == "x1"
-    assert shop_of_one.reads == 4
+    assert store_of_one.reads == 4
 
 
-def test_different_reads_are_cached_apart(shop_of_one: Shop, cached: Config) -> None:
+def test_different_reads_are_cached_apart(store_of_one: StoreOfOne, cached: Config) -> None:
     """The cache keeps a response per set of arguments, and their order does not matter."""
     api = Api(app_of(cached).test_client())
     for query in ("", "?limit=5", "?limit=6", "?email=a", "?name=a", "?email=a&name=a"):
         api.get(f"/customers{query}")
-    assert shop_of_one.reads == 6
+    assert store_of_one.reads == 6
     api.get("/customers?name=a&email=a")
-    assert shop_of_one.reads == 6
+    assert store_of_one.reads == 6
 
 
 @pytest.mark.parametrize("fault", ["refused", "violation"])
-def test_failures_are_not_cached(shop_of_one: Shop, cached: Config, fault: str) -> None:
+def test_failures_are_not_cached(store_of_one: StoreOfOne, cached: Config, fault: str) -> None:
     """The cache keeps only good replies that satisfy the contract."""
     api = Api(app_of(cached).test_client())
     if fault == "refused":
-        shop_of_one.status = 500
+        store_of_one.status = 500
     else:
-        shop_of_one.customer_id = '"seven"'
+        store_of_one.customer_id = '"seven"'
     assert api.get("/customer/7").status_code == 502
-    shop_of_one.status, shop_of_one.customer_id = 200, 7
+    store_of_one.status, store_of_one.customer_id = 200, 7
     assert api.get("/customer/7").status_code == 200
 
 
@@ -235,22 +235,22 @@ def test_deep_replies_are_not_cached(ecwid: HTTPServer, cached: Config) -> None:
     assert Api(app_of(cached).test_client()).get("/customer/7").status_code == 502
 
 
-def test_apps_share_nothing_in_memory(shop_of_one: Shop, config: Config) -> None:
+def test_apps_share_nothing_in_memory(store_of_one: StoreOfOne, config: Config) -> None:
     """Each app has a cache of its own in memory."""
     config["ECWID_CACHE_TTL_S"] = TTL_S
     for _ in range(2):
         Api(app_of(config).test_client()).get("/customer/7")
-    assert shop_of_one.reads == 2
+    assert store_of_one.reads == 2
 
 
 def test_memory_has_a_limit(
-    shop_of_one: Shop, config: Config, monkeypatch: pytest.MonkeyPatch
+    store_of_one: StoreOfOne, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A response that is too large for the cache is sent but not kept."""
     monkeypatch.setattr(cache_backend, "MAX_BYTES", 10)
     api = Api(app_of({**config, "ECWID_CACHE_TTL_S": TTL_S}).test_client())
     assert [api.get("/customer/7").status_code for _ in range(2)] == [200, 200]
-    assert shop_of_one.reads == 2
+    assert store_of_one.reads == 2
 
 
 # Redis
@@ -294,25 +294,25 @@ def in_redis(config: Config, redis: RedisServer) -> Config:
     return {**config, "ECWID_CACHE_TTL_S": TTL_S, "ECWID_REDIS_URL": redis.url}
 
 
-def test_apps_share_in_redis(shop_of_one: Shop, in_redis: Config) -> None:
+def test_apps_share_in_redis(store_of_one: StoreOfOne, in_redis: Config) -> None:
     """Apps that serve the same store share the cache in Redis, until a write empties the cache."""
     one, other = (Api(app_of(in_redis).test_client()) for _ in range(2))
     one.get("/customer/7")
     other.get("/customer/7")
-    assert shop_of_one.reads == 1
+    assert store_of_one.reads == 1
     other.post("/delete_customer/7")
     assert lang(one.get("/customer/7")) == "x1"
 
 
 @pytest.mark.parametrize("key", ["ECWID_STORE_ID", "ECWID_TOKEN"])
 def test_stores_do_not_mix_in_redis(
-    shop_of_one: Shop, ecwid: HTTPServer, in_redis: Config, key: str
+    store_of_one: StoreOfOne, ecwid: HTTPServer, in_redis: Config, key: str
 ) -> None:
     """Another store, or another token, shares no cached response in Redis."""
-    ecwid.expect_request("/api/v3/1004/customers/7").respond_with_handler(shop_of_one.get)
+    ecwid.expect_request("/api/v3/1004/customers/7").respond_with_handler(store_of_one.get)
     Api(app_of(in_redis).test_client()).get("/customer/7")
     Api(app_of({**in_redis, key: "1004"}).test_client()).get("/customer/7")
-    assert shop_of_one.reads == 2
+    assert store_of_one.reads == 2
 
 
 def test_sandboxes_do_not_mix_in_redis(redis: RedisServer) -> None:
@@ -326,7 +326,9 @@ def test_sandboxes_do_not_mix_in_redis(redis: RedisServer) -> None:
     assert found == total + 1
 
 
-def test_cache_keys_hold_no_secret(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
+def test_cache_keys_hold_no_secret(
+    store_of_one: StoreOfOne, in_redis: Config, redis: RedisServer
+) -> None:
     """No cache key in Redis holds a filter, the store's id or the token, and responses expire."""
     Api(app_of(in_redis).test_client()).get(f"/customers?email={CANARY}")
     names = [str(name) for name in redis.client.scan_iter()]
@@ -337,40 +339,42 @@ def test_cache_keys_hold_no_secret(shop_of_one: Shop, in_redis: Config, redis: R
     assert [str(name).rpartition(":")[2] for name in lasting] == ["generation'"]
 
 
-def test_redis_emptied(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
+def test_redis_emptied(store_of_one: StoreOfOne, in_redis: Config, redis: RedisServer) -> None:
     """The cache works on after Redis was emptied."""
     api = Api(app_of(in_redis).test_client())
     api.get("/customer/7")
     redis.client.flushall()
     for _ in range(2):
         assert api.get("/customer/7").status_code == 200
-    assert shop_of_one.reads == 2
+    assert store_of_one.reads == 2
 
 
 def test_redis_is_emptied_all_the_time(
-    shop_of_one: Shop, in_redis: Config, redis: RedisServer
+    store_of_one: StoreOfOne, in_redis: Config, redis: RedisServer
 ) -> None:
     """A Redis that is emptied after each of its replies keeps nothing and breaks no read."""
     with EmptyingRelay(redis) as relay:
         api = Api(app_of({**in_redis, "ECWID_REDIS_URL": relay.url}).test_client())
         assert [api.get("/customer/7").status_code for _ in range(3)] == [200] * 3
         assert relay.emptied >= 3
-    assert shop_of_one.reads == 3
+    assert store_of_one.reads == 3
 
 
-def test_only_the_generation_lost(shop_of_one: Shop, in_redis: Config, redis: RedisServer) -> None:
+def test_only_the_generation_lost(
+    store_of_one: StoreOfOne, in_redis: Config, redis: RedisServer
+) -> None:
     """The cache ignores responses in Redis of unknown age, because their generation is lost."""
     api = Api(app_of(in_redis).test_client())
     api.get("/customer/7")
     (name,) = redis.client.keys("*:generation")
     redis.client.delete(name)
     api.get("/customer/7")
-    assert shop_of_one.reads == 2
+    assert store_of_one.reads == 2
 
 
 @pytest.mark.parametrize("fault", ["stopped", "halted"])
 def test_redis_fails(
-    shop_of_one: Shop, config: Config, caplog: pytest.LogCaptureFixture, fault: str
+    store_of_one: StoreOfOne, config: Config, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     """Reads and writes go on within seconds without Redis.
 
@@ -397,11 +401,11 @@ def test_redis_fails(
     warnings = [line for line in caplog.messages if line.startswith("Redis has failed")]
     assert len(warnings) == 1
     assert "secret_redis" not in caplog.text
-    assert shop_of_one.reads == 3
+    assert store_of_one.reads == 3
 
 
 def test_a_write_that_cannot_empty_redis(
-    shop_of_one: Shop, in_redis: Config, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    store_of_one: StoreOfOne, in_redis: Config, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that could not empty Redis after a write reads nothing older from Redis."""
     monkeypatch.setattr(redis_connection, "COOLDOWN_S", 0.0)
@@ -414,7 +418,7 @@ def test_a_write_that_cannot_empty_redis(
 
 
 def test_redis_comes_back(
-    shop_of_one: Shop, config: Config, monkeypatch: pytest.MonkeyPatch
+    store_of_one: StoreOfOne, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cache works again when Redis is available again."""
     monkeypatch.setattr(redis_connection, "COOLDOWN_S", 0.2)
@@ -430,7 +434,7 @@ def test_redis_comes_back(
         time.sleep(0.3)
         for _ in range(3):
             api.get("/customer/7")
-    assert shop_of_one.reads == 2
+    assert store_of_one.reads == 2
 
 
 def test_a_url_that_redis_py_refuses(config: Config) -> None:

@@ -32,7 +32,7 @@ from ..conftest import (
     free_port,
     wait_for,
 )
-from ..helpers.ordered_store import Shop
+from ..helpers.ordered_store import OrderedStore
 from ..helpers.redis_server import RedisServer
 
 CANARY = "canary@example.com"
@@ -64,7 +64,7 @@ def slug(response: TestResponse) -> str:
     return str(response.get_json()["type"]).removeprefix(URN)
 
 
-def test_a_repeated_request(ordered: Shop, shared: Config, key: str) -> None:
+def test_a_repeated_request(ordered: OrderedStore, shared: Config, key: str) -> None:
     """A repeated request creates once, in any worker, and gets the same response."""
     first = add(ordered.api(**shared), key)
     again = add(ordered.api(**shared), key, dict(reversed(NEW.items())))
@@ -76,7 +76,7 @@ def test_a_repeated_request(ordered: Shop, shared: Config, key: str) -> None:
     assert ordered.asked() == ["add_customer"]
 
 
-def test_another_body(ordered: Shop, shared: Config, key: str) -> None:
+def test_another_body(ordered: OrderedStore, shared: Config, key: str) -> None:
     """A reused idempotency key with another body gets a 422 and sends no call."""
     api = ordered.api(**shared)
     add(api, key)
@@ -86,7 +86,7 @@ def test_another_body(ordered: Shop, shared: Config, key: str) -> None:
     assert ordered.asked() == ["add_customer"]
 
 
-def test_under_way(ordered: Shop, shared: Config, key: str) -> None:
+def test_under_way(ordered: OrderedStore, shared: Config, key: str) -> None:
     """A request gets a 409 and sends no call while another request with its key is under way."""
     ordered.orders.inject(Fault("latency", seconds=1.5))
     first: list[TestResponse] = []
@@ -107,7 +107,7 @@ def test_under_way(ordered: Shop, shared: Config, key: str) -> None:
     ("status", "code"), [(400, "WRONG_PARAMETER"), (409, None), (413, None), (422, "X")]
 )
 def test_final_refusals_are_kept(
-    ordered: Shop, shared: Config, key: str, status: int, code: str | None
+    ordered: OrderedStore, shared: Config, key: str, status: int, code: str | None
 ) -> None:
     """A final refusal by Ecwid is replayed."""
     ordered.orders.inject(Fault("status", status=status, code=code, times=1))
@@ -131,7 +131,7 @@ def test_final_refusals_are_kept(
     ],
 )
 def test_what_had_no_effect_leaves_no_record(
-    ordered: Shop, shared: Config, key: str, fault: Fault
+    ordered: OrderedStore, shared: Config, key: str, fault: Fault
 ) -> None:
     """A request that had no effect can be sent again with its key."""
     ordered.orders.inject(fault)
@@ -145,7 +145,7 @@ def test_what_had_no_effect_leaves_no_record(
     assert len(ordered.creations()) == 1
 
 
-def test_a_used_up_rate_limit_leaves_no_record(ordered: Shop, key: str) -> None:
+def test_a_used_up_rate_limit_leaves_no_record(ordered: OrderedStore, key: str) -> None:
     """A request that the rate limit stops leaves no record."""
     poor = ordered.api(ECWID_CALLS_PER_MINUTE=1)
     poor.get("/customers")
@@ -161,7 +161,7 @@ def lose_all(after: bool) -> list[Fault]:
     ]
 
 
-def test_a_lost_creation_is_found(ordered: Shop, shared: Config, key: str) -> None:
+def test_a_lost_creation_is_found(ordered: OrderedStore, shared: Config, key: str) -> None:
     """A repeated request finds the customer of a lost creation and creates no second customer."""
     ordered.orders.inject(*lose_all(after=True))
     first = add(ordered.api(**shared), key)
@@ -173,7 +173,7 @@ def test_a_lost_creation_is_found(ordered: Shop, shared: Config, key: str) -> No
 
 
 def test_a_refusal_of_the_second_attempt_is_not_kept(
-    ordered: Shop, shared: Config, key: str
+    ordered: OrderedStore, shared: Config, key: str
 ) -> None:
     """A refusal is not kept while the outcome of an earlier attempt is unknown.
 
@@ -190,7 +190,7 @@ def test_a_refusal_of_the_second_attempt_is_not_kept(
     assert len(ordered.creations()) == 1
 
 
-def test_a_customer_with_the_same_email(ordered: Shop, key: str) -> None:
+def test_a_customer_with_the_same_email(ordered: OrderedStore, key: str) -> None:
     """An older customer with the same e-mail hides the new customer only while the search lags."""
     ordered.orders.switch(duplicate_emails=True)
     twin = {"email": CANARY, "billingPerson": {"name": "Canary Twin"}}
@@ -207,7 +207,7 @@ def test_a_customer_with_the_same_email(ordered: Shop, key: str) -> None:
     assert len(ordered.creations()) == 2
 
 
-def test_a_creation_that_did_not_happen(ordered: Shop, shared: Config, key: str) -> None:
+def test_a_creation_that_did_not_happen(ordered: OrderedStore, shared: Config, key: str) -> None:
     """A repeated request creates the customer once if the search finds none."""
     ordered.orders.inject(*lose_all(after=False))
     assert add(ordered.api(**shared), key).status_code == 504
@@ -218,7 +218,7 @@ def test_a_creation_that_did_not_happen(ordered: Shop, shared: Config, key: str)
     assert calls.count("add_customer") == 2
 
 
-def test_a_creation_that_shows_late(ordered: Shop, key: str) -> None:
+def test_a_creation_that_shows_late(ordered: OrderedStore, key: str) -> None:
     """A 409 for the second attempt means that the first attempt succeeded, if the search lags."""
     ordered.orders.switch(search_lag_s=1.0)
     ordered.orders.inject(Fault("reset", operation="add_customer", nth=1, after=True))
@@ -230,7 +230,7 @@ def test_a_creation_that_shows_late(ordered: Shop, key: str) -> None:
     assert len(ordered.creations()) == 1
 
 
-def test_a_search_that_fails(ordered: Shop, key: str) -> None:
+def test_a_search_that_fails(ordered: OrderedStore, key: str) -> None:
     """A creation that may have happened is not sent again while the search fails."""
     ordered.orders.inject(Fault("reset", operation="add_customer", nth=1))
     ordered.orders.inject(Fault("status", operation="list_customers", status=500))
@@ -240,7 +240,7 @@ def test_a_search_that_fails(ordered: Shop, key: str) -> None:
 
 
 def test_a_worker_that_was_killed(
-    ordered: Shop, shared: Config, key: str, monkeypatch: pytest.MonkeyPatch
+    ordered: OrderedStore, shared: Config, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request whose worker died is searched for after its lease."""
 
@@ -267,7 +267,7 @@ def test_a_worker_that_was_killed(
 
 
 def test_an_outcome_after_the_lease(
-    ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch
+    ordered: OrderedStore, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A late outcome does not overwrite the record of a request that has taken over."""
     from flask_ecwid.storage.state import MemoryState
@@ -292,13 +292,13 @@ def test_an_outcome_after_the_lease(
 
 
 @pytest.mark.parametrize("good", ["x", "k" * 255, "a key, with: blanks", "~!@#$%^&*()"])
-def test_keys(ordered: Shop, good: str) -> None:
+def test_keys(ordered: OrderedStore, good: str) -> None:
     """An idempotency key is any printable ASCII text of up to 255 characters."""
     assert add(ordered.api(), good).status_code == 200
 
 
 @pytest.mark.parametrize("bad", ["", "k" * 256, "tab\tin", "\x7f", "\xe9", "canary\x01"])
-def test_malformed_keys(ordered: Shop, bad: str) -> None:
+def test_malformed_keys(ordered: OrderedStore, bad: str) -> None:
     """A malformed idempotency key gets a 400 that names the header and not its value."""
     response = add(ordered.api(), bad)
     assert response.status_code == 400
@@ -309,7 +309,7 @@ def test_malformed_keys(ordered: Shop, bad: str) -> None:
     assert ordered.asked() == []
 
 
-def test_other_operations_take_no_key(ordered: Shop, key: str) -> None:
+def test_other_operations_take_no_key(ordered: OrderedStore, key: str) -> None:
     """Operations other than a creation ignore the header."""
     headers = {"Idempotency-Key": key}
     for _ in range(2):
@@ -329,7 +329,7 @@ def kept_bytes(shared: Config, redis: RedisServer | None) -> bytes:
 
 
 def test_a_record_holds_no_secret(
-    ordered: Shop, shared: Config, key: str, request: pytest.FixtureRequest
+    ordered: OrderedStore, shared: Config, key: str, request: pytest.FixtureRequest
 ) -> None:
     """No record holds the key, the body, the e-mail or the token. A record expires after 24 h."""
     redis = request.getfixturevalue("redis") if shared else None
@@ -343,7 +343,7 @@ def test_a_record_holds_no_secret(
         assert 0 < redis.client.ttl(name) <= 24 * 3600
 
 
-def test_without_a_key_nothing_is_kept(ordered: Shop, redis: RedisServer) -> None:
+def test_without_a_key_nothing_is_kept(ordered: OrderedStore, redis: RedisServer) -> None:
     """A creation without a key leaves no record."""
     ordered.api(ECWID_REDIS_URL=redis.url).post("/add_customer", NEW)
     assert redis.client.keys("*:once:*") == []
@@ -352,7 +352,7 @@ def test_without_a_key_nothing_is_kept(ordered: Shop, redis: RedisServer) -> Non
 def test_stores_have_their_own_keys(tmp_path: Path, shared: Config, key: str) -> None:
     """The same idempotency key at two stores creates two customers."""
     for name in ("one", "two"):
-        store = Shop(tmp_path / f"{name}.sqlite3")
+        store = OrderedStore(tmp_path / f"{name}.sqlite3")
         assert "Idempotency-Replayed" not in add(store.api(**shared), key).headers
         assert len(store.creations()) == 1
 
@@ -364,7 +364,7 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.mark.parametrize("fault", ["stopped", "halted"])
-def test_redis_gone(ordered: Shop, own_redis: RedisServer, key: str, fault: str) -> None:
+def test_redis_gone(ordered: OrderedStore, own_redis: RedisServer, key: str, fault: str) -> None:
     """A request with a key is refused soon and without a call when Redis is gone.
 
     Requests without a key go on.
@@ -384,7 +384,7 @@ def test_redis_gone(ordered: Shop, own_redis: RedisServer, key: str, fault: str)
         own_redis.go_on()
 
 
-def test_redis_slow(ordered: Shop, own_redis: RedisServer, key: str) -> None:
+def test_redis_slow(ordered: OrderedStore, own_redis: RedisServer, key: str) -> None:
     """A request with a key waits for a slow Redis."""
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
     own_redis.client.client_pause(100)
@@ -395,7 +395,7 @@ def test_redis_slow(ordered: Shop, own_redis: RedisServer, key: str) -> None:
 
 
 def test_a_file_that_cannot_be_kept(
-    ordered: Shop, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ordered: OrderedStore, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A request with a key is refused if the host can keep no file.
 
@@ -408,7 +408,7 @@ def test_a_file_that_cannot_be_kept(
 
 
 def test_redis_lost_after_the_creation(
-    ordered: Shop, own_redis: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
+    ordered: OrderedStore, own_redis: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller gets the outcome even if Redis fails before the record is written."""
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
@@ -424,7 +424,7 @@ def test_redis_lost_after_the_creation(
     assert add(api, key).status_code == 200
 
 
-def test_redis_emptied_meanwhile(ordered: Shop, redis: RedisServer, key: str) -> None:
+def test_redis_emptied_meanwhile(ordered: OrderedStore, redis: RedisServer, key: str) -> None:
     """The outcome is kept even if Redis loses the record during the request."""
     ordered.orders.inject(Fault("latency", seconds=1.0))
     api = ordered.api(ECWID_REDIS_URL=redis.url)
@@ -458,7 +458,7 @@ def test_another_token(tmp_path: Path, key: str) -> None:
 @pytest.mark.parametrize("where", ["file", "redis"])
 def test_four_workers(tmp_path: Path, where: str, redis: RedisServer) -> None:
     """The same key from 50 threads at once over four gunicorn workers creates one customer."""
-    store = Shop(tmp_path / "store.sqlite3")
+    store = OrderedStore(tmp_path / "store.sqlite3")
     port = free_port()
     settings = {"ECWID_SANDBOX": str(store.path), "TMPDIR": str(tmp_path)}
     if where == "redis":
@@ -501,7 +501,7 @@ def test_four_workers(tmp_path: Path, where: str, redis: RedisServer) -> None:
     assert len(store.creations()) == 3
 
 
-def test_the_file_outlives_the_process(ordered: Shop, key: str) -> None:
+def test_the_file_outlives_the_process(ordered: OrderedStore, key: str) -> None:
     """A record outlives its process, so a restart leads to no second creation."""
     add(ordered.api(), key)
     db = sqlite3.connect(next(Path(tempfile.gettempdir()).glob("flask-ecwid-*/state.sqlite3")))

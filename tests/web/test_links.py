@@ -24,10 +24,10 @@ LINKS = [
 CUSTOMER = "172890169"  # a customer of every new sandbox
 
 
-def ask(shop: Api, operation: str, customer_id: str) -> Any:
+def ask(sandboxed: Api, operation: str, customer_id: str) -> Any:
     method, path, node = OPERATIONS[operation]
     body = {"email": "new@example.com"} if "requestBody" in node else None
-    response = shop.open(method, path.format(customer_id=customer_id), json=body)
+    response = sandboxed.open(method, path.format(customer_id=customer_id), json=body)
     assert response.status_code == 200
     return response.json
 
@@ -44,13 +44,13 @@ def value_of(expression: str, value: Any, customer_id: str) -> str:
 
 
 @pytest.mark.parametrize(("operation", "link"), LINKS)
-def test_a_link_leads_to_a_customer(shop: Api, operation: str, link: str) -> None:
+def test_a_link_leads_to_a_customer(sandboxed: Api, operation: str, link: str) -> None:
     """The id that a link takes from a response is the id of a customer."""
     node = DOCUMENT["components"]["links"][link]
-    response = ask(shop, operation, CUSTOMER)
+    response = ask(sandboxed, operation, CUSTOMER)
     [(name, expression)] = node["parameters"].items()
     assert name == "customer_id"
-    ask(shop, node["operationId"], value_of(expression, response, CUSTOMER))
+    ask(sandboxed, node["operationId"], value_of(expression, response, CUSTOMER))
 
 
 def test_every_link_is_used() -> None:

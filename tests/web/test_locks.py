@@ -17,7 +17,7 @@ from flask_ecwid.sandbox import Fault
 
 from ..conftest import Api, app_of, config_of
 from ..helpers.lock_watch import LockWatch
-from ..helpers.ordered_store import Shop
+from ..helpers.ordered_store import OrderedStore
 from ..helpers.redis_server import RedisServer
 
 REFUSED = Response(json.dumps({"errorCode": "INVALID_API_TOKEN"}), 403)
@@ -130,7 +130,7 @@ def test_in_redis(
     assert watch.violations == set()
 
 
-def test_in_the_sandbox(ordered: Shop, watch: LockWatch) -> None:
+def test_in_the_sandbox(ordered: OrderedStore, watch: LockWatch) -> None:
     """No lock is held while a call fails and is retried in the sandbox."""
     ordered.orders.inject(Fault("status", operation="get_customer", status=500, nth=3))
     assert 200 in ask_at_once([ordered.api()._client.application])

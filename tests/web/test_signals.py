@@ -24,7 +24,7 @@ from flask_ecwid.contract import load
 from flask_ecwid.sandbox import Fault
 
 from ..conftest import STORE, TOKEN, Api, Config, app_of
-from ..helpers.ordered_store import Shop
+from ..helpers.ordered_store import OrderedStore
 from ..helpers.raw_server import RawServer, good, resets, sends
 
 CANARY = "canary@example.com"
@@ -135,20 +135,20 @@ def test_the_store_is_the_mounts_name(heard: Heard) -> None:
 
 
 @pytest.mark.parametrize("operation", sorted(load().operations))
-def test_every_operation(heard: Heard, shop: Api, operation: str) -> None:
+def test_every_operation(heard: Heard, sandboxed: Api, operation: str) -> None:
     """The signals of an operation hold its name, and for writes whether it was executed."""
-    added = shop.post("/add_customer", {"email": CANARY}).json
+    added = sandboxed.post("/add_customer", {"email": CANARY}).json
     assert added is not None
     customer_id = added["data"]["id"]
     heard.signals.clear()
     response = {
-        "list_customers": lambda: shop.get("/customers"),
-        "get_customer": lambda: shop.get(f"/customer/{customer_id}"),
-        "add_customer": lambda: shop.post("/add_customer", {"email": "b@example.com"}),
-        "update_customer": lambda: shop.post(
+        "list_customers": lambda: sandboxed.get("/customers"),
+        "get_customer": lambda: sandboxed.get(f"/customer/{customer_id}"),
+        "add_customer": lambda: sandboxed.post("/add_customer", {"email": "b@example.com"}),
+        "update_customer": lambda: sandboxed.post(
             f"/update_customer/{customer_id}", {"acceptMarketing": True}
         ),
-        "delete_customer": lambda: shop.post(f"/delete_customer/{customer_id}"),
+        "delete_customer": lambda: sandboxed.post(f"/delete_customer/{customer_id}"),
     }[operation]()
     assert response.status_code == 200
     executed = None if operation in ("list_customers", "get_customer") else "yes"
@@ -233,7 +233,9 @@ def test_a_lost_creation(heard: Heard, no_waiting: list[float]) -> None:
     }
 
 
-def test_a_request_knows_its_calls(heard: Heard, ordered: Shop, no_waiting: list[float]) -> None:
+def test_a_request_knows_its_calls(
+    heard: Heard, ordered: OrderedStore, no_waiting: list[float]
+) -> None:
     """A request's signal holds the numbers of its attempts and searches."""
     api = ordered.api()
     ordered.orders.inject(Fault("reset", operation="add_customer", after=True))
@@ -242,7 +244,7 @@ def test_a_request_knows_its_calls(heard: Heard, ordered: Shop, no_waiting: list
     assert (facts["attempts"], facts["lookups"], facts["executed"]) == (1, 1, "yes")
 
 
-def test_calls_that_are_throttled(heard: Heard, ordered: Shop) -> None:
+def test_calls_that_are_throttled(heard: Heard, ordered: OrderedStore) -> None:
     """A throttled call sends a signal of its own and has no attempt."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=1)
     assert [api.get("/customers").status_code for _ in range(2)] == [200, 429]
@@ -279,7 +281,7 @@ def test_a_shared_call(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> Non
     assert sorted(facts["attempts"] for facts in heard.of("operation-finished")) == [0, 0, 0, 1]
 
 
-def test_the_count_ends_with_the_request(heard: Heard, ordered: Shop) -> None:
+def test_the_count_ends_with_the_request(heard: Heard, ordered: OrderedStore) -> None:
     """A request without a call counts no attempt, whatever its thread did before."""
     api = ordered.api(ECWID_CACHE_TTL_S=60)
     for _ in range(2):
@@ -317,7 +319,9 @@ def test_a_defect(heard: Heard) -> None:
         assert (facts["problem"], facts["executed"]) == ("internal-error", "unknown")
 
 
-def test_nothing_of_a_customer(heard: Heard, ordered: Shop, no_waiting: list[float]) -> None:
+def test_nothing_of_a_customer(
+    heard: Heard, ordered: OrderedStore, no_waiting: list[float]
+) -> None:
     """No signal holds an e-mail, an id, a key or the token."""
     key = "canary-key-canary-key-canary-key-canary"
     digest = "warehouse:read+write+delete:" + hashlib.sha256(key.encode()).hexdigest()
@@ -342,7 +346,9 @@ def test_nothing_of_a_customer(heard: Heard, ordered: Shop, no_waiting: list[flo
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_a_receiver_that_fails(ordered: Shop, caplog: pytest.LogCaptureFixture, name: str) -> None:
+def test_a_receiver_that_fails(
+    ordered: OrderedStore, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
     """A failing receiver changes no response and stops no other receiver.
 
     The log has the name and place of its error, and not its text.
@@ -398,10 +404,10 @@ def test_no_client_is_kept(heard: Heard) -> None:
         gc.enable()
 
 
-def test_muted(heard: Heard, shop: Api) -> None:
+def test_muted(heard: Heard, sandboxed: Api) -> None:
     """A muted signal is not sent."""
     with signals.operation_finished.muted():
-        shop.get("/customers")
+        sandboxed.get("/customers")
     assert "operation-finished" not in heard.names()
     assert "call-finished" in heard.names()
 
