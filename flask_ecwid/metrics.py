@@ -62,12 +62,12 @@ _call_seconds = Histogram(
 )
 _attempts = Counter(
     "flask_ecwid_attempts",
-    "HTTP requests to Ecwid, by kind and outcome. A lookup searches for a lost creation.",
+    "HTTP requests to Ecwid, by kind (call or reconcile) and outcome.",
     (*_LABELS, "kind", "outcome"),
 )
 _throttled = Counter(
     "flask_ecwid_throttled",
-    "Attempts and lookups that the plugin did not send, by the slug of the problem.",
+    "Attempts that the plugin did not send, by kind and the slug of the problem.",
     (*_LABELS, "kind", "problem"),
 )
 
@@ -110,16 +110,16 @@ def _on_call_finished(
 
 
 def _on_attempt_finished(
-    _: object, store: str, operation: str, problem: str | None, lookup: bool, **facts: object
+    _: object, store: str, operation: str, problem: str | None, reconciling: bool, **facts: object
 ) -> None:
-    _attempts.labels(store, operation, _kind(lookup), problem or "ok").inc()
+    _attempts.labels(store, operation, _kind(reconciling), problem or "ok").inc()
 
 
 def _on_call_throttled(
-    _: object, store: str, operation: str, problem: str, lookup: bool, **facts: object
+    _: object, store: str, operation: str, problem: str, reconciling: bool, **facts: object
 ) -> None:
-    _throttled.labels(store, operation, _kind(lookup), problem).inc()
+    _throttled.labels(store, operation, _kind(reconciling), problem).inc()
 
 
-def _kind(lookup: bool) -> str:
-    return "lookup" if lookup else "call"
+def _kind(reconciling: bool) -> str:
+    return "reconcile" if reconciling else "call"

@@ -5,7 +5,8 @@ carry:
 
     status              the HTTP status of the response or reply, or None without one
     problem             the slug of the failure, or None
-    attempts, lookups   the number of calls to Ecwid, where a lookup searches for a lost creation
+    attempts            the number of attempts, not counting the reconcile attempts
+    reconcile_attempts  the number of searches for the customer of a creation without a good reply
     executed            yes, no or unknown, and None for reads
     duration_s          the duration in seconds
 
@@ -37,16 +38,20 @@ operation_started = _ours.signal(
 operation_finished = _ours.signal("operation-finished", "The response of the request is complete.")
 call_started = _ours.signal(
     "call-started",
-    "A call to Ecwid begins, with all its attempts and lookups. Sender: the EcwidClient.",
+    "A call to Ecwid begins, before its first attempt. Sender: the EcwidClient.",
 )
-call_finished = _ours.signal("call-finished", "The last attempt or lookup of the call is over.")
+call_finished = _ours.signal(
+    "call-finished", "The last attempt or reconcile attempt of the call is over."
+)
 call_throttled = _ours.signal(
     "call-throttled",
-    "The guard refuses an attempt, or a lookup (`lookup`), so the plugin does not send it.",
+    "The guard refuses an attempt, or a reconcile attempt (`reconciling`), so the plugin does not"
+    " send it.",
 )
 attempt_started = _ours.signal(
     "attempt-started",
-    "An attempt, or a lookup (`lookup`), is about to be sent. `attempts` and `lookups` include it.",
+    "An attempt, or a reconcile attempt (`reconciling`), is about to be sent. `attempts` and"
+    " `reconcile_attempts` include it.",
 )
 attempt_finished = _ours.signal("attempt-finished", "The attempt has a reply or has failed.")
 
@@ -65,10 +70,10 @@ def send(signal: NamedSignal, sender: object, **facts: object) -> None:
 
 @dataclass(slots=True)
 class CallCount:
-    """The number of calls to Ecwid during a request, with lookups counted apart."""
+    """The number of calls to Ecwid during a request, with reconcile attempts counted apart."""
 
     attempts: int = 0
-    lookups: int = 0
+    reconcile_attempts: int = 0
 
 
 # The counts of the request under way, or None outside of a request.
@@ -97,7 +102,7 @@ class CallSpan:
     reads: bool  # True if the operation changes nothing
     started_at: float  # a value of `clock.now()`
     attempts: int = 0
-    lookups: int = 0
+    reconcile_attempts: int = 0
     status: int | None = None  # the status of the last reply, set by the code that sends the call
 
     def __enter__(self) -> CallSpan:
@@ -110,7 +115,7 @@ class CallSpan:
     ) -> None:
         if count := call_count.get():
             count.attempts += self.attempts
-            count.lookups += self.lookups
+            count.reconcile_attempts += self.reconcile_attempts
         if call_finished.receivers:
             self._send(
                 call_finished,
@@ -120,36 +125,36 @@ class CallSpan:
                 duration_s=clock.now() - self.started_at,
             )
 
-    def send_attempt_started(self, *, lookup: bool) -> None:
-        """Send `attempt_started` for an attempt or a lookup that the span has counted."""
-        self._send(attempt_started, lookup=lookup)
+    def send_attempt_started(self, *, reconciling: bool) -> None:
+        """Send `attempt_started` for an attempt of either kind that the span has counted."""
+        self._send(attempt_started, reconciling=reconciling)
 
     def send_attempt_finished(
-        self, exc: BaseException | None, started_at: float, *, lookup: bool
+        self, exc: BaseException | None, started_at: float, *, reconciling: bool
     ) -> None:
-        """Send `attempt_finished` for an attempt or a lookup.
+        """Send `attempt_finished` for an attempt of either kind.
 
         Args:
             exc: The exception of the attempt, or None after a good reply.
             started_at: The start of the attempt, as a value of `clock.now()`.
-            lookup: The attempt is a lookup.
+            reconciling: The attempt is a reconcile attempt.
         """
         self._send(
             attempt_finished,
-            lookup=lookup,
+            reconciling=reconciling,
             status=self.status,
             problem=_problem(exc),
-            executed=None if lookup or self.reads else _executed(exc),
+            executed=None if reconciling or self.reads else _executed(exc),
             duration_s=clock.now() - started_at,
         )
 
-    def throttled(self, error: Throttled, *, lookup: bool = False) -> None:
-        """Send `call_throttled` for an attempt or a lookup that the guard refused."""
+    def throttled(self, error: Throttled, *, reconciling: bool = False) -> None:
+        """Send `call_throttled` for an attempt of either kind that the guard refused."""
         if call_throttled.receivers:
-            self._send(call_throttled, lookup=lookup, problem=error.slug)
+            self._send(call_throttled, reconciling=reconciling, problem=error.slug)
 
     def _send(self, signal: NamedSignal, **facts: object) -> None:
-        counts = {"attempts": self.attempts, "lookups": self.lookups}
+        counts = {"attempts": self.attempts, "reconcile_attempts": self.reconcile_attempts}
         self.signals.send(signal, self.operation, **counts, **facts)
 
 

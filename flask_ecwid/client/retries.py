@@ -120,31 +120,31 @@ class RetryingSender:
         raise AssertionError
 
     def _attempt(
-        self, call: Call, deadline: float, span: CallSpan, *, lookup: bool = False
+        self, call: Call, deadline: float, span: CallSpan, *, reconciling: bool = False
     ) -> tuple[Reply, Value]:
         """Send a call once and read its reply, between two signals.
 
         Raises:
             EcwidError: There is no good reply.
         """
-        span.attempts += not lookup
-        span.lookups += lookup
+        span.attempts += not reconciling
+        span.reconcile_attempts += reconciling
         span.status = None
         started_at = clock.now()
         failure: BaseException | None = None
         if attempt_started.receivers:
-            span.send_attempt_started(lookup=lookup)
+            span.send_attempt_started(reconciling=reconciling)
         try:
             reply = self._transport.send(call, deadline)
             span.status = reply.status
             # A search needs no customer that fits the contract, because it compares what it finds.
-            return reply, parse_reply(call, reply) if lookup else read_reply(call, reply)
+            return reply, parse_reply(call, reply) if reconciling else read_reply(call, reply)
         except BaseException as exc:
             failure = exc
             raise
         finally:
             if attempt_finished.receivers:
-                span.send_attempt_finished(failure, started_at, lookup=lookup)
+                span.send_attempt_finished(failure, started_at, reconciling=reconciling)
 
     def _acquire(self, call: Call, deadline: float, ends_at: float) -> Permit:
         """Return the permit of a call whose deadline has not passed.
@@ -217,7 +217,7 @@ class RetryingSender:
                     self._guard.acquire_for_search() if ignores_pause else self._guard.acquire()
                 )
             except Throttled as exc:
-                span.throttled(exc, lookup=True)
+                span.throttled(exc, reconciling=True)
                 break
             if clock.now() >= deadline:
                 self._guard.release(permit)
@@ -249,7 +249,7 @@ class RetryingSender:
         call = search_call(email)
         error: EcwidError
         try:
-            reply, page = self._attempt(call, deadline, span, lookup=True)
+            reply, page = self._attempt(call, deadline, span, reconciling=True)
         except EcwidError as exc:
             error = exc
         else:

@@ -63,7 +63,7 @@ def send_finished(context: RequestContext) -> None:
             status=status,
             problem=context.problem,
             attempts=context.calls.attempts,
-            lookups=context.calls.lookups,
+            reconcile_attempts=context.calls.reconcile_attempts,
             executed=_executed(context, operation, status),
             duration_s=clock.now() - context.started_at,
         )

@@ -319,7 +319,7 @@ def run(case: Case, certificates: Certificates) -> Outcome:
             warm_up(app, store, case)
         if fault.answer:
             replies = [fault.answer, good] if case.heals else [fault.answer]
-            server.script = {operation: replies, "lookup": [found() if case.heals else nobody]}
+            server.script = {operation: replies, "reconcile": [found() if case.heals else nobody]}
         WORLD.on_pause = store.heal if fault.before and case.heals else lambda: None
         outcome = asked(app, store, operation)
         WORLD.on_pause = lambda: None
@@ -459,9 +459,9 @@ def check_calls(case: Case, outcome: Outcome) -> None:
     assert least <= calls <= most
     if fault.before:  # a call gets through only after the connection heals
         assert outcome.heard == ({operation: 1} if case.heals else {})
-    least, most = fault.lookups(operation)
-    assert least <= outcome.heard["lookup"] <= most
-    assert set(outcome.heard) <= {operation, "lookup"}
+    least, most = fault.reconcile_attempts(operation)
+    assert least <= outcome.heard["reconcile"] <= most
+    assert set(outcome.heard) <= {operation, "reconcile"}
     if fault.fresh:
         assert outcome.connections >= calls
 
@@ -558,9 +558,9 @@ def test_story(story: Story, certificates: Certificates) -> None:
     for kind, (least, most) in story.calls.items():
         assert least <= outcome.heard[kind] <= most
     for call in outcome.calls:
-        if call.kind == "lookup":
+        if call.kind == "reconcile":
             assert "email=canary%40example.com" in call.query.casefold().split("&")
-    if story.calls.get("lookup") == (3, 3):
+    if story.calls.get("reconcile") == (3, 3):
         assert 3 <= sum(outcome.pauses) <= 4.5  # at 0, 1 and 3 s
     assert outcome.took_s <= SLACK_S + 0.5
 

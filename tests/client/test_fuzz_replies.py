@@ -70,7 +70,7 @@ GOOD: dict[str, list[Any]] = {
     "add_customer": [marked(payload("create-customer.response")), {"id": 5}],
     "update_customer": [marked(payload("update-customer.response")), {"updateCount": 1}],
     "delete_customer": [marked(payload("2014-12-02.delete-customer.response")), {"deleteCount": 1}],
-    "lookup": [
+    "reconcile": [
         {**marked(PAGE), "items": [FOUND]},
         {**PAGE, "items": [{**FOUND, "email": CANARY}, FOUND, marked(FOUND)]},
         {**PAGE, "items": [{**FOUND, "registered": CANARY}]},
@@ -131,7 +131,7 @@ class Case(NamedTuple):
 
     operation: str
     reply: bytes
-    lookup: bytes
+    search: bytes
 
 
 CASES = st.sampled_from(list(REQUESTS)).flatmap(
@@ -139,7 +139,7 @@ CASES = st.sampled_from(list(REQUESTS)).flatmap(
         Case,
         st.just(operation),
         replies(operation),
-        replies("lookup") if operation == "add_customer" else st.just(b""),
+        replies("reconcile") if operation == "add_customer" else st.just(b""),
     )
 )
 
@@ -162,7 +162,7 @@ class Ecwid(ScriptedServer):
         self.case = Case("", b"", b"")
 
     def _send(self, connection: socket.socket, call: Call) -> bool:
-        connection.sendall(self.case.lookup if call.kind == "lookup" else self.case.reply)
+        connection.sendall(self.case.search if call.kind == "reconcile" else self.case.reply)
         return False
 
 

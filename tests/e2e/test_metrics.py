@@ -277,7 +277,7 @@ def test_what_is_counted(everything: str) -> None:
     )
     assert total(everything, "request_duration_seconds_count", operation="list_customers") == 40
     assert total(everything, "attempts_total", operation="add_customer", kind="call") == 1
-    assert total(everything, "attempts_total", operation="add_customer", kind="lookup") == 1
+    assert total(everything, "attempts_total", operation="add_customer", kind="reconcile") == 1
     failed = total(everything, "attempts_total", outcome="upstream-failed", **whose)
     assert (failed, total(everything, "calls_total", operation="get_customer", outcome="ok")) == (
         *(1, 1),

@@ -140,7 +140,7 @@ class Fault:
             return 1, most
         return (min(most, 2) if self.takes == A_RECEIVE else most), most
 
-    def lookups(self, operation: str) -> tuple[int, int]:
+    def reconcile_attempts(self, operation: str) -> tuple[int, int]:
         """Return the least and the greatest number of searches that follow."""
         word, _ = self.cell(operation)
         if word is not RECONCILE:
@@ -186,7 +186,7 @@ GOOD_BODIES: dict[str, bytes] = {
     "update_customer": b'{"updateCount": 1}',
     "delete_customer": b'{"deleteCount": 1}',
     "add_customer": b'{"id": 7}',
-    "lookup": written(page()),
+    "reconcile": written(page()),
 }
 
 
@@ -785,14 +785,14 @@ class Story(NamedTuple):
 def create(
     name: str,
     gets: Problem | None,
-    lookups: tuple[int, int],
+    reconcile_attempts: tuple[int, int],
     *answers: Answer,
     first: Answer = resets,
     body: Mapping[str, Any] = NEW,
 ) -> Story:
     """Return a creation whose reply is lost, with the replies to its searches."""
-    script = {"add_customer": [first], "lookup": list(answers)}
-    calls = {"add_customer": (1, 1), "lookup": lookups}
+    script = {"add_customer": [first], "reconcile": list(answers)}
+    calls = {"add_customer": (1, 1), "reconcile": reconcile_attempts}
     return Story(name, "add_customer", script, gets, calls, body)
 
 
@@ -814,8 +814,8 @@ STORIES: list[Story] = [
     create("found, with members we did not send", None, (1, 1), found(taxId="canary", brandNew=1)),
     create("found, without what Ecwid never shows", None, (1, 1), found(), body=SECRETS),
     create("found, by a clock 3 s behind",    None, (1, 1), found(seconds_ago=3)),
-    create("found at the second lookup",      None, (2, 2), nobody, found()),
-    create("found at the third lookup",       None, (3, 3), nobody, nobody, found()),
+    create("found at the second search",      None, (2, 2), nobody, found()),
+    create("found at the third search",       None, (3, 3), nobody, nobody, found()),
     create("found after a stall",             None, (1, 1), found(), first=stops()),
     create("found after a 503 with Retry-After", None, (1, 1), found(),
            first=reply(503, HTML, wait(b"30"))),
@@ -842,14 +842,14 @@ STORIES: list[Story] = [
     # no customer is a 504
     create("never found",                     UNKNOWN_OUTCOME, (3, 3), nobody),
     create("only others found",               UNKNOWN_OUTCOME, (3, 3), only_others),
-    create("lookup lost",                     UNKNOWN_OUTCOME, (1, 3), closes),
-    create("lookup reset",                    UNKNOWN_OUTCOME, (1, 3), resets),
-    create("lookup fails with 500",           UNKNOWN_OUTCOME, (1, 3), reply(500, HTML)),
-    create("lookup is limited",               UNKNOWN_OUTCOME, (1, 3), limited(wait(b"30"))),
-    create("lookup is refused",               UNKNOWN_OUTCOME, (1, 3), reply(403)),
-    create("lookup brings HTML",              UNKNOWN_OUTCOME, (1, 3), reply(200, HTML)),
-    create("lookup brings no page",           UNKNOWN_OUTCOME, (1, 3), reply(200, b'{"id": 7}')),
-    create("lookup brings no customers",      UNKNOWN_OUTCOME, (1, 3),
+    create("search lost",                     UNKNOWN_OUTCOME, (1, 3), closes),
+    create("search reset",                    UNKNOWN_OUTCOME, (1, 3), resets),
+    create("search fails with 500",           UNKNOWN_OUTCOME, (1, 3), reply(500, HTML)),
+    create("search is limited",               UNKNOWN_OUTCOME, (1, 3), limited(wait(b"30"))),
+    create("search is refused",               UNKNOWN_OUTCOME, (1, 3), reply(403)),
+    create("search brings HTML",              UNKNOWN_OUTCOME, (1, 3), reply(200, HTML)),
+    create("search brings no page",           UNKNOWN_OUTCOME, (1, 3), reply(200, b'{"id": 7}')),
+    create("search brings no customers",      UNKNOWN_OUTCOME, (1, 3),
            reply(200, written({**page(), "items": ["canary", None, {"email": 7}]}))),
 
     # A 404 for a retried delete means that the delete was executed.

@@ -123,7 +123,7 @@ class Gate:
 
 
 class Call(NamedTuple):
-    """A whole call, whose `kind` is the name of its operation, or `lookup`."""
+    """A whole call, whose `kind` is the name of its operation, or `reconcile`."""
 
     kind: str
     method: str
@@ -251,7 +251,7 @@ def _kind(method: str, path: str, query: str) -> str:
     collection = re.fullmatch(r"/api/v3/[0-9]+/customers", path)
     one = re.fullmatch(r"/api/v3/[0-9]+/customers/[0-9]+", path)
     if method == "GET" and collection:
-        return "lookup" if "useExactEmailMatch=true" in query.split("&") else "list_customers"
+        return "reconcile" if "useExactEmailMatch=true" in query.split("&") else "list_customers"
     if method == "POST" and collection:
         return "add_customer"
     names = {"GET": "get_customer", "PUT": "update_customer", "DELETE": "delete_customer"}

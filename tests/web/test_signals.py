@@ -90,10 +90,11 @@ def test_a_request(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
         *("attempt-finished", "call-finished", "operation-finished"),
     ]
     what = {"operation": "get_customer", "store": "ecwid"}
-    done = {"status": 200, "problem": None, "attempts": 1, "lookups": 0, "executed": None}
+    counts = {"attempts": 1, "reconcile_attempts": 0}
+    done = {**counts, "status": 200, "problem": None, "executed": None}
     assert heard.of("operation-started") == heard.of("call-started") == [what]
-    assert heard.of("attempt-started") == [{**what, "lookup": False, "attempts": 1, "lookups": 0}]
-    assert heard.of("attempt-finished") == [{**what, **done, "lookup": False}]
+    assert heard.of("attempt-started") == [{**what, **counts, "reconciling": False}]
+    assert heard.of("attempt-finished") == [{**what, **done, "reconciling": False}]
     assert heard.of("call-finished") == heard.of("operation-finished") == [{**what, **done}]
     took = [facts["duration_s"] for _, _, facts in heard.signals if "duration_s" in facts]
     assert 0 < took[0] <= took[1] <= took[2] < 60
@@ -164,7 +165,8 @@ def test_no_call(heard: Heard, api: Api) -> None:
     assert heard.of("operation-finished") == [
         {
             **{"operation": "add_customer", "store": "ecwid", "status": 400},
-            **{"problem": "invalid-request", "attempts": 0, "lookups": 0, "executed": "no"},
+            **{"problem": "invalid-request", "executed": "no"},
+            **{"attempts": 0, "reconcile_attempts": 0},
         }
     ]
 
@@ -203,21 +205,26 @@ def test_attempts(heard: Heard, no_waiting: list[float]) -> None:
     """Each attempt sends its result, and the call sends the number of attempts."""
     with RawServer(resets, sends(good(b'{"id":7}'))) as server:
         client_of(server).get_customer(7)
-    what = {"operation": "get_customer", "store": "outlet", "lookups": 0, "executed": None}
+    what = {
+        "operation": "get_customer",
+        "store": "outlet",
+        "reconcile_attempts": 0,
+        "executed": None,
+    }
     lost, well = {"status": None, "problem": "upstream-lost"}, {"status": 200, "problem": None}
     assert heard.of("attempt-finished") == [
-        {**what, **lost, "attempts": 1, "lookup": False},
-        {**what, **well, "attempts": 2, "lookup": False},
+        {**what, **lost, "attempts": 1, "reconciling": False},
+        {**what, **well, "attempts": 2, "reconciling": False},
     ]
     assert heard.of("call-finished") == [{**what, **well, "attempts": 2}]
 
 
 def test_a_lost_creation(heard: Heard, no_waiting: list[float]) -> None:
-    """The signals of a search say `lookup`, and the search counts as no attempt to create."""
+    """The signals of a search say `reconciling`, and the search counts as no attempt to create."""
     with RawServer(resets, sends(FOUND_NOBODY)) as server, pytest.raises(errors.OutcomeUnknown):
         client_of(server).add_customer({"email": CANARY})
     seen = [
-        (facts["lookup"], facts["attempts"], facts["lookups"], facts["executed"])
+        (facts["reconciling"], facts["attempts"], facts["reconcile_attempts"], facts["executed"])
         for facts in heard.of("attempt-finished")
     ]
     assert seen == [
@@ -229,7 +236,8 @@ def test_a_lost_creation(heard: Heard, no_waiting: list[float]) -> None:
     [facts] = heard.of("call-finished")
     assert facts == {
         **{"operation": "add_customer", "store": "outlet", "status": 200},
-        **{"problem": "outcome-unknown", "attempts": 1, "lookups": 3, "executed": "unknown"},
+        **{"problem": "outcome-unknown", "executed": "unknown"},
+        **{"attempts": 1, "reconcile_attempts": 3},
     }
 
 
@@ -241,16 +249,16 @@ def test_a_request_knows_its_calls(
     ordered.orders.inject(Fault("reset", operation="add_customer", after=True))
     assert api.post("/add_customer", {"email": CANARY}).status_code == 200
     [facts] = heard.of("operation-finished")
-    assert (facts["attempts"], facts["lookups"], facts["executed"]) == (1, 1, "yes")
+    assert (facts["attempts"], facts["reconcile_attempts"], facts["executed"]) == (1, 1, "yes")
 
 
 def test_calls_that_are_throttled(heard: Heard, ordered: OrderedStore) -> None:
     """A throttled call sends a signal of its own and has no attempt."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=1)
     assert [api.get("/customers").status_code for _ in range(2)] == [200, 429]
-    what = {"operation": "list_customers", "store": "ecwid", "attempts": 0, "lookups": 0}
+    what = {"operation": "list_customers", "store": "ecwid", "attempts": 0, "reconcile_attempts": 0}
     throttled = {**what, "problem": "budget-spent"}
-    assert heard.of("call-throttled") == [{**throttled, "lookup": False}]
+    assert heard.of("call-throttled") == [{**throttled, "reconciling": False}]
     assert heard.of("call-finished")[1] == {**throttled, "status": None, "executed": None}
     assert len(heard.of("attempt-started")) == 1
 
@@ -260,7 +268,7 @@ def test_a_search_that_is_throttled(heard: Heard, no_waiting: list[float]) -> No
     with RawServer(resets) as server, pytest.raises(errors.OutcomeUnknown):
         client_of(server, calls_per_minute=1).add_customer({"email": CANARY})
     [facts] = heard.of("call-throttled")
-    assert (facts["lookup"], facts["operation"], facts["problem"]) == (
+    assert (facts["reconciling"], facts["operation"], facts["problem"]) == (
         *(True, "add_customer"),
         "budget-spent",
     )
