@@ -26,11 +26,11 @@ _SCOPES = {True: "granted", False: "missing", None: "unknown without read_custom
 @store_option
 @pass_script_info
 def check(info: ScriptInfo, store: str) -> None:
-    """Say whether the configured store answers, and what the token may do.
+    """Say whether Ecwid replies for the configured store, and what the token may do.
 
     The command also shows how long Ecwid takes and whether the clocks of Ecwid and of this host
     agree. A further line shows how many calls of ECWID_CALLS_PER_MINUTE are left. If Redis is
-    configured, the command says whether Redis answers. The command changes nothing in the store.
+    configured, the command says whether Redis replies. The command changes nothing in the store.
 
     The exit status is 0 if all five operations can work, 1 if an operation cannot work, and 2 if
     the settings are wrong.
@@ -59,7 +59,7 @@ def findings(store: StoreRuntime) -> Iterator[Finding]:
     """Yield the findings in order. After a failure, leave out those that need Ecwid's replies."""
     try:
         ping = store.client.ping()
-        yield Finding("store", f"answers in {ping.duration_s * 1000:.0f} ms")
+        yield Finding("store", f"Ecwid replied in {ping.duration_s * 1000:.0f} ms")
         scopes = store.client.granted_scopes()
     except ServiceRefused as exc:
         yield Finding("store", f"refuses this service ({exc})", ok=False)
@@ -96,5 +96,5 @@ def _redis(link: RedisConnection) -> Finding:
         with link.connection() as redis:
             redis.ping()
     except RedisUnavailable:
-        return Finding("redis", "does not answer", ok=False)
-    return Finding("redis", "answers")
+        return Finding("redis", "did not reply", ok=False)
+    return Finding("redis", "replied")

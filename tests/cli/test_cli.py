@@ -54,7 +54,7 @@ def test_check_of_the_sandbox() -> None:
     result = of_config({"ECWID_SANDBOX": "on"})("check")
     assert result.exit_code == 0
     store, *others = result.output.splitlines()
-    assert re.fullmatch(r"store: answers in [0-9]+ ms", store)
+    assert re.fullmatch(r"store: Ecwid replied in [0-9]+ ms", store)
     assert others == [
         "token: accepted",
         "read_customers: granted",
@@ -89,13 +89,13 @@ def test_check_of_the_clock(
     assert re.fullmatch(pattern, line)
 
 
-@pytest.mark.parametrize("answers", [True, False])
-def test_check_of_redis(redis: RedisServer, answers: bool) -> None:
+@pytest.mark.parametrize("replies", [True, False])
+def test_check_of_redis(redis: RedisServer, replies: bool) -> None:
     """The check exits with 1 if the configured Redis does not reply."""
-    url = redis.url if answers else f"redis://127.0.0.1:{free_port()}/0"
+    url = redis.url if replies else f"redis://127.0.0.1:{free_port()}/0"
     result = of_config({"ECWID_SANDBOX": "on", "ECWID_REDIS_URL": url})("check")
-    assert result.exit_code == (0 if answers else 1)
-    assert result.output.splitlines()[-1] == f"redis: {'answers' if answers else 'does not answer'}"
+    assert result.exit_code == (0 if replies else 1)
+    assert result.output.splitlines()[-1] == f"redis: {'replied' if replies else 'did not reply'}"
 
 
 def test_check_without_a_network(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_real_store(folder: Path, store: dict[str, str]) -> None:
     url = store["ECWID_API_URL"]
     checked = sh("\n".join([*exports, check]), folder, ECWID_API_URL=url)
     assert checked.returncode == 0
-    assert checked.stdout.startswith("store: answers in ")
+    assert checked.stdout.startswith("store: Ecwid replied in ")
 
     install, gunicorn = SERVE.splitlines()
     assert install == "pip install '.[server]'"

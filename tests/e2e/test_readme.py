@@ -122,7 +122,7 @@ def test_check() -> None:
     """The command `flask ecwid check` works with the app of wsgi.py."""
     done = sh(CHECK, ECWID_SANDBOX="on")
     assert done.returncode == 0
-    assert done.stdout.startswith("store: answers in ")
+    assert done.stdout.startswith("store: Ecwid replied in ")
 
 
 def test_files(tmp_path: Path) -> None:
