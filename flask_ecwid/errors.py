@@ -57,8 +57,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEFAULT_RETRY_AFTER_S = 10  # used if neither Ecwid nor the host says how long to wait
-# Ecwid blocks a token, or an IP address, after 20 bad calls in a minute. Without this pause, calls
-# with a wrong token would get the whole host blocked.
+# The pause in seconds after Ecwid refuses the token. Ecwid blocks a token, or an IP address, after
+# 20 bad calls in a minute. Without the pause, repeated calls would get the whole host blocked.
 REFUSED_TOKEN_S = 30.0
 
 _REALM = 'Bearer realm="ecwid"'

@@ -1,7 +1,9 @@
 """Responses that are kept for `ECWID_CACHE_TTL_S` seconds. Cached responses hold personal data.
 
-Only checked responses are kept, each under the generation of the store in which its read began. A
-write of this service begins a new generation, in which no older response is found.
+The cache stores only responses that fit the contract. A generation is all cached responses between
+two writes. Each write through the plugin begins a new generation, so no read finds an older
+response. A response belongs to the generation in which its read began. Otherwise a read that a
+write overtakes would store old data in the new generation.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from .envelope import Envelope, encode
 
 @dataclass(frozen=True)
 class CachedResponse:
-    """A response that was checked, in the parts that its body is made of."""
+    """A response that fits the contract, as the parts from which its body and headers are made."""
 
     etag: str
     attributes: bytes  # the attributes of the envelope, as JSON
