@@ -1,15 +1,15 @@
-# make run         run the plugin on its sandbox at http://127.0.0.1:8000
-# make test        run ruff, mypy and every test, except the tests of nginx if nginx is missing
-# make quick       run ruff, mypy and the tests that need no process of their own (3 minutes)
-# make lowest      run the tests of make quick on the lowest versions that setup.cfg allows
-# make clients     generate clients from the contract, and try them (docs/clients.md)
-# make browser     open Swagger UI in a real browser
-# make docs        build the pages of docs/ as a site in build/site, and check their links
-# make bench       measure the plugin beside others (benchmarks/README.md)
-# make bystanders  measure the cost of the entry points for other projects (benchmarks/README.md)
-# make fuzz        send generated requests and replies (15 minutes on two cores)
-# make soak        run the long runs of docs/reliability.md (45 minutes)
-# make mutants     switch off each guard, one at a time, and expect a test to fail
+# make run: run the plugin on its sandbox at http://127.0.0.1:8000
+# make test: run ruff, mypy and every test, except the tests of nginx if nginx is missing
+# make quick: run ruff, mypy and the tests that need no process of their own (3 minutes)
+# make lowest: run the tests of make quick on the lowest versions that setup.cfg allows
+# make clients: generate clients from the contract, and try them (docs/clients.md)
+# make browser: open Swagger UI in a real browser
+# make docs: build the pages of docs/ as a site in build/site, and check their links
+# make bench: measure the plugin beside others (benchmarks/README.md)
+# make bystanders: measure the cost of the entry points for other projects (benchmarks/README.md)
+# make fuzz: send generated requests and replies (15 minutes on two cores)
+# make soak: run the long runs of docs/reliability.md (45 minutes)
+# make mutants: switch off each guard, one at a time, and expect a test to fail
 
 PYTHON ?= python3
 VENV := .venv
