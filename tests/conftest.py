@@ -57,6 +57,24 @@ def free_port() -> int:
     return port
 
 
+def run_python(program: str, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a new process with these settings, and return its output.
+
+    Args:
+        program: The text of the program.
+        flags: The options of the interpreter.
+        settings: The settings in the environment of the process.
+    """
+    return subprocess.run(
+        [sys.executable, *flags, "-c", program],
+        cwd=ROOT,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
 def environment(**settings: str) -> dict[str, str]:
     """Return the environment of an activated virtual environment, with these settings."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("ECWID_")}
@@ -198,3 +216,20 @@ def ordered(tmp_path: Path) -> OrderedStore:
     from .helpers.ordered_store import OrderedStore
 
     return OrderedStore(tmp_path / "store.sqlite3")
+
+
+def is_throttled(response: TestResponse, most_s: int) -> bool:
+    """Return whether the response is the problem of a throttled call, with a `Retry-After`.
+
+    Args:
+        response: The response.
+        most_s: The most seconds that `Retry-After` may say.
+    """
+    body = response.get_json()
+    return (
+        response.status_code == 503
+        and body["type"] == "urn:flask-ecwid:problem:throttled"
+        and body["origin"] == "service"
+        and body.get("executed", "no") == "no"
+        and 1 <= int(response.headers["Retry-After"]) <= most_s
+    )

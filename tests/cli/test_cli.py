@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from pytest_httpserver import HTTPServer
 from flask_ecwid import Ecwid, clock, contract
 
 from ..conftest import ROOT, STORE, TOKEN, Config, environment, free_port
+from ..helpers.command import begin_sandbox, printed_settings
 from ..helpers.redis_server import RedisServer
 
 Run = Callable[..., Result]
@@ -206,24 +206,9 @@ def test_openapi(form: str) -> None:
 
 def test_sandbox_on_a_port(tmp_path: Path) -> None:
     """The sandbox prints three settings, and a plugin with these settings uses the sandbox."""
-    command = [
-        sys.executable,
-        "-m",
-        "flask",
-        "ecwid",
-        "sandbox",
-        "--port",
-        "0",
-        "--customers",
-        "250",
-    ]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    )
+    process = begin_sandbox(tmp_path, "--customers", "250")
     try:
-        assert process.stdout is not None
-        lines = [process.stdout.readline().strip() for _ in range(4)]
-        settings = dict(line.split("=", 1) for line in lines)
+        settings = printed_settings(process)
         assert list(settings) == ["ECWID_API_URL", "ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_AUTH"]
         app = flask.Flask("host")
         app.config.update(settings)
@@ -247,16 +232,8 @@ def test_sandbox_on_a_port(tmp_path: Path) -> None:
 def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signals) -> None:
     """A store in the file of --file survives the sandbox, and a private store does not."""
     flags = ["--file", str(tmp_path / "store.sqlite3")] if kept else []
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
+    process = begin_sandbox(tmp_path, *flags, TMPDIR=str(tmp_path))
+    assert printed_settings(process)
     process.send_signal(ending)
     process.communicate(timeout=60)
     assert process.returncode == 0
@@ -266,18 +243,10 @@ def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signa
 def test_sandbox_fails_on_demand(tmp_path: Path) -> None:
     """The sandbox applies the switches and faults of its options, and accepts more later."""
     (tmp_path / "faults.json").write_text('[{"kind": "status", "status": 500, "nth": 1}]')
-    switches = ["--port", "0", "--calls-per-minute", "600", "--search-lag", "2"]
-    switches += ["--duplicate-emails"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flask", "ecwid", "sandbox", *switches, "--faults", "faults.json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
+    switches = ["--calls-per-minute", "600", "--search-lag", "2", "--duplicate-emails"]
+    process = begin_sandbox(tmp_path, *switches, "--faults", "faults.json")
     try:
-        assert process.stdout is not None
-        settings = dict(process.stdout.readline().strip().split("=", 1) for _ in range(3))
+        settings = printed_settings(process)
         url = f"{settings['ECWID_API_URL']}/{settings['ECWID_STORE_ID']}/customers"
         headers = {"Authorization": f"Bearer {settings['ECWID_TOKEN']}"}
         admin = settings["ECWID_API_URL"].replace("/api/v3", "/admin")

@@ -34,6 +34,7 @@ from ..conftest import (
     config_of,
     environment,
     free_port,
+    is_throttled,
     wait_for,
 )
 from ..helpers.ordered_store import OrderedStore
@@ -67,17 +68,6 @@ class Later:
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Later:
     return Later(monkeypatch)
-
-
-def is_throttled(response: TestResponse, most_s: int) -> bool:
-    body = response.get_json()
-    return (
-        response.status_code == 503
-        and body["type"] == "urn:flask-ecwid:problem:throttled"
-        and body["origin"] == "service"
-        and body.get("executed", "no") == "no"
-        and 1 <= int(response.headers["Retry-After"]) <= most_s
-    )
 
 
 PAUSES = [
@@ -238,6 +228,15 @@ def test_apps_in_a_process_share_no_pause(ordered: OrderedStore) -> None:
 REFUSAL, PAUSE = ServiceRefused(pause_s=30), RateLimited(60, brief=False)
 
 
+def pause_that_has_passed(shared_pause: SharedPause, later: Later) -> Pause:
+    """Begin a pause for a refused token, and return the pause when its probe may be claimed."""
+    shared_pause.begin(REFUSAL, REFUSAL.pause_s)
+    later(31)
+    current = shared_pause.check()
+    assert current is not None
+    return current
+
+
 @pytest.mark.parametrize("errors", [(REFUSAL, PAUSE), (PAUSE, REFUSAL)])
 def test_a_pause_and_a_refusal(later: Later, errors: tuple[EcwidError, ...]) -> None:
     """A pause and a refusal together last for the longer time and still end with a probe."""
@@ -389,10 +388,7 @@ def test_a_pause_that_another_process_ends(later: Later) -> None:
     """A successful probe ends the pause in every process at its next read."""
     state = MemoryState()
     one, other = SharedPause(state, "name"), SharedPause(state, "name")
-    one.begin(REFUSAL, REFUSAL.pause_s)
-    later(31)
-    current = one.check()
-    assert current is not None
+    current = pause_that_has_passed(one, later)
     renewed = one.claim_probe(current)
     with pytest.raises(Throttled):
         other.check()
@@ -444,10 +440,7 @@ def test_a_pause_that_ends_during_a_read(later: Later) -> None:
     """A read that began before a successful probe does not renew the pause."""
     state = Meanwhile()
     shared_pause = SharedPause(state, "name")
-    shared_pause.begin(REFUSAL, REFUSAL.pause_s)
-    later(31)
-    current = shared_pause.check()
-    assert current is not None
+    current = pause_that_has_passed(shared_pause, later)
     renewed = shared_pause.claim_probe(current)
     later(1)
     state.after_read = lambda: shared_pause.end(renewed)
@@ -473,10 +466,7 @@ def test_a_probe_that_is_being_claimed(later: Later) -> None:
     """A probe is alone in its process before other processes know of it."""
     state = Meanwhile()
     shared_pause = SharedPause(state, "name")
-    shared_pause.begin(REFUSAL, REFUSAL.pause_s)
-    later(31)
-    current = shared_pause.check()
-    assert current is not None
+    current = pause_that_has_passed(shared_pause, later)
 
     def ask() -> None:
         later(1)
@@ -504,10 +494,7 @@ def test_two_threads_that_claim_the_probe(later: Later) -> None:
 
     state = Going()
     shared_pause = SharedPause(state, "name")
-    shared_pause.begin(REFUSAL, REFUSAL.pause_s)
-    later(31)
-    current = shared_pause.check()
-    assert current is not None
+    current = pause_that_has_passed(shared_pause, later)
 
     def claim_too() -> None:
         state.gone = True
@@ -649,10 +636,7 @@ def test_a_pause_without_its_state(later: Later) -> None:
     """A pause begins, is probed and ends in its process even if the shared state is gone."""
     shared_pause = SharedPause(Gone(), "name")
     assert shared_pause.check() is None
-    shared_pause.begin(ServiceRefused(pause_s=30), 30)
-    later(31)
-    current = shared_pause.check()
-    assert current is not None
+    current = pause_that_has_passed(shared_pause, later)
     renewed = shared_pause.claim_probe(current)
     with pytest.raises(Throttled):
         shared_pause.claim_probe(current)

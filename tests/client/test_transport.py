@@ -361,13 +361,14 @@ def test_ca_bundle(authority: trustme.CA, tmp_path: Path) -> None:
         assert time.monotonic() - begun < SLACK_S
 
 
+def keeps_alive(connection: socket.socket) -> None:
+    """Reply to each call, and keep the connection open."""
+    while receive_request(connection):
+        connection.sendall(GOOD)
+
+
 def test_connections_are_kept() -> None:
     """Consecutive calls share one connection."""
-
-    def keeps_alive(connection: socket.socket) -> None:
-        while receive_request(connection):
-            connection.sendall(GOOD)
-
     with RawServer(keeps_alive) as server:
         client = client_of(server.url)
         for _ in range(3):
@@ -377,11 +378,6 @@ def test_connections_are_kept() -> None:
 
 def test_each_process_has_its_own_connections() -> None:
     """A forked worker does not share its parent's connections."""
-
-    def keeps_alive(connection: socket.socket) -> None:
-        while receive_request(connection):
-            connection.sendall(GOOD)
-
     with RawServer(keeps_alive) as server:
         client = client_of(server.url)
         client.get_customer(7)

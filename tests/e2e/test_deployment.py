@@ -24,7 +24,18 @@ from pytest_httpserver import HTTPServer
 
 from flask_ecwid import contract
 
-from ..conftest import PREFIX, REQUEST_ID, ROOT, STORE, TOKEN, environment, free_port, wait_for
+from ..conftest import (
+    PREFIX,
+    REQUEST_ID,
+    ROOT,
+    STORE,
+    TOKEN,
+    environment,
+    free_port,
+    run_python,
+    wait_for,
+)
+from ..helpers.command import begin_sandbox, printed_settings
 
 CANARY = "canary@example.com"
 
@@ -145,17 +156,9 @@ def test_four_workers(preload: list[str]) -> None:
 
 def test_another_server_that_speaks_ecwids_api(tmp_path: Path) -> None:
     """A sandbox on a port works like Ecwid, with the settings that the sandbox prints."""
-    sandbox = subprocess.Popen(
-        [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=tmp_path,
-    )
+    sandbox = begin_sandbox(tmp_path)
     try:
-        assert sandbox.stdout is not None
-        settings = dict(sandbox.stdout.readline().strip().split("=", 1) for _ in range(3))
-        with gunicorn("--workers", "2", ECWID_AUTH="none", **settings) as server:
+        with gunicorn("--workers", "2", **printed_settings(sandbox)) as server:
             life_of_a_customer(server.url)
     finally:
         sandbox.send_signal(signal.SIGINT)
@@ -332,13 +335,7 @@ def test_variables_of_the_workers(tmp_path: Path) -> None:
 def test_all_faults_at_once() -> None:
     """An invalid number of proxies is reported with the other faults, without its value."""
     for value in ("canary", "-1", "1.0", "10", "\u0663", "on"):
-        done = subprocess.run(
-            [sys.executable, "-c", "import wsgi"],
-            cwd=ROOT,
-            env=environment(ECWID_TRUSTED_PROXIES=value, ECWID_STORE_ID="x"),
-            capture_output=True,
-            text=True,
-        )
+        done = run_python("import wsgi", ECWID_TRUSTED_PROXIES=value, ECWID_STORE_ID="x")
         assert done.returncode != 0
         error = done.stderr.splitlines()[-1]
         assert "ECWID_STORE_ID is missing, or is not decimal digits" in error

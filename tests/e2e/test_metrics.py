@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from pytest_httpserver import HTTPServer
 
-from ..conftest import ROOT, STORE, TOKEN, environment, free_port, wait_for
+from ..conftest import ROOT, STORE, TOKEN, environment, free_port, run_python, wait_for
 from .test_deployment import Server, gunicorn, until
 
 CANARY = "canary@example.com"
@@ -206,17 +206,6 @@ def test_metrics_are_off_by_default() -> None:
         assert requests.get(f"{server.root}/metrics", timeout=30).status_code == 404
 
 
-def started(program: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=ROOT,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
 @pytest.mark.parametrize(
     ("before", "value", "fault"),
     [
@@ -226,7 +215,8 @@ def started(program: str, **settings: str) -> subprocess.CompletedProcess[str]:
 )
 def test_a_start_that_fails(before: str, value: str, fault: str) -> None:
     """Invalid values and missing libraries of the metrics are reported with all other faults."""
-    done = started(f"import sys\n{before}\nimport wsgi", ECWID_METRICS=value, ECWID_STORE_ID="7")
+    program = f"import sys\n{before}\nimport wsgi"
+    done = run_python(program, "-W", "error", ECWID_METRICS=value, ECWID_STORE_ID="7")
     assert done.returncode != 0
     assert fault in done.stderr
     assert "ECWID_TOKEN is missing" in done.stderr
@@ -263,7 +253,7 @@ print(client.get("/metrics").get_data(as_text=True))
 @pytest.fixture(scope="module")
 def everything() -> str:
     """Return the metrics of one process after many requests, some of which failed."""
-    done = started(EVERYTHING)
+    done = run_python(EVERYTHING, "-W", "error")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from pytest_httpserver import HTTPServer
 
 from flask_ecwid import signals
 
-from ..conftest import ROOT, STORE, TOKEN, environment
+from ..conftest import ROOT, STORE, TOKEN, run_python
 
 DOCUMENT = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
 SLOW, METRICS, TRACES, URLLIB3 = re.findall(r"^```python\n(.*?)^```$", DOCUMENT, re.M | re.S)
@@ -30,14 +28,7 @@ Span = dict[str, Any]
 
 
 def run(program: str, **settings: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_python(program, **settings)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

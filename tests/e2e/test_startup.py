@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from ..conftest import ROOT, environment
+from ..conftest import run_python
 
 STORE = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": "secret_test", "ECWID_AUTH": "none"}
 
 
 def run(program: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=ROOT,
-        env=environment(**STORE),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_python(program, "-W", "error", **STORE)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -20,6 +20,24 @@ from flask_ecwid.sandbox import Controls, create_sandbox
 from ..conftest import ROOT, environment
 
 
+def begin_sandbox(folder: Path, *options: str, **settings: str) -> subprocess.Popen[str]:
+    """Start `flask ecwid sandbox` on a free port, in a folder and with further settings."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flask", "ecwid", "sandbox", "--port", "0", *options],
+        cwd=folder,
+        env=environment(**settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def printed_settings(sandbox: subprocess.Popen[str]) -> dict[str, str]:
+    """Return the settings that the sandbox prints at its start."""
+    assert sandbox.stdout is not None
+    return dict(sandbox.stdout.readline().strip().split("=", 1) for _ in range(4))
+
+
 class Command:
     """The command line on one store, whose files are in its folder."""
 
