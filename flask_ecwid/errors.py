@@ -453,7 +453,7 @@ class Rejected(Refused):
 
 
 class RateLimited(Refused):
-    """Ecwid's limit of calls is reached."""
+    """Ecwid refused the call with 429, because the token has no calls left."""
 
     slug = "rate-limited"
     title = "Ecwid's limit of calls is reached"

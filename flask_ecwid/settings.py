@@ -44,7 +44,7 @@ class Secret(str):
 
 
 class SettingsError(ValueError):
-    """Settings that cannot work."""
+    """Settings are missing, wrong or contradict each other. `faults` has a text for each fault."""
 
     def __init__(self, faults: list[str]) -> None:
         """Make the error from its faults, which name the keys and leave out the values."""
@@ -54,7 +54,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of values."""
+    """The type of a setting, for example a whole number, a secret or a list of API keys."""
 
     name: str
     read: Callable[[object], Any]  # raises TypeError or ValueError for a value of another kind

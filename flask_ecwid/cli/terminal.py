@@ -49,7 +49,8 @@ def describe(error: EcwidError) -> str:
 def progress(about: str, length: Callable[[], int]) -> Iterator[Callable[[int], None]]:
     """Show a bar with count, rate and time left. Yield the function that advances the bar.
 
-    `length` costs a call to Ecwid, so the bar calls it only on a terminal.
+    The function `length` returns the number of steps. An export calls Ecwid for that number, so the
+    bar calls `length` only on a terminal.
     """
     if not is_interactive():
         yield lambda steps: None

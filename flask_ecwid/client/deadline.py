@@ -133,7 +133,7 @@ class _Reader(io.BufferedReader):
         The rows "extra bytes" and "two replies at once" of tests/helpers/faults.py need this check.
         """
         if not self.closed:
-            self.raw.has_ended = True  # Without it, peek would wait for the server.
+            self.raw.has_ended = True  # Otherwise `peek` would wait for more bytes.
             if self.peek(1):
                 self.raw.refuse_rest()
         super().close()
@@ -149,8 +149,9 @@ class _Response(http.client.HTTPResponse):
     def begin(self) -> None:
         """Read the headers, and refuse headers that are cut or whose length is unclear.
 
-        `http.client` accepts all of them. The rows "headers cut ..." and "a length ..." of
-        tests/helpers/faults.py need the checks. urllib3 refuses several lengths.
+        `http.client` accepts such headers, so the end of the reply would be a guess. urllib3
+        refuses a reply with several lengths. The rows "headers cut ..." and "a length ..." of
+        tests/helpers/faults.py show such replies.
         """
         super().begin()
         if self.fp.raw.has_ended:

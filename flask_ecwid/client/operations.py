@@ -18,7 +18,7 @@ class EcwidOperation:
     kind: Kind  # Decides how often a failed call may be repeated.
     ecwid_scope: str  # The Ecwid scope that the token needs.
     reply: str  # The component of the contract that a good reply fits.
-    required_fields: str = ""  # Added to `responseFields`, because the contract requires them.
+    required_fields: str = ""  # Added to a caller's `responseFields`, because replies need them.
     sets_email: bool = False  # A 409 means that another customer has the e-mail.
     reply_if_gone: bytes | None = None  # The reply if a repetition finds the customer deleted.
 

@@ -367,7 +367,7 @@ def _checksum(text: str) -> str:
 
 
 def _bound(filters: Mapping[str, Any], name: str) -> int | None:
-    """Return a lower bound of the caller in UNIX seconds, or None without a bound.
+    """Return the caller's `createdFrom` or `updatedFrom` in UNIX seconds, or None without it.
 
     Raises:
         ValueError: The bound cannot be read.

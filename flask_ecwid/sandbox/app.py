@@ -1,7 +1,8 @@
 """The sandbox's HTTP interface, which is Ecwid's API for customers at `/api/v3/<store_id>`.
 
 The app records every call in the ledger, and injects faults into calls (controls.py). The paths
-below `/admin` set faults and switches over HTTP, and accept requests from this host only.
+below `/admin` set faults and switches over HTTP, and accept requests from this host only. The
+letters in comments, for example D26, name the sources that `sandbox/__init__.py` lists.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def create_sandbox(
     if switches:
         controls.switch(**switches)
     app.extensions["sandbox"] = _Sandbox(store, controls, store_id, tokens)
-    app.url_map.merge_slashes = False  # Ecwid does not redirect
+    app.url_map.merge_slashes = False  # Ecwid redirects no path with `//`.
     app.url_map.converters["customer_id"] = _CustomerId
     app.before_request(_begin)
     app.before_request(_admit)

@@ -1,6 +1,7 @@
 """A customer as a JSON document, with the members that a body can set and those that Ecwid adds.
 
-The module is pure.
+The module is pure. The letters in comments, for example D26, name the sources that
+`sandbox/__init__.py` lists.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def _read(value: Any, kind: Any, field: str) -> Any:
 
 
 def new_customer(given: Document, now: float) -> Document:
-    """Return the document of a customer that is created from `given` (D26), without the ids.
+    """Return the document of a customer that is created from the body `given`, without the ids.
 
     Raises:
         WrongParameter: `given` has no e-mail.
@@ -296,7 +297,7 @@ def _person(person: Document) -> Document:
 
 
 def _with_names(person: Document) -> Document:
-    """Add the names of country and state, if they are known."""
+    """Add the names of country and state to an address, if the sandbox knows the codes."""
     person = {k: v for k, v in person.items() if k not in ("countryName", "stateOrProvinceName")}
     country, state = person.get("countryCode", ""), person.get("stateOrProvinceCode", "")
     if country in COUNTRIES:

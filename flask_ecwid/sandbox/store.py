@@ -26,7 +26,7 @@ _VERSION = 2  # the version of the schema, where 0 is a new file
 _BUSY_TIMEOUT_S = 5.0
 _FILL_TIMEOUT_S = 60.0  # another process may take this long to fill the file with customers
 
-_FIRST_ID = 188278629  # the id in D26's example of a creation
+_FIRST_ID = 188278629  # the id in the example of Ecwid's documentation
 _FIRST_INNER_ID = 199463290  # of an address or contact, one above the highest id ever seen
 
 _SCHEMA = (

@@ -1,8 +1,7 @@
 """The connection to Redis. No other module knows redis-py.
 
-The plugin works without Redis. The process gives up a command after
-0.2 s. After a failure, the process sends no
-command for 5 s.
+The plugin works without Redis. The process gives up a command after 0.2 s. After a failure, the
+process sends no command for 5 s.
 """
 
 from __future__ import annotations

@@ -108,10 +108,10 @@ class MemoryState:
 class FileState:
     """State in a SQLite file, which all processes of this user on this host share.
 
-    Each thread of each process keeps a connection of its own, so no lock is held during I/O. A
-    connection holds two descriptors, and a process one more for all connections to the file. A
-    worker with 32 threads thus holds at most 65. When a thread ends, SQLite may keep one of its
-    two descriptors, and then gives that descriptor to the next thread.
+    Each thread of each process keeps a connection of its own, so no thread holds a lock during I/O.
+    A connection holds two file descriptors, and a process holds one more for all connections to the
+    file. Therefore a worker with 32 threads holds at most 65 descriptors. When a thread ends,
+    SQLite may keep one of its two descriptors, and then gives that descriptor to the next thread.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -306,7 +306,7 @@ def _open(path: Path) -> _Connection:
 
 
 def _create(path: Path, token: object) -> _Connection:
-    """Create a missing file beside no leftover of a removed file, and return a connection.
+    """Create a missing file after the removal of its leftovers, and return a connection.
 
     Somebody may have removed the main file alone. SQLite would then use the leftover `-shm` file
     for the new file and truncate it. Each process that still maps the `-shm` file would fail, or

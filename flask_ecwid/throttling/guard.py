@@ -80,8 +80,8 @@ class Guard:
     def release(self, permit: Permit) -> None:
         """Give a permit back, because its call is not made.
 
-        Another call may be the probe then. Otherwise no call would be made until the times of
-        breaker and pause are over again.
+        If the call was the probe, another call may then be the probe. Otherwise the guard would
+        refuse all calls until the breaker's time or the pause has passed once more.
         """
         if permit.is_probe:
             self._breaker.release_probe()
@@ -147,7 +147,7 @@ class RetryBudget:
             return True
 
     def give(self) -> None:
-        """Add one, up to `RETRY_BUDGET`."""
+        """Add one to the budget, which never exceeds `RETRY_BUDGET`."""
         if self._level < RETRY_BUDGET:
             with self._lock:
                 self._level = min(self._level + 1, RETRY_BUDGET)

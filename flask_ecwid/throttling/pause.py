@@ -29,7 +29,7 @@ class Pause:
 
     until: float  # UNIX seconds
     seconds: float  # The length of the pause, and of its renewal while a probe is sent.
-    probed: bool  # A single call goes first after the pause.
+    probed: bool  # True if a single call has to succeed before other calls.
     detail: str  # The detail of the problem that a throttled request gets.
 
     @classmethod
@@ -109,7 +109,7 @@ class SharedPause:
         return pause if pause.probed else None
 
     def claim_probe(self, pause: Pause) -> Pause:
-        """Renew the pause for all other calls, and return it, because the caller is the probe.
+        """Make the caller's call the probe, and return the pause that now holds all other calls.
 
         Raises:
             Throttled: Another call is the probe.

@@ -207,8 +207,8 @@ class _Counters:
         if self._redis is None or self._redis_limiter is None:
             return False
         key = self._all.key_for(self._token_digest)
-        # Memory is read before Redis counts. Otherwise memory could hold newer calls of other
-        # threads, and Redis would seem to have lost them.
+        # Read this process's count before Redis counts. A later read could include newer calls of
+        # other threads. Without this order, Redis would seem to have lost these calls.
         _, known = self._memory.get_moving_window(key, self._all.amount, _SURE_S)
         try:
             with self._redis.connection():

@@ -56,7 +56,7 @@ def _on_error(exc: Exception) -> Response | HTTPException:
     if isinstance(exc, HTTPException):
         headers = {k: v for k, v in exc.get_headers() if k in _KEPT_HEADERS}
     if operation and isinstance(exc, EcwidError) and error.status not in operation.responses:
-        log.error("undeclared status=%d request_id=%s", error.status, context.request_id)
+        log.error("not in the contract: status=%d request_id=%s", error.status, context.request_id)
         error = Defect()
     return _response(error, headers, context)
 
@@ -95,7 +95,7 @@ def _error(exc: Exception, context: RequestContext) -> EcwidError:
             return _error(exc.original_exception, context)
         return BodyTooLarge() if exc.code == 413 else _http_failure(exc.code or 500, context)
     name, where = type(exc).__name__, place_of(exc)
-    log.error("unexpected %s request_id=%s at %s", name, context.request_id, where)
+    log.error("unexpected exception %s request_id=%s at %s", name, context.request_id, where)
     return Defect()
 
 

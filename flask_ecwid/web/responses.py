@@ -17,6 +17,7 @@ def cached(response: CachedResponse, request_id: str) -> Response:
     # The tag is weak, because each response with a page has its own id.
     flask_response.set_etag(response.etag, weak=True)
     flask_response.headers["Age"] = str(response.age_s)
-    # The caller's cache must ask each time, because this service cannot empty it after a change.
+    # The caller's cache may store the response, but has to ask this service before each use.
+    # Otherwise the cache would show old data after a change.
     flask_response.headers["Cache-Control"] = "private, no-cache"
     return flask_response

@@ -127,7 +127,7 @@ def test_unexpected_exception(
     body = check_problem(response, 500)
     assert body["origin"] == "service"
     [line] = [record.getMessage() for record in caplog.records if record.name == "flask_ecwid"]
-    assert "unexpected KeyError" in line
+    assert "unexpected exception KeyError" in line
     assert REQUEST_ID in line
     assert "test_problems.py" in line
     assert CANARY not in response.text + caplog.text
@@ -163,7 +163,7 @@ def test_undeclared_status(
     monkeypatch.setattr(handlers, "get_customer", brew)
     response = Api(app_of(config).test_client()).get("/customer/7")
     check_problem(response, 500)
-    assert "undeclared status=418" in caplog.text
+    assert "not in the contract: status=418" in caplog.text
 
 
 def test_undeclared_response() -> None:
