@@ -104,8 +104,8 @@ print(app.test_client().get("{API}/openapi.json", headers=outer).json["servers"]
     ("security.md", "Other origins"): (
         f"""
 for origin in ("https://app.example.com", "https://other.example.com"):
-    answer = app.test_client().get("{API}/customers", headers={{"Origin": origin}})
-    print(answer.headers.get("Access-Control-Allow-Origin"))
+    response = app.test_client().get("{API}/customers", headers={{"Origin": origin}})
+    print(response.headers.get("Access-Control-Allow-Origin"))
 """,
         "https://app.example.com\nNone\n",
     ),
@@ -280,10 +280,10 @@ def kinds(of: type[EcwidError] = EcwidError) -> Iterator[type[EcwidError]]:
 def statuses(kind: type[EcwidError]) -> set[int]:
     if kind is not errors.Rejected:
         return {kind.status}
-    answered = range(400, 600)
+    refusals = range(400, 600)
     named = [
         replies.error_from_status(OPERATIONS["add_customer"], n, None, None, body="object")
-        for n in answered
+        for n in refusals
     ]
     return {error.status for error in named if isinstance(error, errors.Rejected)}
 
