@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import requests
 from fastapi import FastAPI, Query, Request
-from models import AddedCustomerEnvelope, CustomerEnvelope, CustomerPageEnvelope, NewCustomer
+from models import AddedCustomerEnvelope, CustomerEnvelope, CustomerInput, CustomerPageEnvelope
 from requests.adapters import HTTPAdapter
 from upstream import HEADERS, PREFIX, STORE, TIMEOUT, added_envelope, customer_envelope, envelope
 
@@ -36,7 +36,7 @@ def with_requests() -> FastAPI:
         return customer_envelope(call("GET", f"/customers/{customer_id}"))
 
     @app.post(f"{PREFIX}/add_customer", response_model=AddedCustomerEnvelope)
-    def add_customer(body: NewCustomer) -> Any:
+    def add_customer(body: CustomerInput) -> Any:
         sent = body.model_dump(mode="json", exclude_unset=True)
         return added_envelope(call("POST", "/customers", json=sent))
 
@@ -74,7 +74,7 @@ def with_aiohttp() -> FastAPI:
         return customer_envelope(await call(request, "GET", f"/customers/{customer_id}"))
 
     @app.post(f"{PREFIX}/add_customer", response_model=AddedCustomerEnvelope)
-    async def add_customer(request: Request, body: NewCustomer) -> Any:
+    async def add_customer(request: Request, body: CustomerInput) -> Any:
         sent = body.model_dump(mode="json", exclude_unset=True)
         return added_envelope(await call(request, "POST", "/customers", json=sent))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 from flask_openapi3 import OpenAPI
-from models import AddedCustomerEnvelope, CustomerEnvelope, CustomerPageEnvelope, NewCustomer
+from models import AddedCustomerEnvelope, CustomerEnvelope, CustomerInput, CustomerPageEnvelope
 from pydantic import BaseModel, Field
 from requests.adapters import HTTPAdapter
 from upstream import HEADERS, PREFIX, STORE, TIMEOUT, added_envelope, customer_envelope, envelope
@@ -43,6 +43,6 @@ def get_customer(path: Path) -> Any:
 
 
 @app.post(f"{PREFIX}/add_customer", responses={200: AddedCustomerEnvelope})
-def add_customer(body: NewCustomer) -> Any:
+def add_customer(body: CustomerInput) -> Any:
     sent = body.model_dump(mode="json", exclude_unset=True)
     return added_envelope(call("POST", "/customers", json=sent))

@@ -81,7 +81,7 @@ class Columns:
     def __init__(self, contract: Contract) -> None:
         schemas = contract.document["components"]["schemas"]
         self.exported = tuple(_columns(schemas, schemas["Customer"]))
-        known = {column.name: column for column in _columns(schemas, schemas["NewCustomer"])}
+        known = {column.name: column for column in _columns(schemas, schemas["CustomerInput"])}
         self._known = {**known, **{column.name: column for column in self.exported}}
         self._known[OTHER] = Column((OTHER,), "json")
 

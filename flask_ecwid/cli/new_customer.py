@@ -14,11 +14,11 @@ from ..errors import InvalidRequest, Violation
 
 # Each object of a customer, with the schemas that Ecwid's replies and creations have for it.
 _PLACES = {
-    "": (("CustomerIdentity", "CustomerAttributes"), "NewCustomer"),
-    "billingPerson": (("Person",), "NewPerson"),
-    "shippingAddresses": (("ShippingAddress",), "NewShippingAddress"),
-    "contacts": (("CustomerContact",), "NewContact"),
-    "extrafields": (("ExtraField",), "NewExtraField"),
+    "": (("CustomerIdentity", "CustomerAttributes"), "CustomerInput"),
+    "billingPerson": (("Person",), "PersonInput"),
+    "shippingAddresses": (("ShippingAddress",), "ShippingAddressInput"),
+    "contacts": (("CustomerContact",), "ContactInput"),
+    "extrafields": (("ExtraField",), "ExtraFieldInput"),
 }
 
 

@@ -77,7 +77,7 @@ def _query_text(value: object) -> str:
     """Return a value as Ecwid expects it in a query.
 
     Ecwid expects lists with commas, and numbers without an exponent.
-    https://api-docs.ecwid.com/reference/search-customers
+    https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
     """
     if isinstance(value, bool):
         return "true" if value else "false"

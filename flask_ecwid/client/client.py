@@ -51,7 +51,7 @@ class EcwidClient:
     Each call ends within `deadline_s` of the settings, with all its attempts. A method returns the
     JSON of Ecwid's reply after the contract has checked the reply. `types.py` has the types of the
     replies. A method that has no good reply raises an `EcwidError`, and `errors.py` draws the tree
-    of these errors. https://api-docs.ecwid.com/reference/customers describes Ecwid's side.
+    of these errors. https://docs.ecwid.com/api-reference/rest-api/customers describes Ecwid's side.
 
     A client opens no connection before its first call. A `with` statement closes the connections:
 
@@ -124,7 +124,7 @@ class EcwidClient:
 
         Args:
             **filters: Ecwid's query parameters, which
-                https://api-docs.ecwid.com/reference/search-customers lists. A filter that is None
+                https://docs.ecwid.com/api-reference/rest-api/customers/search-customers lists. A filter that is None
                 is left out. A list becomes a text with commas. Ecwid checks the values, and the
                 client does not.
 
@@ -147,7 +147,7 @@ class EcwidClient:
     ) -> Customer:
         """Return a customer.
 
-        https://api-docs.ecwid.com/reference/get-customer
+        https://docs.ecwid.com/api-reference/rest-api/customers/get-customer
 
         Args:
             customer_id: The id of the customer.
@@ -169,7 +169,7 @@ class EcwidClient:
     ) -> CustomerIdentity:
         """Create a customer at most once, and return the id.
 
-        https://api-docs.ecwid.com/reference/create-customer describes the members. If a creation
+        https://docs.ecwid.com/api-reference/rest-api/customers/create-customer describes the members. If a creation
         gets no good reply, the client searches for the customer before it tries again.
 
         Args:
@@ -189,7 +189,7 @@ class EcwidClient:
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> UpdateCount:
         """Change some members of a customer, and return how many customers were changed.
 
-        https://api-docs.ecwid.com/reference/update-customer describes the members.
+        https://docs.ecwid.com/api-reference/rest-api/customers/update-customer describes the members.
 
         Args:
             customer_id: The id of the customer.
@@ -208,7 +208,7 @@ class EcwidClient:
     def delete_customer(self, customer_id: int) -> DeleteCount:
         """Delete a customer, and return how many customers were deleted.
 
-        https://api-docs.ecwid.com/reference/delete-customer
+        https://docs.ecwid.com/api-reference/rest-api/customers/delete-customer
 
         Raises:
             CustomerNotFound: The store has no customer with this id.

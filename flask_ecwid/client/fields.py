@@ -3,7 +3,7 @@
 The syntax is a list with commas, with the members of a member in parentheses, and without blanks.
 Ecwid leaves out every member that the selection does not name, even a member that the contract
 requires. `complete` adds the required members.
-https://api-docs.ecwid.com/reference/search-customers
+https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
 """
 
 from __future__ import annotations

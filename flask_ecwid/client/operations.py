@@ -10,7 +10,7 @@ Kind = Literal["read", "change", "create"]
 
 @dataclass(frozen=True)
 class EcwidOperation:
-    """One call of Ecwid's REST API, https://api-docs.ecwid.com/reference/customers."""
+    """One call of Ecwid's REST API, https://docs.ecwid.com/api-reference/rest-api/customers."""
 
     name: str  # The operationId in the contract.
     method: str

@@ -36,7 +36,7 @@ from .types import Customer, CustomerPage
 log = logging.getLogger("flask_ecwid")
 
 # Ecwid's maximum. Ecwid's pages name two defaults, 10 and 100, so the client sends the size.
-# https://api-docs.ecwid.com/reference/search-customers
+# https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
 PAGE_SIZE = 100
 OVERLAP_S = 1  # Ecwid does not say whether a bound includes its own second.
 OVERLAP = 20  # The customers that consecutive pages share when they are read by offset.

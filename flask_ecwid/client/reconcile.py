@@ -22,14 +22,14 @@ CLOCKS_DIFFER_S = 5.0  # The most that clocks may differ beyond the difference t
 CLOCKS_DIFFER_MOST_S = 300.0  # A Date that differs by more does not come from a clock.
 _DATE = "%Y-%m-%d %H:%M:%S %z"
 # Ecwid drops `name` and `customerGroupName`, and never shows the next two. `same_email` compares
-# the e-mail. https://api-docs.ecwid.com/reference/create-customer
+# the e-mail. https://docs.ecwid.com/api-reference/rest-api/customers/create-customer
 _NOT_COMPARED = frozenset({"name", "customerGroupName", "password", "primaryPhone", "email"})
 
 
 def search_call(email: str) -> Call:
     """Return the call that searches for the customers with exactly this e-mail.
 
-    https://api-docs.ecwid.com/reference/search-customers
+    https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
     """
     query = {"email": email, "useExactEmailMatch": True, "offset": 0, "limit": 100}
     return build_call("list_customers", query=query)
@@ -107,7 +107,7 @@ def _is_id(value: object) -> bool:
 def _parse_date(text: object) -> float | None:
     """Return the UNIX seconds of Ecwid's date, for example `2021-12-21 06:05:58 +0000`.
 
-    https://api-docs.ecwid.com/reference/get-customer
+    https://docs.ecwid.com/api-reference/rest-api/customers/get-customer
     """
     try:
         return datetime.strptime(text, _DATE).timestamp() if isinstance(text, str) else None

@@ -39,7 +39,7 @@ class CustomerAttributes(TypedDict, total=False):
 
     Prefer `billingPerson.name` to `name`, and `stats.numberOfOrders` to `totalOrderCount`, because
     Ecwid does not always update both. Dates look like `2021-12-21 06:05:58 +0000`.
-    https://api-docs.ecwid.com/reference/get-customer
+    https://docs.ecwid.com/api-reference/rest-api/customers/get-customer
     """
 
     name: str | None
@@ -69,7 +69,7 @@ class CustomerAttributes(TypedDict, total=False):
 
 
 class Customer(CustomerIdentity, CustomerAttributes):
-    """A customer with the id. https://api-docs.ecwid.com/reference/get-customer"""
+    """A customer with the id. https://docs.ecwid.com/api-reference/rest-api/customers/get-customer"""
 
 
 class _RequiredOfPage(TypedDict):
@@ -83,7 +83,7 @@ class _RequiredOfPage(TypedDict):
 
 
 class CustomerPage(_RequiredOfPage, total=False):
-    """A page of customers. https://api-docs.ecwid.com/reference/search-customers
+    """A page of customers. https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
 
     `total` counts the customers that match, and `allCustomerCount` all customers of the store.
     """
@@ -181,12 +181,12 @@ class ExtraField(TypedDict, total=False):
 
 
 class UpdateCount(TypedDict):
-    """Ecwid's reply to an update. https://api-docs.ecwid.com/reference/update-customer"""
+    """Ecwid's reply to an update. https://docs.ecwid.com/api-reference/rest-api/customers/update-customer"""
 
     updateCount: int
 
 
 class DeleteCount(TypedDict):
-    """Ecwid's reply to a deletion. https://api-docs.ecwid.com/reference/delete-customer"""
+    """Ecwid's reply to a deletion. https://docs.ecwid.com/api-reference/rest-api/customers/delete-customer"""
 
     deleteCount: int

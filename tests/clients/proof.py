@@ -19,18 +19,18 @@ from ecwid_customers_client.api.customers import (
 from ecwid_customers_client.models import (
     AddedCustomerEnvelope,
     CommercialRelationship,
+    ContactInput,
     ContactType,
     Customer,
     CustomerChanges,
     CustomerContact,
     CustomerEnvelope,
+    CustomerInput,
     CustomerPageEnvelope,
     DeletedCustomerEnvelope,
     ListCustomersSortBy,
-    NewContact,
-    NewCustomer,
-    NewPerson,
     Person,
+    PersonInput,
     Problem,
     ProblemError,
     ProblemExecuted,
@@ -50,10 +50,10 @@ stranger = AuthenticatedClient(URL, "canary")
 
 def add() -> int:
     """Its id is a text; the same key gives the same customer, and no other one."""
-    contact = NewContact(contact="+49 30 1", type_=ContactType.PHONE)
-    body = NewCustomer(
+    contact = ContactInput(contact="+49 30 1", type_=ContactType.PHONE)
+    body = CustomerInput(
         email="proof@example.com",
-        billing_person=NewPerson(name="Ada Proof"),
+        billing_person=PersonInput(name="Ada Proof"),
         contacts=[contact],
         b2b_b2c=CommercialRelationship.B2B,
     )
@@ -64,7 +64,7 @@ def add() -> int:
     again = add_customer.sync_detailed(client=shop, body=body, idempotency_key="proof-1")
     assert again.parsed == added
     assert again.headers["Idempotency-Replayed"] == "true"
-    other = NewCustomer(email="proof.other@example.com")
+    other = CustomerInput(email="proof.other@example.com")
     misused = add_customer.sync(client=shop, body=other, idempotency_key="proof-1")
     assert isinstance(misused, Problem), misused
     assert (misused.status, misused.executed) == (422, ProblemExecuted.NO)

@@ -314,7 +314,7 @@ def test_limit() -> None:
 def test_password_is_write_only() -> None:
     """A caller may send a password, and no response contains a password."""
     schemas = DOCUMENT["components"]["schemas"]
-    assert schemas["NewCustomer"]["properties"]["password"]["writeOnly"] is True
+    assert schemas["CustomerInput"]["properties"]["password"]["writeOnly"] is True
     assert schemas["CustomerChanges"]["properties"]["password"]["writeOnly"] is True
     assert "password" not in schemas["CustomerAttributes"]["properties"]
 

@@ -64,7 +64,7 @@ def renames(schema: str) -> Change:
 LIST, GET = "paths|/customers|get", "paths|/customer/{customer_id}|get"
 ADD = "paths|/add_customer|post"
 SCHEMAS, PARAMETERS = "components|schemas", "components|parameters"
-NEW = f"{SCHEMAS}|NewCustomer"
+NEW = f"{SCHEMAS}|CustomerInput"
 TEXT = {"type": "string"}
 CITY = {"$ref": "#/components/parameters/city"}
 SHOE = {"name": "shoe", "in": "query", "schema": TEXT}
@@ -113,7 +113,7 @@ BREAKING: dict[str, tuple[Change, str]] = {
     ),
     "no body": (drops(ADD, "requestBody"), "add_customer body: no longer application/json"),
     "a body of another type": (
-        puts("components|requestBodies|NewCustomer", "content", {}),
+        puts("components|requestBodies|CustomerInput", "content", {}),
         "add_customer body: no longer application/json",
     ),
     "a member is required": (adds(f"{NEW}|required", "lang"), "add_customer body/lang: required"),
