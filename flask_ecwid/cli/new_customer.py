@@ -30,7 +30,7 @@ class NewCustomerSchema:
         self._known = {}
         self._left_out = {}
         for place, (shown, new) in _PLACES.items():
-            known, settable = contract.members(*shown), contract.members(new)
+            known, settable = contract.members(*shown), contract.settable_members(new)
             self._known[place] = known | settable
             # An exported object has an id, which a new customer must not reuse.
             self._left_out[place] = known - settable | {"id"}

@@ -123,10 +123,9 @@ class EcwidClient:
         """Return a page of the customers that match.
 
         Args:
-            **filters: Ecwid's query parameters, which
-                https://docs.ecwid.com/api-reference/rest-api/customers/search-customers lists. A filter that is None
-                is left out. A list becomes a text with commas. Ecwid checks the values, and the
-                client does not.
+            **filters: Ecwid's query parameters. A filter that is None is left out. A list becomes a
+                text with commas. Ecwid checks the values, and the client does not.
+                https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
 
         Raises:
             TypeError: Ecwid has no such filter. Ecwid would ignore a misspelt filter and return all
@@ -169,8 +168,9 @@ class EcwidClient:
     ) -> CustomerIdentity:
         """Create a customer at most once, and return the id.
 
-        https://docs.ecwid.com/api-reference/rest-api/customers/create-customer describes the members. If a creation
-        gets no good reply, the client searches for the customer before it tries again.
+        If a creation gets no good reply, the client searches for the customer before it tries
+        again. Ecwid's page describes the members.
+        https://docs.ecwid.com/api-reference/rest-api/customers/create-customer
 
         Args:
             customer: The members of the new customer. Ecwid requires `email`.
@@ -189,7 +189,8 @@ class EcwidClient:
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> UpdateCount:
         """Change some members of a customer, and return how many customers were changed.
 
-        https://docs.ecwid.com/api-reference/rest-api/customers/update-customer describes the members.
+        Ecwid's page describes the members.
+        https://docs.ecwid.com/api-reference/rest-api/customers/update-customer
 
         Args:
             customer_id: The id of the customer.

@@ -98,8 +98,9 @@ def _is_small(document: object) -> bool:
 def json_schema(schema: Any, direction: Direction) -> Any:
     """Translate OpenAPI 3.0 into JSON Schema draft 4.
 
-    `nullable` becomes a type. A `readOnly` member of a request becomes a member that no value fits,
-    and the member is not required. The same holds for a `writeOnly` member of a response.
+    `nullable` becomes a type. A `readOnly` member of a request may have any value, because the
+    client drops it before the call. A `writeOnly` member of a response fits no value. Neither
+    member is required.
 
     Args:
         schema: A schema, or any value that holds schemas.
@@ -116,7 +117,8 @@ def json_schema(schema: Any, direction: Direction) -> Any:
     members = schema.get("properties")
     if isinstance(members, dict):
         names = [name for name, member in members.items() if member.get(hidden) is True]
-        translated["properties"].update({name: {"not": {}} for name in names})
+        instead: dict[str, Any] = {} if direction == "request" else {"not": {}}
+        translated["properties"].update(dict.fromkeys(names, instead))
         required = [name for name in schema.get("required", []) if name not in names]
         translated.pop("required", None)
         if required:

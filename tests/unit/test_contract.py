@@ -11,11 +11,17 @@ from openapi_schema_validator import OAS30ReadValidator, OAS30WriteValidator
 from openapi_spec_validator import validate
 
 from flask_ecwid import contract, spec_path
+from flask_ecwid.client import operations as ecwid
 from flask_ecwid.contract.schema import Schema, json_schema
 from flask_ecwid.errors import EcwidError
 
-from ..helpers.corpus import CORPUS, Row
+from ..helpers.corpus import CORPUS, Row, without
 
+TYPELESS_RULES = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("minLength", "maxLength", "minItems", "maxItems", "uniqueItems"),
+    *("minProperties", "maxProperties"),
+)
 CONTRACT = contract.load()
 DOCUMENT = CONTRACT.document
 OPERATIONS: dict[str, dict[str, Any]] = {
@@ -87,8 +93,11 @@ def test_same_verdict(row: Row) -> None:
     "document",
     [{}, {"r": 1}, {"w": 1}, {"n": None}, {"n": 1}, {"n": "x"}, {"r": 1, "w": 1, "n": 1}],
 )
-def test_openapi_keywords(direction: Any, reference: Any, document: object) -> None:
-    """The keywords nullable, readOnly and writeOnly work as OpenAPI defines them."""
+def test_openapi_keywords(direction: Any, reference: Any, document: dict[str, Any]) -> None:
+    """The keywords nullable, readOnly and writeOnly work as OpenAPI defines them.
+
+    A read-only member of a request is the exception, because OpenAPI only advises against it.
+    """
     schema = {
         "type": "object",
         "required": ["r", "w"] if document else [],
@@ -98,7 +107,19 @@ def test_openapi_keywords(direction: Any, reference: Any, document: object) -> N
             "n": {"type": "integer", "nullable": True},
         },
     }
-    assert Schema(schema, {}, direction).is_valid(document) is reference(schema).is_valid(document)
+    judged = without(document, "r") if direction == "request" else document
+    assert Schema(schema, {}, direction).is_valid(document) is reference(schema).is_valid(judged)
+
+
+def test_read_only_members_may_have_any_value() -> None:
+    """A request may hold any value for a member that only Ecwid sets."""
+    for name in ("add_customer", "update_customer"):
+        [schema] = [resolved(schema_of(name, "body"))]
+        members = [n for n, node in schema["properties"].items() if node.get("readOnly")]
+        assert {"id", "registered", "stats"} <= set(members)
+        for value in (5, "x", None, [{}], {"a": 1}, True):
+            body = {"email": "a@example.com", **dict.fromkeys(members, value)}
+            assert ours_judges(name, "body", body), value
 
 
 def test_nullable_enum() -> None:
@@ -203,11 +224,70 @@ def walk(node: Any, path: str = "#") -> Any:
             yield from walk(value, f"{path}/{index}")
 
 
-def test_integers_have_a_range() -> None:
-    """Every integer has a minimum and a maximum, so that generators choose a large enough type."""
+def test_integers_have_a_format() -> None:
+    """Every integer has a format, so that generators choose a large enough type."""
     for path, node in walk(DOCUMENT):
         if isinstance(node, dict) and node.get("type") == "integer":
-            assert {"minimum", "maximum"} <= set(node), path
+            assert node.get("format") in ("int32", "int64"), path
+
+
+def schemas_below(node: Any) -> Any:
+    """Yield every schema that a document of this schema may meet, each component once."""
+    waiting, seen = [node], set()
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, list):
+            waiting += node
+        elif isinstance(node, dict):
+            if (reference := node.get("$ref")) and reference in seen:
+                continue
+            seen.add(node.get("$ref"))
+            node = resolved(node)
+            yield node
+            waiting += node.values()
+
+
+def test_ecwid_may_send_any_value_of_the_declared_types() -> None:
+    """No bound, length, pattern or enum applies to any member of a reply."""
+    replies = [DOCUMENT["components"]["schemas"][each.reply] for each in ecwid.OPERATIONS.values()]
+    rules = {*TYPELESS_RULES, "pattern", "enum", "multipleOf", "not", "oneOf", "anyOf"}
+    schemas = list(schemas_below(replies))
+    assert len(schemas) > 20
+    for node in schemas:
+        assert not rules & set(node), node
+
+
+def test_generators_need_no_union() -> None:
+    """No schema is a choice between other schemas, because some generators lose such values."""
+    for path, node in walk(DOCUMENT["components"]["schemas"]):
+        if isinstance(node, dict):
+            assert not {"anyOf", "oneOf"} & set(node), path
+
+
+def test_no_request_schema_is_named_like_a_constructor() -> None:
+    """No schema is named New plus the name of another schema, because Go would not compile."""
+    names = set(DOCUMENT["components"]["schemas"])
+    assert not {f"New{name}" for name in names} & names
+
+
+def test_every_link_leads_to_ecwids_current_pages() -> None:
+    """Every link to a document of Ecwid leads to docs.ecwid.com."""
+    links = [node["url"] for _, node in walk(DOCUMENT) if isinstance(node, dict) and "url" in node]
+    assert sum("ecwid" in link for link in links) > 5
+    assert all("//docs.ecwid.com/" in link for link in links if "ecwid.com" in link)
+
+
+def test_patterns_are_read_by_every_language() -> None:
+    """No pattern has an escape beyond ASCII, because Ruby cannot load such a pattern."""
+    patterns = [
+        node["pattern"]
+        for path, node in walk(DOCUMENT)
+        if isinstance(node, dict) and isinstance(node.get("pattern"), str)
+    ]
+    assert len(patterns) > 5
+    for pattern in patterns:
+        assert re.findall(r"\\x[8-9a-f]", pattern) == []
+        assert pattern.isascii()
 
 
 def test_no_inline_objects() -> None:
