@@ -422,6 +422,13 @@ MUTANTS = [
         "test_auth.py",
     ),
     Mutant(
+        "an audit line that does not say replayed",
+        "web.audit",
+        "if context.replayed:",
+        "if False:",
+        "test_audit.py -k replay",
+    ),
+    Mutant(
         "no line before a deletion",
         "web.handlers",
         "audit.write_line_before_delete()",

@@ -92,6 +92,8 @@ def _write_audit_line(
         "executed": _executed(context, operation, status) or "-",
         "request_id": context.request_id,
     }
+    if context.replayed:
+        facts["replayed"] = "yes"
     audit_log.info(_line(facts), extra=facts)
 
 

@@ -34,6 +34,7 @@ class RequestContext:
     customer_id: object = None  # the id in the path, or the id of the new customer
     idempotency_key: str | None = None
     handler_has_run: bool = False  # True if the store may have changed
+    replayed: bool = False  # True if an earlier request with the idempotency key had the outcome
     executed: str | None = None  # the member `executed` of the problem, if there is a problem
     problem: str | None = None  # the slug of the problem
     status: int | None = None  # the status of the response

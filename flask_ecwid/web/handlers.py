@@ -56,6 +56,7 @@ def add_customer(body: dict[str, Any]) -> Envelope | tuple[Envelope, dict[str, s
             context.caller or "", context.idempotency_key, body, create
         )
         headers = {"Idempotency-Replayed": "true"} if replayed else {}
+        context.replayed = replayed
     context.customer_id = document["data"]["id"]
     return document, headers
 

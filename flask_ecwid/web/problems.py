@@ -72,6 +72,7 @@ def _response(error: EcwidError, headers: dict[str, str], context: RequestContex
         headers["Idempotency-Replayed"] = "true"
     writes = context.operation is not None and context.operation.writes
     context.problem = error.slug
+    context.replayed = error.replayed
     if writes:
         context.executed = error.executed
     body = orjson.dumps(error.problem(context.request_id, write=writes))

@@ -28,11 +28,18 @@ def api(ordered: OrderedStore) -> Api:
 def lines(caplog: pytest.LogCaptureFixture) -> Lines:
     records = [r for r in caplog.records if r.name.startswith("flask_ecwid.audit")]
     for record in records:
-        assert record.getMessage() == " ".join(
-            f"{name}={getattr(record, name)}" for name in ("phase", "store", *NAMES[1:])
-        )
+        names = ("phase", "store", *NAMES[1:], *(["replayed"] if is_replay(record) else []))
+        assert record.getMessage() == " ".join(f"{name}={getattr(record, name)}" for name in names)
         assert "canary" not in record.getMessage()
-    return [{name: getattr(record, name) for name in NAMES} for record in records]
+    return [
+        {name: getattr(record, name) for name in (*NAMES, "replayed") if hasattr(record, name)}
+        for record in records
+    ]
+
+
+def is_replay(record: logging.LogRecord) -> bool:
+    """Return True if a formatter for JSON would write the member `replayed`."""
+    return hasattr(record, "replayed")
 
 
 @pytest.fixture(autouse=True)
@@ -126,11 +133,45 @@ def test_a_failure(
 
 
 def test_a_replay(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """The line of a replay names the customer that the first request created."""
+    """Only the line of a replay says so. It names the customer that the first request created.
+
+    `executed` is the outcome that is replayed, so the customer exists.
+    """
     headers = [*HEADERS, ("Idempotency-Key", "canary")]
     ids = {call(api, "add_customer", headers).get_json()["data"]["id"] for _ in range(2)}
     [customer_id] = ids
-    assert lines(caplog) == [line("add_customer", customer_id=customer_id)] * 2
+    first = line("add_customer", customer_id=customer_id)
+    assert lines(caplog) == [first, {**first, "replayed": "yes"}]
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 422])
+def test_a_replayed_refusal(
+    ordered: OrderedStore, api: Api, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line of a replayed refusal says that the outcome is replayed and nothing happened."""
+    ordered.orders.inject(Fault("status", status=status, times=1))
+    headers = [*HEADERS, ("Idempotency-Key", "canary")]
+    for _ in range(2):
+        assert call(api, "add_customer", headers).status_code == status
+    first = line("add_customer", customer_id="-", result=status, executed="no")
+    assert lines(caplog) == [first, {**first, "replayed": "yes"}]
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_found_creation_is_no_replay(
+    ordered: OrderedStore, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No line says replayed if the first request had no outcome, or the key belongs to another."""
+    ordered.orders.inject(Fault("reset", operation="add_customer", nth=1, after=True))
+    ordered.orders.inject(Fault("status", operation="list_customers", status=500, times=3))
+    headers = [*HEADERS, ("Idempotency-Key", "canary")]
+    statuses = [call(api, "add_customer", headers).status_code for _ in range(2)]
+    assert statuses == [504, 200]
+    response = api.post("/add_customer", {"email": "other@example.com"}, headers=headers)
+    assert response.status_code == 422
+    found = lines(caplog)
+    assert [each["executed"] for each in found] == ["unknown", "yes", "no"]
+    assert not any("replayed" in each for each in found)
 
 
 def test_an_open_store(ordered: OrderedStore, caplog: pytest.LogCaptureFixture) -> None:
