@@ -37,7 +37,9 @@ class Ecwid:
 
     Either `ECWID_API_KEYS` or the host decides who may call. A host passes `authorize(scope)`. The
     plugin calls this function in each request, with the scope read, write or delete. `True` or a
-    `Caller` lets the request pass. Any other result, and any exception, refuses the request.
+    `Caller` lets the request pass. Any other result, and any exception, refuses the request. All
+    users whom `True` lets pass are one caller and share one space of idempotency keys. A
+    `Caller(name)` has a space of their own.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Ecwid:
             log.warning("ECWID_SANDBOX is on, so ECWID_STORE_ID and ECWID_TOKEN have no effect")
         loaded = contract.load()
         mount = Mount(
+            app_name=app.name,
             name=self.name,
             url_prefix=self.url_prefix,
             settings=settings,

@@ -416,10 +416,17 @@ MUTANTS = [
     ),
     Mutant(
         "one Idempotency-Key for all callers",
-        "web.idempotency",
-        'f"{caller}\\n{',
-        'f"{',
+        "web.handlers",
+        'identity, context.caller or "")',
+        "identity,)",
         "test_auth.py",
+    ),
+    Mutant(
+        "one Idempotency-Key for all mounts",
+        "web.handlers",
+        "(*context.mount.identity, context",
+        "(context",
+        "test_idempotency.py -k mounts",
     ),
     Mutant(
         "an audit line that does not say replayed",

@@ -243,7 +243,9 @@ class Importer:
         def create(first_attempt_at: float | None) -> dict[str, Any]:
             return dict(self._client.add_customer(body, first_attempt_at=first_attempt_at))
 
-        return lambda: self._idempotency.run(CALLER, idempotency_key, body, create)
+        # The owner names no mount, so all imports into a store share the records. Otherwise another
+        # mount's import would send each creation again.
+        return lambda: self._idempotency.run((CALLER,), idempotency_key, body, create)
 
     def _still_exists(self, customer_id: int, body: Body) -> bool:
         """Return False if the customer of an earlier run was deleted meanwhile."""

@@ -27,7 +27,10 @@ _NAME = re.compile(r"[ -~]{1,64}")
 
 @dataclass(frozen=True)
 class Caller:
-    """A permission from the host's `authorize`, with the name of the caller for the audit log."""
+    """A permission from the host's `authorize`, with the name of the caller.
+
+    The name stands in the audit log. Each name has a space of idempotency keys of its own.
+    """
 
     name: str
 

@@ -52,9 +52,8 @@ def add_customer(body: dict[str, Any]) -> Envelope | tuple[Envelope, dict[str, s
     if context.idempotency_key is None:
         document = create()
     else:
-        document, replayed = store.idempotency.run(
-            context.caller or "", context.idempotency_key, body, create
-        )
+        owner = (*context.mount.identity, context.caller or "")
+        document, replayed = store.idempotency.run(owner, context.idempotency_key, body, create)
         headers = {"Idempotency-Replayed": "true"} if replayed else {}
         context.replayed = replayed
     context.customer_id = document["data"]["id"]

@@ -74,7 +74,7 @@ class Idempotency:
 
     def run(
         self,
-        caller: str,
+        owner: tuple[str, ...],
         idempotency_key: str,
         body: Any,
         create: Callable[[float | None], Envelope],
@@ -82,7 +82,7 @@ class Idempotency:
         """Return the outcome of the key, and True if an earlier request has produced the outcome.
 
         Args:
-            caller: The name of the caller, because two callers may choose the same key.
+            owner: The mount and the caller, because two of them may choose the same key.
             idempotency_key: The value of the request's header.
             body: The request's body, because a key belongs to one body.
             create: Creates the customer and returns the envelope. The argument `first_attempt_at`
@@ -94,7 +94,8 @@ class Idempotency:
             IdempotencyUnavailable: The state cannot be reached, so `create` was not called.
             EcwidError: The error of `create`, or the same error of an earlier request (`replayed`).
         """
-        digest = hashlib.sha256(f"{caller}\n{idempotency_key}".encode()).hexdigest()
+        # JSON keeps the texts apart. Without it, two owners could share the name of a record.
+        digest = hashlib.sha256(orjson.dumps([*owner, idempotency_key])).hexdigest()
         name = f"{self._name}:once:{digest}"
         # The idempotency key is the key of the HMAC, and nobody stores it. Without it, a reader of
         # the state could guess a body and check the guess.

@@ -29,6 +29,7 @@ class StoreRuntime:
 class Mount:
     """Everything at one URL prefix of one app, stored as `app.extensions["ecwid"][name]`."""
 
+    app_name: str
     name: str
     url_prefix: str
     settings: Settings
@@ -36,6 +37,11 @@ class Mount:
     document: dict[str, Any]  # the contract as the mount serves it
     authenticator: Authenticator
     store: StoreRuntime
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Texts that are equal in every process that serves the mount, also after a restart."""
+        return self.app_name, self.name, self.url_prefix
 
     @property
     def client(self) -> EcwidClient:

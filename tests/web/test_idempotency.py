@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import flask
 import pytest
 import requests
 from werkzeug.test import TestResponse
 
-from flask_ecwid import clock
+from flask_ecwid import Caller, Ecwid, Settings, clock
 from flask_ecwid.sandbox import TOKEN, Fault, create_sandbox
 
 from ..conftest import (
@@ -28,6 +29,7 @@ from ..conftest import (
     ROOT,
     Api,
     Config,
+    app_of,
     environment,
     free_port,
     wait_for,
@@ -281,13 +283,13 @@ def test_an_outcome_after_the_lease(
         later = clock.wall() + 60
         monkeypatch.setattr(clock, "wall", lambda: later)
         again, replayed = Idempotency(state, "store", 20).run(
-            "caller", key, NEW, lambda _: {"id": "2"}
+            ("caller",), key, NEW, lambda _: {"id": "2"}
         )
         assert (again, replayed) == ({"id": "2"}, False)
         return {"id": "1"}
 
-    assert keys.run("caller", key, NEW, slow) == ({"id": "1"}, False)
-    assert keys.run("caller", key, NEW, slow) == ({"id": "2"}, True)
+    assert keys.run(("caller",), key, NEW, slow) == ({"id": "1"}, False)
+    assert keys.run(("caller",), key, NEW, slow) == ({"id": "2"}, True)
     assert _Record.from_json(next(iter(state._values.values()))[0]).state == "done"
 
 
@@ -355,6 +357,87 @@ def test_stores_have_their_own_keys(tmp_path: Path, shared: Config, key: str) ->
         store = OrderedStore(tmp_path / f"{name}.sqlite3")
         assert "Idempotency-Replayed" not in add(store.api(**shared), key).headers
         assert len(store.creations()) == 1
+
+
+MOUNT = ("host", "ecwid", PREFIX)  # an app's name, a mount's name and its URL prefix
+OTHERS = [
+    ("billing", "ecwid", PREFIX),
+    ("host", "outlet", PREFIX),
+    ("host", "ecwid", "/outlet"),
+]
+
+
+def mounted(store: OrderedStore, shared: Config, mount: tuple[str, str, str]) -> Api:
+    """Return a caller of the store at this mount of a new app."""
+    app, name, prefix = mount
+    host = flask.Flask(app)
+    host.config.update({"ECWID_SANDBOX": str(store.path), **shared})
+    Ecwid(host, name=name, url_prefix=prefix)
+    return Api(host.test_client(), prefix)
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=str)
+def test_mounts_have_their_own_keys(
+    ordered: OrderedStore, shared: Config, key: str, other: tuple[str, str, str]
+) -> None:
+    """Mounts that differ in a name or the URL prefix share no key, with the same store and caller.
+
+    A mount with the same names and prefix is the same mount, in another worker or after a restart.
+    """
+    ordered.orders.switch(duplicate_emails=True)
+    for mount in (MOUNT, other):
+        response = add(mounted(ordered, shared, mount), key)
+        assert response.status_code == 200
+        assert "Idempotency-Replayed" not in response.headers
+    for mount in (MOUNT, other):
+        again = add(mounted(ordered, shared, mount), key)
+        assert again.headers["Idempotency-Replayed"] == "true"
+    assert len(ordered.creations()) == 2
+
+
+def test_two_mounts_of_one_app(ordered: OrderedStore, shared: Config, key: str) -> None:
+    """Two mounts of one app share no key, although they have the same store and caller."""
+    ordered.orders.switch(duplicate_emails=True)
+    settings = {"ECWID_SANDBOX": str(ordered.path), **shared}
+    app = app_of({**settings, **{f"OUTLET_{name}": value for name, value in settings.items()}})
+    Ecwid(app, name="outlet", url_prefix="/outlet", config_prefix="OUTLET_")
+    apis = [Api(app.test_client(), prefix) for prefix in (PREFIX, "/outlet")]
+    for replayed in (None, "true"):
+        for api in apis:
+            assert add(api, key).headers.get("Idempotency-Replayed") == replayed
+    # The other mount does not see the record, so another body with the key is no misuse there.
+    assert slug(add(apis[0], key, {"email": "b@example.com"})) == "idempotency-key-reused"
+    assert len(ordered.creations()) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shares"),
+    [
+        (True, True, True),
+        (Caller("ada"), Caller("ada"), True),
+        (Caller("ada"), Caller("bob"), False),
+        (True, Caller("ada"), False),
+    ],
+)
+def test_callers_of_the_hosts_authorize(
+    ordered: OrderedStore,
+    shared: Config,
+    key: str,
+    first: bool | Caller,
+    second: bool | Caller,
+    shares: bool,
+) -> None:
+    """All users whom True lets pass share their keys, and each name of a Caller has its own."""
+    ordered.orders.switch(duplicate_emails=True)
+    responses = []
+    for granted in (first, second):
+        app = flask.Flask("host")
+        app.config.update({"ECWID_SANDBOX": str(ordered.path), **shared})
+        Ecwid(app, authorize={"write": granted}.get)  # type: ignore[arg-type]
+        responses.append(add(Api(app.test_client()), key))
+    assert [response.status_code for response in responses] == [200, 200]
+    assert ("Idempotency-Replayed" in responses[1].headers) is shares
+    assert len(ordered.creations()) == (1 if shares else 2)
 
 
 @pytest.fixture
@@ -440,7 +523,6 @@ def test_redis_emptied_meanwhile(ordered: OrderedStore, redis: RedisServer, key:
 def test_another_token(tmp_path: Path, key: str) -> None:
     """A record stays valid after the token of its store changes."""
     sandbox = create_sandbox(tmp_path / "s.sqlite3", tokens={"secret_a": {"create_customers"}})
-    from flask_ecwid import Settings
     from flask_ecwid.storage.state import host_state
     from flask_ecwid.web.idempotency import Idempotency
 
@@ -451,8 +533,8 @@ def test_another_token(tmp_path: Path, key: str) -> None:
     }
     [name] = names
     keys = [Idempotency(host_state(), name, 20) for _ in range(2)]
-    assert keys[0].run("caller", key, NEW, lambda _: {"id": "1"}) == ({"id": "1"}, False)
-    assert keys[1].run("caller", key, NEW, lambda _: {"id": "2"}) == ({"id": "1"}, True)
+    assert keys[0].run(("caller",), key, NEW, lambda _: {"id": "1"}) == ({"id": "1"}, False)
+    assert keys[1].run(("caller",), key, NEW, lambda _: {"id": "2"}) == ({"id": "1"}, True)
 
 
 @pytest.mark.parametrize("where", ["file", "redis"])
