@@ -429,6 +429,13 @@ MUTANTS = [
         "test_idempotency.py -k mounts",
     ),
     Mutant(
+        "quotes as a part of the Idempotency-Key",
+        "contract.operation",
+        "key = _unquoted(text)",
+        "key = text",
+        "test_idempotency.py -k quotes",
+    ),
+    Mutant(
         "an audit line that does not say replayed",
         "web.audit",
         "if context.replayed:",

@@ -17,6 +17,8 @@ from .schema import MAX_VIOLATIONS, Schema
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
+# A String of Structured Fields, https://www.rfc-editor.org/rfc/rfc9651#section-3.3.3
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
@@ -126,7 +128,7 @@ class Operation:
         return values
 
     def parse_idempotency_key(self, headers: Headers) -> str | None:
-        """Return the Idempotency-Key of the request.
+        """Return the Idempotency-Key of the request, without the quotes that may surround the key.
 
         The result is None if the request has no key, or if the operation ignores the header.
 
@@ -136,10 +138,11 @@ class Operation:
         declared = self.idempotency_key
         if declared is None or (text := headers.get(declared.name)) is None:
             return None
-        _, violations = declared.parse(text)
+        key = _unquoted(text)
+        _, violations = declared.parse(key)
         if violations:
             raise InvalidRequest(violations)
-        return text
+        return key
 
     def parse_body(self, media_type: str, charset: str, body: bytes) -> Any:
         """Return the document in the request's body, after checking it.
@@ -179,3 +182,9 @@ class Operation:
         if schema is None:
             raise Defect(f"The contract does not declare status {status} for this operation.")
         schema.validate(document)
+
+
+def _unquoted(text: str) -> str:
+    """Return the content of a text in quotes, or the text as it is if it is no quoted String."""
+    quoted = _QUOTED.fullmatch(text)
+    return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text

@@ -293,13 +293,28 @@ def test_an_outcome_after_the_lease(
     assert _Record.from_json(next(iter(state._values.values()))[0]).state == "done"
 
 
-@pytest.mark.parametrize("good", ["x", "k" * 255, "a key, with: blanks", "~!@#$%^&*()"])
+@pytest.mark.parametrize(
+    "good",
+    [
+        "x",
+        "k" * 255,
+        "a key, with: blanks",
+        "~!@#$%^&*()",
+        '"quoted"',
+        f'"{"k" * 255}"',
+        '"not closed',
+        '"two", "of them"',
+    ],
+)
 def test_keys(ordered: OrderedStore, good: str) -> None:
-    """An idempotency key is any printable ASCII text of up to 255 characters."""
+    """An idempotency key is any printable ASCII text of up to 255 characters, quoted or not."""
     assert add(ordered.api(), good).status_code == 200
 
 
-@pytest.mark.parametrize("bad", ["", "k" * 256, "tab\tin", "\x7f", "\xe9", "canary\x01"])
+@pytest.mark.parametrize(
+    "bad",
+    ["", "k" * 256, "tab\tin", "\x7f", "\xe9", "canary\x01", '""', f'"{"k" * 256}"', '"tab\tin"'],
+)
 def test_malformed_keys(ordered: OrderedStore, bad: str) -> None:
     """A malformed idempotency key gets a 400 that names the header and not its value."""
     response = add(ordered.api(), bad)
@@ -309,6 +324,37 @@ def test_malformed_keys(ordered: OrderedStore, bad: str) -> None:
     }
     assert "canary" not in response.text
     assert ordered.asked() == []
+
+
+@pytest.mark.parametrize(
+    ("quoted", "plain"),
+    [
+        ('"8e03978e-40d5-43e8-bc93-6894a57f9324"', "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+        (r'"a \"word\" and a \\"', 'a "word" and a \\'),
+        ('"a, b; c=d"', "a, b; c=d"),
+    ],
+)
+@pytest.mark.parametrize("quoted_first", [True, False])
+def test_quotes_are_no_part_of_a_key(
+    ordered: OrderedStore, quoted: str, plain: str, quoted_first: bool
+) -> None:
+    """A key in quotes, a String of Structured Fields, is the same key as without quotes."""
+    first, again = (quoted, plain) if quoted_first else (plain, quoted)
+    assert "Idempotency-Replayed" not in add(ordered.api(), first).headers
+    assert add(ordered.api(), again).headers["Idempotency-Replayed"] == "true"
+    assert slug(add(ordered.api(), again, {"email": "b@example.com"})) == "idempotency-key-reused"
+
+
+@pytest.mark.parametrize(
+    "text", ['"key', 'key"', "'key'", '"key";a=1', '"key", "key"', r'"k\ey"', '""key""', "Key"]
+)
+def test_a_text_that_is_no_string_is_a_key_as_it_stands(ordered: OrderedStore, text: str) -> None:
+    """A text other than one whole String of Structured Fields is a key with all its characters."""
+    ordered.orders.switch(duplicate_emails=True)
+    for each in (text, "key"):
+        assert "Idempotency-Replayed" not in add(ordered.api(), each).headers
+    assert add(ordered.api(), text).headers["Idempotency-Replayed"] == "true"
+    assert len(ordered.creations()) == 2
 
 
 def test_other_operations_take_no_key(ordered: OrderedStore, key: str) -> None:
