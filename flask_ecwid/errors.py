@@ -8,6 +8,7 @@ EcwidError                       status                                         
 │   ├── CrossSite                403     The page of another site may have sent the write.
 │   ├── BodyTooLarge             413
 │   ├── UnsupportedMediaType     415
+│   ├── IdempotencyKeyRequired   400     The creation has no idempotency key.
 │   ├── IdempotencyKeyInUse      409     Another request with the same key is under way.
 │   └── IdempotencyKeyReused     422     The key belongs to another body.
 ├── NotSent                              No byte of the call reached Ecwid.
@@ -61,6 +62,8 @@ DEFAULT_RETRY_AFTER_S = 10  # used if neither Ecwid nor the host says how long t
 # 20 bad calls in a minute. Without the pause, repeated calls would get the whole host blocked.
 REFUSED_TOKEN_S = 30.0
 
+# Leads from `add_customer` to the served contract, which describes the idempotency keys.
+_KEYS_DESCRIBED = '<openapi.json>; rel="describedby"; type="application/json"'
 _REALM = 'Bearer realm="ecwid"'
 
 
@@ -92,6 +95,7 @@ class EcwidError(Exception):
     ecwid_code: str | None = None  # the code in Ecwid's reply, if the reply has one
     errors: Sequence[Violation] = ()  # the places that violate the contract
     challenge: str | None = None  # the value of the header WWW-Authenticate
+    link: str | None = None  # the value of the header Link
     replayed: bool = False  # True for the outcome of an earlier request with the idempotency key
     # The retry policy, which client/retries.py and throttling/guard.py apply.
     retries: Retries = Retries()
@@ -246,6 +250,16 @@ class UnsupportedMediaType(RequestError):
     detail = "Send the body as application/json in UTF-8, without a Content-Encoding."
 
 
+class IdempotencyKeyRequired(RequestError):
+    """The creation has no idempotency key, and `ECWID_REQUIRE_IDEMPOTENCY_KEY` is on."""
+
+    slug = "idempotency-key-required"
+    title = "The request has no Idempotency-Key"
+    status = 400
+    detail = "Send an Idempotency-Key with each new customer, for example a new UUID."
+    link = _KEYS_DESCRIBED
+
+
 class IdempotencyKeyInUse(RequestError):
     """Another request with the same idempotency key is under way."""
 
@@ -255,6 +269,7 @@ class IdempotencyKeyInUse(RequestError):
     detail = "Send the same request again after Retry-After."
     executed = "unknown"  # because the other request may have created the customer
     retry_after_s = 1
+    link = _KEYS_DESCRIBED
 
 
 class IdempotencyKeyReused(RequestError):
@@ -264,6 +279,7 @@ class IdempotencyKeyReused(RequestError):
     title = "The Idempotency-Key belongs to another body"
     status = 422
     detail = "Send a new Idempotency-Key with each new body."
+    link = _KEYS_DESCRIBED
 
 
 class NotSent(EcwidError):

@@ -90,6 +90,7 @@ class Ecwid:
         - ECWID_READ_TIMEOUT_S: Seconds to wait for each part of a reply.
         - ECWID_DEADLINE_S: Seconds for one request with all its calls to Ecwid.
         - ECWID_MAX_BODY_BYTES: The largest body of a request.
+        - ECWID_REQUIRE_IDEMPOTENCY_KEY: Refuse an add_customer request without an Idempotency-Key.
         - ECWID_PROXY_URL: The proxy between this host and Ecwid.
         - ECWID_CA_BUNDLE: The certificates to trust, instead of those of certifi.
         - ECWID_UI: Swagger UI at /ui/.
@@ -124,12 +125,19 @@ class Ecwid:
             url_prefix=self.url_prefix,
             settings=settings,
             contract=loaded,
-            document=openapi.secured(loaded.document, self._security_schemes(settings)),
+            document=self._document(loaded.document, settings),
             authenticator=Authenticator(settings, self._authorize),
             store=open_runtime(settings, self.name),
         )
         app.register_blueprint(make_blueprint(mount))
         mounts[self.name] = mount
+
+    def _document(self, document: dict[str, Any], settings: Settings) -> dict[str, Any]:
+        """Return the contract as a mount with these settings serves it."""
+        document = openapi.secured(document, self._security_schemes(settings))
+        if settings.require_idempotency_key:
+            document = openapi.with_required_idempotency_key(document)
+        return document
 
     def _security_schemes(self, settings: Settings) -> dict[str, Any] | None:
         """Return the security schemes of the served contract, or None to keep its own."""

@@ -329,6 +329,9 @@ class Settings:
     max_body_bytes: int = setting(
         262_144, WHOLE_NUMBER, _above_zero("bytes"), "The largest body of a request."
     )
+    require_idempotency_key: bool = setting(
+        False, SWITCH, None, "Refuse an add_customer request without an Idempotency-Key."
+    )
     proxy_url: str = setting(
         "",
         TEXT,

@@ -429,6 +429,13 @@ MUTANTS = [
         "test_idempotency.py -k mounts",
     ),
     Mutant(
+        "no required Idempotency-Key",
+        "web.connexion_api",
+        "if required and context",
+        "if False and context",
+        "test_idempotency.py -k missing",
+    ),
+    Mutant(
         "quotes as a part of the Idempotency-Key",
         "contract.operation",
         "key = _unquoted(text)",

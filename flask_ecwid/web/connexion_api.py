@@ -17,6 +17,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from ..contract import Contract
+from ..errors import IdempotencyKeyRequired
 from ..signals import call_count
 from . import envelope, handlers, incoming, responses
 from .cache import CachedResponse
@@ -238,6 +239,9 @@ class _Response:
             operation = received.operation
             if operation.idempotency_key is not None:
                 context.idempotency_key = operation.parse_idempotency_key(request.headers)
+                required = context.mount.settings.require_idempotency_key
+                if required and context.idempotency_key is None:
+                    raise IdempotencyKeyRequired
             context.handler_has_run = True
             result = _call_in_context(function, received)
             if isinstance(result, CachedResponse):  # checked before the cache stored the response

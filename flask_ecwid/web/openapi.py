@@ -62,6 +62,15 @@ def secured(document: dict[str, Any], schemes: dict[str, Any] | None) -> dict[st
     return {**document, "paths": paths, "components": components}
 
 
+def with_required_idempotency_key(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the contract with an Idempotency-Key that each request of `add_customer` needs."""
+    components = document["components"]
+    parameters = components["parameters"]
+    required = {**parameters["IdempotencyKey"], "required": True}
+    changed = {**components, "parameters": {**parameters, "IdempotencyKey": required}}
+    return {**document, "components": changed}
+
+
 def at_mount(document: dict[str, Any], mount: str) -> dict[str, Any]:
     """Return the contract with the address of the mount."""
     return {**document, "servers": [{"url": mount}]}

@@ -68,6 +68,8 @@ def _response(error: EcwidError, headers: dict[str, str], context: RequestContex
         headers.setdefault("Retry-After", str(DEFAULT_RETRY_AFTER_S))
     if error.challenge:
         headers["WWW-Authenticate"] = error.challenge
+    if error.link:
+        headers["Link"] = error.link
     if error.replayed:
         headers["Idempotency-Replayed"] = "true"
     writes = context.operation is not None and context.operation.writes

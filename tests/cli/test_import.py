@@ -243,6 +243,14 @@ def test_stopped(tmp_path: Path, signum: signal.Signals) -> None:
     assert len([e for e in command.orders.ledger() if e.operation == "add_customer"]) == 60
 
 
+def test_a_required_idempotency_key(tmp_path: Path) -> None:
+    """An import gives each row a key of its own, so the duty to send a key changes nothing."""
+    command = Command(tmp_path, ECWID_REQUIRE_IDEMPOTENCY_KEY="on")
+    write(command, "new.jsonl", *GOOD)
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    assert new(command) == sorted(row["email"] for row in GOOD)
+
+
 def test_replies_that_are_lost(tmp_path: Path) -> None:
     """An import searches for a creation whose reply is lost.
 

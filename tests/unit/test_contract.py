@@ -196,8 +196,10 @@ def test_every_response_declares_its_headers(operation: str) -> None:
             assert headers == {"X-Request-ID", "WWW-Authenticate"}
             continue
         others = {"Retry-After"} if status in ("409", "429", "503") else set()
-        if status in ("400", "409", "422") or (operation, status) == ("add_customer", "200"):
+        if status in ("400", "409", "413", "422") or (operation, status) == ("add_customer", "200"):
             others |= {"Idempotency-Replayed"}
+        if status in ("400", "409", "422"):
+            others |= {"Link"}
         if status in ("200", "304") and operation in ("list_customers", "get_customer"):
             others = {"ETag", "Age"}
         assert headers == {"X-Request-ID", "RateLimit", "RateLimit-Policy"} | others, status

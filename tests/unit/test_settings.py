@@ -33,6 +33,7 @@ def test_defaults() -> None:
     assert (settings.connect_timeout_s, settings.read_timeout_s, settings.deadline_s) == (3, 10, 20)
     assert settings.max_body_bytes == 262_144
     assert settings.ui is True
+    assert settings.require_idempotency_key is False
     assert settings.sandbox == ""
 
 
@@ -43,6 +44,7 @@ def test_text_and_python_values() -> None:
         "ECWID_READ_TIMEOUT_S": "1.5",
         "ECWID_MAX_BODY_BYTES": "10",
         "ECWID_UI": "off",
+        "ECWID_REQUIRE_IDEMPOTENCY_KEY": "on",
     }
     as_values = {
         **GOOD,
@@ -50,6 +52,7 @@ def test_text_and_python_values() -> None:
         "ECWID_READ_TIMEOUT_S": 1.5,
         "ECWID_MAX_BODY_BYTES": 10,
         "ECWID_UI": False,
+        "ECWID_REQUIRE_IDEMPOTENCY_KEY": True,
     }
     assert Settings.from_config(as_text) == Settings.from_config(as_values)
 
@@ -97,6 +100,7 @@ def test_text_and_python_values() -> None:
         ("ECWID_MAX_BODY_BYTES", "1_000"),
         ("ECWID_MAX_BODY_BYTES", "\u0663"),
         ("ECWID_UI", "maybe"),
+        ("ECWID_REQUIRE_IDEMPOTENCY_KEY", "always"),
         ("ECWID_SANDBOX", "ture"),
         ("ECWID_SANDBOX", "here/store.sqlite3"),
         ("ECWID_API_KEYS", "shop:read:00"),

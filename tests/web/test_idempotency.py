@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import flask
 import pytest
 import requests
 from werkzeug.test import TestResponse
 
-from flask_ecwid import Caller, Ecwid, Settings, clock
+from flask_ecwid import Caller, Ecwid, EcwidClient, Settings, clock
 from flask_ecwid.sandbox import TOKEN, Fault, create_sandbox
 
 from ..conftest import (
@@ -355,6 +356,98 @@ def test_a_text_that_is_no_string_is_a_key_as_it_stands(ordered: OrderedStore, t
         assert "Idempotency-Replayed" not in add(ordered.api(), each).headers
     assert add(ordered.api(), text).headers["Idempotency-Replayed"] == "true"
     assert len(ordered.creations()) == 2
+
+
+# A key that each request needs
+
+REQUIRED = {"ECWID_REQUIRE_IDEMPOTENCY_KEY": "on"}
+
+
+def test_a_missing_key(ordered: OrderedStore) -> None:
+    """A creation without a key gets a 400 and sends no call if the settings require a key."""
+    response = ordered.api(**REQUIRED).post("/add_customer", NEW)
+    assert (response.status_code, slug(response)) == (400, "idempotency-key-required")
+    body = response.get_json()
+    assert (body["origin"], body["executed"]) == ("request", "no")
+    assert CANARY not in response.text
+    assert ordered.asked() == []
+    assert ordered.api().post("/add_customer", NEW).status_code == 200
+
+
+def test_a_required_key(ordered: OrderedStore, shared: Config, key: str) -> None:
+    """A creation with the required key is made once, and is replayed afterwards."""
+    settings = {**shared, **REQUIRED}
+    assert add(ordered.api(**settings), key).status_code == 200
+    assert add(ordered.api(**settings), key).headers["Idempotency-Replayed"] == "true"
+    assert ordered.asked() == ["add_customer"]
+
+
+@pytest.mark.parametrize("settings", [{}, REQUIRED], ids=["optional", "required"])
+@pytest.mark.parametrize("empty", ["", '""'])
+def test_an_empty_key_is_invalid(ordered: OrderedStore, settings: Config, empty: str) -> None:
+    """An empty key is invalid and not missing, whether or not the settings require a key."""
+    response = add(ordered.api(**settings), empty)
+    assert (response.status_code, slug(response)) == (400, "invalid-request")
+    assert [each["keyword"] for each in response.get_json()["errors"]] == ["minLength"]
+    assert ordered.asked() == []
+
+
+def test_only_creations_require_a_key(ordered: OrderedStore) -> None:
+    """The other operations and the client need no key, whatever the settings say."""
+    api = ordered.api(**REQUIRED)
+    assert api.get("/customers").status_code == 200
+    customer = "customer/172890169"
+    assert api.get(f"/{customer}").status_code == 200
+    assert api.post(f"/update_{customer}", {"taxExempt": True}).status_code == 200
+    assert api.post(f"/delete_{customer}").status_code == 200
+    settings = Settings(sandbox=str(ordered.path), require_idempotency_key=True)
+    with EcwidClient(settings) as client:
+        assert client.add_customer({"email": CANARY})["id"]
+
+
+@pytest.mark.parametrize("required", [False, True])
+@pytest.mark.parametrize("authenticated", [False, True])
+def test_the_served_contract_says_if_a_key_is_required(
+    ordered: OrderedStore, required: bool, authenticated: bool
+) -> None:
+    """The header is required in the served contract if the settings require a key."""
+    app = flask.Flask("host")
+    app.config.update(ECWID_SANDBOX=str(ordered.path), ECWID_REQUIRE_IDEMPOTENCY_KEY=required)
+    Ecwid(app, authorize=bool if authenticated else None)
+    served = Api(app.test_client()).get("/openapi.json").get_json()
+    [header] = [
+        each
+        for each in served["components"]["parameters"].values()
+        if each["in"] == "header" and each["name"] == "Idempotency-Key"
+    ]
+    assert header.get("required", False) is required
+    [reference] = [
+        each["$ref"]
+        for each in served["paths"]["/add_customer"]["post"]["parameters"]
+        if each["$ref"].endswith("IdempotencyKey")
+    ]
+    assert reference == "#/components/parameters/IdempotencyKey"
+
+
+def test_problems_of_keys_lead_to_the_contract(
+    ordered: OrderedStore, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each problem about a key has a link to the served contract, and no other problem has one."""
+    api = ordered.api(**REQUIRED)
+    missing = api.post("/add_customer", NEW)
+    with monkeypatch.context() as patch:  # The record stays in the state running.
+        patch.setattr("flask_ecwid.web.idempotency.Idempotency._settle", lambda *_: None)
+        assert add(api, key).status_code == 200
+    in_use, reused = add(api, key), add(api, key, {"email": "other@example.com"})
+    assert [each.status_code for each in (missing, in_use, reused)] == [400, 409, 422]
+    for response in (missing, in_use, reused):
+        assert response.content_type == "application/problem+json"
+        target, *parameters = response.headers["Link"].split("; ")
+        assert parameters == ['rel="describedby"', 'type="application/json"']
+        path = urljoin(f"{PREFIX}/add_customer", target.strip("<>"))
+        assert path == f"{PREFIX}/openapi.json"
+    assert api.get("/openapi.json").status_code == 200
+    assert "Link" not in add(api, "x", {}).headers
 
 
 def test_other_operations_take_no_key(ordered: OrderedStore, key: str) -> None:
