@@ -52,7 +52,7 @@ import math
 import traceback
 from collections.abc import Sequence
 from copy import copy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -65,6 +65,22 @@ REFUSED_TOKEN_S = 30.0
 # Leads from `add_customer` to the served contract, which describes the idempotency keys.
 _KEYS_DESCRIBED = '<openapi.json>; rel="describedby"; type="application/json"'
 _REALM = 'Bearer realm="ecwid"'
+# For each refused credential, the detail of the problem and the error code of the challenge. RFC
+# 6750 has no error code for a request without a bearer token.
+# https://www.rfc-editor.org/rfc/rfc6750#section-3.1
+_SEND_ONE_KEY = "Send one API key, either as Authorization: Bearer or as X-API-Key."
+_CREDENTIALS = {
+    "none": (f"The request has no API key. {_SEND_ONE_KEY}", None),
+    "scheme": (f"The scheme of Authorization is not Bearer. {_SEND_ONE_KEY}", None),
+    "two": (f"The request has two credentials. {_SEND_ONE_KEY}", "invalid_request"),
+    "wrong": ("The API key is not known. Send a valid API key.", "invalid_token"),
+    "host": ("The application around this service does not know the caller.", None),
+}
+_MAX_PLACES = 10  # in a log line
+
+Credential = Literal["none", "scheme", "two", "wrong", "host"]
+# What Ecwid refused.
+Refusal = Literal["token", "ecwid-scope", "plan", "store", "unknown"]
 
 
 class Retries(NamedTuple):
@@ -80,6 +96,7 @@ class Violation(NamedTuple):
 
     pointer: str  # a JSON pointer to the place
     keyword: str  # the keyword of the contract that the place violates
+    expected: str | None = None  # the valid values, in the words of the contract
 
 
 class EcwidError(Exception):
@@ -94,6 +111,7 @@ class EcwidError(Exception):
     retry_after_s: int | None = None  # seconds to wait, or None if waiting does not help
     ecwid_code: str | None = None  # the code in Ecwid's reply, if the reply has one
     errors: Sequence[Violation] = ()  # the places that violate the contract
+    reason: Refusal | None = None  # the thing that Ecwid refused, if Ecwid refused this service
     challenge: str | None = None  # the value of the header WWW-Authenticate
     link: str | None = None  # the value of the header Link
     replayed: bool = False  # True for the outcome of an earlier request with the idempotency key
@@ -130,6 +148,12 @@ class EcwidError(Exception):
         """The `type` of the problem."""
         return f"urn:flask-ecwid:problem:{self.slug}"
 
+    @property
+    def places(self) -> str:
+        """The first places that violate the contract, for a log line."""
+        places = [f"{violation.pointer}:{violation.keyword}" for violation in self.errors]
+        return ",".join(places[:_MAX_PLACES])
+
     def problem(self, request_id: str, *, write: bool) -> dict[str, Any]:
         """Return the body of the problem.
 
@@ -147,7 +171,10 @@ class EcwidError(Exception):
             "origin": self.origin,
         }
         if self.errors:
-            body["errors"] = [violation._asdict() for violation in self.errors]
+            body["errors"] = [
+                {name: value for name, value in violation._asdict().items() if value is not None}
+                for violation in self.errors
+            ]
         if self.ecwid_code:
             body["ecwid_code"] = self.ecwid_code
         if write:
@@ -197,18 +224,17 @@ class Unauthorized(RequestError):
     slug = "unauthorized"
     title = "The caller is not known"
     status = 401
-    detail = "Send one API key, either as Authorization: Bearer or as X-API-Key."
 
-    def __init__(self, *, wrong: bool = False, challenge: str = "") -> None:
+    def __init__(self, credential: Credential, *, challenge: str = "") -> None:
         """Make the error with its challenge.
 
         Args:
-            wrong: The caller sent a credential, but no valid API key.
+            credential: The fault of the credential. `host` means that the host refused the caller.
             challenge: The host's own value of WWW-Authenticate.
         """
-        # https://www.rfc-editor.org/rfc/rfc6750#section-3
-        self.challenge = challenge or _REALM + (', error="invalid_token"' if wrong else "")
-        super().__init__()
+        detail, code = _CREDENTIALS[credential]
+        self.challenge = challenge or _REALM + (f', error="{code}"' if code else "")
+        super().__init__(detail)
 
 
 class Forbidden(RequestError):
@@ -218,9 +244,20 @@ class Forbidden(RequestError):
     title = "The caller may not do this"
     status = 403
 
-    def __init__(self, scope: str) -> None:
-        self.challenge = f'{_REALM}, error="insufficient_scope", scope="{scope}"'
-        super().__init__(f"The operation needs the scope {scope}.")
+    def __init__(self, scope: str, *, by_host: bool = False) -> None:
+        """Make the error with its challenge.
+
+        Args:
+            scope: The scope that the operation needs.
+            by_host: The host refused the caller. A challenge would ask for a bearer token, which
+                the host may not use.
+        """
+        detail = f"The operation needs the scope {scope}."
+        if by_host:
+            detail = f"The application around this service does not let the caller in. {detail}"
+        else:
+            self.challenge = f'{_REALM}, error="insufficient_scope", scope="{scope}"'
+        super().__init__(detail)
 
 
 class CrossSite(RequestError):
@@ -233,12 +270,17 @@ class CrossSite(RequestError):
 
 
 class BodyTooLarge(RequestError):
-    """The body of the request is larger than `ECWID_MAX_BODY_BYTES`."""
+    """The body of the request is larger than the host or `ECWID_MAX_BODY_BYTES` allows."""
 
     slug = "body-too-large"
     title = "The request's body is too large"
     status = 413
     detail = "Send a smaller body."
+
+    def __init__(self, limit_bytes: int | None = None) -> None:
+        """Make the error with the limit, or without one if only the host knows the limit."""
+        known = limit_bytes is not None
+        super().__init__(f"Send a body of at most {limit_bytes} bytes." if known else None)
 
 
 class UnsupportedMediaType(RequestError):
@@ -546,6 +588,7 @@ class ServiceRefused(Refused):
         self,
         detail: str | None = None,
         *,
+        reason: Refusal = "unknown",
         ecwid_code: str | None = None,
         pause_s: float = 0.0,
         suspects_token: bool = False,
@@ -553,11 +596,13 @@ class ServiceRefused(Refused):
         """Make the error with its policy.
 
         Args:
-            detail: The reason, if Ecwid's reply tells it.
+            detail: The reason in words, if Ecwid's reply tells it.
+            reason: The thing that Ecwid refused.
             ecwid_code: The code in Ecwid's reply.
             pause_s: Seconds during which Ecwid would refuse every other call, too.
             suspects_token: Ecwid may have refused the token, but does not say so.
         """
+        self.reason = reason
         self.pause_s = pause_s
         self.suspects_token = suspects_token
         self.proves_token = not pause_s and not suspects_token

@@ -35,6 +35,7 @@ from ..errors import (
     NotJson,
     RateLimited,
     Redirected,
+    Refusal,
     Rejected,
     ServiceRefused,
     TlsFailed,
@@ -195,18 +196,22 @@ def _service_refused(
 ) -> EcwidError:
     if status == 402:
         detail = "Ecwid's API is not available on the store's plan, or the store is suspended."
-        return ServiceRefused(detail, ecwid_code=code, pause_s=CLOSED_STORE_S)
+        reason: Refusal = "store" if code == "STORE_IS_SUSPENDED" else "plan"
+        return ServiceRefused(detail, reason=reason, ecwid_code=code, pause_s=CLOSED_STORE_S)
     if status == 404:
         detail = "Ecwid does not know the store."
-        return ServiceRefused(detail, ecwid_code=code, pause_s=CLOSED_STORE_S)
+        return ServiceRefused(detail, reason="store", ecwid_code=code, pause_s=CLOSED_STORE_S)
     if code == "INSUFFICIENT_APP_SCOPE":
         detail = f"This service's token lacks the scope {operation.ecwid_scope}."
-        return ServiceRefused(detail, ecwid_code=code)
+        return ServiceRefused(detail, reason="ecwid-scope", ecwid_code=code)
     if status == 403 and (code == "INVALID_API_TOKEN" or empty):
         detail = "Ecwid does not accept this service's token."
-        return ServiceRefused(detail, ecwid_code=code, pause_s=REFUSED_TOKEN_S)
-    suspects_token = status == 401 or (status == 403 and code is None)
-    return ServiceRefused(ecwid_code=code, suspects_token=suspects_token)
+        return ServiceRefused(detail, reason="token", ecwid_code=code, pause_s=REFUSED_TOKEN_S)
+    return ServiceRefused(
+        reason="token" if status == 401 else "unknown",
+        ecwid_code=code,
+        suspects_token=status == 401 or (status == 403 and code is None),
+    )
 
 
 def _seconds(retry_after: str | None) -> int | None:

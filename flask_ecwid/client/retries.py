@@ -281,9 +281,10 @@ def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:
 
 
 def _described(error: EcwidError) -> str:
-    """Return the slug of the error and the places of its violations, without any value."""
-    places = " ".join(f"{violation.pointer}:{violation.keyword}" for violation in error.errors)
-    return f"{error.slug} places={places}" if places else error.slug
+    """Return the slug, the reason and the places of an error, without any value."""
+    reason = f" reason={error.reason}" if error.reason else ""
+    places = f" places={error.places}" if error.errors else ""
+    return f"{error.slug}{reason}{places}"
 
 
 def _outcome(call: Call, error: EcwidError, may_have_executed: bool) -> EcwidError:

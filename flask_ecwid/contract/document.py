@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import yaml
 
+from . import expected
 from .operation import IDEMPOTENCY_KEY, Operation, Parameter
 from .schema import Direction, Schema, json_schema
 
@@ -82,10 +83,11 @@ class _Compiler:
             for status, response in node["responses"].items()
             for content in self.resolved(response).get("content", {}).values()
         }
-        body = None
+        body, body_node = None, {}
         if "requestBody" in node:
             content = self.resolved(node["requestBody"])["content"]["application/json"]
             body = self.schema(content["schema"], "request")
+            body_node = self.inlined(content["schema"])
         return Operation(
             operation_id=node["operationId"],
             writes=method != "get",
@@ -96,6 +98,7 @@ class _Compiler:
                 if parameter.location in ("path", "query")
             },
             body=body,
+            body_node=body_node,
             responses=responses,
             envelope=self.envelope(node),
             idempotency_key=next(
@@ -119,6 +122,7 @@ class _Compiler:
             type=self.resolved(node["schema"])["type"],
             required=node.get("required", False),
             schema=self.schema(node["schema"], "request"),
+            expected=expected.of_value({**node, "allOf": [self.inlined(node["schema"])]}),
         )
 
     def schema(self, schema: dict[str, Any], direction: Direction) -> Schema:
@@ -127,6 +131,17 @@ class _Compiler:
         if key not in self.compiled:
             self.compiled[key] = Schema(schema, self.schemas[direction], direction)
         return self.compiled[key]
+
+    def inlined(self, node: Any) -> Any:
+        """Return a schema of requests in which its targets take the place of all references.
+
+        No such schema refers to itself.
+        """
+        if isinstance(node, list):
+            return [self.inlined(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        return {key: self.inlined(value) for key, value in self.resolved(node).items()}
 
     def resolved(self, node: dict[str, Any]) -> dict[str, Any]:
         while "$ref" in node:

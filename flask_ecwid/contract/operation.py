@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import Defect, InvalidRequest, UnsupportedMediaType, Violation
-from . import strict_json
+from . import expected, strict_json
 from .schema import MAX_VIOLATIONS, Schema
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -39,23 +39,27 @@ class Parameter:
     type: str
     required: bool
     schema: Schema
+    expected: str  # the valid values, in the words of the contract
 
     @property
     def pointer(self) -> str:
         """Return where a problem places the parameter."""
         return f"/{self.location}/{self.name}"
 
+    def violation(self, keyword: str) -> Violation:
+        """Return the violation of this keyword by the parameter."""
+        once = "Give this parameter once. " if keyword == "uniqueItems" else ""
+        return Violation(self.pointer, keyword, f"{once}{self.expected}")
+
     def parse(self, text: str) -> tuple[object, list[Violation]]:
         """Return the text as a value of the declared type, and the violations of the schema."""
         try:
             value = self._value(text)
         except ValueError:
-            return None, [Violation(self.pointer, "type")]
+            return None, [self.violation("type")]
         if self.schema.is_valid(value):
             return value, []
-        return value, [
-            Violation(self.pointer, keyword) for _, keyword in self.schema.violations(value)
-        ]
+        return value, [self.violation(each.keyword) for each in self.schema.violations(value)]
 
     def _value(self, text: str) -> object:
         """Return the text as a value of the declared type.
@@ -86,6 +90,7 @@ class Operation:
     scope: str  # The scope that a caller needs.
     parameters: Mapping[tuple[str, str], Parameter]
     body: Schema | None
+    body_node: Mapping[str, Any]  # the same schema as the contract has it, without references
     responses: Mapping[int, Schema]
     envelope: Schema  # The schema of a good response, without the customers of a page.
     idempotency_key: Parameter | None = None  # The header, if the operation has it.
@@ -109,23 +114,33 @@ class Operation:
             given.setdefault(("query", name), []).append(text)
 
         values: dict[str, Any] = {}
+        unknown: list[str] = []
         violations = [
-            Violation(parameter.pointer, "required")
+            parameter.violation("required")
             for place, parameter in self.parameters.items()
             if parameter.required and place not in given
         ]
         for (location, name), texts in given.items():
             parameter = self.parameters.get((location, name))
-            if parameter is None:  # The violation leaves out the name, which the caller has sent.
-                violations.append(Violation(f"/{location}", "additionalProperties"))
+            if parameter is None:
+                unknown.append(name)
             elif len(texts) > 1:
-                violations.append(Violation(parameter.pointer, "uniqueItems"))
+                violations.append(parameter.violation("uniqueItems"))
             else:
                 values[name], found = parameter.parse(texts[0])
                 violations += found
+        violations += self._unknown_parameters(unknown[: MAX_VIOLATIONS - len(violations)])
         if violations:
             raise InvalidRequest(violations[:MAX_VIOLATIONS])
         return values
+
+    def _unknown_parameters(self, names: Iterable[str]) -> list[Violation]:
+        """Return a violation for each name, without the name, because the caller has sent it."""
+        known = [name for location, name in self.parameters if location == "query"]
+        return [
+            Violation("/query", "additionalProperties", expected.of_unknown([name], known))
+            for name in names
+        ]
 
     def parse_idempotency_key(self, headers: Headers) -> str | None:
         """Return the Idempotency-Key of the request, without the quotes that may surround the key.
@@ -169,7 +184,12 @@ class Operation:
             InvalidRequest: The body does not fit the contract.
         """
         if self.body is not None and not self.body.is_valid(document):
-            raise InvalidRequest(self.body.violations(document))
+            raise InvalidRequest(
+                [
+                    expected.explained(violation, self.body_node, document)
+                    for violation in self.body.violations(document)
+                ]
+            )
 
     def validate_response(self, status: int, document: object) -> None:
         """Check a response before the service sends it.

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 from ..errors import InvalidRequest
 
 MAX_DEPTH = 32
 MAX_NAMES = 1000  # in the whole document
+_TOO_DEEP = f"The body is nested deeper than {MAX_DEPTH} levels."
 _MAX_INTEGER = 2**53 - 1  # Most parsers use doubles, which skip some larger integers.
 
 
@@ -22,14 +24,19 @@ def parse(body: bytes) -> Any:
     """Return the document in a body.
 
     Raises:
-        InvalidRequest: The body breaks a rule. The detail names the rule, and holds no value.
+        InvalidRequest: The body breaks a rule. The detail names the place or the limit, and holds
+            no value.
     """
     try:
         document = _decoder.decode(body.decode("utf-8"))
     except RecursionError:
-        fault = "The body is nested too deep."
-    except ValueError:  # The body is not UTF-8, or not JSON.
-        fault = "The body is not JSON in UTF-8."
+        fault = _TOO_DEEP
+    except UnicodeDecodeError as exc:
+        before = body[: exc.start].decode("utf-8")
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        fault = f"The body is not UTF-8 at line {line}, column {column}."
+    except json.JSONDecodeError as exc:
+        fault = f"The body is not valid JSON at line {exc.lineno}, column {exc.colno}."
     else:
         _check(document)
         return document
@@ -49,13 +56,15 @@ def _integer(text: str) -> int:
     # The length is checked first, because the time of a conversion grows with the square of the
     # digits. Without the check, one long number could hold a worker.
     if len(text) > len(str(-_MAX_INTEGER)) or abs(number := int(text)) > _MAX_INTEGER:
-        raise InvalidRequest(detail="The body has an integer beyond 2^53 - 1.")
+        raise InvalidRequest(
+            detail=f"The body has an integer beyond 2^53 - 1, which is {_MAX_INTEGER}."
+        )
     return number
 
 
 def _number(text: str) -> float:
     if math.isinf(number := float(text)):
-        raise InvalidRequest(detail="The body has a number that is too large.")
+        raise InvalidRequest(detail=f"The body has a number beyond {sys.float_info.max}.")
     return number
 
 
@@ -93,9 +102,9 @@ def _check(document: Any) -> None:
                     detail="The body has a text with a NUL or half a surrogate pair."
                 )
         if names > MAX_NAMES:
-            raise InvalidRequest(detail="The body has too many members.")
+            raise InvalidRequest(detail=f"The body has more than {MAX_NAMES:,} members.")
         if depth == MAX_DEPTH and any(isinstance(value, (dict, list)) for value in level):
-            raise InvalidRequest(detail="The body is nested too deep.")
+            raise InvalidRequest(detail=_TOO_DEEP)
         level = below
         depth += 1
 

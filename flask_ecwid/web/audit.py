@@ -1,7 +1,8 @@
 """The audit line, the request line and the signals of each request.
 
 A line names the caller as `ECWID_API_KEYS` or `authorize` names them, and the customer by the id.
-No line holds a path, a query, a body or any other data of a customer.
+No line holds a path, a query, a body or any other data of a customer. The line of a refused request
+names the places that violate the contract. A place has only names of the contract and numbers.
 """
 
 from __future__ import annotations
@@ -106,6 +107,12 @@ def _write_request_line(context: RequestContext, status: int) -> None:
         "duration_ms": started_at and round((clock.now() - started_at) * 1000, 1),
         "request_id": context.request_id,
     }
+    failure = {
+        "problem": context.problem,
+        "reason": context.reason,
+        "places": context.places,
+    }
+    facts |= {name: value for name, value in failure.items() if value}
     request_log.info(_line(facts), extra=facts)
 
 

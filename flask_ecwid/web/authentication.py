@@ -66,36 +66,50 @@ class Authenticator:
 
 
 def _caller_by_api_key(entries: Sequence[ApiKey], scope: str) -> str:
-    if "Authorization" not in request.headers and "X-API-Key" not in request.headers:
-        raise Unauthorized
-    sent = Secret(_sent_api_key())
-    entry = api_keys.find(entries, sent) if sent else None
+    sent = _sent_api_key()
+    entry = api_keys.find(entries, sent)
     if not entry:
-        raise Unauthorized(wrong=True)
+        # WSGI joins two headers of one name with a comma.
+        raise Unauthorized("two" if "," in sent else "wrong")
     if scope not in entry.scopes:
         raise Forbidden(scope)
     return entry.name
 
 
-def _sent_api_key() -> str:
-    """Return the API key of the request, or "" for two API keys or another kind of credential."""
+def _sent_api_key() -> Secret:
+    """Return the API key of the request.
+
+    Raises:
+        Unauthorized: The request has no credential, two of them, or one of another scheme.
+    """
     authorization, api_key = request.headers.get("Authorization"), request.headers.get("X-API-Key")
+    if not authorization and not api_key:
+        raise Unauthorized("none")
+    if authorization is not None and api_key is not None:
+        raise Unauthorized("two")
     if authorization is None:
-        return api_key or ""
-    bearer = _BEARER.fullmatch(authorization)
-    return bearer[1] if bearer and api_key is None else ""
+        return Secret(api_key)
+    if bearer := _BEARER.fullmatch(authorization):
+        return Secret(bearer[1])
+    scheme, _, credential = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized("scheme")
+    if not credential.strip():
+        raise Unauthorized("none")
+    # A key has no blank, so the header holds two keys or an invalid key.
+    raise Unauthorized("two" if "," in credential else "wrong")
 
 
 def _authorized_by_host(authorize: Authorize, operation: Operation) -> str:
     if operation.writes and _may_be_cross_site():
         raise CrossSite
-    refused: Unauthorized | Forbidden = Forbidden(operation.scope)
+    refused: Unauthorized | Forbidden = Forbidden(operation.scope, by_host=True)
     try:
         granted = authorize(operation.scope)
     except HTTPException as exc:
         if exc.code == 401:
             challenges = [value for name, value in exc.get_headers() if name == "WWW-Authenticate"]
-            refused = Unauthorized(challenge=", ".join(challenges))
+            refused = Unauthorized("host", challenge=", ".join(challenges))
     except BaseException as exc:  # because a SystemExit would end the worker
         log.error("authorize raised %s at %s", type(exc).__name__, place_of(exc))
     else:

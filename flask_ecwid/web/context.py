@@ -37,6 +37,8 @@ class RequestContext:
     replayed: bool = False  # True if an earlier request with the idempotency key had the outcome
     executed: str | None = None  # the member `executed` of the problem, if there is a problem
     problem: str | None = None  # the slug of the problem
+    reason: str | None = None  # the thing that Ecwid refused, if Ecwid refused this service
+    places: str = ""  # the places that violate the contract
     status: int | None = None  # the status of the response
     calls: CallCount = field(default_factory=CallCount)  # the calls to Ecwid
     has_ended: bool = False  # True if `operation_finished` was sent

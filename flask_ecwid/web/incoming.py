@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qsl
 
 from flask import current_app, request
-from werkzeug.exceptions import ClientDisconnected, HTTPException
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 from werkzeug.wsgi import get_input_stream
 
 from ..errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, Violation
@@ -37,7 +37,7 @@ def _query(raw: bytes) -> list[tuple[str, str]]:
     except ValueError:
         pass
     # Raise outside of the except block, because the ValueError would show the query as context.
-    raise InvalidRequest([Violation("/query", "type")])
+    raise InvalidRequest([Violation("/query", "type", "A query in UTF-8 with percent-encoding.")])
 
 
 def _body(max_bytes: int) -> bytes:
@@ -53,11 +53,13 @@ def _body(max_bytes: int) -> bytes:
     try:
         body = request.get_data(cache=False)
     except Exception as exc:  # because each server has its own errors for a body that is cut
+        if isinstance(exc, RequestEntityTooLarge):
+            raise BodyTooLarge(limit) from None
         if isinstance(exc, HTTPException) and not isinstance(exc, ClientDisconnected):
             raise
         raise InvalidRequest(detail="The body could not be read.") from None
     if len(body) > limit:
-        raise BodyTooLarge
+        raise BodyTooLarge(limit)
     # gunicorn passes on the first part of a body that was cut. The part may be valid JSON, so a
     # wrong customer could be created without this check.
     if len(body) < (request.content_length or 0):

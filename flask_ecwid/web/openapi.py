@@ -11,6 +11,8 @@ import yaml
 from flask import Blueprint, Response, request, send_from_directory
 from swagger_ui_bundle import swagger_ui_path
 
+from ..errors import Forbidden, Unauthorized
+
 
 def add_routes(blueprint: Blueprint, document: dict[str, Any], *, ui: bool) -> None:
     """Serve the contract below the mount, and Swagger UI at `/ui/` if `ui` is true."""
@@ -58,7 +60,12 @@ def secured(document: dict[str, Any], schemes: dict[str, Any] | None) -> dict[st
         path: {method: operation(node) for method, node in item.items()}
         for path, item in document["paths"].items()
     }
-    components = {**document["components"], "securitySchemes": schemes}
+    examples = document["components"]["examples"]
+    components = {
+        **document["components"],
+        "securitySchemes": schemes,
+        "examples": {**examples, **_refusals_by_host(examples)},
+    }
     return {**document, "paths": paths, "components": components}
 
 
@@ -69,6 +76,18 @@ def with_required_idempotency_key(document: dict[str, Any]) -> dict[str, Any]:
     required = {**parameters["IdempotencyKey"], "required": True}
     changed = {**components, "parameters": {**parameters, "IdempotencyKey": required}}
     return {**document, "components": changed}
+
+
+def _refusals_by_host(examples: dict[str, Any]) -> dict[str, Any]:
+    """Return the examples of a 401 and a 403, where the host and no API key decides."""
+    refusals = {
+        "UnauthorizedProblem": ("An unknown caller", Unauthorized("host")),
+        "ForbiddenProblem": ("A caller without the scope", Forbidden("delete", by_host=True)),
+    }
+    return {
+        name: {"summary": summary, "value": {**examples[name]["value"], "detail": error.detail}}
+        for name, (summary, error) in refusals.items()
+    }
 
 
 def at_mount(document: dict[str, Any], mount: str) -> dict[str, Any]:

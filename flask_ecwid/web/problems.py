@@ -11,7 +11,7 @@ import logging
 from collections import defaultdict
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 from werkzeug.http import HTTP_STATUS_CODES
@@ -24,7 +24,6 @@ from ..errors import (
     Defect,
     EcwidError,
     HttpFailure,
-    Violation,
     place_of,
 )
 from .context import RequestContext, request_under_way
@@ -73,7 +72,7 @@ def _response(error: EcwidError, headers: dict[str, str], context: RequestContex
     if error.replayed:
         headers["Idempotency-Replayed"] = "true"
     writes = context.operation is not None and context.operation.writes
-    context.problem = error.slug
+    context.problem, context.reason, context.places = error.slug, error.reason, error.places
     context.replayed = error.replayed
     if writes:
         context.executed = error.executed
@@ -84,22 +83,28 @@ def _response(error: EcwidError, headers: dict[str, str], context: RequestContex
 def _error(exc: Exception, context: RequestContext) -> EcwidError:
     if isinstance(exc, ContractBroken):
         # The client names places in Ecwid's reply, but the caller sees the envelope.
-        exc = exc.changed(errors=[Violation(pointer_in_envelope(p), k) for p, k in exc.errors])
+        exc = exc.changed(
+            errors=[each._replace(pointer=pointer_in_envelope(each.pointer)) for each in exc.errors]
+        )
     if isinstance(exc, EcwidError):
         if isinstance(exc, (ContractBroken, Defect)):
-            places = " ".join(
-                f"{violation.pointer}:{violation.keyword}" for violation in exc.errors
-            )
-            log.error("%s request_id=%s places=%s", exc.slug, context.request_id, places)
+            log.error("%s request_id=%s places=%s", exc.slug, context.request_id, exc.places)
         return exc
     if isinstance(exc, HTTPException):
         if isinstance(exc, InternalServerError) and isinstance(exc.original_exception, Exception):
             # Flask wraps the exception of a host's after_request.
             return _error(exc.original_exception, context)
-        return BodyTooLarge() if exc.code == 413 else _http_failure(exc.code or 500, context)
+        return _body_too_large() if exc.code == 413 else _http_failure(exc.code or 500, context)
     name, where = type(exc).__name__, place_of(exc)
     log.error("unexpected exception %s request_id=%s at %s", name, context.request_id, where)
     return Defect()
+
+
+def _body_too_large() -> BodyTooLarge:
+    """Return the error of a 413 of Flask or the host, with the limit that the body exceeds."""
+    limit = current_app.config["MAX_CONTENT_LENGTH"]
+    exceeded = limit is not None and (request.content_length or 0) > limit
+    return BodyTooLarge(limit if exceeded else None)
 
 
 def _http_failure(status: int, context: RequestContext) -> HttpFailure:

@@ -23,6 +23,7 @@ from flask_ecwid.errors import (
     EmailTaken,
     InvalidRequest,
     RateLimited,
+    Violation,
 )
 
 from ..conftest import STORE, TOKEN
@@ -207,7 +208,7 @@ def test_malformed_fields(fields: str) -> None:
     """The client refuses responseFields that break Ecwid's syntax before any call."""
     with pytest.raises(InvalidRequest) as caught:
         build_call("get_customer", 7, query={"responseFields": fields})
-    assert caught.value.errors == [("/query/responseFields", "pattern")]
+    assert caught.value.errors == [Violation("/query/responseFields", "pattern")]
 
 
 def test_read_reply() -> None:

@@ -192,26 +192,44 @@ def test_ecwid_asks_to_come_back(ecwid: HTTPServer, api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "word"),
+    ("status", "code", "word", "reason"),
     [
-        (402, "STORE_IS_SUSPENDED", "plan"),
-        (402, None, "plan"),
-        (403, "INSUFFICIENT_APP_SCOPE", "scope"),
-        (403, "INVALID_API_TOKEN", "token"),
-        (403, None, "token"),
-        (404, "STORE_NOT_FOUND", "store"),
-        (405, "METHOD_NOT_ALLOWED", "only the operator"),
+        (402, "STORE_IS_SUSPENDED", "plan", "store"),
+        (402, "NOT_AVAILABLE_ON_CURRENT_PLAN", "plan", "plan"),
+        (402, None, "plan", "plan"),
+        (401, None, "only the operator", "token"),
+        (403, "INSUFFICIENT_APP_SCOPE", "scope", "ecwid-scope"),
+        (403, "INVALID_API_TOKEN", "token", "token"),
+        (403, None, "token", "token"),
+        (404, "STORE_NOT_FOUND", "store", "store"),
+        (404, "PROFILE_NOT_FOUND", "store", "store"),
+        (405, "METHOD_NOT_ALLOWED", "only the operator", "unknown"),
     ],
 )
 def test_a_refused_service_says_why(
-    ecwid: HTTPServer, api: Api, status: int, code: str | None, word: str
+    ecwid: HTTPServer,
+    api: Api,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    code: str | None,
+    word: str,
+    reason: str,
 ) -> None:
-    """When Ecwid refuses this service, the detail of the 502 names the cause to fix."""
+    """When Ecwid refuses this service, the detail of the 502 names the cause to fix.
+
+    The log names the thing that Ecwid refused, at the call and at the request.
+    """
+    caplog.set_level("INFO")
     reply_with(ecwid, status, "" if code is None else error(code))
     response = ask(api, "add_customer")
     assert response.status_code == 502
     assert response.json.get("ecwid_code") == code
     assert word in response.json["detail"]
+    lines = [r.getMessage() for r in caplog.records if f" reason={reason}" in r.getMessage()]
+    assert lines[0] == f"call failed operation=add_customer service-refused reason={reason}"
+    assert lines[1].endswith(f" problem=service-refused reason={reason}")
+    [record] = [r for r in caplog.records if r.name == "flask_ecwid.request"]
+    assert vars(record)["reason"] == reason
 
 
 BROKEN = [

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from flask_ecwid import Settings
+from flask_ecwid.errors import BodyTooLarge
 
 from ..conftest import PREFIX, REQUEST_ID, ROOT, free_port
 from ..helpers.programs import program
@@ -126,7 +127,9 @@ def test_the_five_endpoints(front: Front) -> None:
 def test_problems_of_the_plugin_are_passed_on(front: Front) -> None:
     """nginx passes the plugin's problems on unchanged, with their headers."""
     response = requests.get(f"{front.url}/customers?limit=101", timeout=30)
-    assert response.json()["errors"] == [{"pointer": "/query/limit", "keyword": "maximum"}]
+    [violation] = response.json()["errors"]
+    assert violation["pointer"] == "/query/limit"
+    assert "from 1 to 100" in violation["expected"]
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert requests.get(f"{front.root}/readyz", timeout=30).json() == {"status": "configured"}
@@ -371,5 +374,6 @@ def test_limits_agree_with_the_service() -> None:
     [kept], [graceful] = seconds("keepalive", server), seconds("graceful_timeout", server)
     assert Settings.deadline_s < graceful < read
     assert size == Settings.max_body_bytes
+    assert BodyTooLarge(size).detail in PROFILE
     assert seconds("keepalive_timeout")[-1] < kept
     assert "non_idempotent;" not in PROFILE

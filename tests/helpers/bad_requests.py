@@ -54,7 +54,12 @@ INVALID = Gets(
     "The request does not fit the contract",
     "See errors for the places that do not fit.",
 )
-TOO_LARGE = Gets(413, "body-too-large", "The request's body is too large", "Send a smaller body.")
+TOO_LARGE = Gets(
+    413,
+    "body-too-large",
+    "The request's body is too large",
+    "Send a body of at most 262144 bytes.",
+)
 MEDIA_TYPE = Gets(
     415,
     "unsupported-media-type",
@@ -100,10 +105,10 @@ def by_gunicorn(status: int) -> Gets:
 NOT_JSON = invalid("The body is not JSON in UTF-8.")
 TWICE = invalid("The body names a member twice.")
 NOT_FINITE = invalid("The body has NaN or Infinity, which are not JSON.")
-TOO_GREAT = invalid("The body has a number that is too large.")
-BEYOND = invalid("The body has an integer beyond 2^53 - 1.")
-TOO_DEEP = invalid("The body is nested too deep.")
-TOO_MANY = invalid("The body has too many members.")
+TOO_GREAT = invalid("The body has a number beyond 1.7976931348623157e+308.")
+BEYOND = invalid("The body has an integer beyond 2^53 - 1, which is 9007199254740991.")
+TOO_DEEP = invalid("The body is nested deeper than 32 levels.")
+TOO_MANY = invalid("The body has more than 1,000 members.")
 NO_TEXT = invalid("The body has a text with a NUL or half a surrogate pair.")
 NOT_READ = invalid("The body could not be read.")
 

@@ -148,7 +148,7 @@ def test_errors_are_pickled_as_they_are() -> None:
         errors.CustomerNotFound(by_ecwid=False),
         errors.Throttled(3),
         errors.InvalidRequest([errors.Violation("/a", "type")]),
-        errors.Unauthorized(wrong=True),
+        errors.Unauthorized("wrong"),
     ):
         again = pickle.loads(pickle.dumps(error))
         assert type(again) is type(error)

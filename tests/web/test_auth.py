@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextvars
 import hashlib
+import json
 import logging
+import re
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +78,9 @@ def check_refused(response: TestResponse, operation: str, status: int, slug: str
     contract.load().operations[operation].validate_response(status, body)
 
 
+NO_KEY = 'Bearer realm="ecwid"'
+TWO_KEYS = f'{NO_KEY}, error="invalid_request"'
+WRONG_KEY = f'{NO_KEY}, error="invalid_token"'
 NO_VALID_KEY: dict[str, Headers] = {
     "none": [],
     "a wrong one": bearer("canary-wrong"),
@@ -104,14 +109,39 @@ NO_VALID_KEY: dict[str, Headers] = {
 }
 
 
+# The start of the detail, and the challenge. Any other credential is a wrong API key.
+FAULTS = {
+    "The request has no API key.": (NO_KEY, ["none", "empty", "an empty bearer"]),
+    "The scheme of Authorization is not Bearer.": (NO_KEY, ["no scheme", "basic", "digest"]),
+    "The request has two credentials.": (
+        TWO_KEYS,
+        [
+            *("two, both good", "two, one good", "two alone", "two in one"),
+            *("a good one beside basic", "a good one beside nothing"),
+        ],
+    ),
+}
+
+
+def fault_of(given: str) -> tuple[str, str]:
+    for detail, (challenge, credentials) in FAULTS.items():
+        if given in credentials:
+            return detail, challenge
+    return "The API key is not known.", WRONG_KEY
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("given", NO_VALID_KEY)
 def test_a_request_without_a_valid_key(ordered: OrderedStore, given: str, operation: str) -> None:
-    """A request without a valid key gets a 401 with a challenge, and no call is sent."""
+    """A request without a valid key gets a 401 with a challenge, and no call is sent.
+
+    The 401 tells apart no key, two keys, a wrong key and another scheme.
+    """
     api = ordered.api(ECWID_API_KEYS=ENTRIES)
     response = call(api, operation, NO_VALID_KEY[given])
     check_refused(response, operation, 401, "unauthorized")
-    challenge = 'Bearer realm="ecwid"' + ("" if given == "none" else ', error="invalid_token"')
+    detail, challenge = fault_of(given)
+    assert response.get_json()["detail"].startswith(f"{detail} Send ")
     assert response.headers["WWW-Authenticate"] == challenge
     assert ordered.calls() == 0
 
@@ -355,6 +385,10 @@ def hosted(store: OrderedStore, authorize: Callable[[str], Any], **options: Any)
     return Api(app.test_client(use_cookies=False))  # so that the Cookie headers of tests are sent
 
 
+def check_no_key_is_mentioned(text: str) -> None:
+    assert not re.search(r"API.key|X-API|a key|invalid_token|as Authorization", text, re.IGNORECASE)
+
+
 def raising(scope: str) -> bool:
     raise ValueError("canary")
 
@@ -407,6 +441,8 @@ def test_the_host_refuses(
     """Only True or a Caller grants access, so every other result or error of authorize refuses."""
     response = call(hosted(ordered, REFUSING[result]), operation)
     check_refused(response, operation, 403, "forbidden")
+    check_no_key_is_mentioned(response.get_data(as_text=True) + str(response.headers))
+    assert "WWW-Authenticate" not in response.headers
     assert "canary" not in caplog.text
     assert ordered.calls() == 0
 
@@ -430,7 +466,8 @@ def test_a_401_of_authorize(ordered: OrderedStore, operation: str) -> None:
 
     response = call(hosted(ordered, authorize), operation)
     check_refused(response, operation, 401, "unauthorized")
-    assert response.headers["WWW-Authenticate"] == 'Bearer realm="ecwid"'
+    assert response.headers["WWW-Authenticate"] == NO_KEY
+    check_no_key_is_mentioned(response.get_data(as_text=True) + str(response.headers))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -535,6 +572,8 @@ def test_the_served_contract_shows_what_the_host_says(ordered: OrderedStore) -> 
     served = api.get("/openapi.json").get_json()
     assert served["components"]["securitySchemes"] == {"host": session}
     assert served["paths"]["/customers"]["get"]["security"] == [{"host": ["read"]}]
+    del served["components"]["securitySchemes"]
+    check_no_key_is_mentioned(json.dumps(served).replace("Idempotency-Key", ""))
     unsaid = hosted(ordered, lambda scope: True).get("/openapi.json").get_json()
     assert list(unsaid["components"]["securitySchemes"]) == ["host"]
 

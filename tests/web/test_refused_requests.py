@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import flask
@@ -22,6 +23,12 @@ def problem(response: Any, status: int) -> dict[str, Any]:
     assert body["status"] == status
     assert body["request_id"] == response.headers["X-Request-ID"]
     return body
+
+
+def places(body: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return pointer and keyword of each violation, of which every one says what is expected."""
+    assert all(each["expected"] for each in body["errors"])
+    return [(each["pointer"], each["keyword"]) for each in body["errors"]]
 
 
 QUERIES = [
@@ -71,7 +78,7 @@ QUERIES = [
 def test_query(ecwid: HTTPServer, api: Api, query: str, pointer: str, keyword: str) -> None:
     """An invalid parameter gets a 400 with its name and the rule, and Ecwid is not called."""
     body = problem(api.get(f"/customers?{query}"), 400)
-    assert body["errors"] == [{"pointer": pointer, "keyword": keyword}]
+    assert places(body) == [(pointer, keyword)]
     assert body["origin"] == "request"
     assert ecwid.log == []
 
@@ -96,7 +103,7 @@ def test_customer_id(ecwid: HTTPServer, api: Api, path: str, customer_id: str) -
 def test_unknown_parameter_of_an_operation_without_any(ecwid: HTTPServer, api: Api) -> None:
     """An operation without query parameters refuses every parameter."""
     body = problem(api.post("/add_customer?zz=1", {"email": "a@example.com"}), 400)
-    assert body["errors"] == [{"pointer": "/query", "keyword": "additionalProperties"}]
+    assert places(body) == [("/query", "additionalProperties")]
     assert ecwid.log == []
 
 
@@ -132,7 +139,7 @@ def test_body(
     """An invalid body gets a 400 with pointer and keyword and without any value."""
     response = api.post("/add_customer", body)
     refusal = problem(response, 400)
-    assert refusal["errors"] == [{"pointer": pointer, "keyword": keyword}]
+    assert places(refusal) == [(pointer, keyword)]
     assert refusal["executed"] == "no"
     assert CANARY not in response.text + caplog.text
     assert ecwid.log == []
@@ -144,30 +151,31 @@ def test_many_errors_are_cut(api: Api) -> None:
     assert len(problem(api.post("/add_customer", body), 400)["errors"]) == 20
 
 
-NOT_JSON = "The body is not JSON in UTF-8."
+NOT_JSON = "The body is not valid JSON at line 1, column {}."
+NOT_UTF_8 = "The body is not UTF-8 at line 1, column {}."
 TWICE = "The body names a member twice."
-TOO_DEEP = "The body is nested too deep."
+TOO_DEEP = "The body is nested deeper than 32 levels."
 NOT_FINITE = "The body has NaN or Infinity, which are not JSON."
-TOO_LARGE = "The body has a number that is too large."
-BEYOND = "The body has an integer beyond 2^53 - 1."
+TOO_LARGE = "The body has a number beyond 1.7976931348623157e+308."
+BEYOND = "The body has an integer beyond 2^53 - 1, which is 9007199254740991."
 NO_TEXT = "The body has a text with a NUL or half a surrogate pair."
 NOT_STRICT = [
-    (b"", NOT_JSON),
-    (b" ", NOT_JSON),
-    (b"{", NOT_JSON),
-    (b"{'a': 1}", NOT_JSON),
-    (b'{"email":"a@b",}', NOT_JSON),
-    (b'{"email":"a@b"}//', NOT_JSON),
-    (b'{"customerGroupId":01}', NOT_JSON),
-    (b'{"customerGroupId":+1}', NOT_JSON),
-    (b'\xef\xbb\xbf{"email":"a@b"}', NOT_JSON),
-    ('{"email":"a@b"}'.encode("utf-16"), NOT_JSON),
-    (b'{"email":"a@b"} x', NOT_JSON),
-    (b'{"email":"\xff@b"}', NOT_JSON),
-    (b'{"email":"\xed\xa0\x80@b"}', NOT_JSON),
-    (b'{"email":"a\x00@b"}', NOT_JSON),
-    (b'{"email":"a\x01@b"}', NOT_JSON),
-    (b'{"email":"a\n@b"}', NOT_JSON),
+    (b"", NOT_JSON.format(1)),
+    (b" ", NOT_JSON.format(2)),
+    (b"{", NOT_JSON.format(2)),
+    (b"{'a': 1}", NOT_JSON.format(2)),
+    (b'{"email":"a@b",}', NOT_JSON.format(15 if sys.version_info >= (3, 13) else 16)),
+    (b'{"email":"a@b"}//', NOT_JSON.format(16)),
+    (b'{"customerGroupId":01}', NOT_JSON.format(21)),
+    (b'{"customerGroupId":+1}', NOT_JSON.format(20)),
+    (b'\xef\xbb\xbf{"email":"a@b"}', NOT_JSON.format(1)),
+    ('{"email":"a@b"}'.encode("utf-16"), NOT_UTF_8.format(1)),
+    (b'{"email":"a@b"} x', NOT_JSON.format(17)),
+    (b'{"email":"\xff@b"}', NOT_UTF_8.format(11)),
+    (b'{"email":"\xed\xa0\x80@b"}', NOT_UTF_8.format(11)),
+    (b'{"email":"a\x00@b"}', NOT_JSON.format(12)),
+    (b'{"email":"a\x01@b"}', NOT_JSON.format(12)),
+    (b'{"email":"a\n@b"}', NOT_JSON.format(12)),
     (b'{"email":NaN}', NOT_FINITE),
     (b'{"customerGroupId":-Infinity}', NOT_FINITE),
     (b'{"customerGroupId":1e999}', TOO_LARGE),
@@ -186,7 +194,10 @@ NOT_STRICT = [
     (b'{"billingPerson":' * 33 + b"1" + b"}" * 33, TOO_DEEP),
     (b'{"a":' * 900 + b"1" + b"}" * 900, TOO_DEEP),
     (b"[" * 100_000, TOO_DEEP),
-    (b"{" + b",".join(b'"%d":1' % n for n in range(1001)) + b"}", "The body has too many members."),
+    (
+        b"{" + b",".join(b'"%d":1' % n for n in range(1001)) + b"}",
+        "The body has more than 1,000 members.",
+    ),
 ]
 
 
@@ -245,7 +256,7 @@ def test_lines_in_a_query(ecwid: HTTPServer, api: Api, name: str) -> None:
 def test_no_utf_8_in_a_query(ecwid: HTTPServer, api: Api, query: str) -> None:
     """A query that is not UTF-8 gets a 400 and is not repaired."""
     refusal = problem(api.get(f"/customers?{query}"), 400)
-    assert refusal["errors"] == [{"pointer": "/query", "keyword": "type"}]
+    assert places(refusal) == [("/query", "type")]
     assert ecwid.log == []
 
 
@@ -253,7 +264,7 @@ def test_no_utf_8_in_a_query(ecwid: HTTPServer, api: Api, query: str) -> None:
 def test_not_an_object(ecwid: HTTPServer, api: Api, body: bytes) -> None:
     """A JSON body that is not an object gets a 400."""
     refusal = problem(api.post("/add_customer", data=body, content_type="application/json"), 400)
-    assert refusal["errors"] == [{"pointer": "", "keyword": "type"}]
+    assert places(refusal) == [("", "type")]
     assert ecwid.log == []
 
 
@@ -290,16 +301,15 @@ def test_the_hosts_lower_limit(app: flask.Flask) -> None:
     """A host's body limit below ECWID_MAX_BODY_BYTES stays in force."""
     app.config["MAX_CONTENT_LENGTH"] = 20
     body = {"email": "longer.than.that@example.com"}
-    problem(Api(app.test_client()).post("/add_customer", body), 413)
+    refusal = problem(Api(app.test_client()).post("/add_customer", body), 413)
+    assert refusal["detail"] == "Send a body of at most 20 bytes."
 
 
 @pytest.mark.parametrize("control", ["\x1c", "\x7f", "\x85", "\u2028", " "])
 def test_control_characters_in_an_email(api: Api, control: str) -> None:
     """An e-mail with blanks or control characters gets a 400."""
     body = {"email": f"a{control}b@example.com"}
-    assert problem(api.post("/add_customer", body), 400)["errors"] == [
-        {"pointer": "/email", "keyword": "pattern"}
-    ]
+    assert places(problem(api.post("/add_customer", body), 400)) == [("/email", "pattern")]
 
 
 def test_large_body(ecwid: HTTPServer, api: Api) -> None:
@@ -307,11 +317,12 @@ def test_large_body(ecwid: HTTPServer, api: Api) -> None:
     start = b'{"email": "a@example.com", "zz": "'
     fits = start + b"x" * (262_144 - len(start) - 2) + b'"}'
     body = problem(api.post("/add_customer", data=fits, content_type="application/json"), 400)
-    assert body["errors"] == [{"pointer": "", "keyword": "additionalProperties"}]
+    assert places(body) == [("", "additionalProperties")]
     body = problem(
         api.post("/add_customer", data=fits + b" ", content_type="application/json"), 413
     )
     assert body["executed"] == "no"
+    assert body["detail"] == "Send a body of at most 262144 bytes."
     assert ecwid.log == []
 
 
