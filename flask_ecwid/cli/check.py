@@ -62,7 +62,7 @@ def findings(store: StoreRuntime) -> Iterator[Finding]:
         yield Finding("store", f"Ecwid replied in {ping.duration_s * 1000:.0f} ms")
         scopes = store.client.granted_scopes()
     except ServiceRefused as exc:
-        yield Finding("store", f"refuses this service ({exc})", ok=False)
+        yield Finding("store", f"refuses this service, reason={exc.reason} ({exc})", ok=False)
     except EcwidError as exc:
         yield Finding("store", f"no valid reply ({exc})", ok=False)
     else:

@@ -148,11 +148,7 @@ def parse_filters(pairs: tuple[str, ...]) -> dict[str, Any]:
         filters = operation.parse_parameters({}, [_split(pair) for pair in pairs])
         CustomerIterator.digest_of(filters)
     except InvalidRequest as exc:
-        places = ", ".join(f"{each.pointer}: {each.keyword}" for each in exc.errors)
-        names = {name for _, name in operation.parameters} - {"offset", "sortBy"}
-        raise click.UsageError(
-            f"--where is invalid ({places}). The names are {', '.join(sorted(names))}."
-        ) from None
+        raise click.UsageError(f"--where is invalid. {terminal.describe_places(exc)}") from None
     except ValueError as exc:
         raise click.UsageError(f"--where: {exc}") from None
     return filters

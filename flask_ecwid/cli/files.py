@@ -102,12 +102,12 @@ def _csv_rows(text: TextIO, columns: Columns) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error:  # a quote is misplaced or missing
-            yield Row(line, violation=Violation("", "csv"))
+            yield Row(line, violation=Violation("", "csv", "Cells with a quote at both ends."))
             continue
         if not any(cells):
             continue
         if len(cells) > len(header) and any(cells[len(header) :]):
-            yield Row(line, violation=Violation("", "maxItems"))
+            yield Row(line, violation=Violation("", "maxItems", "As many cells as the header."))
             continue
         yield _strictly(line, json.dumps(columns.customer(header, cells)).encode())
 
@@ -131,8 +131,8 @@ def _header(names: Iterable[str], columns: Columns) -> list[Column]:
 def _strictly(line: int, text: bytes) -> Row:
     try:
         return Row(line, strict_json.parse(text))
-    except InvalidRequest:
-        return Row(line, violation=Violation("", "json"))
+    except InvalidRequest as exc:
+        return Row(line, violation=Violation("", "json", f"Strict JSON. {exc.detail}"))
 
 
 def _csv_line(cells: Iterable[str]) -> bytes:

@@ -57,7 +57,8 @@ Body = dict[str, Any]
     "--report",
     "report_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write refused rows to this file as JSON Lines with line, type, pointer and keyword.",
+    help="Write refused rows to this file as JSON Lines with line, type, pointer, keyword and "
+    "expected.",
 )
 @click.option("--dry-run", is_flag=True, help="Check the rows, and make no call.")
 @store_option
@@ -172,7 +173,7 @@ def check_rows(
         body = schema.body(row.customer)
         violations = [row.violation] if row.violation else schema.violations(body)
         if not violations and (email := body["email"].casefold()) in emails:
-            violations = [Violation("/email", "uniqueItems")]
+            violations = [Violation("/email", "uniqueItems", "An e-mail that no other row has.")]
         if violations:
             refusals += [_refusal(row.line, InvalidRequest(), each) for each in violations]
             continue
@@ -211,7 +212,7 @@ class Importer:
         except EmailTaken as exc:
             if self._exists(creation.body):
                 return Outcome("exists")
-            violation = Violation("/email", "uniqueItems")
+            violation = Violation("/email", "uniqueItems", "An e-mail that no other customer has.")
             return Outcome("refused", _refusal(creation.line, exc, violation))
         except Rejected as exc:
             return Outcome("refused", _refusal(creation.line, exc, Violation("", "rejected")))
@@ -271,4 +272,4 @@ class Importer:
 
 
 def _refusal(line: int, error: EcwidError, violation: Violation) -> Refusal:
-    return Refusal(line, error.urn, violation.pointer, violation.keyword, error.ecwid_code)
+    return Refusal(line, error.urn, *violation, error.ecwid_code)

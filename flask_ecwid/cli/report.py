@@ -23,6 +23,7 @@ class Refusal:
     type: str
     pointer: str
     keyword: str
+    expected: str | None = None
     ecwid_code: str | None = None
 
     def to_json(self) -> bytes:
@@ -56,7 +57,8 @@ class Report:
             self._file.write(refusal.to_json())
         elif self.rows <= _SHOWN:
             place = refusal.pointer or "the row"
-            terminal.say(f"line {refusal.line}: {place}: {refusal.keyword}")
+            expected = f". {refusal.expected}" if refusal.expected else ""
+            terminal.say(f"line {refusal.line}: {place}: {refusal.keyword}{expected}")
         elif self.rows == _SHOWN + 1:
             terminal.say("More rows were refused. --report PATH writes all of them to a file.")
 

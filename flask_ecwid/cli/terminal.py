@@ -41,8 +41,15 @@ def say(text: str, *, success: bool = False) -> None:
 
 def describe(error: EcwidError) -> str:
     """Return the text of an error, with the places that violate the contract but no values."""
-    places = ", ".join(f"{violation.pointer}: {violation.keyword}" for violation in error.errors)
-    return f"{error} ({places})" if places else str(error)
+    return f"{error} ({describe_places(error)})" if error.errors else str(error)
+
+
+def describe_places(error: EcwidError) -> str:
+    """Return the places that violate the contract, with what the contract expects there."""
+    return " ".join(
+        f"{violation.pointer}: {violation.keyword}. {violation.expected or ''}".rstrip(". ") + "."
+        for violation in error.errors
+    )
 
 
 @contextmanager

@@ -171,8 +171,8 @@ def test_json_lines() -> None:
         (6, [1]),
         (8, {"a": 1}),
     ]
-    assert [(row.line, row.violation) for row in rows if row.violation] == [
-        (3, ("", "json")),
-        (4, ("", "json")),
-        (7, ("", "json")),
+    assert [(row.line, row.violation.keyword) for row in rows if row.violation] == [
+        (3, "json"),
+        (4, "json"),
+        (7, "json"),
     ]
