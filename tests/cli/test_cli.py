@@ -172,6 +172,7 @@ def test_check_of_a_false_token(ecwid: HTTPServer, config: Config) -> None:
     ecwid.expect_request(f"{STORE}/customers").respond_with_data("", 403)
     result = of_config(config)("check")
     assert result.exit_code == 1
+    assert "reason=token" in result.output
     assert "does not accept this service's token" in result.output
     assert config["ECWID_TOKEN"] not in result.output
 

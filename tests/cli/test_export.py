@@ -228,7 +228,7 @@ def test_a_part_that_was_changed(tmp_path: Path) -> None:
 
 
 def test_filters(tmp_path: Path) -> None:
-    """The option --where accepts every filter of list_customers, and lists the filters."""
+    """The option --where accepts every filter of list_customers, and says what is expected."""
     command = Command(tmp_path, 300)
     where = ("--where", "lang=de", "--where", "minOrderCount=1")
     assert command.run("export", "some.jsonl", *where)[0] == 0
@@ -239,8 +239,15 @@ def test_filters(tmp_path: Path) -> None:
     ]
     assert wanted
     assert sorted(ids(command, "some.jsonl")) == sorted(wanted)
-    for wrong in ("canary=1", "limit=canary", "limit", "sortBy=NAME_ASC", "createdFrom=canary"):
+    for wrong, told in (
+        ("canary=1", "The known names are `keyword`, `name`, `email`"),
+        ("limit=canary", "/query/limit: type. A whole number from 1 to 100."),
+        ("limit", "NAME=VALUE"),
+        ("sortBy=NAME_ASC", "leave out sortBy"),
+        ("createdFrom=canary", "a date as `2026-01-31`"),
+    ):
         status, _, err = command.run("export", "none.jsonl", "--where", wrong)
+        assert told in " ".join(err.split())
         assert status == 2
         assert "--where" in err
         assert "canary" not in err

@@ -31,9 +31,20 @@ def new(command: Command) -> list[str]:
     return [email for email in command.emails() if email.startswith("new-")]
 
 
+EXPECTED = [
+    "A text of at most 254 characters, for example `customer@example",
+    "A text of at most 1,000 characters",
+    "The nearest known name is `email`",
+    "Strict JSON",
+    "An e-mail that no other row has",
+    "An e-mail that no other row has",
+]
+
+
 def test_a_file_with_bad_rows_twice(tmp_path: Path) -> None:
     """An import creates valid rows and reports invalid rows by line, pointer and keyword.
 
+    The report says what the contract expects, without any value.
     A second import creates no duplicates.
     """
     command = Command(tmp_path)
@@ -62,11 +73,15 @@ def test_a_file_with_bad_rows_twice(tmp_path: Path) -> None:
         status, out, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
         assert (status, out) == (1, "")
         assert err == f"{summary}, 5 refused, 0 unknown\n"
-        assert command.lines("report.jsonl") == expected
+        lines = command.lines("report.jsonl")
+        texts = [line.pop("expected") for line in lines]
+        assert lines == expected
+        assert [text.partition(".")[0] for text in texts] == EXPECTED
+        assert "canary" not in str(texts)
         assert new(command) == [f"new-{n}@example.com" for n in range(3)]
         assert (tmp_path / "report.jsonl").stat().st_mode & 0o777 == 0o600
     status, _, err = command.run("import", "new.jsonl")
-    assert "line 2: /email: pattern" in err
+    assert "line 2: /email: pattern. A text of at most 254 characters, for example" in err
     assert "canary" not in err
 
 
@@ -289,6 +304,7 @@ def test_keys_that_are_forgotten(tmp_path: Path) -> None:
         "type": "urn:flask-ecwid:problem:email-taken",
         "pointer": "/email",
         "keyword": "uniqueItems",
+        "expected": "An e-mail that no other customer has.",
     }
     assert len(new(command)) == 6
 

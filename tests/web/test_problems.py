@@ -187,6 +187,26 @@ def test_the_hosts_refusals(app: flask.Flask, status: int) -> None:
     assert ("Retry-After" in response.headers) is (status in (429, 503))
 
 
+@pytest.mark.parametrize("declared", [True, False], ids=["too large", "refused by the host"])
+def test_the_hosts_limit_of_bodies(app: flask.Flask, declared: bool) -> None:
+    """The problem of a body that exceeds the host's limit names the limit.
+
+    A 413 that the host chose for another reason names no limit.
+    """
+    app.config["MAX_CONTENT_LENGTH"] = 20
+
+    @app.before_request
+    def read() -> None:
+        if not declared:
+            flask.abort(413)
+        flask.request.get_data()
+
+    body = {"email": "longer.than.that@example.com"} if declared else {}
+    response = Api(app.test_client()).post("/add_customer", body)
+    detail = "Send a body of at most 20 bytes." if declared else "Send a smaller body."
+    assert check_problem(response, 413)["detail"] == detail
+
+
 @pytest.mark.parametrize("code", [[], [403]], ids=["response", "code and response"])
 def test_the_hosts_own_response(app: flask.Flask, code: list[int]) -> None:
     """A response that the host made on purpose stays unchanged."""
