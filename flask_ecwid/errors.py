@@ -79,7 +79,7 @@ _CREDENTIALS = {
 _MAX_PLACES = 10  # in a log line
 
 Credential = Literal["none", "scheme", "two", "wrong", "host"]
-# What Ecwid refused.
+# The things that Ecwid can refuse to this service.
 Refusal = Literal["token", "ecwid-scope", "plan", "store", "unknown"]
 
 

@@ -48,9 +48,9 @@ def _body(max_bytes: int) -> bytes:
     # werkzeug cuts a chunked body at its limit without an error. With one byte more than allowed, a
     # body that is too large can be told from a body that fits. Flask before 3.1 has no limit for a
     # single request, so the limit is set on the stream.
-    if "stream" not in request.__dict__:
-        request.stream = get_input_stream(request.environ, max_content_length=limit + 1)
     try:
+        if "stream" not in request.__dict__:
+            request.stream = get_input_stream(request.environ, max_content_length=limit + 1)
         body = request.get_data(cache=False)
     except Exception as exc:  # because each server has its own errors for a body that is cut
         if isinstance(exc, RequestEntityTooLarge):

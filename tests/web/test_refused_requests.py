@@ -326,6 +326,10 @@ def test_large_body(ecwid: HTTPServer, api: Api) -> None:
     )
     assert body["executed"] == "no"
     assert body["detail"] == "Send a body of at most 262144 bytes."
+    body = problem(
+        api.post("/add_customer", data=fits + b" " * 9, content_type="application/json"), 413
+    )
+    assert body["detail"] == "Send a body of at most 262144 bytes."
     assert ecwid.log == []
 
 
