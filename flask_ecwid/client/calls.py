@@ -11,10 +11,12 @@ from typing import Any
 import orjson
 
 from ..errors import InvalidRequest, Violation
-from . import fields
+from . import dates, fields
 from .operations import OPERATIONS, EcwidOperation
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_DATES = frozenset({"createdFrom", "createdTo", "updatedFrom", "updatedTo"})
+_LISTS = frozenset({"customerGroupIds", "purchasedProductIds", "countryCodes"})
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def build_call(
     return Call(
         operation,
         path,
-        query=tuple([(name, _query_text(value)) for name, value in given.items()]),
+        query=tuple([(name, _query_value(name, value)) for name, value in given.items()]),
         body=None if body is None else orjson.dumps(dict(body)),
     )
 
@@ -73,12 +75,19 @@ def _completed(selection: str, required: str) -> str:
         raise InvalidRequest([Violation("/query/responseFields", "pattern")]) from None
 
 
-def _query_text(value: object) -> str:
-    """Return a value as Ecwid expects it in a query.
+def _query_value(name: str, value: object) -> str:
+    """Return the value of a parameter as Ecwid expects it in a query.
 
-    Ecwid expects lists with commas, and numbers without an exponent.
-    https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
+    Ecwid expects dates in its own forms, lists with commas and without blanks, and numbers without
+    an exponent. https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
     """
+    if name in _DATES:
+        return dates.to_ecwids_form(value)
+    text = _query_text(value)
+    return ",".join([item.strip() for item in text.split(",")]) if name in _LISTS else text
+
+
+def _query_text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

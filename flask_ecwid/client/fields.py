@@ -1,8 +1,9 @@
 """Ecwid's parameter `responseFields`, which selects members, for example `total,items(id,name)`.
 
 The syntax is a list with commas, with the members of a member in parentheses, and without blanks.
-Ecwid leaves out every member that the selection does not name, even a member that the contract
-requires. `complete` adds the required members.
+Callers may write blanks after commas, and `complete` removes the blanks. Ecwid leaves out every
+member that the selection does not name, even a member that the contract requires. `complete` adds
+the required members.
 https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
 """
 
@@ -25,6 +26,7 @@ def complete(fields: str, required: str) -> str:
 
 
 def _parse(fields: str) -> Selection:
+    fields = re.sub(", +", ",", fields)
     tokens = _TOKEN.findall(fields)
     if "".join(tokens) != fields:
         raise ValueError("the selection has a character that Ecwid's syntax does not have")

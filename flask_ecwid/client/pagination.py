@@ -24,13 +24,12 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from itertools import accumulate, islice
 from typing import Any
 
 from .. import clock
 from ..errors import BadReply, InvalidRequest, Violation
-from . import fields
+from . import dates, fields
 from .types import Customer, CustomerPage
 
 log = logging.getLogger("flask_ecwid")
@@ -44,9 +43,6 @@ SAME_PAGES = 5  # A changing list can repeat a page, but not so many times in a 
 LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
 _NEEDED_FIELDS = "total,count,offset,limit,items(id,registered,updated)"
 _UNDATED = -1  # Stands for a date that cannot be read. Every date that can be read is 0 or later.
-_DATE = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?: (\d\d:\d\d:\d\d)(?: ([+-]\d\d):?(\d\d))?)?", flags=re.ASCII
-)
 
 
 @dataclass(frozen=True)
@@ -374,9 +370,9 @@ def _bound(filters: Mapping[str, Any], name: str) -> int | None:
     """
     if name not in filters:
         return None
-    seconds = _parse_date(filters[name])
+    seconds = dates.to_seconds(filters[name])
     if seconds is None:
-        raise ValueError(f"{name} is neither UNIX seconds nor one of Ecwid's dates")
+        raise ValueError(f"{name} is neither UNIX seconds nor a date")
     return max(0, seconds)
 
 
@@ -400,20 +396,5 @@ def _second(customer: Customer, member: str) -> int:
     A date before 1970 counts as 0, because Ecwid's filters take no negative number. Customers from
     before 1970 are therefore read by offset, like the customers of one second.
     """
-    seconds = _parse_date(customer.get(member))
+    seconds = dates.to_seconds(customer.get(member))
     return _UNDATED if seconds is None else max(0, seconds)
-
-
-def _parse_date(value: object) -> int | None:
-    """Return the UNIX seconds of a number or of an Ecwid date, or None if it cannot be read."""
-    if isinstance(value, int):
-        return value
-    found = _DATE.fullmatch(str(value))
-    if found is None:
-        return int(str(value)) if re.fullmatch(r"[0-9]{1,12}", str(value)) else None
-    day, time, hours, minutes = found.groups()
-    iso = f"{day}T{time or '00:00:00'}{hours or '+00'}:{minutes or '00'}"
-    try:
-        return int(datetime.fromisoformat(iso).timestamp())
-    except ValueError:
-        return None

@@ -21,6 +21,8 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+# Programs in Python write True, and others write 1.
+_BOOLEANS = {"true": True, "True": True, "1": True, "false": False, "False": False, "0": False}
 
 
 class Headers(Protocol):
@@ -74,8 +76,8 @@ class Parameter:
             return int(text)
         if self.type == "number" and _NUMBER.fullmatch(text) and math.isfinite(float(text)):
             return float(text)
-        if self.type == "boolean" and text in ("true", "false"):
-            return text == "true"
+        if self.type == "boolean" and text in _BOOLEANS:
+            return _BOOLEANS[text]
         if self.type == "string":
             return text
         raise ValueError

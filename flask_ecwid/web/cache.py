@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
+from ..client.calls import Call
 from ..client.shared_reads import SharedReads
 from ..storage.cache_backend import CacheBackend
 from .envelope import Envelope, encode
@@ -78,9 +78,9 @@ class Cache:
         self._reads = reads
         self._secret = hashlib.blake2b(secret.encode()).digest()
 
-    def get(self, operation_id: str, arguments: Any) -> Lookup:
-        """Look for the response to an operation with these arguments."""
-        cache_key = self._cache_key(operation_id, arguments)
+    def get(self, call: Call) -> Lookup:
+        """Look for the response to a request that makes this call."""
+        cache_key = self._cache_key(call)
         generation, value, age_s = self._backend.get(cache_key)
         self._reads.join_only_in(generation)
         response = None if value is None else CachedResponse.from_bytes(value, int(age_s))
@@ -92,7 +92,10 @@ class Cache:
         self._backend.set(lookup.cache_key, lookup.generation, response.to_bytes())
         return response
 
-    def _cache_key(self, operation_id: str, arguments: Any) -> str:
-        """Return a digest, because filters hold e-mails and names that a backend must not see."""
-        question = orjson.dumps([operation_id, arguments], option=orjson.OPT_SORT_KEYS)
+    def _cache_key(self, call: Call) -> str:
+        """Return a digest, because filters hold e-mails and names that a backend must not see.
+
+        Requests that differ only in blanks or in the form of a date make the same call.
+        """
+        question = orjson.dumps([call.path, sorted(call.query)])
         return hashlib.blake2b(question, key=self._secret, digest_size=32).hexdigest()

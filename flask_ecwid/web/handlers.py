@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..client.calls import build_call
 from . import audit, envelope
 from .cache import CachedResponse
 from .context import current_request
@@ -18,7 +19,9 @@ from .mount import current_store
 def list_customers(**filters: Any) -> Envelope | CachedResponse:
     """Return a page of the customers that match."""
     store = current_store()
-    lookup = store.cache.get("list_customers", filters) if store.cache else None
+    lookup = None
+    if store.cache:
+        lookup = store.cache.get(build_call("list_customers", query=filters))
     if lookup and lookup.response:
         return lookup.response
     page = store.client.list_customers(**filters)
@@ -32,8 +35,10 @@ def get_customer(
 ) -> Envelope | CachedResponse:
     """Return one customer."""
     store = current_store()
-    arguments = [customer_id, responseFields]
-    lookup = store.cache.get("get_customer", arguments) if store.cache else None
+    lookup = None
+    if store.cache:
+        query = {"responseFields": responseFields}
+        lookup = store.cache.get(build_call("get_customer", customer_id, query=query))
     if lookup and lookup.response:
         return lookup.response
     customer = store.client.get_customer(customer_id, responseFields=responseFields)

@@ -9,7 +9,7 @@ import random
 import re
 import threading
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -515,7 +515,16 @@ def test_the_order_is_not_the_callers(filters: dict[str, Any]) -> None:
         CustomerIterator(MovingStore([]).list_page, filters)
 
 
-@pytest.mark.parametrize("form", [int, str, date])
+def iso(seconds: int) -> str:
+    """Return a moment in ISO 8601, in another zone and without the blank of Ecwid's form."""
+    return datetime.fromtimestamp(seconds, timezone(timedelta(hours=-5, minutes=30))).isoformat()
+
+
+def aware(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+@pytest.mark.parametrize("form", [int, str, date, iso, aware])
 def test_the_callers_bounds(form: Callable[[int], Any]) -> None:
     """The caller's bounds hold in every page."""
     store = MovingStore([NOW - DAY - 10 * each for each in range(200)])

@@ -53,20 +53,28 @@ QUERIES = [
     ("minSalesValue=Infinity", "/query/minSalesValue", "type"),
     ("minSalesValue=1e999", "/query/minSalesValue", "type"),
     ("minSalesValue=-1", "/query/minSalesValue", "minimum"),
-    ("taxExempt=True", "/query/taxExempt", "type"),
-    ("taxExempt=1", "/query/taxExempt", "type"),
+    ("taxExempt=TRUE", "/query/taxExempt", "type"),
+    ("taxExempt=yes", "/query/taxExempt", "type"),
+    ("taxExempt=2", "/query/taxExempt", "type"),
+    ("taxExempt=", "/query/taxExempt", "type"),
     ("sortBy=NAME", "/query/sortBy", "enum"),
     ("b2b_b2c=both", "/query/b2b_b2c", "enum"),
     ("countryCodes=USA", "/query/countryCodes", "pattern"),
     ("customerGroupIds=1,,2", "/query/customerGroupIds", "pattern"),
+    ("customerGroupIds=1%20,2", "/query/customerGroupIds", "pattern"),
+    ("customerGroupIds=1,%092", "/query/customerGroupIds", "pattern"),
     ("createdFrom=2023-13-01", "/query/createdFrom", "pattern"),
     ("createdFrom=2023-01-15%2024:00:00", "/query/createdFrom", "pattern"),
     ("createdFrom=yesterday", "/query/createdFrom", "pattern"),
-    ("createdFrom=2023-01-15T19:27:50Z", "/query/createdFrom", "pattern"),
-    ("keyword=" + "x" * 256, "/query/keyword", "maxLength"),
+    ("createdFrom=2023-01-15T24:00:00Z", "/query/createdFrom", "pattern"),
+    ("createdFrom=2023-02-29T19:27:50Z", "/query/createdFrom", "pattern"),
+    ("createdFrom=2023-01-15T19:27:50+00:00", "/query/createdFrom", "pattern"),
+    ("createdFrom=20230115T192750Z", "/query/createdFrom", "pattern"),
+    ("keyword=" + "x" * 1001, "/query/keyword", "maxLength"),
     ("responseFields=items(", "/query/responseFields", "pattern"),
     ("responseFields=items(id)),x", "/query/responseFields", "pattern"),
-    ("responseFields=items,%20total", "/query/responseFields", "pattern"),
+    ("responseFields=items%20,total", "/query/responseFields", "pattern"),
+    ("responseFields=%20items", "/query/responseFields", "pattern"),
     ("responseFields=", "/query/responseFields", "pattern"),
     (f"{CANARY}=1", "/query", "additionalProperties"),
     ("request_id=1", "/query", "additionalProperties"),
@@ -118,9 +126,9 @@ BODIES: list[tuple[dict[str, Any], str, str]] = [
         "additionalProperties",
     ),
     (
-        {"email": "a@example.com", "contacts": [{"contact": "x", "type": CANARY}]},
-        "/contacts/0/type",
-        "enum",
+        {"email": "a@example.com", "extrafields": [{"key": "x", "type": CANARY}]},
+        "/extrafields/0/type",
+        "pattern",
     ),
     ({"email": "a@example.com", "contacts": [{"contact": CANARY}]}, "/contacts/0/type", "required"),
     ({"email": "a@example.com", "customerGroupId": -1}, "/customerGroupId", "minimum"),
@@ -308,7 +316,7 @@ def test_the_hosts_lower_limit(app: flask.Flask) -> None:
     assert refusal["detail"] == "Send a body of at most 20 bytes."
 
 
-@pytest.mark.parametrize("control", ["\x1c", "\x7f", "\x85", "\u2028", " "])
+@pytest.mark.parametrize("control", ["\x1c", "\x7f", "\u2028", " "])
 def test_control_characters_in_an_email(api: Api, control: str) -> None:
     """An e-mail with blanks or control characters gets a 400."""
     body = {"email": f"a{control}b@example.com"}
