@@ -48,6 +48,8 @@ STATES = {
 # example. Members that only J has come last.
 # A body cannot set a read-only member. D26 lists countryName among the writes, but without effect.
 _READ_ONLY = None
+_ANY = object()  # any value
+_ORDER = (int, bool)  # D26 says boolean, but every sample has an integer, also -1 (L)
 _PERSON = {
     "name": str,
     "firstName": _READ_ONLY,
@@ -68,19 +70,16 @@ _ADDRESS = {
     "note": str,
     "createdDate": _READ_ONLY,
     "defaultAddress": bool,
-    "orderBy": int,
+    "orderBy": _ORDER,
 }
 _CONTACT = {
-    "id": _READ_ONLY,
+    "id": int,
     "contact": str,
     "handle": str,
     "note": str,
-    "type": re.compile(
-        "EMAIL|PHONE|FACEBOOK|INSTAGRAM|TWITTER|YOUTUBE|TIKTOK|PINTEREST|VK|FB_MESSENGER|WHATSAPP"
-        "|TELEGRAM|VIBER|URL|OTHER"
-    ),
+    "type": str,
     "default": bool,
-    "orderBy": int,  # D26 says boolean, but every sample of D26 has an integer
+    "orderBy": _ORDER,
     "timestamp": _READ_ONLY,
 }
 _CUSTOMER = {
@@ -106,7 +105,7 @@ _CUSTOMER = {
     "stats": _READ_ONLY,
     "privateAdminNotes": str,
     "favorites": _READ_ONLY,
-    "extrafields": [{"key": str, "title": str, "value": str, "type": str}],
+    "extrafields": [{"key": str, "title": str, "value": _ANY, "type": str}],
 }
 _WRITE_ONLY = {"password": str, "primaryPhone": str}
 
@@ -118,15 +117,12 @@ def settable(body: Any) -> Document:
     `customerGroupName` are ignored, although D26's example sends them.
 
     Raises:
-        WrongParameter: the body is not an object, or a member is of a wrong type or missing.
+        WrongParameter: the body is not an object, or a member is of a wrong type.
     """
     given: Document = _read(body, {**_CUSTOMER, **_WRITE_ONLY}, "Customer")
-    if given.get("email") == "":
-        raise WrongParameter("Field Customer.email is empty")
-    for contact in given.get("contacts", ()):
-        for name in ("contact", "type"):
-            if not contact.get(name):
-                raise WrongParameter(f"Field Contact.{name} is absent")
+    for field in given.get("extrafields", ()):
+        if "type" in field:  # D26 has small letters, and Ecwid sends capitals
+            field["type"] = field["type"].upper()
     return given
 
 
@@ -141,6 +137,11 @@ def _read(value: Any, kind: Any, field: str) -> Any:
     elif isinstance(kind, list):
         if isinstance(value, list):
             return [_read(item, kind[0], field) for item in value]
+    elif kind is _ANY:
+        return value
+    elif kind is _ORDER:
+        if isinstance(value, kind):
+            return int(value)
     elif isinstance(kind, re.Pattern):
         if isinstance(value, str) and kind.fullmatch(value):
             return value
@@ -154,13 +155,17 @@ def new_customer(given: Document, now: float) -> Document:
     """Return the document of a customer that is created from the body `given`, without the ids.
 
     Raises:
-        WrongParameter: `given` has no e-mail.
+        WrongParameter: `given` has no e-mail, or a contact lacks a member.
     """
-    if "email" not in given:
-        raise WrongParameter("Field Customer.email is absent")
+    if not given.get("email"):
+        raise WrongParameter("Field Customer.email is absent or empty")
+    return _customer(given, now)
+
+
+def _customer(given: Document, now: float) -> Document:
     email = {"contact": given["email"], "type": "EMAIL"}
     contacts = given.get("contacts", [])
-    if not any(email.items() <= contact.items() for contact in contacts):
+    if given["email"] and not any(email.items() <= contact.items() for contact in contacts):
         contacts = [*contacts, email]
     return _derived(
         {
@@ -180,7 +185,7 @@ def new_customer(given: Document, now: float) -> Document:
             "favorites": [],
             **given,
             "shippingAddresses": _addresses(given.get("shippingAddresses", []), [], now),
-            "contacts": _contacts(contacts, now),
+            "contacts": _contacts(contacts, [], now),
         }
     )
 
@@ -189,7 +194,7 @@ def known_customer(given: Document, now: float) -> Document:
     """Return the document of a customer that the store already has.
 
     `given` may also have the members that only Ecwid sets, for example `id`, `registered` or
-    `stats`.
+    `stats`. The e-mail may be empty, because a customer may have only a phone number (J).
 
     Raises:
         WrongParameter: a member is unknown, of a wrong type, not a date, or missing.
@@ -201,7 +206,10 @@ def known_customer(given: Document, now: float) -> Document:
         if name in given and parse_date(str(given[name])) is None:
             raise WrongParameter(f"Field Customer.{name} is not a date")
     set_by_ecwid = {name: value for name, value in given.items() if kinds[name] is _READ_ONLY}
-    return {**new_customer(settable(given), now), **set_by_ecwid}
+    body = settable(given)
+    if "email" not in body:
+        raise WrongParameter("Field Customer.email is absent")
+    return {**_customer(body, now), **set_by_ecwid}
 
 
 def changed_customer(customer: Document, changes: Document, now: float) -> Document:
@@ -209,7 +217,12 @@ def changed_customer(customer: Document, changes: Document, now: float) -> Docum
 
     The new billingPerson is merged into the old (F), and a new list replaces the old list (D26).
     New addresses and contacts have no id yet.
+
+    Raises:
+        WrongParameter: The changes would clear the e-mail, or a new contact lacks a member.
     """
+    if changes.get("email") == "" and customer["email"]:
+        raise WrongParameter("Field Customer.email is empty")
     changed = {**customer, **changes, "updated": format_date(now)}
     if "billingPerson" in changes:
         person = changes["billingPerson"]
@@ -220,7 +233,8 @@ def changed_customer(customer: Document, changes: Document, now: float) -> Docum
         known = customer.get("shippingAddresses", [])
         changed["shippingAddresses"] = _addresses(changes["shippingAddresses"], known, now)
     if "contacts" in changes:
-        changed["contacts"] = _contacts(changes["contacts"], now)
+        known = customer.get("contacts", [])
+        changed["contacts"] = _contacts(changes["contacts"], known, now)
     return _derived(changed)
 
 
@@ -240,11 +254,17 @@ def _addresses(given: list[Document], known: list[Document], now: float) -> list
     ]
 
 
-def _contacts(given: list[Document], now: float) -> list[Document]:
-    """Return the contacts as new contacts, with one default for each type.
+def _contacts(given: list[Document], known: list[Document], now: float) -> list[Document]:
+    """Merge each contact into the known contact with its id, or make it a new contact (J).
 
-    The default is the first contact of the type that sets `default`, otherwise the first contact.
+    Each type has one default. The default is the first contact of the type that sets `default`,
+    otherwise the first contact. An id may stand twice in the list (L).
+
+    Raises:
+        WrongParameter: A new contact lacks `contact` or `type`.
     """
+    by_id = {contact["id"]: contact for contact in known}
+    given = [_merged(contact, by_id.get(contact.get("id"))) for contact in given]
     defaults: dict[str, Document] = {}
     for contact in given:
         first = defaults.setdefault(contact["type"], contact)
@@ -252,14 +272,21 @@ def _contacts(given: list[Document], now: float) -> list[Document]:
             defaults[contact["type"]] = contact
     return [
         {
-            "id": None,
             "orderBy": position,
+            "timestamp": format_date(now),
             **contact,
             "default": contact is defaults[contact["type"]],
-            "timestamp": format_date(now),
         }
         for position, contact in enumerate(given)
     ]
+
+
+def _merged(contact: Document, known: Document | None) -> Document:
+    merged = {**(known or {}), **contact, "id": known["id"] if known else None}
+    for name in ("contact", "type"):
+        if not merged.get(name):
+            raise WrongParameter(f"Field Contact.{name} is absent")
+    return merged
 
 
 def _derived(document: Document) -> Document:

@@ -257,7 +257,7 @@ def _refuse_taken(db: sqlite3.Connection, email: str, customer_id: int | None) -
 
     A switch turns this off, because no document says whether the live API always refuses.
     """
-    others = "SELECT 1 FROM customers WHERE email = ? AND id IS NOT ?"
+    others = "SELECT 1 FROM customers WHERE email = ? AND email != '' AND id IS NOT ?"
     taken = db.execute(others, [email.casefold(), customer_id]).fetchone()
     if taken and not _switch(db, "duplicate_emails"):
         raise EmailTaken

@@ -195,6 +195,38 @@ def test_group(store: FlaskClient, group_id: int, named: dict[str, str]) -> None
     assert {k: v for k, v in customer.items() if k == "customerGroupName"} == named
 
 
+@pytest.mark.parametrize(("given", "shown"), [(-1, -1), (7, 7), (True, 1), (False, 0)])
+@pytest.mark.parametrize("place", ["contacts", "shippingAddresses"])
+def test_sorting_numbers(store: FlaskClient, place: str, given: Any, shown: int) -> None:
+    """The store accepts any whole number and any boolean as orderBy, and shows a number."""
+    item = {"contact": "1", "type": "PHONE", "orderBy": given}
+    first = created(store, {"email": EMAIL, place: [item]})[place][0]
+    assert first["orderBy"] == shown
+    assert type(first["orderBy"]) is int
+
+
+def test_an_unknown_type_of_contact(store: FlaskClient) -> None:
+    """The store accepts a type of contact that no document lists."""
+    contacts = [{"contact": "1", "type": "pigeon"}]
+    assert created(store, {"email": EMAIL, "contacts": contacts})["contacts"][0]["type"] == "pigeon"
+
+
+@pytest.mark.parametrize("value", ["v", 5, 0.5, True, ["a"], {"a": 1}])
+def test_extra_fields(store: FlaskClient, value: Any) -> None:
+    """An extra field keeps any value, shows its type in capitals, and ignores its order."""
+    field = {"key": "k", "value": value, "type": "toggle_button_group", "orderBy": 9}
+    customer = created(store, {"email": EMAIL, "extrafields": [field]})
+    assert customer["extrafields"] == [{"key": "k", "value": value, "type": "TOGGLE_BUTTON_GROUP"}]
+
+
+def test_name_of_a_state(store: FlaskClient) -> None:
+    """The store ignores the name of a state, and derives the name from the code."""
+    person = {"stateOrProvinceName": "Elsewhere", "city": "Kyiv"}
+    assert created(store, {"email": EMAIL, "billingPerson": person})["billingPerson"] == {
+        "city": "Kyiv"
+    }
+
+
 WRITTEN = {
     "taxExempt": True,
     "taxId": "GB999 9999 73",
@@ -298,8 +330,10 @@ PERSON_TEXT = "canary-in-the-body"
         ({"contacts": [{"contact": PERSON_TEXT}]}, "Contact.type"),
         ({"contacts": [{"type": "PHONE"}]}, "Contact.contact"),
         ({"contacts": [{"contact": "", "type": "PHONE"}]}, "Contact.contact"),
-        ({"contacts": [{"contact": "1", "type": "phone"}]}, "Customer.contacts.type"),
-        ({"contacts": [{"contact": "1", "type": PERSON_TEXT}]}, "Customer.contacts.type"),
+        ({"contacts": [{"contact": "1", "type": 1}]}, "Customer.contacts.type"),
+        ({"contacts": [{"contact": "1", "type": "PHONE", "id": "1"}]}, "Customer.contacts.id"),
+        ({"contacts": [{"contact": "1", "type": "X", "orderBy": "1"}]}, "contacts.orderBy"),
+        ({"shippingAddresses": [{"orderBy": 0.5}]}, "Customer.shippingAddresses.orderBy"),
     ],
 )
 def test_wrong_type(store: FlaskClient, wrong: dict[str, Any], field: str) -> None:

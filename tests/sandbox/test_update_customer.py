@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from flask_ecwid.sandbox import TOKEN, create_sandbox
+from flask_ecwid.testing import EcwidSandbox
 
 CUSTOMERS = "/api/v3/1003/customers"
 SECOND = f"{CUSTOMERS}/172890169"
@@ -132,7 +133,7 @@ def test_addresses_are_replaced(store: FlaskClient) -> None:
 
 
 def test_contacts_are_replaced(store: FlaskClient) -> None:
-    """An update replaces all contacts, including the e-mail's contact, and gives each a new id."""
+    """An update replaces all contacts, including the e-mail's contact, and gives new ids."""
     path = add(store, {"email": "new@example.com"})
     [before] = read(store, path)["contacts"]
     contacts = [{"contact": "1", "type": "VIBER"}, {"contact": "2", "type": "VIBER"}]
@@ -140,6 +141,26 @@ def test_contacts_are_replaced(store: FlaskClient) -> None:
     assert [(c["contact"], c["default"]) for c in after] == [("1", True), ("2", False)]
     assert before["id"] not in [contact["id"] for contact in after]
     assert update(store, {"lang": "en"}, path)["contacts"] == after
+
+
+def test_contacts_keep_their_ids(store: FlaskClient) -> None:
+    """A contact with a known id keeps the id and the members that the update leaves out.
+
+    Another id counts as absent, and one id may stand twice.
+    """
+    path = add(store, {"email": "new@example.com", "contacts": [{"contact": "1", "type": "VK"}]})
+    one, mail = read(store, path)["contacts"]
+    given = [mail, {"id": one["id"], "note": "x"}, {"id": one["id"]}, {**one, "id": 5}]
+    after = update(store, {"contacts": given}, path)["contacts"]
+    assert after[0] == mail
+    assert after[1] == {**one, "note": "x"}
+    assert after[2]["id"] == one["id"]
+    assert after[3]["id"] > mail["id"]
+    for new in ({"note": "x"}, {"id": 5, "contact": "1"}, {"id": 5, "type": "VK"}):
+        response = store.put(path, json={"contacts": [new]})
+        assert response.status_code == 400
+        assert "Contact." in str(response.json)
+    assert read(store, path)["contacts"] == after
 
 
 def test_search_follows(store: FlaskClient) -> None:
@@ -172,9 +193,16 @@ def test_a_customers_own_email(store: FlaskClient) -> None:
     assert update(store, {"email": "Demo.Second@example.com"})["email"] == "Demo.Second@example.com"
 
 
-def test_empty_email(store: FlaskClient) -> None:
-    """An update cannot clear the e-mail."""
+def test_empty_email(store: FlaskClient, ecwid_sandbox: EcwidSandbox) -> None:
+    """An update cannot clear the e-mail, but may repeat that a customer has none."""
     assert store.put(SECOND, json={"email": ""}).status_code == 400
+    ids = [ecwid_sandbox.add_customer({"email": "", "lang": lang}) for lang in ("en", "fr")]
+    without = create_sandbox(ecwid_sandbox.config["ECWID_SANDBOX"]).test_client()
+    without.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
+    for customer_id in ids:
+        path = f"{CUSTOMERS}/{customer_id}"
+        after = update(without, {"email": "", "lang": "de"}, path)
+        assert (after["email"], after["lang"], after["contacts"]) == ("", "de", [])
 
 
 @pytest.mark.parametrize("customer_id", ["0", "1", "999999999999999999"])
