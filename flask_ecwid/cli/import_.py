@@ -40,7 +40,7 @@ from ..web.mount import Mount
 from . import terminal
 from .columns import Columns
 from .files import Format, NotACustomerFile, Row, read_rows
-from .new_customer import NewCustomerSchema
+from .new_customer import creation_body
 from .options import format_of, format_option, load_mount, store_option
 from .report import Refusal, Report
 
@@ -74,8 +74,9 @@ def import_(
     """Create a customer for each row of PATH. The PATH - is the standard input.
 
     PATH is JSON Lines or CSV, and may be an export. Members that only Ecwid sets (id, registered,
-    stats and others) are ignored. All rows are checked before the first call. Valid rows are
-    created, and invalid rows are refused. If two rows have the same e-mail, the second is refused.
+    stats and others) are ignored. A name becomes billingPerson.name. All rows are checked before
+    the first call. Valid rows are created, and invalid rows are refused. If two rows have the same
+    e-mail, the second is refused.
 
     Importing the same rows again creates no duplicates, because a row that is in the store already
     counts as done. So an import may be stopped at any moment and run again. An import uses at
@@ -98,7 +99,7 @@ def import_(
     try:
         with click.open_file(path, "rb") as file:
             rows = read_rows(cast(BinaryIO, file), file_format, Columns(loaded))
-            creations, refusals = check_rows(rows, NewCustomerSchema(loaded))
+            creations, refusals = check_rows(rows, loaded)
     except NotACustomerFile as exc:
         raise click.UsageError(f"{path}: {exc}") from None
     with Report(report_path) as report:
@@ -163,19 +164,24 @@ class Outcome:
 
 
 def check_rows(
-    rows: Iterable[Row], schema: NewCustomerSchema
+    rows: Iterable[Row], loaded: contract.Contract
 ) -> tuple[list[Creation], list[Refusal]]:
     """Return the valid rows, and the refusals of the others. Each e-mail is valid only once."""
     creations: list[Creation] = []
     refusals: list[Refusal] = []
     emails: set[str] = set()
     for row in rows:
-        body = schema.body(row.customer)
-        violations = [row.violation] if row.violation else schema.violations(body)
-        if not violations and (email := body["email"].casefold()) in emails:
-            violations = [Violation("/email", "uniqueItems", "An e-mail that no other row has.")]
-        if violations:
-            refusals += [_refusal(row.line, InvalidRequest(), each) for each in violations]
+        try:
+            if row.violation:
+                raise InvalidRequest([row.violation])
+            body = creation_body(loaded, row.customer)
+            email = body["email"].casefold()
+            if email in emails:
+                raise InvalidRequest(
+                    [Violation("/email", "uniqueItems", "An e-mail that no other row has.")]
+                )
+        except InvalidRequest as exc:
+            refusals += [_refusal(row.line, exc, each) for each in exc.errors]
             continue
         emails.add(email)
         creations.append(Creation(row.line, body))

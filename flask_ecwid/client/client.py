@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from ..settings import Settings
 from ..signals import CallSignals
 from ..storage.opening import Storage
 from ..throttling.rate_limit import Remaining
+from . import bodies
 from .calls import Call, build_call
 from .opening import open_store
 from .operations import OPERATIONS
@@ -32,6 +34,8 @@ from .transport import Transport
 from .types import Customer, CustomerIdentity, CustomerPage, DeleteCount, UpdateCount
 
 T = TypeVar("T")
+
+log = logging.getLogger("flask_ecwid")
 
 
 class Ping(NamedTuple):
@@ -124,7 +128,8 @@ class EcwidClient:
 
         Args:
             **filters: Ecwid's query parameters. A filter that is None is left out. A list becomes a
-                text with commas. Ecwid checks the values, and the client does not.
+                text with commas, and a date may be a `datetime` or a text in ISO 8601. Ecwid checks
+                the values, and the client does not.
                 https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
 
         Raises:
@@ -180,16 +185,18 @@ class EcwidClient:
         Raises:
             OutcomeUnknown: The customer may have been created, and the search does not find them.
             EmailTaken: Another customer already has this e-mail.
+            InvalidRequest: Ecwid would drop a member that the customer sets.
             TypeError: The customer holds a value that JSON does not have.
         """
-        call = build_call("add_customer", body=customer)
+        call = build_call("add_customer", body=_settable("add_customer", customer))
         identity: CustomerIdentity = self.store.reads.send(call, first_attempt_at=first_attempt_at)
         return identity
 
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> UpdateCount:
         """Change some members of a customer, and return how many customers were changed.
 
-        Ecwid's page describes the members.
+        The attributes that a read returns may be changed and sent back, because the client drops
+        the members that only Ecwid sets. Ecwid's page describes the members.
         https://docs.ecwid.com/api-reference/rest-api/customers/update-customer
 
         Args:
@@ -199,10 +206,12 @@ class EcwidClient:
         Raises:
             CustomerNotFound: The store has no customer with this id.
             EmailTaken: Another customer already has the new e-mail.
-            InvalidRequest: The id is not a positive integer.
+            InvalidRequest: The id is not a positive integer, or Ecwid would drop a member that the
+                changes set.
             TypeError: The changes hold a value that JSON does not have.
         """
-        call = build_call("update_customer", customer_id, body=changes)
+        body = _settable("update_customer", changes)
+        call = build_call("update_customer", customer_id, body=body)
         count: UpdateCount = self.store.reads.send(call)
         return count
 
@@ -345,6 +354,15 @@ class EcwidClient:
         except (Rejected, CustomerNotFound, ContractBroken):
             pass  # Ecwid checks the scope first, so the token has the scope.
         return True
+
+
+def _settable(operation_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body to send, and log the places that are dropped from the caller's body."""
+    prepared = bodies.prepare(operation_name, body)
+    if prepared.dropped:
+        places = " ".join(prepared.dropped)
+        log.info("dropped members operation=%s places=%s", operation_name, places)
+    return prepared.body
 
 
 def _smallest_call() -> Call:

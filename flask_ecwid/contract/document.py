@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,15 +52,8 @@ class Contract:
 
     def members(self, *schemas: str) -> frozenset[str]:
         """Return the names of the members of these schemas of the document."""
-        return frozenset(name for name, _ in self._members(*schemas))
-
-    def settable_members(self, *schemas: str) -> frozenset[str]:
-        """Return the names of the members that a request may set, without the `readOnly` ones."""
-        return frozenset(name for name, node in self._members(*schemas) if not node.get("readOnly"))
-
-    def _members(self, *schemas: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name in schemas:
-            yield from self.document["components"]["schemas"][name]["properties"].items()
+        components = self.document["components"]["schemas"]
+        return frozenset(name for schema in schemas for name in components[schema]["properties"])
 
 
 class _Compiler:

@@ -40,7 +40,7 @@ def test_get_customer(ecwid: HTTPServer, api: Api) -> None:
 
 def test_add_customer(ecwid: HTTPServer, api: Api) -> None:
     """The envelope of a creation holds the new id as a decimal string, without attributes."""
-    body = payload("create-customer.request")
+    body = payload("2019-03-18.create-customer.request")
     ecwid.expect_request(f"{STORE}/customers", method="POST", json=body).respond_with_json(
         {"id": 15319442}
     )
@@ -51,7 +51,7 @@ def test_add_customer(ecwid: HTTPServer, api: Api) -> None:
 
 def test_update_customer(ecwid: HTTPServer, api: Api) -> None:
     """The response to an update holds the request's id and Ecwid's count."""
-    changes = payload("update-customer.request")
+    changes = payload("2019-03-18.update-customer.request")
     ecwid.expect_request(f"{STORE}/customers/7", method="PUT", json=changes).respond_with_json(
         {"updateCount": 1}
     )
@@ -266,16 +266,14 @@ def test_documented_customers(ecwid: HTTPServer, api: Api, name: str) -> None:
 @pytest.mark.parametrize(
     ("path", "name"),
     [
-        ("/add_customer", "create-customer.request"),
         ("/add_customer", "2015-12-03.create-customer.request"),
         ("/add_customer", "2019-03-18.create-customer.request"),
-        ("/update_customer/7", "update-customer.request"),
         ("/update_customer/7", "2015-12-03.update-customer.request"),
         ("/update_customer/7", "2019-03-18.update-customer.request"),
     ],
 )
 def test_documented_bodies(ecwid: HTTPServer, api: Api, path: str, name: str) -> None:
-    """Every request body in Ecwid's documents of ten years reaches Ecwid unchanged."""
+    """Every body of Ecwid's documents reaches Ecwid unchanged, unless Ecwid would drop a part."""
     ecwid.expect_request(f"{STORE}/customers", json=payload(name)).respond_with_json({"id": 1})
     ecwid.expect_request(f"{STORE}/customers/7", json=payload(name)).respond_with_json(
         {"updateCount": 1}
