@@ -91,7 +91,7 @@ def _place_name(body: dict[str, Any], found: _Found) -> None:
     elif person["name"] == name:
         found.dropped.append("/name")
     else:
-        found.refuse("/name", "const", "Send billingPerson.name only, because Ecwid reads no other.")
+        found.refuse("/name", "const", "Send billingPerson.name only.")
 
 
 def _drop_group_name(body: dict[str, Any], found: _Found) -> None:
