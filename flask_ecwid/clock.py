@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoResult
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Lock = threading.Lock
@@ -95,6 +96,33 @@ class Cooldown:
     def is_over(self) -> bool:
         """Return True if the part may be used again."""
         return now() >= self._until
+
+
+class Slots:
+    """Slots for work of which only some threads of a process may do a part at the same time."""
+
+    def __init__(self, count: int) -> None:
+        """Make the slots, none of which is taken."""
+        self._count = count
+        # The key is the process id, because no thread of the parent survives a fork. Without the
+        # id, a forked process would wait for slots that no thread gives back.
+        self._semaphores: dict[int, threading.Semaphore] = {}
+
+    @contextmanager
+    def take(self, timeout_s: float) -> Iterator[None]:
+        """Take a slot, and give the slot back at the end of the block.
+
+        Raises:
+            TimeoutError: No slot became free in time.
+        """
+        process = os.getpid()
+        semaphore = self._semaphores.setdefault(process, threading.Semaphore(self._count))
+        if not semaphore.acquire(timeout=max(timeout_s, 0.0)):
+            raise TimeoutError("no slot became free in time")
+        try:
+            yield
+        finally:
+            semaphore.release()
 
 
 def interrupt_sleeps() -> None:

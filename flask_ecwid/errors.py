@@ -22,7 +22,8 @@ EcwidError                       status                                         
 │   ├── ConnectionLost           502     The connection broke before a reply began.      2 1 S
 │   ├── BadReply                 502     The reply is cut short or mangled.              2 1 S
 │   │   ├── NotJson              502     The reply is complete, but no JSON object.      1 1 S
-│   │   ├── Undecodable          502     The reply is too large or not decompressible.   0 0 S
+│   │   ├── Undecodable          502     The reply cannot be decompressed or written.    0 0 S
+│   │   │   └── ReplyTooLarge    502     The reply is larger than any valid reply.       0 0 S
 │   │   └── Redirected           502     The plugin follows no redirect.
 │   └── OutcomeUnknown           504     The customer may have been created.
 ├── Refused                              Ecwid replied with a refusal.
@@ -112,6 +113,7 @@ class EcwidError(Exception):
     ecwid_code: str | None = None  # the code in Ecwid's reply, if the reply has one
     errors: Sequence[Violation] = ()  # the places that violate the contract
     reason: Refusal | None = None  # the thing that Ecwid refused, if Ecwid refused this service
+    customer_ids: Sequence[int] = ()  # the customers of a page that violate the contract
     challenge: str | None = None  # the value of the header WWW-Authenticate
     link: str | None = None  # the value of the header Link
     replayed: bool = False  # True for the outcome of an earlier request with the idempotency key
@@ -154,6 +156,16 @@ class EcwidError(Exception):
         places = [f"{violation.pointer}:{violation.keyword}" for violation in self.errors]
         return ",".join(places[:_MAX_PLACES])
 
+    @property
+    def described(self) -> str:
+        """The slug, the reason, the places and their customers for a log line, without a value."""
+        facts = {
+            "reason": self.reason,
+            "places": self.places,
+            "customer_ids": ",".join(map(str, self.customer_ids)),
+        }
+        return " ".join([self.slug, *(f"{name}={fact}" for name, fact in facts.items() if fact)])
+
     def problem(self, request_id: str, *, write: bool) -> dict[str, Any]:
         """Return the body of the problem.
 
@@ -175,6 +187,8 @@ class EcwidError(Exception):
                 {name: value for name, value in violation._asdict().items() if value is not None}
                 for violation in self.errors
             ]
+        if self.customer_ids:
+            body["customer_ids"] = list(self.customer_ids)
         if self.ecwid_code:
             body["ecwid_code"] = self.ecwid_code
         if write:
@@ -427,10 +441,17 @@ class NotJson(BadReply):
 
 
 class Undecodable(BadReply):
-    """The reply is larger than any valid reply, or cannot be decompressed."""
+    """The reply cannot be decompressed, or is nested too deep."""
 
-    detail = "Ecwid's reply is too large, or cannot be decompressed."
+    detail = "Ecwid's reply cannot be decompressed."
     retries = Retries()
+
+
+class ReplyTooLarge(Undecodable):
+    """The reply is larger than any valid reply."""
+
+    detail = "Ecwid's reply is too large."
+    trips_breaker = False  # because Ecwid is up, and smaller pages may pass
 
 
 class Redirected(BadReply):
@@ -620,8 +641,9 @@ class ContractBroken(EcwidError):
     retries = Retries(1)
     needs_reconciliation = True
 
-    def __init__(self, errors: Sequence[Violation]) -> None:
+    def __init__(self, errors: Sequence[Violation], *, customer_ids: Sequence[int] = ()) -> None:
         self.errors = errors
+        self.customer_ids = customer_ids
         super().__init__()
 
 

@@ -27,6 +27,7 @@ class Call:
     path: str  # below the URL of the store
     query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes | None = field(default=None, repr=False)
+    bulk: bool = False  # A page keeps the customers that violate the contract.
 
 
 def build_call(

@@ -25,6 +25,15 @@ def complete(fields: str, required: str) -> str:
     return _to_text(_union(_parse(fields), _parse(required)))
 
 
+def members_of(name: str, fields: str) -> str | None:
+    """Return the selection of a member's members, or None if `fields` names the whole member.
+
+    Raises:
+        ValueError: `fields` is not in Ecwid's syntax.
+    """
+    return _to_text(_parse(fields).get(name, {})) or None
+
+
 def _parse(fields: str) -> Selection:
     fields = re.sub(", +", ",", fields)
     tokens = _TOKEN.findall(fields)

@@ -1,17 +1,18 @@
 """Turn a reply of Ecwid into a value or an error. Pure, without I/O.
 
-A good reply is checked against the component that the contract names. The retry policy of each
-error stands with its class in errors.py.
+A good reply is checked against the component that the contract names. A reply that does not fit is
+converted as conversions.py says, and is checked again. The retry policy of each error stands with
+its class in errors.py.
 """
 
 from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import orjson
@@ -19,12 +20,13 @@ import urllib3.exceptions
 
 from .. import clock
 from ..contract import load
-from ..contract.schema import Schema
+from ..contract.schema import MAX_VIOLATIONS, Schema
 from ..errors import (
     DEFAULT_RETRY_AFTER_S,
     REFUSED_TOKEN_S,
     BadReply,
     ConnectionLost,
+    ContractBroken,
     CustomerNotFound,
     DeadlineExceeded,
     EcwidError,
@@ -40,7 +42,9 @@ from ..errors import (
     ServiceRefused,
     TlsFailed,
     Unreachable,
+    Violation,
 )
+from . import conversions
 from .calls import Call
 from .operations import EcwidOperation
 
@@ -48,6 +52,7 @@ MAX_RETRY_AFTER_S = 3600
 BRIEF_S = 2  # A `Retry-After` up to this number of seconds is short enough to wait.
 CLOSED_STORE_S = 60.0  # The pause after Ecwid has refused the whole store.
 
+_TOO_DEEP = Violation("", "nesting")
 _OF_THE_STORE = ("STORE_NOT_FOUND", "PROFILE_NOT_FOUND")
 _DIGITS = re.compile(r"[0-9]{1,16}")
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -62,22 +67,31 @@ class Reply:
     body: bytes = field(default=b"", repr=False)
 
 
+class UnfitCustomer(dict[str, Any]):
+    """A customer of a page who violates the contract in the places that `errors` lists."""
+
+    def __init__(self, item: object, errors: Sequence[Violation]) -> None:
+        super().__init__(item if isinstance(item, dict) else {})
+        self.errors = errors
+
+
 def read_reply(call: Call, reply: Reply) -> dict[str, Any]:
     """Return the JSON object of a good reply that fits the contract.
+
+    In a page for bulk work, a customer that does not fit is an `UnfitCustomer`.
 
     Raises:
         NotJson: The status is 2xx, but the body is no JSON object.
         ContractBroken: The object does not fit the contract.
         EcwidError: The status is not 2xx. `error_from_status` chooses the class.
     """
-    value = parse_reply(call, reply)
+    value, is_valid = _read(call, reply)
+    if is_valid and not (call.bulk and _is_too_deep(value)):
+        return value
     if call.operation.name == "list_customers":
-        _complete_page(call, value)
-    schema, members = _component(call.operation.reply)
-    if members is not None:
-        value = {name: value[name] for name in members if name in value}
-    schema.validate(value)
-    return value
+        return _checked_page(call, value)
+    schema, _ = _component(call.operation.reply)
+    raise ContractBroken([_TOO_DEEP] if is_valid else schema.violations(value))
 
 
 def parse_reply(call: Call, reply: Reply) -> dict[str, Any]:
@@ -85,12 +99,18 @@ def parse_reply(call: Call, reply: Reply) -> dict[str, Any]:
 
     Raises:
         NotJson: The status is 2xx, but the body is no JSON object.
+        ContractBroken: A page has more customers than the call asked for.
         EcwidError: The status is not 2xx. `error_from_status` chooses the class.
     """
-    try:
-        value: Any = orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        value = None
+    return _read(call, reply)[0]
+
+
+def _read(call: Call, reply: Reply) -> tuple[dict[str, Any], bool]:
+    """Return the JSON object of a good reply, and whether the object fits the contract.
+
+    An object that does not fit is converted as conversions.py says, and is checked again.
+    """
+    value = _parsed(orjson.loads, reply.body)
     if not 200 <= reply.status < 300:
         code = value.get("errorCode") if isinstance(value, dict) else None
         raise error_from_status(
@@ -100,9 +120,106 @@ def parse_reply(call: Call, reply: Reply) -> dict[str, Any]:
             reply.headers.get("retry-after"),
             body="object" if isinstance(value, dict) else "other" if reply.body else "none",
         )
+    schema, _ = _component(call.operation.reply)
+    if isinstance(value, dict):
+        value = _prepared(call, value)
+        if schema.is_valid(value):
+            return value, True
+    value = None  # Otherwise a large reply would be in the memory twice.
+    value = _parsed(partial(_parse_and_convert, call), reply.body)
     if not isinstance(value, dict):
         raise NotJson
-    return value
+    value = _prepared(call, value)
+    return value, schema.is_valid(value)
+
+
+def _parsed(parse: Callable[[bytes], Any], body: bytes) -> Any:
+    """Return the JSON in a body, or None if the body is not JSON or is nested too deep."""
+    try:
+        return parse(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parse_and_convert(call: Call, body: bytes) -> Any:
+    value = conversions.parse(body)
+    _check_length(call, value)
+    schemas = load().document["components"]["schemas"]
+    return conversions.convert(value, schemas[call.operation.reply], schemas)
+
+
+def _prepared(call: Call, value: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a reply that the contract checks.
+
+    Raises:
+        ContractBroken: A page has more customers than the call asked for.
+    """
+    if call.operation.name == "list_customers":
+        _check_length(call, value)
+        _complete_page(call, value)
+    _, members = _component(call.operation.reply)
+    if members is None:
+        return value
+    return {name: value[name] for name in members if name in value}
+
+
+def _check_length(call: Call, value: Any) -> None:
+    """Check that a page has no more customers than the call asked for.
+
+    Without this, the check and the conversions of a small compressed reply could take minutes.
+
+    Raises:
+        ContractBroken: The page has more customers.
+    """
+    items = value.get("items") if isinstance(value, dict) else None
+    limit = dict(call.query).get("limit", "")
+    if isinstance(items, list) and _DIGITS.fullmatch(limit) and len(items) > int(limit):
+        raise ContractBroken([Violation("/items", "maxItems")])
+
+
+def _checked_page(call: Call, page: dict[str, Any]) -> dict[str, Any]:
+    """Return a page for bulk work, after each customer was checked alone.
+
+    Raises:
+        ContractBroken: The page itself does not fit, or is not for bulk work.
+    """
+    schema, _ = _component("CustomerPage")
+    items = page.get("items")
+    if not isinstance(items, list):
+        raise ContractBroken(schema.violations(page))
+    errors = schema.violations({**page, "items": []})
+    if call.bulk and errors:
+        raise ContractBroken(errors)
+    checked = [_checked_item(call, index, item) for index, item in enumerate(items)]
+    if call.bulk:
+        return {**page, "items": checked}
+    unfit = [item for item in checked if isinstance(item, UnfitCustomer)]
+    errors += [each for item in unfit for each in item.errors]
+    ids = [id for item in unfit if isinstance(id := item.get("id"), int) and id is not True]
+    raise ContractBroken(errors[:MAX_VIOLATIONS], customer_ids=list(dict.fromkeys(ids)))
+
+
+def _checked_item(call: Call, index: int, item: Any) -> Any:
+    """Return a customer of a page, as an `UnfitCustomer` if the customer does not fit."""
+    schema, _ = _component("Customer")
+    if not schema.is_valid(item):
+        errors = schema.violations(item)
+    elif call.bulk and _is_too_deep(item):
+        errors = [_TOO_DEEP]
+    else:
+        return item
+    return UnfitCustomer(
+        item, [Violation(f"/items/{index}{pointer}", keyword) for pointer, keyword in errors]
+    )
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Return whether a value is nested deeper than JSON can be written."""
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return True
+    return False
 
 
 def _complete_page(call: Call, page: dict[str, Any]) -> None:
@@ -119,7 +236,7 @@ def _complete_page(call: Call, page: dict[str, Any]) -> None:
 
 @cache
 def _component(name: str) -> tuple[Schema, frozenset[str] | None]:
-    """Return the schema of a component, and the members that `read_reply` keeps.
+    """Return the schema of a component, and the members that `_prepared` keeps.
 
     A component that allows no other members has the list of its own. For example, Ecwid sent
     `success` beside `updateCount` until 2014. For any other component, all members are kept and the

@@ -7,6 +7,7 @@ No customer is created twice.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import orjson
 from .. import chance, clock
 from ..errors import (
     CustomerNotFound,
+    DeadlineExceeded,
     EcwidError,
     EcwidUnavailable,
     EmailTaken,
@@ -35,6 +37,34 @@ BACKOFF_S = 0.25  # The longest wait before the first repetition, doubled for ea
 BACKOFF_MOST_S = 4.0
 
 Value = dict[str, Any]
+
+
+# A reply of 8 MiB can take 200 MB while it is checked. Without the slots, the threads of a process
+# could together take all of the memory.
+_LARGE_REPLY_BYTES = 1024 * 1024
+_large_replies = clock.Slots(2)
+
+
+def read_in_turn(
+    call: Call,
+    reply: Reply,
+    deadline: float,
+    read: Callable[[Call, Reply], Value] = read_reply,
+) -> Value:
+    """Return the value of a reply, while few other threads of the process read a large reply.
+
+    Raises:
+        DeadlineExceeded: Other threads read large replies until the deadline.
+        EcwidError: The reply is not good.
+    """
+    if len(reply.body) <= _LARGE_REPLY_BYTES:
+        return read(call, reply)
+    try:
+        with _large_replies.take(deadline - clock.now()):
+            return read(call, reply)
+    except TimeoutError:
+        pass
+    raise DeadlineExceeded
 
 
 class Found(NamedTuple):
@@ -112,7 +142,7 @@ class RetryingSender:
             known = self._inferred(call, error, started_at, deadline, span, may_have_executed)
             if known:
                 return known, read_reply(call, known)
-            log.warning("call failed operation=%s %s", call.operation.name, _described(error))
+            log.warning("call failed operation=%s %s", call.operation.name, error.described)
             if not self._may_repeat(call, error, attempt) or not _wait(error, attempt, deadline):
                 raise _outcome(call, error, may_have_executed)
             previous = error
@@ -138,7 +168,8 @@ class RetryingSender:
             reply = self._transport.send(call, deadline)
             span.status = reply.status
             # A search needs no customer that fits the contract, because it compares what it finds.
-            return reply, parse_reply(call, reply) if reconciling else read_reply(call, reply)
+            read = parse_reply if reconciling else read_reply
+            return reply, read_in_turn(call, reply, deadline, read)
         except BaseException as exc:
             failure = exc
             raise
@@ -278,13 +309,6 @@ def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:
     else:
         wait_s = chance.uniform(0, min(BACKOFF_MOST_S, BACKOFF_S * 2 ** (attempts - 1)))
     return clock.now() + wait_s < deadline and clock.sleep(wait_s)
-
-
-def _described(error: EcwidError) -> str:
-    """Return the slug, the reason and the places of an error, without any value."""
-    reason = f" reason={error.reason}" if error.reason else ""
-    places = f" places={error.places}" if error.errors else ""
-    return f"{error.slug}{reason}{places}"
 
 
 def _outcome(call: Call, error: EcwidError, may_have_executed: bool) -> EcwidError:

@@ -16,8 +16,8 @@ from .. import clock
 from ..errors import Refused
 from ..storage.cache_backend import CacheBackend
 from .calls import Call
-from .replies import Reply, read_reply
-from .retries import RetryingSender
+from .replies import Reply
+from .retries import RetryingSender, read_in_turn
 
 _CallKey = tuple[int, str, tuple[tuple[str, str], ...]]  # The process, the path, the sorted query.
 
@@ -76,7 +76,7 @@ class SharedReads:
         if first is not mine:
             first.done.wait(self._deadline_s / 2)
             if first.reply:
-                return read_reply(call, first.reply)
+                return read_in_turn(call, first.reply, deadline)
             if first.refusal:
                 raise copy(first.refusal)
             return self._sender.send(call, deadline)[1]

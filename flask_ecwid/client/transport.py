@@ -21,7 +21,7 @@ import urllib3
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
-from ..errors import BadReply, EcwidError, NoReply, Undecodable
+from ..errors import BadReply, EcwidError, NoReply, ReplyTooLarge, Undecodable
 from ..settings import Secret, Settings
 from .calls import Call
 from .deadline import Attempt, DeadlineAdapter, current_attempt, is_set
@@ -186,7 +186,7 @@ def _received(raw: Any, encoding: str) -> bytes:
         chunk = received if inflate is None else _inflated(inflate, received, left + 1)
         left -= len(chunk)
         if left < 0:
-            raise Undecodable
+            raise ReplyTooLarge
         chunks.append(chunk)
     if inflate is not None and chunks and (not inflate.eof or inflate.unused_data):
         raise BadReply

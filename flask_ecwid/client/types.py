@@ -10,7 +10,7 @@ Ecwid leaves out optional members, and sends None for some of them. Read an opti
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 __all__ = [
     "Customer",
@@ -111,7 +111,7 @@ class Person(TypedDict, total=False):
 class ShippingAddress(TypedDict, total=False):
     """A saved shipping address of a customer.
 
-    Ecwid documents `orderBy` as a boolean and sends a number.
+    Ecwid documents `orderBy` as a boolean and sends a number. An incomplete address has -1.
     """
 
     id: int | None
@@ -129,7 +129,7 @@ class ShippingAddress(TypedDict, total=False):
     note: str | None
     createdDate: str | None
     defaultAddress: bool | None
-    orderBy: int | bool | None
+    orderBy: Any
 
 
 class CustomerContact(TypedDict, total=False):
@@ -144,7 +144,7 @@ class CustomerContact(TypedDict, total=False):
     note: str | None
     type: str | None
     default: bool | None
-    orderBy: int | bool | None
+    orderBy: Any
     timestamp: str | None
 
 
@@ -152,6 +152,7 @@ class Stats(TypedDict, total=False):
     """The orders of a customer. Money is in the currency of the store."""
 
     numberOfOrders: int | None
+    numberOfCanceledOrders: int | None
     salesValue: float | None
     averageOrderValue: float | None
     firstOrderDate: str | None
@@ -168,16 +169,16 @@ class Favorite(TypedDict, total=False):
 class ExtraField(TypedDict, total=False):
     """A field that the merchant added to customers.
 
-    Ecwid documents `orderBy` as a boolean and sends a number. Ecwid documents `entityTypes` as a
-    string and sends a list.
+    `value` is a text in most cases, but Ecwid does not document the type. Ecwid documents `orderBy`
+    as a boolean and sends a number. Ecwid documents `entityTypes` as a string and sends a list.
     """
 
     key: str | None
     title: str | None
-    value: str | None
+    value: Any
     type: str | None
-    orderBy: int | bool | None
-    entityTypes: list[str] | str | None
+    orderBy: Any
+    entityTypes: Any
 
 
 class UpdateCount(TypedDict):

@@ -88,7 +88,7 @@ def _error(exc: Exception, context: RequestContext) -> EcwidError:
         )
     if isinstance(exc, EcwidError):
         if isinstance(exc, (ContractBroken, Defect)):
-            log.error("%s request_id=%s places=%s", exc.slug, context.request_id, exc.places)
+            log.error("%s request_id=%s", exc.described, context.request_id)
         return exc
     if isinstance(exc, HTTPException):
         if isinstance(exc, InternalServerError) and isinstance(exc.original_exception, Exception):

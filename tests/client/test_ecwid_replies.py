@@ -331,11 +331,12 @@ def test_an_envelope_that_breaks_the_contract(
 
 
 def test_large_ids_pass(ecwid: HTTPServer, api: Api) -> None:
-    """The plugin passes on an id of 53 bits, and refuses a larger id instead of rounding it."""
-    reply_with(ecwid, 200, '{"id": 9007199254740991}')
-    assert ask(api, "add_customer").json["data"]["id"] == "9007199254740991"
+    """The plugin passes on an id of 63 bits, and refuses an id beyond 64 bits."""
+    reply_with(ecwid, 200, f'{{"id": {2**63 - 1}}}')
+    assert ask(api, "add_customer").json["data"]["id"] == "9223372036854775807"
+    assert ask(api, "get_customer").json["data"]["id"] == 2**63 - 1
     ecwid.clear()
-    reply_with(ecwid, 200, '{"id": 9007199254740992}')
+    reply_with(ecwid, 200, f'{{"id": {2**64}}}')
     assert ask(api, "get_customer").status_code == 502
 
 

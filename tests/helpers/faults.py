@@ -397,11 +397,24 @@ NO_ID = bodies(
     add_customer={"success": True, "note": "canary"},
 )
 OUT_OF_RANGE = bodies(
-    list_customers={**page(), "total": -1},
+    list_customers={**page({"id": 0}), "total": -1},
     get_customer={**customer(), "id": 2**53},
     update_customer={"updateCount": -1},
-    delete_customer={"deleteCount": 1.5},
+    delete_customer={"deleteCount": -(2**63)},
     add_customer={"id": 0},
+)
+TO_CONVERT = bodies(
+    list_customers={
+        "total": "1",
+        "count": 1.0,
+        "offset": "0",
+        "limit": 100,
+        "items": [{"id": "7"}],
+    },
+    get_customer={"id": "7", "stats": []},
+    update_customer={"updateCount": "1"},
+    delete_customer={"deleteCount": 1.0},
+    add_customer={"id": "7.0"},
 )
 
 
@@ -643,7 +656,10 @@ FAULTS: list[Fault] = [
     row("a member of the wrong type",       ONE, NO, RECONCILE, BROKEN, reply(200, WRONG_TYPE)),
     row("the wrong type further down",      ONE, NO, RECONCILE, BROKEN, reply(200, WRONG_INSIDE)),
     row("the id or the count missing",      ONE, NO, RECONCILE, BROKEN, reply(200, NO_ID)),
-    row("a number out of its range",        ONE, NO, RECONCILE, BROKEN, reply(200, OUT_OF_RANGE)),
+    row("a number out of any range",        GOOD, GOOD, GOOD, None,
+        reply(200, OUT_OF_RANGE), bodies=OUT_OF_RANGE),
+    row("numbers as texts",                 GOOD, GOOD, GOOD, None,
+        reply(200, TO_CONVERT), bodies=BARE),
 
     # an unknown new field, an optional field null or missing
     row("an unknown new member",            GOOD, GOOD, GOOD, None,
