@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,9 +53,12 @@ def export(
 
     The files hold personal data, so only this user can read them.
 
+    A customer whose data Ecwid sends in a form outside of the contract is left out. The export
+    names the ids and the places, and goes on with the other customers.
+
     The exit status is 0 if all customers are there, 1 if not, and 2 if the command or the settings
-    are wrong. After a signal it is 128 plus the signal's number. After 1 or a signal, --resume
-    continues.
+    are wrong. After a signal it is 128 plus the signal's number. After a failure or a signal,
+    --resume continues.
 
     \b
     Examples:
@@ -74,6 +77,7 @@ def export(
         with terminal.stop_at_once():
             if path == "-":
                 customers = _export_to_stdout(mount, filters, writer)
+                left_out: Sequence[str] = left_out_of(customers)
             else:
                 filters_digest = CustomerIterator.digest_of(filters)
                 job = f"{mount.client.store.digest} {file_format} {filters_digest}"
@@ -83,6 +87,7 @@ def export(
                             "There is nothing to resume, so a new export begins.", success=True
                         )
                     customers = _export_to_file(mount, filters, writer, file)
+                left_out = file.checkpoint.left_out
                 terminal.say(f"{file.checkpoint.customers} customers in {path}", success=True)
     except CannotWrite as exc:
         raise click.UsageError(str(exc)) from None
@@ -96,6 +101,13 @@ def export(
     except EcwidError as exc:
         _say_failed(f"failed: {terminal.describe(exc)}", path)
         sys.exit(1)
+    for each in left_out:
+        terminal.say(each)
+    if left_out:
+        one = len(left_out) == 1
+        subject = "1 customer is" if one else f"{len(left_out)} customers are"
+        data = "the data" if one else "their data"
+        terminal.say(f"{subject} left out, because {data} violates the contract.")
     missing = customers.difference or 0
     if missing:
         more = "more" if missing > 0 else "fewer"
@@ -103,7 +115,7 @@ def export(
             f"Ecwid counts {abs(missing)} customers {more}, because the list changed meanwhile.",
             success=missing < 0,  # customers were deleted after the export had read them
         )
-    sys.exit(1 if missing > 0 else 0)
+    sys.exit(1 if missing > 0 or left_out else 0)
 
 
 def _say_failed(why: str, path: str) -> None:
@@ -162,8 +174,16 @@ def _split(pair: str) -> tuple[str, str]:
 def count_customers(client: EcwidClient, filters: dict[str, Any]) -> int:
     """Return the number of customers that match, as Ecwid counts them."""
     client.wait_for_budget()
-    page = client.wait_while_unavailable(lambda: client.list_customers(**{**filters, "limit": 1}))
-    return int(page.get("total") or 0)
+    query = {**filters, "limit": 1, "responseFields": "total"}
+    return client.wait_while_unavailable(lambda: client.list_with_unfit(**query))["total"]
+
+
+def left_out_of(customers: CustomerIterator, after: int = 0) -> list[str]:
+    """Return a text with id and places for each skipped customer after the first `after`."""
+    return [
+        f"customer {each.customer_id or 'without an id'} is left out: {each.places}"
+        for each in customers.skipped[after:]
+    ]
 
 
 def write_file(customers: CustomerIterator, writer: Writer, file: ResumableFile) -> Iterator[int]:
@@ -176,15 +196,20 @@ def write_file(customers: CustomerIterator, writer: Writer, file: ResumableFile)
         file.finish()
         return
     data = b"" if file.resumed else writer.header(bom=True)
-    count = 0
+    count = skipped = 0
+
+    def append() -> None:
+        left_out = left_out_of(customers, skipped)
+        file.append(data, customers=count, cursor=customers.cursor, left_out=left_out)
+
     for customer in customers:
         data += writer.row(customer)
         count += 1
         if customers.page_is_over:
-            file.append(data, customers=count, cursor=customers.cursor)
+            append()
             yield count
-            data, count = b"", 0
-    file.append(data, customers=count, cursor=customers.cursor)
+            data, count, skipped = b"", 0, len(customers.skipped)
+    append()
     yield count
     file.finish()
 

@@ -11,6 +11,7 @@ files.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,12 +26,16 @@ class CannotWrite(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a part, with its `job`, its valid bytes, and the `cursor` for the next page."""
+    """The state of a part, with its `job`, its valid bytes, and the `cursor` for the next page.
+
+    `left_out` has a text for each customer that is not in the part.
+    """
 
     job: str
     bytes: int = 0
     customers: int = 0
     cursor: str | None = None
+    left_out: Sequence[str] = ()
     complete: bool = False
 
 
@@ -91,8 +96,17 @@ class ResumableFile:
             self._part.unlink()  # without a checkpoint, no run can use the part
         os.close(self._fd)
 
-    def append(self, data: bytes, *, customers: int, cursor: str) -> None:
-        """Write the data to the disk, and then a checkpoint that includes the data."""
+    def append(
+        self, data: bytes, *, customers: int, cursor: str, left_out: Sequence[str] = ()
+    ) -> None:
+        """Write the data to the disk, and then a checkpoint that includes the data.
+
+        Args:
+            data: the bytes of the customers.
+            customers: the number of these customers.
+            cursor: the place after these customers.
+            left_out: a text for each customer that was left out since the last checkpoint.
+        """
         self._write(data)
         before = self.checkpoint
         self._save(
@@ -101,6 +115,7 @@ class ResumableFile:
                 bytes=before.bytes + len(data),
                 customers=before.customers + customers,
                 cursor=cursor,
+                left_out=[*before.left_out, *left_out],
             )
         )
 

@@ -137,10 +137,22 @@ class EcwidClient:
                 customers.
             InvalidRequest: `responseFields` is not in Ecwid's syntax.
         """
-        _check_names(filters)
-        given = {name: value for name, value in filters.items() if value is not None}
-        query = {"offset": 0, "limit": PAGE_SIZE, **given}
-        page: CustomerPage = self.store.reads.send(build_call("list_customers", query=query))
+        page: CustomerPage = self.store.reads.send(_page_call(filters))
+        return page
+
+    def list_with_unfit(self, **filters: Any) -> CustomerPage:
+        """Return a page for bulk work, in which a customer may be an `UnfitCustomer`.
+
+        Such a customer violates the contract, and stops `list_customers`.
+
+        Args:
+            **filters: The filters of `list_customers`.
+
+        Raises:
+            TypeError: Ecwid has no such filter.
+            InvalidRequest: `responseFields` is not in Ecwid's syntax.
+        """
+        page: CustomerPage = self.store.reads.send(replace(_page_call(filters), bulk=True))
         return page
 
     def get_customer(
@@ -239,8 +251,9 @@ class EcwidClient:
 
         Returns:
             An iterator whose `next` raises an `EcwidError` if a page cannot be read. Calling `next`
-            again continues at the same place. At the end, its `difference` is Ecwid's `total` minus
-            the number of customers that came.
+            again continues at the same place. A customer whose data violates the contract is left
+            out, and `skipped` names the customer. At the end, `difference` is Ecwid's `total` minus
+            the number of customers that came or were skipped.
 
         Raises:
             TypeError: Ecwid has no such filter.
@@ -250,11 +263,18 @@ class EcwidClient:
         """
         _check_names(filters)
         return CustomerIterator(
-            lambda **query: self.wait_while_unavailable(partial(self.list_customers, **query)),
+            lambda **query: self.wait_while_unavailable(partial(self.list_with_unfit, **query)),
             filters,
             cursor=cursor,
-            before_page=self.wait_for_budget,
+            before_call=self.wait_for_budget,
+            get_customer=self._get_for_bulk,
         )
+
+    def _get_for_bulk(self, customer_id: int, selection: str | None) -> Customer:
+        query = {"responseFields": selection}
+        call = replace(build_call("get_customer", customer_id, query=query), bulk=True)
+        customer: Customer = self.wait_while_unavailable(lambda: self.store.reads.send(call))
+        return customer
 
     def wait_for_budget(self) -> None:
         """Wait until bulk work may make its next call.
@@ -365,8 +385,21 @@ def _settable(operation_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     return prepared.body
 
 
+def _page_call(filters: Mapping[str, Any]) -> Call:
+    """Return the call that lists the customers that match.
+
+    Raises:
+        TypeError: Ecwid has no such filter.
+        InvalidRequest: `responseFields` is not in Ecwid's syntax.
+    """
+    _check_names(filters)
+    given = {name: value for name, value in filters.items() if value is not None}
+    return build_call("list_customers", query={"offset": 0, "limit": PAGE_SIZE, **given})
+
+
 def _smallest_call() -> Call:
-    return build_call("list_customers", query={"offset": 0, "limit": 1})
+    # Without the fields, a first customer whose data is too large would fail the call.
+    return build_call("list_customers", query={"offset": 0, "limit": 1, "responseFields": "total"})
 
 
 def _lacks_scope(error: ServiceRefused) -> bool:

@@ -12,6 +12,10 @@ so one customer falls between two pages. The iterator therefore makes two passes
 Pages overlap, so the iterator remembers ids. A returned customer is remembered only while a later
 page may show it as new. Memory and cursor hold the same ids, so a resumed reading decides like an
 uninterrupted one.
+
+One odd customer never ends the reading. The iterator asks for a customer that does not fit the
+contract alone, and skips the customer if that reply does not fit either. A page that is too large,
+or no JSON, is asked for again in halves.
 """
 
 from __future__ import annotations
@@ -22,14 +26,27 @@ import logging
 import re
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, islice
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from .. import clock
-from ..errors import BadReply, InvalidRequest, Violation
+from ..errors import (
+    BadReply,
+    ContractBroken,
+    CustomerNotFound,
+    EcwidError,
+    InvalidRequest,
+    NotJson,
+    ReplyTooLarge,
+    Undecodable,
+    Violation,
+)
 from . import dates, fields
+from .replies import UnfitCustomer
 from .types import Customer, CustomerPage
 
 log = logging.getLogger("flask_ecwid")
@@ -68,6 +85,29 @@ class _Position:
     offset: int = 0
 
 
+class Skipped(NamedTuple):
+    """A customer that did not come, because Ecwid's reply violates the contract in these places.
+
+    The id is None if Ecwid's page shows no id.
+    """
+
+    customer_id: int | None
+    errors: Sequence[Violation]
+
+    @property
+    def places(self) -> str:
+        """The places, each with its keyword, as text."""
+        return " ".join(f"{each.pointer}:{each.keyword}" for each in self.errors)
+
+
+class _Entry(NamedTuple):
+    """A customer of the page in memory, with the second of registration."""
+
+    customer: Customer | UnfitCustomer
+    key: int
+    second: int
+
+
 class CustomerIterator(Iterator[Customer]):
     """An iterator over the customers that match the filters.
 
@@ -80,6 +120,8 @@ class CustomerIterator(Iterator[Customer]):
       reading ends.
     - A customer that is deleted meanwhile may be missing. A customer that is changed meanwhile, so
       that it begins or ceases to match the filters, may be missing too.
+
+    - A customer whose data violates the contract does not come, and `skipped` names the customer.
 
     The promise has three conditions. Search lag and clock difference are at most `LAG_S` together.
     `registered` never changes, and is the date that `createdFrom` compares. Where one second has
@@ -96,7 +138,8 @@ class CustomerIterator(Iterator[Customer]):
         filters: Mapping[str, Any],
         *,
         cursor: str | None = None,
-        before_page: Callable[[], None] = lambda: None,
+        before_call: Callable[[], None] = lambda: None,
+        get_customer: Callable[[int, str | None], Customer] | None = None,
     ) -> None:
         """Begin a reading, or resume the reading that made the cursor.
 
@@ -104,7 +147,9 @@ class CustomerIterator(Iterator[Customer]):
             list_page: Returns Ecwid's page for a query.
             filters: Ecwid's search parameters, without `sortBy` and `offset`.
             cursor: The `cursor` of an earlier iterator with equal filters.
-            before_page: Is called before each call of `list_page`.
+            before_call: Is called before each call of `list_page` and `get_customer`.
+            get_customer: Returns a customer by the id, with the members of a selection. Without
+                this function, the iterator skips each `UnfitCustomer` at once.
 
         Raises:
             ValueError: The filters hold an order or an offset. Or the cursor is damaged, or belongs
@@ -112,8 +157,11 @@ class CustomerIterator(Iterator[Customer]):
         """
         self._filters = _checked(filters)
         self._list_page = list_page
-        self._before_page = before_page
+        self._before_call = before_call
+        self._get_customer = get_customer
         self._digest = _digest(self._filters)
+        selection = self._filters.get("responseFields")
+        self._selection = selection and fields.members_of("items", selection)
         self._bounds = tuple(_bound(self._filters, each.filter) for each in _PASSES)
         self._started_at = int(clock.wall())
         self._count = 0
@@ -122,11 +170,13 @@ class CustomerIterator(Iterator[Customer]):
         if cursor is not None:
             self._resume(cursor)
         self._next: _Position | None = self._at  # The position after the page in memory.
-        # Each customer of the page in memory, with the second of registration.
-        self._page: deque[tuple[Customer, int]] = deque()
+        self._page: deque[_Entry] = deque()
+        self._size: int | None = None  # The size of the pages, if smaller than the filters say.
+        self.skipped: list[Skipped] = []  # The customers that this iterator left out.
         self._before: tuple[_Position, list[int]] | None = None
         self._same_pages = 0
-        self.difference: int | None = None  # Ecwid's `total` minus the returned, at the end.
+        # At the end, Ecwid's `total` minus the customers that came or were skipped.
+        self.difference: int | None = None
 
     @staticmethod
     def digest_of(filters: Mapping[str, Any]) -> str:
@@ -147,9 +197,14 @@ class CustomerIterator(Iterator[Customer]):
     def __next__(self) -> Customer:
         while True:
             while self._page:
-                customer, second = self._page.popleft()
-                if self._is_new(customer, second):
-                    self._ids.add(customer["id"], second)
+                entry = self._page[0]
+                is_new = self._is_new(entry)
+                customer = self._fitting(entry.customer) if is_new else None
+                # The entry leaves the page only now. Otherwise an error would lose the customer.
+                self._page.popleft()
+                if is_new:
+                    self._ids.add(entry.key, entry.second)
+                if customer is not None:
                     self._count += 1
                     return customer
             self._advance()
@@ -170,16 +225,38 @@ class CustomerIterator(Iterator[Customer]):
     @property
     def page_is_over(self) -> bool:
         """True if the page in memory holds no further customer."""
-        return not any(self._is_new(customer, second) for customer, second in self._page)
+        return not any(self._is_new(entry) for entry in self._page)
 
-    def _is_new(self, customer: Customer, second: int) -> bool:
+    def _is_new(self, entry: _Entry) -> bool:
         """Return whether the customer has not come yet.
 
         A customer from before the watermark has come already, because the first pass has read that
         second. Without this rule, the iterator would have to remember the ids of all customers.
         """
-        is_behind = second != _UNDATED and second < self._watermark
-        return not is_behind and not self._ids.has(customer["id"], second)
+        is_behind = _UNDATED < entry.second < self._watermark
+        return not is_behind and not self._ids.has(entry.key, entry.second)
+
+    def _fitting(self, customer: Customer | UnfitCustomer) -> Customer | None:
+        """Return a customer who fits the contract, or None if the customer does not come.
+
+        A customer of a page who does not fit is asked for alone, because that reply may fit.
+        """
+        if not isinstance(customer, UnfitCustomer):
+            return customer
+        id, errors = _id_of(customer), customer.errors
+        if id is not None and self._get_customer is not None:
+            self._before_call()
+            try:
+                return self._get_customer(id, self._selection)
+            except CustomerNotFound:  # The customer was deleted meanwhile.
+                return None
+            except (ContractBroken, NotJson, Undecodable) as exc:
+                errors = exc.errors or [_violation(exc)]
+        self._count += 1
+        self.skipped.append(Skipped(id, errors))
+        places = self.skipped[-1].places
+        log.warning("customer left out customer_id=%s places=%s", id or "none", places)
+        return None
 
     @property
     def _watermark(self) -> int:
@@ -200,22 +277,51 @@ class CustomerIterator(Iterator[Customer]):
 
     def _read_page(self, at: _Position) -> None:
         """Read the page at a position, and find the position after it."""
-        self._before_page()
-        page = _customers(self._list_page(**self._query(at)))
-        ids = [customer["id"] for customer in page]
+        page = self._customers(self._query(at))
+        nameless = [c for c in page if isinstance(c, UnfitCustomer) and _id_of(c) is None]
+        if nameless and len(nameless) == len(page) and not self._count:
+            # A first page without any id is no list of customers.
+            raise ContractBroken(nameless[0].errors)
+        keys = [_key_of(customer) for customer in page]
         window = replace(at, offset=0)
-        same = ids and at.offset and self._before == (window, ids)
+        same = keys and at.offset and self._before == (window, keys)
         self._same_pages = self._same_pages + 1 if same else 0
         if self._same_pages >= SAME_PAGES:
             raise BadReply("Ecwid sent the same page again.")
-        self._before = (window, ids)
+        self._before = (window, keys)
         registered = [_second(customer, "registered") for customer in page]
-        self._page.extend(zip(page, registered, strict=True))
+        self._page.extend(map(_Entry, page, keys, registered))
         if at.number == 0:
             self._next = self._position_after(at, registered)
         else:
             updated = [_second(customer, "updated") for customer in page]
             self._next = self._position_after(at, updated)
+
+    def _customers(self, query: dict[str, Any]) -> list[Customer | UnfitCustomer]:
+        """Return the customers of a page, which is smaller if the whole page cannot be read."""
+        limit = int(query["limit"]) if str(query["limit"]).isdecimal() else PAGE_SIZE
+        while True:
+            sized = query if self._size is None else {**query, "limit": self._size}
+            self._before_call()
+            try:
+                page = _customers(self._list_page(**sized))
+            except (ReplyTooLarge, NotJson) as exc:
+                size = limit if self._size is None else self._size
+                if size <= 1:
+                    return self._unreadable(query, _violation(exc))
+                self._size = size // 2
+            else:
+                if self._size is not None:
+                    self._size = self._size * 2 if self._size * 2 < limit else None
+                return page
+
+    def _unreadable(
+        self, query: dict[str, Any], error: Violation
+    ) -> list[Customer | UnfitCustomer]:
+        """Return the one customer of a page that cannot be read, only with id and dates."""
+        self._before_call()
+        page = self._list_page(**{**query, "limit": 1, "responseFields": _NEEDED_FIELDS})
+        return [UnfitCustomer(customer, [error]) for customer in _customers(page)]
 
     def _position_after(self, at: _Position, seconds: list[int]) -> _Position | None:
         """Return the position after a page whose customers have these dates."""
@@ -240,11 +346,12 @@ class CustomerIterator(Iterator[Customer]):
         return query
 
     def _compare(self) -> None:
-        """Compare the number of returned customers with Ecwid's `total`, only once."""
+        """Compare the number of customers with Ecwid's `total`, only once."""
         if self.difference is not None:
             return
-        self._before_page()
-        total = self._list_page(**{**self._filters, "limit": 1, "offset": 0}).get("total")
+        self._before_call()
+        query = {**self._filters, "limit": 1, "offset": 0, "responseFields": "total"}
+        total = self._list_page(**query).get("total")
         self.difference = total - self._count if isinstance(total, int) else 0
         if self.difference:
             text = "customers read=%d total=%d. The list changed, or Ecwid counts differently."
@@ -376,21 +483,46 @@ def _bound(filters: Mapping[str, Any], name: str) -> int | None:
     return max(0, seconds)
 
 
-def _customers(page: CustomerPage) -> list[Customer]:
+def _customers(page: CustomerPage) -> list[Customer | UnfitCustomer]:
     """Return the customers of a page.
 
     Raises:
         BadReply: The page is no list of customers with ids.
     """
-    items = page.get("items")
+    items: Any = page.get("items")
     if not isinstance(items, list) or not all(
-        isinstance(item, dict) and isinstance(item.get("id"), int) for item in items
+        isinstance(item, UnfitCustomer)
+        or (isinstance(item, dict) and isinstance(item.get("id"), int))
+        for item in items
     ):
         raise BadReply("Ecwid's page is not a list of customers with ids.")
     return items
 
 
-def _second(customer: Customer, member: str) -> int:
+def _id_of(customer: Mapping[str, Any]) -> int | None:
+    """Return the id of a customer, or None if no other call could name the customer by it."""
+    id = customer.get("id")
+    return id if isinstance(id, int) and id is not True and id > 0 else None
+
+
+def _key_of(customer: Mapping[str, Any]) -> int:
+    """Return the id of a customer, or a number beyond all ids that stands for the content."""
+    id = _id_of(customer)
+    if id is not None:
+        return id
+    try:
+        content = orjson.dumps(customer)
+    except orjson.JSONEncodeError:  # The customer is nested too deep.
+        content = b""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") + 2**64
+
+
+def _violation(error: EcwidError) -> Violation:
+    """Return the violation that stands for a reply without a readable place."""
+    return Violation("", "size" if isinstance(error, ReplyTooLarge) else "json")
+
+
+def _second(customer: Mapping[str, Any], member: str) -> int:
     """Return a date of a customer in UNIX seconds.
 
     A date before 1970 counts as 0, because Ecwid's filters take no negative number. Customers from

@@ -18,7 +18,7 @@ import pytest
 
 from flask_ecwid.sandbox import Fault
 
-from ..helpers.command import Command
+from ..helpers.command import Command, change_customer
 
 
 def ids(command: Command, name: str) -> list[int]:
@@ -306,6 +306,75 @@ def test_ecwid_counts_more(tmp_path: Path) -> None:
     assert set(command.lines("all.jsonl")[0]) == {"id", "email", "registered", "updated"}
 
 
+def odd(command: Command, *places: int) -> list[int]:
+    """Make the customers at these places of the export odd, and return their ids."""
+    ordered = [
+        id for _, id in sorted((c["registered"], id) for id, c in command.customers().items())
+    ]
+    for place in places:
+        change_customer(command.store, ordered[place], lang={"canary": 1})
+    return [ordered[place] for place in places]
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.csv", "-"])
+def test_odd_customers_are_left_out(tmp_path: Path, name: str) -> None:
+    """An export leaves out the customers that do not fit, names them, and exits with 1."""
+    command = Command(tmp_path, 60)
+    first, last = sorted(odd(command, 0, -1))
+    status, out, err = command.run("export", name, "--where", "limit=20")
+    assert status == 1
+    lines = err.splitlines()
+    assert lines[-1] == "2 customers are left out, because their data violates the contract."
+    assert sorted(lines[:-1]) == sorted(
+        f"customer {id} is left out: /lang:type" for id in (first, last)
+    )
+    assert "canary" not in out + err
+    if name == "-":
+        found = [json.loads(line)["id"] for line in out.splitlines()]
+    else:
+        found = ids(command, name)
+    assert sorted(found) == sorted(set(command.customers()) - {first, last})
+    assert command.files() == set() if name == "-" else {name}
+
+
+def test_odd_customers_of_a_resumed_export(tmp_path: Path) -> None:
+    """A resumed export does not ask for odd customers again, and counts those from before."""
+    command = Command(tmp_path, 100)
+    early, late = odd(command, 5, 90)
+    command.orders.inject(*(Fault("status", status=500, nth=n) for n in range(5, 8)))
+    status, _, err = command.run("export", "all.jsonl", "--where", "limit=20")
+    assert (status, command.files()) == (1, {"all.jsonl.part", "all.jsonl.resume"})
+    assert err.startswith("failed: ")
+    assert "canary" not in checkpoint(command, "all.jsonl").decode()
+    asked = sum(entry.customer_id == early for entry in command.orders.ledger())
+    assert asked > 0
+    status, _, err = command.run("export", "all.jsonl", "--where", "limit=20", "--resume")
+    assert status == 1
+    assert err.splitlines() == [
+        f"customer {early} is left out: /lang:type",
+        f"customer {late} is left out: /lang:type",
+        "2 customers are left out, because their data violates the contract.",
+    ]
+    assert sum(entry.customer_id == early for entry in command.orders.ledger()) == asked
+    assert sorted(ids(command, "all.jsonl")) == sorted(set(command.customers()) - {early, late})
+    assert command.files() == {"all.jsonl"}
+
+
+def test_odd_customers_of_an_export_that_was_killed_at_the_end(tmp_path: Path) -> None:
+    """An export whose last run only renames the file still counts the odd customers."""
+    command = killed(tmp_path)
+    saved = json.loads((tmp_path / "all.jsonl.resume").read_text())
+    saved.update(complete=True, left_out=["customer 7 is left out: /lang:type"])
+    (tmp_path / "all.jsonl.resume").write_text(json.dumps(saved))
+    status, _, err = command.run("export", "all.jsonl", "--resume")
+    assert status == 1
+    assert err.splitlines() == [
+        "customer 7 is left out: /lang:type",
+        "1 customer is left out, because the data violates the contract.",
+    ]
+    assert command.files() == {"all.jsonl"}
+
+
 def on_a_terminal(command: Command, *args: str) -> tuple[int, str]:
     """Return the exit status and the output on a terminal."""
     master, slave = pty.openpty()
@@ -334,6 +403,15 @@ def test_on_a_terminal(tmp_path: Path) -> None:
     assert "/s" in shown
     assert "00:00:0" in shown
     assert "304 customers in all.jsonl" in shown
+
+
+def test_an_odd_customer_on_a_terminal(tmp_path: Path) -> None:
+    """The progress is shown although the first customer, of whom it asks, is odd."""
+    command = Command(tmp_path, 30)
+    odd(command, *range(len(command.customers())))
+    status, shown = on_a_terminal(command, "export", "all.jsonl")
+    assert status == 1
+    assert "34 customers are left out" in shown
 
 
 def test_within_the_rate_limit(tmp_path: Path) -> None:

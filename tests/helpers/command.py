@@ -38,6 +38,15 @@ def printed_settings(sandbox: subprocess.Popen[str]) -> dict[str, str]:
     return dict(sandbox.stdout.readline().strip().split("=", 1) for _ in range(4))
 
 
+def change_customer(store: Path, id: int, **members: Any) -> None:
+    """Give a customer of a sandbox members that no call could set."""
+    with sqlite3.connect(store) as db:
+        [document] = db.execute("SELECT document FROM customers WHERE id = ?", [id]).fetchone()
+        changed = json.dumps({**json.loads(document), **members})
+        db.execute("UPDATE customers SET document = ? WHERE id = ?", [changed, id])
+    db.close()
+
+
 class Command:
     """The command line on one store, whose files are in its folder."""
 
