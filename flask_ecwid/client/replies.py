@@ -125,12 +125,15 @@ def _read(call: Call, reply: Reply) -> tuple[dict[str, Any], bool]:
         value = _prepared(call, value)
         if schema.is_valid(value):
             return value, True
-    value = None  # Otherwise a large reply would be in the memory twice.
-    value = _parsed(partial(_parse_and_convert, call), reply.body)
+    if conversions.has_few_values(reply.body):
+        value = None  # Otherwise the reply would be in the memory twice.
+        value = _parsed(partial(_parse_and_convert, call), reply.body)
+        if isinstance(value, dict):
+            value = _prepared(call, value)
+            return value, schema.is_valid(value)
     if not isinstance(value, dict):
         raise NotJson
-    value = _prepared(call, value)
-    return value, schema.is_valid(value)
+    return value, False
 
 
 def _parsed(parse: Callable[[bytes], Any], body: bytes) -> Any:

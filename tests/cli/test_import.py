@@ -18,7 +18,7 @@ from flask_ecwid.errors import InvalidRequest
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.state import host_state
 
-from ..helpers.command import Command
+from ..helpers.command import Command, change_customer
 
 GOOD = [{"email": f"new-{n}@example.com", "lang": "de"} for n in range(6)]
 
@@ -304,6 +304,21 @@ def test_replies_that_are_lost(tmp_path: Path) -> None:
     assert line["type"] == "urn:flask-ecwid:problem:outcome-unknown"
     assert command.run("import", "new.jsonl") == (0, "", "")
     assert len(new(command)) == 6
+
+
+@pytest.mark.parametrize("member", ["taxIdValid", "email"])
+def test_odd_customers_stop_no_import(tmp_path: Path, member: str) -> None:
+    """An import finds a customer who is there although Ecwid shows odd data of the customer."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD)
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    customers = command.customers()
+    [found] = [id for id in customers if customers[id]["email"] == GOOD[0]["email"]]
+    change_customer(command.store, found, **{member: {"canary": 1}})
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    if member == "taxIdValid":
+        forget(command)
+        assert command.run("import", "new.jsonl") == (0, "", "")
 
 
 def test_keys_that_are_forgotten(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import contract
+from flask_ecwid.client import conversions
 from flask_ecwid.client.operations import OPERATIONS
 
 from ..conftest import STORE, Api
@@ -217,6 +218,18 @@ def test_conversions(ecwid: HTTPServer, api: Api, operation: str, members: str) 
     assert len(ecwid.log) == 1
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_good_replies_are_not_converted(
+    ecwid: HTTPServer, api: Api, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """A reply that fits is neither parsed again nor walked, so it costs no more than the check."""
+    converted: list[object] = []
+    monkeypatch.setattr(conversions, "parse", converted.append)
+    serve(ecwid, json.dumps(SMALLEST[operation]))
+    assert ask(api, operation).status_code == 200
+    assert converted == []
+
+
 def test_halves_of_a_pair_as_bytes(ecwid: HTTPServer, api: Api) -> None:
     """Half a surrogate pair becomes U+FFFD if Ecwid sends it as bytes."""
     serve(ecwid, b'{"id": 7, "lang": "\xed\xa0\xbd", "taxId": "\xed\xa0\xbd\xed\xb8\x80"}')
@@ -297,6 +310,15 @@ def test_no_json_object(ecwid: HTTPServer, api: Api, body: str | bytes) -> None:
     response = ask(api, "get_customer")
     assert response.status_code == 502
     assert response.json["type"] == "urn:flask-ecwid:problem:upstream-bad-reply"
+
+
+def test_replies_with_many_values_are_not_converted(ecwid: HTTPServer, api: Api) -> None:
+    """A reply with more values than any customer has is only checked, because time is limited."""
+    for count, status in ((100_000, 200), (200_000, 502)):
+        serve(ecwid, customer('"taxId": 5, "new": [' + "0," * count + "0]"))
+        response = ask(api, "get_customer")
+        assert response.status_code == status
+    assert [each["pointer"] for each in response.json["errors"]] == ["/data/attributes/taxId"]
 
 
 def test_large_integers_of_unknown_members(ecwid: HTTPServer, api: Api) -> None:

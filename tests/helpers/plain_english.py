@@ -32,7 +32,7 @@ _NOT_A_VERB = re.compile(
     r"|[A-Z][a-z]*[^suia\W]s|[A-Z][a-z]+ing)\b"
 )
 _SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):")
-_ENTRY = re.compile(r" {4}[\w.]+: ")
+_ENTRY = re.compile(r" {4}[*\w.]+: ")
 _ITEM = re.compile(r"- (\w+: )?")
 _TABLE = re.compile(r"\S {2,}\S|[│├└]")
 _FOR_TOOLS = re.compile(r"#\s*(noqa|type:|pragma|!)")
