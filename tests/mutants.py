@@ -139,6 +139,8 @@ MUTANTS = [
         'if operation_name == "update_customer":',
         "if False:",
         "test_bodies.py",
+    ),
+    Mutant(
         "no conversions",
         "client.conversions",
         "    node = _resolved(node, schemas)\n    declared",

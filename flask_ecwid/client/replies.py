@@ -211,9 +211,8 @@ def _checked_item(call: Call, index: int, item: Any) -> Any:
         errors = [_TOO_DEEP]
     else:
         return item
-    return UnfitCustomer(
-        item, [Violation(f"/items/{index}{pointer}", keyword) for pointer, keyword in errors]
-    )
+    in_page = [each._replace(pointer=f"/items/{index}{each.pointer}") for each in errors]
+    return UnfitCustomer(item, in_page)
 
 
 def _is_too_deep(value: Any) -> bool:
