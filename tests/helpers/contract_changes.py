@@ -26,7 +26,10 @@ _BOUNDS = {
     "maxProperties": False,
 }
 # Keywords whose values must not change. For example, generators make types of a format.
-_SAME = ("format", "default", "readOnly", "writeOnly", "uniqueItems", "multipleOf", "not")
+_SAME = (
+    *("format", "default", "readOnly", "writeOnly", "uniqueItems", "multipleOf", "not"),
+    *("anyOf", "oneOf"),
+)
 
 
 def refused(old: Node, new: Node) -> list[str]:
@@ -156,9 +159,6 @@ def _schema(at: str, old: Node, new: Node, side: str) -> Iterator[str]:
     for keyword in _SAME:
         if old.get(keyword) != new.get(keyword):
             yield f"{at}: another {keyword}"
-    if _ways(old) != [old] or _ways(new) != [new]:
-        yield from _alternatives(at, old, new, side)
-        return
     if inner.get("nullable") and not outer.get("nullable"):
         yield f"{at}: null"
     kinds = (inner.get("type"), outer.get("type"))
@@ -177,22 +177,6 @@ def _schema(at: str, old: Node, new: Node, side: str) -> Iterator[str]:
     if "items" in old and "items" in new:
         yield from _schema(f"{at}/*", old["items"], new["items"], side)
     yield from _members(at, old, new, side)
-
-
-def _ways(node: Node) -> list[Node]:
-    return [*node.get("anyOf", []), *node.get("oneOf", [])] or [node]
-
-
-def _alternatives(at: str, old: Node, new: Node, side: str) -> Iterator[str]:
-    """Yield a change if the other side rejects an alternative."""
-
-    def fits(inner: Node, outer: Node) -> bool:
-        pair = (inner, outer) if side == "request" else (outer, inner)
-        return not list(_schema(at, *pair, side))
-
-    inside, outside = (_ways(old), _ways(new)) if side == "request" else (_ways(new), _ways(old))
-    if not all(any(fits(inner, outer) for outer in outside) for inner in inside):
-        yield f"{at}: an alternative"
 
 
 def _members(at: str, old: Node, new: Node, side: str) -> Iterator[str]:

@@ -119,8 +119,12 @@ BREAKING: dict[str, tuple[Change, str]] = {
     "a member is required": (adds(f"{NEW}|required", "lang"), "add_customer body/lang: required"),
     "a member of a body is gone": (drops(f"{NEW}|properties", "lang"), "body/lang: gone"),
     "in depth": (
-        drops(f"{SCHEMAS}|ContactType|enum", "VK"),
-        "add_customer body/contacts/*/type: enum",
+        puts(f"{SCHEMAS}|ContactType", "maxLength", 9),
+        "add_customer body/contacts/*/type: maxLength",
+    ),
+    "a value less in a body": (
+        drops(f"{SCHEMAS}|CommercialRelationship|enum", "b2c"),
+        "add_customer body/b2b_b2c: enum",
     ),
     "below allOf": (puts(f"{SCHEMAS}|ShortText", "maxLength", 9), "add_customer body/name: maxL"),
     "a list is shorter": (
@@ -167,13 +171,17 @@ BREAKING: dict[str, tuple[Change, str]] = {
         "add_customer 200/data/id: another type",
     ),
     "a larger number": (
-        puts(f"{SCHEMAS}|Count", "maximum", 2**60),
-        "list_customers 200/data/attributes/total: maximum",
+        puts(f"{SCHEMAS}|Problem|properties|status", "maximum", 999),
+        "get_customer 404/status: maximum",
+    ),
+    "no type any more": (
+        drops(f"{SCHEMAS}|WholeNumber", "type"),
+        "list_customers 200/data/attributes/total: another type",
     ),
     "a value more": (adds(f"{SCHEMAS}|Problem|properties|origin|enum", "moon"), "404/origin: enum"),
-    "an alternative more": (
-        adds(f"{SCHEMAS}|EntityTypes|anyOf", {"type": "boolean"}),
-        "extrafields/*/entityTypes: an alternative",
+    "alternatives, which the comparison does not understand": (
+        puts(f"{SCHEMAS}|EntityTypes", "anyOf", [TEXT]),
+        "extrafields/*/entityTypes: another anyOf",
     ),
 }
 
@@ -195,7 +203,7 @@ FINE: dict[str, Change] = {
     "an open object has more": puts(f"{SCHEMAS}|Person|properties", "shoe", TEXT),
     "a member is always there": puts(f"{SCHEMAS}|Person", "required", ["name"]),
     "a value less": drops(f"{SCHEMAS}|Problem|properties|origin|enum", "ecwid"),
-    "an alternative less": drops(f"{SCHEMAS}|EntityTypes|anyOf", {"type": "string"}),
+    "a type where none was": puts(f"{SCHEMAS}|EntityTypes", "type", "string"),
     "a smaller number": puts("components|headers|RetryAfter|schema", "maximum", 60),
 }
 
