@@ -51,7 +51,8 @@ class EcwidSandbox:
         """Put a customer into the store, and return the id.
 
         The customer may have the members that only Ecwid sets, which are `id`, `registered`,
-        `updated`, `totalOrderCount`, `stats` and `favorites`.
+        `updated`, `totalOrderCount`, `stats` and `favorites`. The e-mail may be empty, as for a
+        customer who has only a phone number.
 
         Raises:
             ValueError: the customer is invalid, or the store already has the e-mail or the id.
