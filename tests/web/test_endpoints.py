@@ -175,7 +175,7 @@ FILTERS = {
 
 def test_every_filter_reaches_ecwid(ecwid: HTTPServer, api: Api) -> None:
     """Every search parameter of Ecwid is passed on with its value unchanged."""
-    ecwid.expect_request(f"{STORE}/customers").respond_with_json(SEED_PAGE)
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json({"total": 0, "items": []})
     response = api.get("/customers", query_string=FILTERS)
     assert response.status_code == 200
     assert dict(ecwid.log[0][0].args) == FILTERS
