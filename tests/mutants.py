@@ -52,8 +52,8 @@ def pytest_arguments(tests: str) -> str:
 
 MUTANTS = [
     Mutant(
-        "no deadline below requests",
-        "client.deadline",
+        "no deadline of a receive",
+        "client.connection",
         "left_s = self.deadline - clock.now()",
         "left_s = 1e6",
         "test_transport.py",
@@ -68,11 +68,11 @@ MUTANTS = [
     Mutant(
         "redirects followed",
         "client.transport",
-        "        try:\n            body = _received(",
+        "        with response.raw",
         '        if response.headers.get("location"):\n'
         '            request.url = response.headers["location"]\n'
         "            return self._exchange(request, attempt)\n"
-        "        try:\n            body = _received(",
+        "        with response.raw",
         "test_faults.py -k redirect",
     ),
     Mutant(
@@ -402,15 +402,15 @@ MUTANTS = [
     Mutant(
         "no cap on what is received",
         "client.transport",
-        "        if left < 0:\n",
-        "        if False:\n",
+        "if inflated is None or len(inflated) > MAX_REPLY_BYTES:",
+        "if inflated is None:",
         "test_faults.py -k 'MiB or bomb or memory'",
     ),
     Mutant(
         "a bomb inflated whole",
         "client.transport",
-        "inflate.decompress(chunk, ",
-        "inflate.decompress(chunk, 0 * ",
+        "inflate.decompress(body, ",
+        "inflate.decompress(body, 0 * ",
         "test_faults.py -k memory",
     ),
     Mutant(
@@ -421,24 +421,17 @@ MUTANTS = [
         "test_ecwid_replies.py",
     ),
     Mutant(
-        "no log filter",
-        "client.transport",
-        "return not is_set()",
-        "return True",
-        "test_transport.py -k logged",
-    ),
-    Mutant(
         "extra bytes overlooked",
-        "client.transport",
-        "        if attempt.has_rest:\n",
-        "        if False:\n",
+        "client.connection",
+        "if self.has_rest():",
+        "if False:",
         "test_faults.py -k 'extra or replies'",
     ),
     Mutant(
         "cut headers taken for whole ones",
-        "client.deadline",
-        "if self.fp.raw.has_ended:",
-        "if False:",
+        "client.connection",
+        "if self._receiver.has_ended or reply.status < 200:",
+        "if reply.status < 200:",
         "test_faults.py -k headers",
     ),
     Mutant(
@@ -811,10 +804,45 @@ MUTANTS = [
     ),
     Mutant(
         "a length that is unclear",
-        "client.deadline",
-        "if length is not None and (chunked or not length.isdecimal()):",
+        "client.connection",
+        "len(codings) + len(lengths) > 1 or ",
+        "",
+        "test_faults.py -k length",
+    ),
+    Mutant(
+        "a length that is no number",
+        "client.connection",
+        "if not all(length.isdecimal() for length in lengths):",
         "if False:",
         "test_faults.py -k length",
+    ),
+    Mutant(
+        "a body that is cut short",
+        "client.connection",
+        "if is_framed and self._receiver.has_ended:",
+        "if False:",
+        "test_faults.py -k 'body and (cut or missing)'",
+    ),
+    Mutant(
+        "a reply without a limit",
+        "client.connection",
+        "if self._left_bytes < 0:",
+        "if False:",
+        "test_transport.py -k memory",
+    ),
+    Mutant(
+        "bytes before the tunnel taken for the host's",
+        "client.route",
+        " or connection.has_rest()",
+        "",
+        "test_route.py -k tunnel",
+    ),
+    Mutant(
+        "the proxy's refusal overlooked",
+        "client.route",
+        "reply.status >= 300 or ",
+        "",
+        "test_route.py -k tunnel",
     ),
     Mutant(
         "a cached response of an unknown generation",

@@ -367,6 +367,35 @@ def keeps_alive(connection: socket.socket) -> None:
         connection.sendall(GOOD)
 
 
+ENDLESS = {
+    "no length": b"\r\n",
+    "a chunk below zero": b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+    "a large length": b"Content-Length: 99999999999\r\n\r\n",
+    "a large chunk": b"Transfer-Encoding: chunked\r\n\r\nfffffffffff\r\n",
+    "headers": b"".join(b"X-%d: %b\r\n" % (number, b"a" * 60_000) for number in range(90)),
+    "100s": b"",
+}
+
+
+@pytest.mark.parametrize("endless", ENDLESS)
+def test_memory_of_a_reply_without_end(endless: str) -> None:
+    """A reply without an end is given up after a bounded number of bytes."""
+    sent = [0]
+    piece = b"HTTP/1.1 100 Continue\r\n\r\n" * 2_000 if endless == "100s" else b" " * 65_536
+    first = b"" if endless == "100s" else HEAD + ENDLESS[endless]
+
+    def script(connection: socket.socket) -> None:
+        receive_request(connection)
+        connection.sendall(first)
+        while sent[0] < 64 << 20:
+            connection.sendall(piece)
+            sent[0] += len(piece)
+
+    with RawServer(script) as server, pytest.raises(BadReply):
+        receive(server.url, read_timeout_s=20, deadline_s=40)
+    assert sent[0] < 24 << 20
+
+
 def test_connections_are_kept() -> None:
     """Consecutive calls share one connection."""
     with RawServer(keeps_alive) as server:

@@ -91,8 +91,8 @@ def test_a_command_imports_no_other_command() -> None:
     [
         ("connexion", {"web.connexion_api"}),
         ("jsonschema_rs", {"contract.schema"}),
-        ("requests", {"client.transport", "client.deadline"}),
-        ("urllib3", {"client.transport", "client.deadline", "client.replies"}),
+        ("requests", {"client.transport", "client.pool", "client.route"}),
+        ("urllib3", {"client.route", "client.replies"}),
         ("click", {"cli"}),
         ("pytest", set()),  # flask_ecwid_plugins has the fixtures
         ("redis", {"storage.redis_connection"}),

@@ -46,7 +46,7 @@ def trace(request: Callable[[], Any]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("operation", "calls", "changes"), [("list_customers", 90, 40), ("add_customer", 120, 60)]
+    ("operation", "calls", "changes"), [("list_customers", 95, 45), ("add_customer", 130, 60)]
 )
 def test_the_request_path(
     ecwid: HTTPServer, api: Api, operation: str, calls: int, changes: int

@@ -1,0 +1,107 @@
+"""The adapter of `requests` over connections of our own, which are kept between calls."""
+
+from __future__ import annotations
+
+import io
+import weakref
+from typing import Any
+
+import requests
+from requests.adapters import BaseAdapter
+
+from .. import clock
+from .connection import Attempt, Connection
+from .route import Route
+
+# NATs and load balancers forget an idle flow, some of them after a few minutes. A call over a
+# forgotten flow is lost.
+MOST_IDLE_S = 60.0
+# A lost creation cannot be repeated, and nothing on the way forgets a flow so soon.
+FRESH_S = 3.0
+
+
+class PooledAdapter(BaseAdapter):
+    """Sends requests to one host. The connection that was used last carries the next call."""
+
+    def __init__(self, route: Route) -> None:
+        super().__init__()
+        self._route = route
+        self._lock = clock.Lock()
+        self._idle: list[Connection] = []  # The connection that was used last is at the end.
+        weakref.finalize(self, _close_all, self._idle)
+
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, timeout: Any = None, **kwargs: Any
+    ) -> requests.Response:
+        """Send a request once, and return its response with the whole body.
+
+        The argument `timeout` is an `Attempt`. The route has the proxy and the certificates.
+        """
+        attempt: Attempt = timeout
+        message = self._message(request)
+        connection = self._take(attempt) or self._route.connect(attempt)
+        is_kept = False
+        try:
+            reply, body = connection.exchange(message, request.method or "", attempt)
+            is_kept = not reply.will_close
+        finally:
+            if is_kept:
+                with self._lock:
+                    self._idle.append(connection)
+            else:
+                connection.close()
+            if attempt.idle_s is not None and attempt.sent and not attempt.received:
+                self.close()  # Whatever has broken this kept connection may break the others.
+        response = requests.Response()
+        response.status_code = reply.status
+        response.headers = reply.headers  # type: ignore[assignment]
+        response.raw = io.BytesIO(body)
+        return response
+
+    def close(self) -> None:
+        """Close the idle connections. A call under way closes its own when the adapter is gone."""
+        with self._lock:
+            idle = self._idle[:]
+            self._idle.clear()
+        _close_all(idle)
+
+    def _message(self, request: requests.PreparedRequest) -> bytes:
+        route = self._route
+        target = request.url if route.names_whole_url else request.path_url
+        head = f"{request.method} {target} HTTP/1.1\r\nHost: {route.host}\r\n"
+        head += "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
+        head += route.proxy_header if route.names_whole_url else ""
+        body = request.body if isinstance(request.body, bytes) else b""
+        return f"{head}\r\n".encode("latin-1") + body
+
+    def _take(self, attempt: Attempt) -> Connection | None:
+        """Return the connection that was used last, or None if the attempt needs a new one."""
+        while True:
+            expired: list[Connection] = []
+            with self._lock:
+                while self._idle and _idle_s(self._idle[0]) > MOST_IDLE_S:
+                    expired.append(self._idle.pop(0))
+                idle_s = _idle_s(self._idle[-1]) if self._idle else MOST_IDLE_S + 1
+                connection = self._idle.pop() if idle_s <= attempt.most_idle_s else None
+            for each in expired:
+                each.close()
+            if connection is None:
+                return None
+            if connection.is_quiet():
+                attempt.idle_s = idle_s
+                return connection
+            connection.close()
+
+
+def _idle_s(connection: Connection) -> float:
+    """Return the seconds since the last reply on the clock that shows more.
+
+    The monotonic clock stops during suspend, and the wall clock can be changed.
+    """
+    monotonic, wall = connection.used_at
+    return max(clock.now() - monotonic, clock.wall() - wall)
+
+
+def _close_all(connections: list[Connection]) -> None:
+    for connection in connections:
+        connection.close()

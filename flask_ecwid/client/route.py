@@ -1,0 +1,100 @@
+"""The way from this host to Ecwid: addresses, proxy and TLS."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH as CERTIFI
+from urllib3.util.ssltransport import SSLTransport
+
+from ..settings import Settings
+from ..storage import names
+from .connection import Attempt, Connection
+
+# Seconds until a probe. Probes close a dead flow, and remind a NAT of a living one.
+KEEP_ALIVE_S = 30
+
+
+class Route:
+    """The way to Ecwid's host, direct or through a proxy."""
+
+    def __init__(self, settings: Settings) -> None:
+        url, proxy = urlsplit(settings.api_url), urlsplit(settings.proxy_url or settings.api_url)
+        self._host, self._next_host = url.hostname or "", proxy.hostname or ""
+        self._next_port = proxy.port or _port(proxy.scheme)
+        self._is_tls = url.scheme == "https"
+        self._proxy_is_tls = bool(settings.proxy_url) and proxy.scheme == "https"
+        self._tunnel = url.netloc if url.port else f"{url.netloc}:{_port(url.scheme)}"
+        self._has_tunnel = bool(settings.proxy_url) and self._is_tls
+        self.host = url.netloc
+        self.names_whole_url = bool(settings.proxy_url) and not self._is_tls
+        self.proxy_header = ""
+        if proxy.username is not None:
+            pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
+            self.proxy_header = f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}\r\n"
+        if self._is_tls or self._proxy_is_tls:
+            self._tls = ssl.create_default_context(cafile=settings.ca_bundle or CERTIFI)
+            self._tls.set_alpn_protocols(["http/1.1"])
+
+    def connect(self, attempt: Attempt) -> Connection:
+        """Return a connection to the first address that works.
+
+        Raises:
+            OSError: No address works, or the certificate is not the host's.
+            HTTPException: The proxy does not speak HTTP.
+        """
+        failure = OSError("the host has no address")
+        for address in names.addresses(self._next_host, attempt.within(attempt.connect_timeout)):
+            timeout_s = attempt.within(attempt.connect_timeout)
+            try:
+                sock = socket.create_connection((address, self._next_port), timeout_s)
+                return Connection(self._prepared(sock, attempt))
+            except ssl.SSLCertVerificationError:
+                raise
+            except OSError as exc:
+                failure = exc
+        raise failure
+
+    def _prepared(self, sock: socket.socket, attempt: Attempt) -> socket.socket:
+        """Return the socket with its options, through the proxy and over TLS."""
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):  # Other systems choose the time.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_S)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEP_ALIVE_S)
+            if self._proxy_is_tls:
+                sock = self._over_tls(sock, self._next_host, attempt)
+            if self._has_tunnel:
+                self._open_tunnel(sock, attempt)
+            if self._is_tls:
+                sock = self._over_tls(sock, self._host, attempt)
+            attempt.within(0)  # Without time for a reply, the call is not sent.
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _over_tls(self, sock: socket.socket, host: str, attempt: Attempt) -> Any:
+        sock.settimeout(attempt.within(attempt.connect_timeout))
+        if isinstance(sock, ssl.SSLSocket):  # The standard library has no TLS within TLS.
+            return SSLTransport(sock, self._tls, host)
+        return self._tls.wrap_socket(sock, server_hostname=host)
+
+    def _open_tunnel(self, sock: socket.socket, attempt: Attempt) -> None:
+        """Let the proxy connect to the host. A copy of the attempt notes that no call is sent."""
+        head = f"CONNECT {self._tunnel} HTTP/1.1\r\nHost: {self._tunnel}\r\n{self.proxy_header}\r\n"
+        limits = replace(attempt, read_timeout=attempt.connect_timeout)
+        connection = Connection(sock)
+        reply = connection.begin(head.encode(), "CONNECT", limits)
+        if reply.status >= 300 or connection.has_rest():
+            raise OSError("the proxy opened no tunnel")
+
+
+def _port(scheme: str) -> int:
+    return 443 if scheme == "https" else 80

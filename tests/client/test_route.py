@@ -1,0 +1,220 @@
+"""Tests of the way to Ecwid: proxies, TLS, IPv6, and hosts with several addresses."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from flask_ecwid import EcwidClient, Settings
+from flask_ecwid.errors import TlsFailed, Unreachable
+
+from ..conftest import TOKEN
+from ..helpers import faults
+from ..helpers.faults import EMAIL, GOOD_BODIES
+from ..helpers.raw_server import RawServer, Script, ScriptedServer, receive_request
+
+USER, PASSWORD = "canary", "p@ss:wörd"
+CREDENTIALS = f"{USER}:p%40ss%3Aw%C3%B6rd"
+BASIC = b"Proxy-Authorization: Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode())
+
+keeps = faults.reply(200, GOOD_BODIES)
+
+
+class Certificates:
+    """An authority, and the TLS of a server with a certificate of it."""
+
+    def __init__(self, folder: Path) -> None:
+        authority = trustme.CA()
+        self.bundle = str(folder / "ca.pem")
+        authority.cert_pem.write_to_path(self.bundle)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1", "::1", "localhost").configure_cert(self._context)
+
+    def wrap(self, connection: socket.socket) -> socket.socket:
+        return self._context.wrap_socket(connection, server_side=True)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path)
+
+
+def client_of(url: str, **options: Any) -> EcwidClient:
+    limits = {"connect_timeout_s": 2.0, "read_timeout_s": 5.0, "deadline_s": 10.0, **options}
+    return EcwidClient(Settings(store_id="1003", token=TOKEN, api_url=url, **limits))
+
+
+class Proxy:
+    """A proxy that opens tunnels, and keeps the headers of the requests that it got."""
+
+    def __init__(self, reply: bytes = b"HTTP/1.1 200 Connected\r\nX-Proxy: 1\r\n\r\n") -> None:
+        self.heard: list[bytes] = []
+        self._reply = reply
+
+    def __call__(self, caller: socket.socket) -> None:
+        head = receive_request(caller)
+        self.heard.append(head)
+        caller.sendall(self._reply)
+        if not self._reply.startswith(b"HTTP/1.1 200"):
+            return
+        host, _, port = head.split()[1].decode().rpartition(":")
+        with socket.create_connection((host.strip("[]"), int(port))) as target:
+            back = threading.Thread(target=copy, args=(target, caller), daemon=True)
+            back.start()
+            copy(caller, target)
+            back.join(20)
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while received := source.recv(65_536):
+            target.sendall(received)
+        target.shutdown(socket.SHUT_RDWR)
+
+
+def over_tls(certificates: Certificates, script: Script) -> Script:
+    def talks(connection: socket.socket) -> None:
+        with certificates.wrap(connection) as secure:
+            script(secure)
+
+    return talks
+
+
+@pytest.fixture
+def secure(certificates: Certificates) -> Iterator[ScriptedServer]:
+    """Provide a store over TLS."""
+    with ScriptedServer(keeps, connects=certificates.wrap) as server:
+        server.url = server.url.replace("http:", "https:")
+        yield server
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_tunnel(secure: ScriptedServer, certificates: Certificates, scheme: str) -> None:
+    """A call over TLS goes through a tunnel of the proxy, which alone gets the password."""
+    proxy = Proxy()
+    script = over_tls(certificates, proxy) if scheme == "https" else proxy
+    with RawServer(script) as server:
+        client = client_of(
+            secure.url,
+            ca_bundle=certificates.bundle,
+            proxy_url=f"{scheme}://{CREDENTIALS}@127.0.0.1:{server.port}",
+        )
+        assert client.get_customer(7)["id"] == 7
+        assert client.add_customer({"email": EMAIL}) == {"id": 7}
+        client.close()
+    [head] = proxy.heard  # both calls share the tunnel
+    place = f"127.0.0.1:{secure.port}".encode()
+    assert head.startswith(b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n" % (place, place))
+    assert BASIC in head.split(b"\r\n")
+    assert TOKEN.encode() not in head
+    assert [call.kind for call in secure.heard] == ["get_customer", "add_customer"]
+    assert all(b"Proxy-Authorization" not in call.headers for call in secure.heard)
+
+
+def test_a_proxy_for_plain_http() -> None:
+    """A call over plain HTTP names its whole URL, and the proxy gets the password with it."""
+    proxy = Proxy(b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\n{}")
+    with RawServer(proxy) as server:
+        url = f"http://{CREDENTIALS}@127.0.0.1:{server.port}"
+        client = client_of("http://127.0.0.1:9/api/v3", proxy_url=url)
+        with pytest.raises(Exception, match="customer-not-found"):
+            client.get_customer(7)
+    lines = proxy.heard[0].split(b"\r\n")
+    assert lines[:2] == [
+        b"GET http://127.0.0.1:9/api/v3/1003/customers/7 HTTP/1.1",
+        b"Host: 127.0.0.1:9",
+    ]
+    assert BASIC in lines
+
+
+TUNNELS = {
+    "refused": b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+    "a redirect": b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\n\r\n",
+    "more bytes": b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    "no HTTP": b"SSH-2.0-x\r\n",
+    "cut": b"HTTP/1.1 200 OK\r\nX: ",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("reply", TUNNELS)
+@pytest.mark.usefixtures("no_waiting")
+def test_a_tunnel_that_does_not_open(secure: ScriptedServer, reply: str) -> None:
+    """A call whose tunnel does not open was not sent."""
+    with RawServer(Proxy(TUNNELS[reply])) as server:
+        proxy_url = f"http://{CREDENTIALS}@127.0.0.1:{server.port}"
+        client = client_of(secure.url, proxy_url=proxy_url)
+        with pytest.raises(Unreachable) as caught:
+            client.add_customer({"email": EMAIL})
+    assert caught.value.executed == "no"
+    assert secure.heard == []
+
+
+def test_the_certificate_behind_a_proxy(secure: ScriptedServer) -> None:
+    """The certificate of the host is checked through a tunnel as well."""
+    with RawServer(Proxy()) as server, pytest.raises(TlsFailed):
+        client_of(secure.url, proxy_url=f"http://127.0.0.1:{server.port}").get_customer(7)
+    assert secure.heard == []
+
+
+def test_no_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment is not used."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with ScriptedServer(keeps) as server:
+        assert client_of(server.url).get_customer(7)["id"] == 7
+
+
+def test_what_a_call_has() -> None:
+    """A call has one of each header, and its body in the same request."""
+    with ScriptedServer(keeps) as server:
+        client_of(server.url).add_customer({"email": EMAIL})
+    [call] = server.heard
+    first, *lines, _, _ = (call.headers + b"\r\n\r\n").split(b"\r\n")
+    headers = dict(line.decode().split(": ", 1) for line in lines)
+    agent = headers.pop("User-Agent")
+    assert first == b"POST /api/v3/1003/customers HTTP/1.1"
+    assert agent.startswith("flask-ecwid/")
+    assert len(lines) == len(headers) + 1
+    assert headers == {
+        "Host": f"127.0.0.1:{server.port}",
+        "Authorization": f"Bearer {TOKEN}",
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(call.body)),
+    }
+
+
+def test_ipv6(certificates: Certificates) -> None:
+    """The host can be an IPv6 address, over TLS too."""
+    heard: list[bytes] = []
+
+    def replies(connection: socket.socket) -> None:
+        heard.append(receive_request(connection))
+        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{"id":7}')
+
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                over_tls(certificates, replies)(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client = client_of(f"https://[::1]:{port}/api/v3", ca_bundle=certificates.bundle)
+        assert client.get_customer(7) == {"id": 7}
+        thread.join(20)
+        client.close()
+    assert f"\r\nHost: [::1]:{port}\r\n".encode() in heard[0]
