@@ -121,6 +121,8 @@ class EcwidError(Exception):
     retries: Retries = Retries()
     needs_reconciliation: bool = False  # True if a creation that failed like this may have happened
     trips_breaker: bool = False  # True if the breaker counts the failure
+    # True if the way may have forgotten a kept connection, so the failure says nothing about Ecwid.
+    blames_connection: bool = False
     pause_s: float = 0.0  # seconds without any call after the failure
     probed: bool = False  # True if a single call tests Ecwid after the pause
     proves_token: bool = False  # True if Ecwid accepted the token and the store

@@ -20,7 +20,7 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
-from ..errors import BadReply, EcwidError, NoReply, ReplyTooLarge, Undecodable
+from ..errors import BadReply, ConnectionLost, EcwidError, NoReply, ReplyTooLarge, Undecodable
 from ..settings import Secret, Settings
 from .calls import Call
 from .connection import Attempt
@@ -91,7 +91,7 @@ class RequestsTransport(Transport):
             failure = error_from_exception(exc, sent=attempt.sent, received=attempt.received)
         # The error is raised outside of the except clause. Otherwise its context would be the
         # library's error, which holds the URL with its query.
-        raise failure
+        raise failure.changed(blames_connection=_blames_connection(failure, attempt))
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -138,6 +138,16 @@ class RequestsTransport(Transport):
         process = os.getpid()
         adapter = self._adapters.get(process)
         return adapter or self._adapters.setdefault(process, self._make_adapter())
+
+
+def _blames_connection(failure: EcwidError, attempt: Attempt) -> bool:
+    """Return whether a kept connection may be to blame, because it was forgotten on the way.
+
+    Silence on a connection that was used just now is Ecwid's.
+    """
+    if attempt.idle_s is None or attempt.received:
+        return False
+    return isinstance(failure, ConnectionLost) or attempt.idle_s > FRESH_S
 
 
 def _decoded(body: bytes, encoding: str) -> bytes:

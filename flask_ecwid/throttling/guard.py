@@ -20,6 +20,8 @@ from .rate_limit import RateLimit
 RETRY_BUDGET = 50  # The most that the retry budget holds.
 RETRY_COST = 5
 TIMEOUT_COST = 10  # A repetition after a timeout costs more, because a timeout holds a thread.
+# The first call over a kept connection has given 1. So all kept connections may be lost at once.
+CONNECTION_COST = 1
 SUSPICIONS_MOST = 3  # After so many refusals in a row, the token counts as refused.
 
 
@@ -106,6 +108,9 @@ class Guard:
 
     def record_failure(self, permit: Permit, error: EcwidError) -> None:
         """Record that a call failed, and begin a pause of all calls if the error asks for it."""
+        if error.blames_connection:
+            self.release(permit)  # Ecwid has neither failed nor replied.
+            return
         if error.trips_breaker:
             self._breaker.record_failure()
         else:
@@ -124,8 +129,8 @@ class Guard:
 
     def may_repeat(self, error: EcwidError) -> bool:
         """Take the cost of a repetition from the retry budget, or return False if it is too low."""
-        timed_out = isinstance(error, DeadlineExceeded)
-        return self._retry_budget.take(TIMEOUT_COST if timed_out else RETRY_COST)
+        cost = TIMEOUT_COST if isinstance(error, DeadlineExceeded) else RETRY_COST
+        return self._retry_budget.take(CONNECTION_COST if error.blames_connection else cost)
 
 
 class RetryBudget:
