@@ -915,6 +915,20 @@ MUTANTS = [
         "test_route.py -k tunnel",
     ),
     Mutant(
+        "a dead address tried first",
+        "storage.names",
+        "_postponed.get(address, 0.0) > clock.now()",
+        "False",
+        "test_route.py -k address",
+    ),
+    Mutant(
+        "postponed addresses without a limit",
+        "storage.names",
+        "rest[1 - _POSTPONED_MOST :]",
+        "rest",
+        "test_route.py -k few",
+    ),
+    Mutant(
         "a cached response of an unknown generation",
         "storage.cache_backend",
         "!= generation:",

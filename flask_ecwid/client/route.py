@@ -57,6 +57,7 @@ class Route:
             except ssl.SSLCertVerificationError:
                 raise
             except OSError as exc:
+                names.postpone(address)
                 failure = exc
         raise failure
 

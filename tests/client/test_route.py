@@ -7,15 +7,16 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
-from flask_ecwid import EcwidClient, Settings
+from flask_ecwid import EcwidClient, Settings, clock
 from flask_ecwid.errors import TlsFailed, Unreachable
+from flask_ecwid.storage import names
 
 from ..conftest import TOKEN
 from ..helpers import faults
@@ -218,3 +219,91 @@ def test_ipv6(certificates: Certificates) -> None:
         thread.join(20)
         client.close()
     assert f"\r\nHost: [::1]:{port}\r\n".encode() in heard[0]
+
+
+class Host:
+    """The name `localhost` with two addresses, of which one is dead, and the addresses tried."""
+
+    DEAD, GOOD = "127.0.0.9", "127.0.0.1"
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._by = 0.0
+        self._tried: list[str] = []
+        resolve, connect, now = socket.getaddrinfo, socket.socket.connect, clock.now
+
+        def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
+            if host != "localhost" or options.get("flags"):
+                return resolve(host, *args, **options)
+            kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+            return [(*kind, (address, 0)) for address in (self.DEAD, self.GOOD)]
+
+        def notes(sock: socket.socket, address: Any) -> None:
+            self._tried.append(address[0])
+            connect(sock, address)
+
+        patch.setattr(names, "_postponed", {})
+        patch.setattr(socket, "getaddrinfo", getaddrinfo)
+        patch.setattr(socket.socket, "connect", notes)
+        patch.setattr(clock, "now", lambda: now() + self._by)
+
+    def later(self, seconds: float) -> None:
+        self._by += seconds
+
+    def tried_by(self, call: Callable[[], object]) -> list[str]:
+        """Return the addresses that a call has tried."""
+        self._tried.clear()
+        call()
+        return [*self._tried]
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(monkeypatch)
+
+
+def test_a_dead_address(host: Host) -> None:
+    """An address that does not answer comes last for a minute, also for another client."""
+    with ScriptedServer(faults.reply(200, GOOD_BODIES, b"Connection: close", keep=False)) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        first, second = client_of(url), client_of(url)
+        assert host.tried_by(lambda: first.get_customer(7)) == [host.DEAD, host.GOOD]
+        assert host.tried_by(lambda: first.get_customer(7)) == [host.GOOD]
+        assert host.tried_by(lambda: second.add_customer({"email": EMAIL})) == [host.GOOD]
+        host.later(61)
+        assert host.tried_by(lambda: first.get_customer(7)) == [host.DEAD, host.GOOD]
+
+
+def test_an_address_whose_tls_does_not_answer(host: Host, certificates: Certificates) -> None:
+    """An address that hangs up during the TLS handshake comes last too."""
+    with ScriptedServer(keeps, connects=certificates.wrap) as server, contextlib.ExitStack() as end:
+        hung_up = end.enter_context(socket.create_server((host.DEAD, server.port)))
+
+        def serve() -> None:
+            connection, _ = hung_up.accept()
+            connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client = client_of(f"https://localhost:{server.port}/api/v3", ca_bundle=certificates.bundle)
+        assert host.tried_by(lambda: client.get_customer(7)) == [host.DEAD, host.GOOD]
+        thread.join(20)
+        client.close()
+        other = client_of(f"https://localhost:{server.port}/api/v3", ca_bundle=certificates.bundle)
+        assert host.tried_by(lambda: other.get_customer(7)) == [host.GOOD]
+        other.close()
+
+
+def test_all_addresses_postponed(host: Host) -> None:
+    """A host whose addresses are all postponed is tried in the resolver's order."""
+    for address in (host.GOOD, host.DEAD):
+        names.postpone(address)
+    assert names.addresses("localhost", 1) == [host.DEAD, host.GOOD]
+
+
+@pytest.mark.usefixtures("host")
+def test_postponed_addresses_are_few() -> None:
+    """A process remembers a bounded number of addresses that have failed, and the latest first."""
+    for number in range(300):
+        names.postpone(f"10.0.{number // 256}.{number % 256}")
+    assert len(names._postponed) <= 64
+    assert "10.0.1.43" in names._postponed
