@@ -20,7 +20,6 @@ from ecwid_customers_client.models import (
     AddedCustomerEnvelope,
     CommercialRelationship,
     ContactInput,
-    ContactType,
     Customer,
     CustomerChanges,
     CustomerContact,
@@ -50,7 +49,7 @@ stranger = AuthenticatedClient(URL, "canary")
 
 def add() -> int:
     """Its id is a text; the same key gives the same customer, and no other one."""
-    contact = ContactInput(contact="+49 30 1", type_=ContactType.PHONE)
+    contact = ContactInput(contact="+49 30 1", type_="PHONE")
     body = CustomerInput(
         email="proof@example.com",
         billing_person=PersonInput(name="Ada Proof"),

@@ -12,6 +12,7 @@ from flask_ecwid import api_keys
 
 from ..conftest import ROOT, environment
 from ..e2e.test_deployment import gunicorn
+from .samples import losses, program_input
 
 DOCUMENT = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
 
@@ -42,6 +43,14 @@ def generate(commands: str, folder: Path) -> str:
     """Run the commands of the page, except the commands that install packages."""
     lines = [line for line in commands.splitlines() if " install " not in line]
     return "".join(sh(line, folder) for line in lines)
+
+
+def round_trip(program: str, folder: Path, **variables: str) -> dict[str, str]:
+    """Send documents through generated models, and return the losses with an example of each."""
+    (folder / "documents.json").write_text(program_input(), encoding="utf-8")
+    printed = sh(f"{program} < documents.json > written.json", folder, **variables)
+    assert printed == ""
+    return losses((folder / "written.json").read_text(encoding="utf-8"))
 
 
 @contextmanager
