@@ -2,7 +2,7 @@
 # make test: run ruff, mypy and every test, except the tests of nginx if nginx is missing
 # make quick: run ruff, mypy and the tests that need no process of their own (3 minutes)
 # make lowest: run the tests of make quick on the lowest versions that setup.cfg allows
-# make clients: generate clients from the contract, and try them (docs/clients.md)
+# make clients: generate clients in eight languages, and try them (docs/clients.md)
 # make browser: open Swagger UI in a real browser
 # make docs: build the pages of docs/ as a site in build/site, and check their links
 # make bench: measure the plugin beside others (benchmarks/README.md)

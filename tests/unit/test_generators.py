@@ -1,7 +1,9 @@
-"""Generators of every language can read the contract."""
+"""Generators of every language can read the contract, and the page names the versions."""
 
 from __future__ import annotations
 
+import configparser
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -12,6 +14,7 @@ import pytest
 
 from flask_ecwid import contract
 
+from ..conftest import ROOT
 from ..helpers.samples import ROOTS, SCHEMAS, all_samples, flat, nodes, patterns
 
 CONTRACT = contract.load()
@@ -21,6 +24,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     for operation in path.values()
 }
 PARAMETERS = CONTRACT.document["components"]["parameters"]
+PAGE = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
 
 # Names that each object of a language, or each generated class, has anyway.
 TAKEN_MEMBERS = """
@@ -157,3 +161,29 @@ def test_samples_are_valid(name: str) -> None:
     for document in all_samples()[name]:
         for validate in judges:
             validate(document)
+
+
+def versions() -> dict[str, set[str]]:
+    """Return the versions of each package that `make clients` uses."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = setup["options.extras_require"]
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(
+        r"^([\w-]+)==([^;\s]+)", extras["test"] + extras["clients"], re.M
+    ):
+        found.setdefault(name, set()).add(version)
+    package = json.loads((ROOT / "clients" / "package.json").read_text(encoding="utf-8"))
+    return {**found, **{name: {each} for name, each in package["devDependencies"].items()}}
+
+
+def test_the_page_names_the_versions_that_make_clients_uses() -> None:
+    """Each command that installs a package names the version that `make clients` uses."""
+    used = versions()
+    lines = re.findall(r"\b(?:pip|npm) install (.*)$", PAGE, re.M)
+    words = [word for line in lines for word in line.split()]
+    packages = [word for word in words if not word.startswith(("-", "./"))]
+    assert len(packages) >= 10
+    for package in packages:
+        name, _, version = package.replace("==", "@").rpartition("@")
+        assert version in used.get(name, ()), package
