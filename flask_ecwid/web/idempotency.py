@@ -126,8 +126,8 @@ class Idempotency:
 
         Both are the same record if an earlier request is done.
         """
+        value: bytes | None = None  # Most keys are new, so the first step expects no record.
         while True:
-            value = self._state.get(name)
             earlier = _Record.from_json(value) if value else None
             now = clock.wall()
             if earlier:
@@ -142,6 +142,7 @@ class Idempotency:
             own = _Record("running", fingerprint, owner, first_attempt_at, now + self._lease_s)
             if self._state.compare_and_swap(name, value, own.to_json(), TTL_S):
                 return earlier, own
+            value = self._state.get(name)
 
     def _settle(self, name: str, own: _Record, outcome: _Record | None) -> None:
         """Replace the own record by the outcome, or delete it if there is none.
