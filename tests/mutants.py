@@ -108,15 +108,15 @@ MUTANTS = [
     Mutant(
         "members that only Ecwid sets are sent",
         "client.bodies",
-        'if member_schema.get("readOnly"):',
-        "if False:",
+        'elif schema and schema.get("readOnly"):',
+        "elif False:",
         "test_bodies.py",
     ),
     Mutant(
         "misplaced members are sent",
         "client.bodies",
-        "elif other := instead(path, name):",
-        "elif other := None:",
+        "(other := instead(path, name))",
+        "(other := None)",
         "test_bodies.py",
     ),
     Mutant(
@@ -402,8 +402,8 @@ MUTANTS = [
     Mutant(
         "no cap on what is received",
         "client.transport",
-        "if inflated is None or len(inflated) > MAX_REPLY_BYTES:",
-        "if inflated is None:",
+        "if len(inflated) > MAX_REPLY_BYTES:",
+        "if False:",
         "test_faults.py -k 'MiB or bomb or memory'",
     ),
     Mutant(

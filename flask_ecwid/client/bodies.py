@@ -38,8 +38,10 @@ def prepare(operation_name: str, body: Mapping[str, Any]) -> Prepared:
     """
     found = _Found()
     prepared = found.settable(load().operations[operation_name].body_node, dict(body), ())
-    _place_name(prepared, found)
-    _drop_group_name(prepared, found)
+    if "name" in prepared:
+        _place_name(prepared, found)
+    if "customerGroupName" in prepared:
+        _drop_group_name(prepared, found)
     if operation_name == "update_customer":
         _check_new_contacts(prepared, found)
     if found.violations:
@@ -56,21 +58,27 @@ class _Found:
 
     def settable(self, schema: Mapping[str, Any], value: Any, path: Path) -> Any:
         """Return a copy of a value without its read-only members, at every depth."""
+        if isinstance(value, Mapping):
+            return self._settable_members(schema.get("properties", {}), value, path)
         if isinstance(value, (list, tuple)):
             items = schema.get("items", {})
             return [self.settable(items, item, (*path, n)) for n, item in enumerate(value)]
-        if not isinstance(value, Mapping):
-            return value
-        members = schema.get("properties", {})
+        return value
+
+    def _settable_members(
+        self, schemas: Mapping[str, Any], members: Mapping[str, Any], path: Path
+    ) -> dict[str, Any]:
         kept = {}
-        for name, member in value.items():
-            member_schema = members.get(name, {})
-            if member_schema.get("readOnly"):
-                self.dropped.append(_pointer(*path, name))
-            elif other := instead(path, name):
+        for name, member in members.items():
+            schema = schemas.get(name)
+            if schema is None and (other := instead(path, name)):
                 self.refuse(_pointer(*path), "additionalProperties", f"Use {other} instead.")
+            elif schema and schema.get("readOnly"):
+                self.dropped.append(_pointer(*path, name))
+            elif isinstance(member, (Mapping, list, tuple)):
+                kept[name] = self.settable(schema or {}, member, (*path, name))
             else:
-                kept[name] = self.settable(member_schema, member, (*path, name))
+                kept[name] = member
         return kept
 
     def refuse(self, pointer: str, keyword: str, expected: str) -> None:
@@ -79,10 +87,10 @@ class _Found:
 
 def _place_name(body: dict[str, Any], found: _Found) -> None:
     """Make the top-level `name` the name of billingPerson, because Ecwid reads no other name."""
-    name, person = body.get("name"), body.get("billingPerson")
+    name, person = body["name"], body.get("billingPerson")
     if person is not None and not isinstance(person, dict):
         return  # Ecwid refuses this body.
-    body.pop("name", None)
+    del body["name"]
     if name is None:
         return
     person = person or {}
@@ -96,7 +104,7 @@ def _place_name(body: dict[str, Any], found: _Found) -> None:
 
 def _drop_group_name(body: dict[str, Any], found: _Found) -> None:
     """Drop `customerGroupName` beside `customerGroupId`, because Ecwid reads only the id."""
-    if body.pop("customerGroupName", None) is None:
+    if body.pop("customerGroupName") is None:
         return
     if body.get("customerGroupId") is None:
         expected = "Use customerGroupId instead, because Ecwid does not read the name of a group."

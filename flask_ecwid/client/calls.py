@@ -84,15 +84,11 @@ def _query_value(name: str, value: object) -> str:
     """
     if name in _DATES:
         return dates.to_ecwids_form(value)
-    text = _query_text(value)
-    return ",".join([item.strip() for item in text.split(",")]) if name in _LISTS else text
-
-
-def _query_text(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ",".join([_query_value(name, item) for item in value])
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{Decimal(repr(value)).normalize():f}"
-    if isinstance(value, (list, tuple)):
-        return ",".join([_query_text(item) for item in value])
-    return str(value)
+    text = str(value)
+    return ",".join([item.strip() for item in text.split(",")]) if name in _LISTS else text

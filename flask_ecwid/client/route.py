@@ -75,7 +75,6 @@ class Route:
                 self._open_tunnel(sock, attempt)
             if self._is_tls:
                 sock = self._over_tls(sock, self._host, attempt)
-            attempt.within(0)  # Without time for a reply, the call is not sent.
         except BaseException:
             sock.close()
             raise

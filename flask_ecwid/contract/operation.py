@@ -131,7 +131,8 @@ class Operation:
             else:
                 values[name], found = parameter.parse(texts[0])
                 violations += found
-        violations += self._unknown_parameters(unknown[: MAX_VIOLATIONS - len(violations)])
+        if unknown:
+            violations += self._unknown_parameters(unknown[: MAX_VIOLATIONS - len(violations)])
         if violations:
             raise InvalidRequest(violations[:MAX_VIOLATIONS])
         return values

@@ -97,7 +97,9 @@ def _check(document: Any) -> None:
                 below += value.values()
             elif isinstance(value, list):
                 below += value
-            elif isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
+            elif isinstance(value, str) and (
+                "\0" in value or not (value.isascii() or _is_unicode(value))
+            ):
                 raise InvalidRequest(
                     detail="The body has a text with a NUL or half a surrogate pair."
                 )

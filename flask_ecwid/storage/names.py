@@ -28,6 +28,8 @@ def addresses(host: str, timeout_s: float) -> list[str]:
         found = []
     if not found:
         raise socket.gaierror(socket.EAI_NONAME, "the name is not valid")
+    if not _postponed:
+        return found
     return sorted(found, key=lambda address: _postponed.get(address, 0.0) > clock.now())
 
 
