@@ -57,15 +57,18 @@ def client_of(url: str, **options: Any) -> EcwidClient:
 class Proxy:
     """A proxy that opens tunnels, and keeps the headers of the requests that it got."""
 
-    def __init__(self, reply: bytes = b"HTTP/1.1 200 Connected\r\nX-Proxy: 1\r\n\r\n") -> None:
+    def __init__(
+        self, reply: bytes = b"HTTP/1.1 200 Connected\r\nX-Proxy: 1\r\n\r\n", *, opens: bool = True
+    ) -> None:
         self.heard: list[bytes] = []
         self._reply = reply
+        self._opens = opens
 
     def __call__(self, caller: socket.socket) -> None:
         head = receive_request(caller)
         self.heard.append(head)
         caller.sendall(self._reply)
-        if not self._reply.startswith(b"HTTP/1.1 200"):
+        if not self._opens:
             return
         host, _, port = head.split()[1].decode().rpartition(":")
         with socket.create_connection((host.strip("[]"), int(port))) as target:
@@ -123,7 +126,7 @@ def test_a_tunnel(secure: ScriptedServer, certificates: Certificates, scheme: st
 
 def test_a_proxy_for_plain_http() -> None:
     """A call over plain HTTP names its whole URL, and the proxy gets the password with it."""
-    proxy = Proxy(b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\n{}")
+    proxy = Proxy(b"HTTP/1.1 404 No\r\nContent-Length: 2\r\n\r\n{}", opens=False)
     with RawServer(proxy) as server:
         url = f"http://{CREDENTIALS}@127.0.0.1:{server.port}"
         client = client_of("http://127.0.0.1:9/api/v3", proxy_url=url)
@@ -147,13 +150,14 @@ TUNNELS = {
 }
 
 
+@pytest.mark.parametrize("opens", [False, True])
 @pytest.mark.parametrize("reply", TUNNELS)
 @pytest.mark.usefixtures("no_waiting")
-def test_a_tunnel_that_does_not_open(secure: ScriptedServer, reply: str) -> None:
-    """A call whose tunnel does not open was not sent."""
-    with RawServer(Proxy(TUNNELS[reply])) as server:
+def test_a_tunnel_that_does_not_open(secure: ScriptedServer, reply: str, opens: bool) -> None:
+    """A call is not sent without a proxy's good reply, even if the proxy opens the tunnel."""
+    with RawServer(Proxy(TUNNELS[reply], opens=opens)) as server:
         proxy_url = f"http://{CREDENTIALS}@127.0.0.1:{server.port}"
-        client = client_of(secure.url, proxy_url=proxy_url)
+        client = client_of(secure.url, proxy_url=proxy_url, connect_timeout_s=0.5)
         with pytest.raises(Unreachable) as caught:
             client.add_customer({"email": EMAIL})
     assert caught.value.executed == "no"

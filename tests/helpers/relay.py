@@ -17,11 +17,12 @@ class Relay(RawServer):
     """A relay to another port of this host.
 
     After `forget`, the older flows carry nothing more, and their ends are told nothing. The next
-    bytes of the caller are answered with a reset, or with silence.
+    bytes of the caller get a reset, or silence. The resets wait until `at_once` flows have bytes.
     """
 
-    def __init__(self, to_port: int, by: By) -> None:
+    def __init__(self, to_port: int, by: By, at_once: int = 1) -> None:
         super().__init__(self._carry)
+        self._barrier = threading.Barrier(at_once)
         self._to_port = to_port
         self._by = by
         self._flows: set[threading.Event] = set()
@@ -65,5 +66,6 @@ class Relay(RawServer):
                 if not flow.is_set():
                     others[end].sendall(received)
                 elif self._by == "reset":
+                    self._barrier.wait(20)
                     caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01" + bytes(7))
                     return
