@@ -49,7 +49,7 @@ STATES = {
 # A body cannot set a read-only member. D26 lists countryName among the writes, but without effect.
 _READ_ONLY = None
 _ANY = object()  # any value
-_ORDER = (int, bool)  # D26 says boolean, but every sample has an integer, also -1 (L)
+_ORDER = object()  # D26 says boolean, but every sample has an integer, also -1 (L)
 _PERSON = {
     "name": str,
     "firstName": _READ_ONLY,
@@ -140,8 +140,7 @@ def _read(value: Any, kind: Any, field: str) -> Any:
     elif kind is _ANY:
         return value
     elif kind is _ORDER:
-        if isinstance(value, kind):
-            return int(value)
+        return int(value) if isinstance(value, bool) else value
     elif isinstance(kind, re.Pattern):
         if isinstance(value, str) and kind.fullmatch(value):
             return value

@@ -195,14 +195,14 @@ def test_group(store: FlaskClient, group_id: int, named: dict[str, str]) -> None
     assert {k: v for k, v in customer.items() if k == "customerGroupName"} == named
 
 
-@pytest.mark.parametrize(("given", "shown"), [(-1, -1), (7, 7), (True, 1), (False, 0)])
+@pytest.mark.parametrize(("given", "shown"), [(-1, -1), (7, 7), (True, 1), (False, 0), ("x", "x")])
 @pytest.mark.parametrize("place", ["contacts", "shippingAddresses"])
-def test_sorting_numbers(store: FlaskClient, place: str, given: Any, shown: int) -> None:
-    """The store accepts any whole number and any boolean as orderBy, and shows a number."""
+def test_sorting_numbers(store: FlaskClient, place: str, given: Any, shown: Any) -> None:
+    """The store accepts any value of orderBy, and shows a number for a boolean."""
     item = {"contact": "1", "type": "PHONE", "orderBy": given}
     first = created(store, {"email": EMAIL, place: [item]})[place][0]
     assert first["orderBy"] == shown
-    assert type(first["orderBy"]) is int
+    assert type(first["orderBy"]) is type(shown)
 
 
 def test_an_unknown_type_of_contact(store: FlaskClient) -> None:
@@ -332,8 +332,6 @@ PERSON_TEXT = "canary-in-the-body"
         ({"contacts": [{"contact": "", "type": "PHONE"}]}, "Contact.contact"),
         ({"contacts": [{"contact": "1", "type": 1}]}, "Customer.contacts.type"),
         ({"contacts": [{"contact": "1", "type": "PHONE", "id": "1"}]}, "Customer.contacts.id"),
-        ({"contacts": [{"contact": "1", "type": "X", "orderBy": "1"}]}, "contacts.orderBy"),
-        ({"shippingAddresses": [{"orderBy": 0.5}]}, "Customer.shippingAddresses.orderBy"),
     ],
 )
 def test_wrong_type(store: FlaskClient, wrong: dict[str, Any], field: str) -> None:
