@@ -23,8 +23,9 @@ def schemathesis(folder: Path, url: str, *flags: str) -> str:
     command = [sys.executable, "-m", "schemathesis.cli"]
     command += ["--config-file", str(ROOT / "schemathesis.toml"), "run", f"{url}/openapi.json"]
     command += ["--phases", ",".join(PHASES).lower(), "--checks", "all", "--no-color", *flags]
+    env = environment(SCHEMATHESIS_HOOKS=str(ROOT / "tests" / "helpers" / "fuzz_hooks.py"))
     done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=3600
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=3600
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
