@@ -56,11 +56,12 @@ lint: $(VENV)/.installed
 
 quick: lint in-process
 
+# Four workers for two cores, because many tests wait for a deadline.
 in-process: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadscope $(IN_PROCESS)
+	$(BIN)/python -m pytest -n 4 --dist loadscope $(IN_PROCESS)
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadscope --cov --cov-report=term
+	$(BIN)/python -m pytest -n 4 --dist loadscope --cov --cov-report=term
 
 # uv installs the lowest versions, which pip cannot. mypy is left out, because old versions have
 # fewer types.
