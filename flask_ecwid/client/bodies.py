@@ -40,6 +40,8 @@ def prepare(operation_name: str, body: Mapping[str, Any]) -> Prepared:
     prepared = found.settable(load().operations[operation_name].body_node, dict(body), ())
     if "name" in prepared:
         _place_name(prepared, found)
+    elif isinstance(person := body.get("billingPerson"), Mapping) and person.get("name") is None:
+        _join_name(prepared["billingPerson"], person)
     if "customerGroupName" in prepared:
         _drop_group_name(prepared, found)
     if operation_name == "update_customer":
@@ -99,7 +101,18 @@ def _place_name(body: dict[str, Any], found: _Found) -> None:
     elif person["name"] == name:
         found.dropped.append("/name")
     else:
-        found.refuse("/name", "const", "Send billingPerson.name only.")
+        expected = "Send billingPerson.name only, because Ecwid reads no other name."
+        found.refuse("/name", "const", expected)
+
+
+def _join_name(prepared: dict[str, Any], person: Mapping[str, Any]) -> None:
+    """Make a name of the first and the last name, because Ecwid would drop both without an error.
+
+    A single part is dropped, because the part would replace the whole name of a customer.
+    """
+    first, last = person.get("firstName"), person.get("lastName")
+    if isinstance(first, str) and isinstance(last, str) and first.strip() and last.strip():
+        prepared["name"] = f"{first} {last}"
 
 
 def _drop_group_name(body: dict[str, Any], found: _Found) -> None:

@@ -282,3 +282,27 @@ def test_a_lost_creation_is_found_by_what_ecwid_keeps(
     }
     created = ecwid_client.add_customer(body)
     assert [created["id"]] == [customer["id"] for customer in ecwid_sandbox.customers()]
+
+
+@pytest.mark.parametrize(
+    ("operation", "person", "sent"),
+    [
+        ("add_customer", {"firstName": "Ada", "lastName": "Lovelace"}, {"name": "Ada Lovelace"}),
+        ("add_customer", {"firstName": "Ada"}, {}),
+        ("add_customer", {"firstName": "Ada", "lastName": " "}, {}),
+        ("add_customer", {"firstName": "Ada", "name": "Ada L"}, {"name": "Ada L"}),
+        ("add_customer", {"firstName": 5, "lastName": None}, {}),
+        ("update_customer", {"firstName": "Ada", "lastName": "Lovelace"}, {"name": "Ada Lovelace"}),
+        ("update_customer", {"firstName": "Ada"}, {}),
+        ("update_customer", {"firstName": "A", "lastName": "B", "name": ""}, {"name": ""}),
+    ],
+)
+def test_a_name_in_two_parts(
+    caller: Caller, operation: str, person: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    """A first and a last name become the name that Ecwid reads, unless the body has that name."""
+    body = caller.sends(operation, {**BASE, "billingPerson": person})
+    assert body["billingPerson"] == sent
+    assert caller.sends(operation, {**BASE, "name": "N", "billingPerson": {"firstName": "A"}})[
+        "billingPerson"
+    ] == {"name": "N"}
