@@ -33,7 +33,7 @@ def to_ecwids_form(value: object) -> str:
     text = _text(value)
     if _ECWIDS_FORM.fullmatch(text) or (moment := _parse(text)) is None:
         return text
-    return f"{moment:%Y-%m-%d %H:%M:%S} +0000"
+    return f"{moment.isoformat(' ', 'seconds')[:19]} +0000"
 
 
 def _text(value: object) -> str:

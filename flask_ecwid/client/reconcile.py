@@ -22,9 +22,12 @@ CLOCKS_DIFFER_S = 5.0  # The most that clocks may differ beyond the difference t
 CLOCKS_DIFFER_MOST_S = 300.0  # A Date that differs by more does not come from a clock.
 _DATE = "%Y-%m-%d %H:%M:%S %z"
 # `same_email` compares the e-mail. Ecwid gives new ids, derives the names of countries and states
-# from their codes, and keeps one default contact of each type. Without this, a caller who sends
-# other values would get a 409 for a customer that was created.
-_NOT_COMPARED = frozenset({"email", "id", "countryName", "stateOrProvinceName", "default"})
+# from their codes, keeps one default contact of each type, orders lists by itself, and may know no
+# new type. Without this, a caller who sends other values would get a 409 for a customer that was
+# created.
+_NOT_COMPARED = frozenset(
+    {"email", "id", "countryName", "stateOrProvinceName", "default", "orderBy", "type"}
+)
 
 
 def search_call(email: str) -> Call:
@@ -131,8 +134,8 @@ def _agrees(sent: Any, shown: Any) -> bool:
         # adds the e-mail to the contacts by itself.
         left: Iterator[Any] = iter(shown if isinstance(shown, list) else ())
         return all(any(_agrees(item, other) for other in left) for item in sent)
-    if isinstance(sent, str) and isinstance(shown, str):
-        return _normalized(sent) == _normalized(shown)
+    if isinstance(sent, str) or isinstance(shown, str):  # Ecwid may show a number as a text.
+        return None in (sent, shown) or _normalized(str(sent)) == _normalized(str(shown))
     return sent is None or shown is None or bool(sent == shown)
 
 
