@@ -174,7 +174,7 @@ def _split(pair: str) -> tuple[str, str]:
 def count_customers(client: EcwidClient, filters: dict[str, Any]) -> int:
     """Return the number of customers that match, as Ecwid counts them."""
     client.wait_for_budget()
-    query = {**filters, "limit": 1, "responseFields": "total"}
+    query = {**filters, "responseFields": "total"}
     return client.wait_while_unavailable(lambda: client.list_with_unfit(**query))["total"]
 
 

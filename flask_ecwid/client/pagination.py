@@ -39,10 +39,13 @@ from ..errors import (
     ContractBroken,
     CustomerNotFound,
     EcwidError,
+    EcwidFailed,
+    EcwidTimedOut,
     InvalidRequest,
     NotJson,
+    Rejected,
     ReplyTooLarge,
-    Undecodable,
+    ServiceRefused,
     Violation,
 )
 from . import dates, fields
@@ -83,6 +86,13 @@ class _Position:
     number: int = 0  # The index of the pass.
     watermark: int | None = None
     offset: int = 0
+
+
+# Replies that may concern a single customer, because the page with the customer was read.
+_FAILURES_OF_ONE_CUSTOMER = (
+    *(BadReply, ContractBroken, CustomerNotFound, EcwidFailed, EcwidTimedOut),
+    *(Rejected, ServiceRefused),
+)
 
 
 class Skipped(NamedTuple):
@@ -247,11 +257,17 @@ class CustomerIterator(Iterator[Customer]):
         if id is not None and self._get_customer is not None:
             self._before_call()
             try:
-                return self._get_customer(id, self._selection)
-            except CustomerNotFound:  # The customer was deleted meanwhile.
-                return None
-            except (ContractBroken, NotJson, Undecodable) as exc:
-                errors = exc.errors or [_violation(exc)]
+                alone = self._get_customer(id, self._selection)
+            except _FAILURES_OF_ONE_CUSTOMER as exc:
+                if isinstance(exc, CustomerNotFound) and exc.by_ecwid:
+                    return None  # The customer was deleted meanwhile.
+                if exc.pause_s:  # Ecwid refuses all calls.
+                    raise
+                errors = exc.errors or ([_violation(exc)] if isinstance(exc, BadReply) else errors)
+            else:
+                if alone["id"] == id:
+                    return alone
+                errors = [Violation("/id", "const")]
         self._count += 1
         self.skipped.append(Skipped(id, errors))
         places = self.skipped[-1].places
@@ -350,7 +366,7 @@ class CustomerIterator(Iterator[Customer]):
         if self.difference is not None:
             return
         self._before_call()
-        query = {**self._filters, "limit": 1, "offset": 0, "responseFields": "total"}
+        query = {**self._filters, "offset": 0, "responseFields": "total"}
         total = self._list_page(**query).get("total")
         self.difference = total - self._count if isinstance(total, int) else 0
         if self.difference:

@@ -39,6 +39,7 @@ from ..errors import (
     Redirected,
     Refusal,
     Rejected,
+    Retries,
     ServiceRefused,
     TlsFailed,
     Unreachable,
@@ -131,9 +132,11 @@ def _read(call: Call, reply: Reply) -> tuple[dict[str, Any], bool]:
         if isinstance(value, dict):
             value = _prepared(call, value)
             return value, schema.is_valid(value)
-    if not isinstance(value, dict):
-        raise NotJson
-    return value, False
+    if isinstance(value, dict):
+        return value, False
+    # Bulk work asks for smaller pages instead of a repetition, so each failure counts once only.
+    # Without this, a single customer would open the breaker for all calls of the process.
+    raise NotJson().changed(retries=Retries(), trips_breaker=False) if call.bulk else NotJson()
 
 
 def _parsed(parse: Callable[[bytes], Any], body: bytes) -> Any:

@@ -487,3 +487,53 @@ def test_slots_after_a_fork() -> None:
             pass
     with slots.take(0):
         pass
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *[(500, ""), (500, '{"errorCode": "INTERNAL_ERROR"}'), (504, ""), (400, ""), (422, "")],
+        *[(403, "no"), (404, "<html>"), (302, ""), (200, "<html>"), (200, '{"id": 2}')],
+    ],
+)
+def test_a_customer_whose_own_read_fails(
+    ecwid: HTTPServer, config: Config, no_waiting: list[float], status: int, body: str
+) -> None:
+    """A reading leaves out an odd customer whose own read fails in any way, and goes on."""
+
+    def page(request: Request) -> Response:
+        items = [{"id": 1, "lang": {}}, {"id": 2}] if request.args["offset"] == "0" else []
+        items = [] if request.args.get("sortBy", "").startswith("UPDATED") else items
+        return Response(json.dumps({"total": 2, "items": items}), content_type="application/json")
+
+    ecwid.expect_request(f"{STORE}/customers").respond_with_handler(page)
+    ecwid.expect_request(f"{STORE}/customers/1").respond_with_data(
+        body, status, content_type="application/json"
+    )
+    reading = EcwidClient(Settings.from_config(config)).iter_customers()
+    assert list(reading) == [{"id": 2}]
+    assert [each.customer_id for each in reading.skipped] == [1]
+    assert reading.skipped[0].places
+    assert reading.difference == 0
+
+
+def test_an_odd_page_refuses_no_other_call(ecwid: HTTPServer, config: Config) -> None:
+    """A page that is not JSON opens no breaker, because smaller pages may be JSON."""
+
+    def page(request: Request) -> Response:
+        first, limit = int(request.args["offset"]), int(request.args["limit"])
+        ids = range(1, 31)[first : first + limit]
+        ids = range(0) if "updatedFrom" in request.args else ids
+        items = ",".join(json.dumps({"id": id}) for id in ids)
+        broken = "" if 17 not in ids or request.args.get("responseFields") else "<html>"
+        return Response(f'{{"total": 30, "items": [{broken}{items}]}}')
+
+    ecwid.expect_request(f"{STORE}/customers").respond_with_handler(page)
+    ecwid.expect_request(f"{STORE}/customers/17").respond_with_json({"id": 17})
+    ecwid.expect_request(f"{STORE}/customers/1").respond_with_json({"id": 1})
+    client = EcwidClient(Settings.from_config(config))
+    ids = []
+    for customer in client.iter_customers():
+        ids.append(customer["id"])
+        assert client.get_customer(1) == {"id": 1}
+    assert ids == [*range(1, 31)]
