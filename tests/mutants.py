@@ -479,7 +479,7 @@ MUTANTS = [
     ),
     Mutant(
         "a hint for names of any length",
-        "contract.expected",
+        "nearest",
         "if len(sent) <= _MAX_LENGTH else",
         "if True else",
         "test_expected.py -k bounded",

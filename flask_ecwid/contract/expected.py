@@ -10,24 +10,20 @@ from __future__ import annotations
 import re
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
 from ..errors import Violation
+from ..nearest import nearest_name
 from .misplaced import INSTEAD
 
 Node = Mapping[str, Any]  # a schema or a parameter of the contract, without references
 
 _LISTED_WORDS = re.compile(r"\^\(([A-Za-z0-9_]+(?:\|[A-Za-z0-9_]+)*)\)\$")
-_OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
 _INDEX = re.compile(r"/[0-9]+(?=/|$)")
-# The limits of the search for known names. A body can have 1,000 names of any length, so the search
-# would otherwise hold a worker.
+# A body can have 1,000 names, so the search for known names would otherwise hold a worker.
 _MAX_NAMES = 3
-_MAX_LENGTH = 40
-_ALIKE = 0.65  # the least likeness of a name that is worth a mention
 
 
 def of_value(node: Node) -> str:
@@ -75,7 +71,7 @@ def of_unknown(
         known: The names that the contract knows.
         instead: The members to send instead of names that the contract does not know.
     """
-    found = [_nearest(name, [*known, *instead]) for name in islice(sent, _MAX_NAMES)]
+    found = [nearest_name(name, [*known, *instead]) for name in islice(sent, _MAX_NAMES)]
     members = dict.fromkeys(instead[name] for name in found if name in instead)
     nearest = dict.fromkeys(name for name in found if name in known)
     sentences = []
@@ -162,30 +158,3 @@ def _size(least: int | None, most: int | None, unit: str) -> str:
 
 def _listed(values: Iterable[object]) -> str:
     return ", ".join(f"`{value}`" for value in values)
-
-
-def _nearest(sent: str, names: Iterable[str]) -> str:
-    """Return the name that a caller probably meant, or an empty text."""
-    plain = _plain(sent) if len(sent) <= _MAX_LENGTH else ""
-    if not plain:
-        return ""
-    likeness = {name: _likeness(plain, _plain(name)) for name in names}
-    nearest = max(likeness, key=likeness.__getitem__, default="")
-    return nearest if likeness.get(nearest, 0) >= _ALIKE else ""
-
-
-def _plain(name: str) -> str:
-    return _OTHER_CHARACTERS.sub("", name.casefold())
-
-
-def _likeness(sent: str, name: str) -> float:
-    """Return a number from 0 for unlike names to more than 1 for equal names.
-
-    A name within the other name counts more. For example, `state` stands for `stateOrProvinceCode`.
-    """
-    matcher = SequenceMatcher(None, sent, name, autojunk=False)
-    within = len(sent) > 2 and (sent in name or name in sent)
-    bonus = 0.25 if within else 0.0
-    if matcher.real_quick_ratio() + bonus < _ALIKE or matcher.quick_ratio() + bonus < _ALIKE:
-        return 0.0
-    return matcher.ratio() + bonus

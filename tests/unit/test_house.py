@@ -30,6 +30,7 @@ LAYOUT = [
     "errors",
     "settings",
     "api_keys",
+    "nearest",
     "clock",
     "chance",
 ]

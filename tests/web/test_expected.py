@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 from pytest_httpserver import HTTPServer
 
-from flask_ecwid.contract import expected, load
+from flask_ecwid import nearest
+from flask_ecwid.contract import load
 from flask_ecwid.contract.misplaced import INSTEAD
 from flask_ecwid.contract.operation import IDEMPOTENCY_KEY, Operation, Parameter
 from flask_ecwid.errors import InvalidRequest
@@ -336,7 +337,7 @@ def test_the_search_for_near_names_is_bounded(api: Api, monkeypatch: pytest.Monk
             compared.append(sent)
             super().__init__(None, sent, name, autojunk)
 
-    monkeypatch.setattr(expected, "SequenceMatcher", Counted)
+    monkeypatch.setattr(nearest, "SequenceMatcher", Counted)
     members = {f"member{n}": 1 for n in range(900)}
     violations(api.post(ADDED, {"email": "a@example.com", **members}))
     assert 1 <= len(set(compared)) <= 3
