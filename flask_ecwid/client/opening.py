@@ -9,7 +9,8 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..settings import SANDBOX_ON, Settings, SettingsError
+from ..setting_rules import SANDBOX_ON
+from ..settings import Settings, SettingsError
 from ..signals import CallSignals
 from ..storage.opening import Storage, open_storage
 from ..throttling.guard import Guard, open_guard

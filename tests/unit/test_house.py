@@ -29,6 +29,7 @@ LAYOUT = [
     "signals",
     "errors",
     "settings",
+    "setting_rules",
     "api_keys",
     "nearest",
     "clock",
