@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import credentials
 from .api_keys import ApiKey, parse_all
 
 SANDBOX_ON = "on"
+_MAKE_KEY = "so make an API key with `flask ecwid key NAME`"
 
 _HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_:]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_.:])?")
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -26,6 +28,12 @@ class Kind:
 
     name: str
     read: Callable[[object], Any]  # raises TypeError or ValueError for a value of another kind
+    advice: str = ""  # how to make a value of the kind
+
+    @property
+    def fault(self) -> str:
+        """The fault of a value of another kind."""
+        return f"is not {self.name}{self.advice}"
 
 
 @dataclass(frozen=True)
@@ -130,19 +138,12 @@ URL = Kind("text", _read_url)
 SWITCH = Kind("on or off", switch)
 SANDBOX = Kind("on, off or a path", _read_sandbox)
 API_KEYS = Kind(
-    "a list of NAME:SCOPES:SHA256HEX with scopes such as read+write+delete", _read_api_keys
+    "a list of NAME:SCOPES:SHA256HEX with scopes such as read+write+delete",
+    _read_api_keys,
+    f", {_MAKE_KEY}",
 )
 NUMBER = Kind("a number", _read_number)
 WHOLE_NUMBER = Kind("a whole number", _read_whole_number)
-
-
-def matches(pattern: str, allowed: str) -> Rule:
-    """Return the rule of a text that fits a pattern."""
-
-    def fault(value: object) -> str:
-        return "" if re.fullmatch(pattern, str(value)) else f"is missing, or is not {allowed}"
-
-    return Rule(allowed, fault)
 
 
 def between(lowest: float, highest: float, unit: str, *, or_zero: bool = False) -> Rule:
@@ -165,6 +166,13 @@ def above_zero(unit: str) -> Rule:
     return Rule("above 0", lambda value: "" if value > 0 else f"is not a number of {unit} above 0")
 
 
+def store_id_fault(value: str) -> str:
+    """Return the fault of a store's number, or an empty text."""
+    if not value:
+        return "is missing"
+    return "" if re.fullmatch(r"[0-9]{1,20}", value) else "is not 1 to 20 decimal digits"
+
+
 def sandbox_fault(value: str) -> str:
     """Return the fault of a sandbox, or an empty text."""
     if not value or value == SANDBOX_ON or os.path.isabs(value):
@@ -179,6 +187,15 @@ def auth_fault(value: str) -> str:
 
 def api_keys_fault(entries: tuple[ApiKey, ...]) -> str:
     """Return the fault of the API keys, or an empty text."""
+    guessable = [
+        str(number)
+        for number, each in enumerate(entries, start=1)
+        if credentials.is_guessable(each.digest, each.name)
+    ]
+    if guessable:
+        return (
+            f"has an API key that anybody could guess (entry {', '.join(guessable)}), {_MAKE_KEY}"
+        )
     return "holds an API key twice" if len({each.digest for each in entries}) < len(entries) else ""
 
 

@@ -8,6 +8,7 @@ from dataclasses import Field, dataclass, fields
 from inspect import cleandoc
 from typing import Any, NoReturn
 
+from . import credentials
 from . import setting_rules as rules
 from .api_keys import ApiKey
 
@@ -56,13 +57,13 @@ class Settings:
     store_id: str = rules.setting(
         "",
         rules.DIGITS,
-        rules.matches(r"[0-9]{1,20}", "decimal digits"),
+        rules.Rule("decimal digits", rules.store_id_fault),
         "The number of the store. Needed unless the sandbox is on.",
     )
     token: str = rules.setting(
         "",
         rules.TEXT,
-        rules.matches(r"[!-~]{1,512}", "visible ASCII characters"),
+        rules.Rule("visible ASCII characters", credentials.token_fault),
         "The token of the store. Needed unless the sandbox is on.",
         secret=True,
     )
@@ -193,10 +194,15 @@ class Settings:
             raw = config.get(_key(spec, prefix))
             if raw is None or raw == "":  # an empty variable counts as unset
                 continue
+            if isinstance(raw, str) and (fault := credentials.quotes_fault(raw)):
+                unreadable[spec.name] = fault
+                continue
             try:
                 values[spec.name] = _read(spec, raw)
             except (TypeError, ValueError):
-                unreadable[spec.name] = f"is not {spec.metadata['kind'].name}"
+                unreadable[spec.name] = spec.metadata["kind"].fault
+        for name in _unused(values):
+            unreadable.pop(name, None)
         closed = authorize or "api_keys" in unreadable
         values["auth"] = values["auth"] or _default_auth(values, closed)
         serving = {} if "api_keys" in unreadable else _serving_faults(values, authorize)
@@ -243,16 +249,21 @@ def _error(faults: Mapping[str, str], prefix: str = "") -> SettingsError:
 
 def _faults(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the fault of each setting that is out of its range."""
-    unused = ("store_id", "token") if values["sandbox"] else ()
+    unused = _unused(values)
     faults: dict[str, str] = {}
     for spec in fields(Settings):
         try:
             fault = spec.metadata["rule"].fault(values[spec.name])
         except (TypeError, ValueError, AttributeError):  # a Python value of another type
-            fault = f"is not {spec.metadata['kind'].name}"
+            fault = spec.metadata["kind"].fault
         if fault and spec.name not in unused:
             faults[spec.name] = fault
     return faults
+
+
+def _unused(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings that have no effect, because the sandbox takes the place of a store."""
+    return ("store_id", "token") if values["sandbox"] else ()
 
 
 def _default_auth(values: Mapping[str, Any], closed: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import secrets
 import shutil
 import subprocess
 from collections import defaultdict
@@ -16,12 +17,12 @@ from typing import Any
 import pytest
 import requests
 
-from flask_ecwid import EcwidError, Settings, api_keys, contract, errors
+from flask_ecwid import EcwidClient, EcwidError, Settings, SettingsError, contract, errors
 from flask_ecwid.client import replies
 from flask_ecwid.client.operations import OPERATIONS
 
 from ..conftest import ROOT, free_port, wait_for
-from ..helpers.pages import blocks, curl, headings, python, running, sh
+from ..helpers.pages import blocks, curl, filled_in, headings, python, running, sh
 from ..helpers.redis_server import RedisServer
 from ..unit.test_house import LAYOUT
 
@@ -83,7 +84,6 @@ print(served, app.test_client().get("/outlet/customers").status_code)
     ),
     ("mounting.md", "Your own authentication"): (
         f"""
-app.secret_key = "x"
 client = app.test_client()
 with client.session_transaction() as anna:
     anna["staff"] = "anna"
@@ -122,11 +122,38 @@ def test_every_block_is_run() -> None:
 
 
 @pytest.mark.parametrize(("page", "heading"), SNIPPETS)
-def test_snippets(page: str, heading: str) -> None:
+def test_snippets(page: str, heading: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each snippet of Python works as its page says."""
+    monkeypatch.setenv("SECRET_KEY", secrets.token_hex())
     [snippet] = blocks(DOCS / page, heading, "python")
     then, printed = SNIPPETS[page, heading]
     assert python(snippet, then) == printed
+
+
+EXAMPLES = {
+    "README.md": (ROOT / "README.md").read_text(encoding="utf-8"),
+    **{page: (DOCS / page).read_text(encoding="utf-8") for page in PAGES},
+    "EcwidClient": EcwidClient.__doc__ or "",
+}
+GIVEN = re.compile(r"""\b(?:ECWID_)?(TOKEN|API_KEYS)=\[?["']?([^\s"'\],)]+)""", re.IGNORECASE)
+
+
+def test_no_example_can_start() -> None:
+    """The settings refuse the token and the API keys of every example."""
+    given = [(page, *found) for page, text in EXAMPLES.items() for found in GIVEN.findall(text)]
+    assert {page for page, *_ in given} >= {"README.md", "index.md", "deployment.md", "EcwidClient"}
+    for page, name, value in given:
+        config = {"ECWID_STORE_ID": "1003", f"ECWID_{name.upper()}": value}
+        with pytest.raises(SettingsError) as caught:
+            Settings.from_config(config)
+        assert any(each.startswith(f"ECWID_{name.upper()} ") for each in caught.value.faults), page
+        assert value.endswith("..."), page
+
+
+@pytest.mark.parametrize("page", EXAMPLES)
+def test_no_example_has_a_secret(page: str) -> None:
+    """An example has neither a digest nor a secret key that a reader could copy."""
+    assert re.findall(r"\b[0-9a-fA-F]{64}\b|secret_key *= *[\"'].*", EXAMPLES[page]) == []
 
 
 @pytest.fixture(scope="module")
@@ -219,13 +246,11 @@ def test_a_real_store(folder: Path, store: dict[str, str]) -> None:
 
 def test_with_redis(redis: RedisServer, store: dict[str, str]) -> None:
     """The workers of gunicorn count their calls in the Redis of their settings."""
-    install, serve = of_this_store(WITH_REDIS, store).splitlines()
+    example, api_key = filled_in(WITH_REDIS, store["ECWID_TOKEN"])
+    install, serve = of_this_store(example, store).splitlines()
     assert install == "pip install '.[server,redis]'"
     port = free_port()
     serve = serve.replace("redis://127.0.0.1:6379/0", redis.url) + f" --bind 127.0.0.1:{port}"
-    api_key, entry = api_keys.make("test", ["read"])
-    # Nobody knows the API key of the page's digest, so no reader opens a service by copying it.
-    serve = re.sub(r":[0-9a-f]{64}\b", f":{entry.digest}", serve)
     with running(serve, ECWID_API_URL=store["ECWID_API_URL"]) as process:
         wait_for(f"http://127.0.0.1:{port}/healthz", process)
         customers = f"http://127.0.0.1:{port}{API}/customers"

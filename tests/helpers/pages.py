@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..conftest import ROOT, environment
+from flask_ecwid import api_keys
+
+from ..conftest import ROOT, TOKEN, environment
 from .programs import program
 
 
@@ -39,6 +41,17 @@ def _blocks(page: Path) -> list[tuple[str, str, str]]:
         else:
             found.append((heading, language, block))
     return found
+
+
+def filled_in(example: str, token: str = TOKEN) -> tuple[str, str]:
+    """Return an example with a token and an entry in place of the dots, and the entry's API key.
+
+    The examples of the pages have dots there, so that no reader opens a service by copying one.
+    """
+    api_key, entry = api_keys.make("warehouse", ["read", "write"])
+    filled, entries = re.subn(r"\bwarehouse:[a-z+]+:\.\.\.", entry.entry(), example)
+    assert entries == filled.count("secret_...") == 1
+    return filled.replace("secret_...", token), api_key
 
 
 def python(snippet: str, then: str) -> str:

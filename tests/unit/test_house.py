@@ -30,6 +30,7 @@ LAYOUT = [
     "errors",
     "settings",
     "setting_rules",
+    "credentials",
     "api_keys",
     "nearest",
     "clock",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from dataclasses import fields
@@ -24,6 +25,15 @@ def faults(config: dict[str, Any], prefix: str = "") -> list[str]:
     with pytest.raises(SettingsError) as caught:
         Settings.from_config(config, prefix)
     return [fault.split()[0] for fault in caught.value.faults]
+
+
+def fault_of(key: str, value: object) -> str:
+    """Return the only fault of good settings with this value, without the key."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_config({**GOOD, key: value})
+    [fault] = caught.value.faults
+    assert fault.startswith(f"{key} ")
+    return fault.removeprefix(f"{key} ")
 
 
 def test_defaults() -> None:
@@ -174,6 +184,97 @@ def test_faults_hold_no_value() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_config(config)
     assert "canary" not in str(caught.value)
+
+
+QUOTES = ("''", '""', "``", "\u2018\u2019", "\u201c\u201d", "«»")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (("", None), "is missing, so set the secret token"),
+        (
+            ("secret_...", "secret_", "secret_…", "SECRET_XXXXXXXX", "xxxxxxxx", "secret_********"),
+            "is a placeholder, so set the secret token",
+        ),
+        (
+            ("<token>", "$TOKEN", "${ECWID_TOKEN}", "{{ token }}", "%TOKEN%", "your-token"),
+            "is a placeholder, so set the secret token",
+        ),
+        (("public_canary", "PUBLIC_canary"), "is a public token, which cannot read customers, so"),
+        (("Bearer secret_canary", "bearer canary"), "begins with the word Bearer, so remove"),
+        (
+            [f"{a}secret_canary{b}" for a, b in QUOTES] + ["'secret_canary", "secret_canary'"],
+            "has quotes around the value, so remove the quotes",
+        ),
+        (("two canaries", "c\nanary", "canarÿ", "c" * 513), "is not visible ASCII characters"),
+    ],
+    ids=["missing", "dots", "variable", "public", "Bearer", "quotes", "other"],
+)
+def test_a_token_that_cannot_be_right(tokens: list[str | None], said: str) -> None:
+    """A placeholder, a public or a quoted token stops the start, and the fault says what to do."""
+    for token in tokens:
+        fault = fault_of("ECWID_TOKEN", token)
+        assert said in fault, token
+        assert "canar" not in fault
+        with pytest.raises(SettingsError, match=f"^ECWID_TOKEN {said}"):
+            Settings(store_id="1003", token=token or "")
+
+
+@pytest.mark.parametrize(
+    "token", ["secret_x", "secret_test", "secret_" + "Ab1" * 10 + "xx", "3secret_a", "a-b.c/d=~"]
+)
+def test_a_token_that_may_be_right(token: str) -> None:
+    """A token that is no known mistake passes, because Ecwid alone knows its tokens."""
+    assert Settings(store_id="1003", token=token).token == token
+
+
+@pytest.mark.parametrize("spec", fields(Settings), ids=lambda spec: spec.name)
+def test_quotes_around_a_value(spec: Any) -> None:
+    """Quotes around the value of any setting are a fault that says to remove them."""
+    for left, right in QUOTES:
+        fault = fault_of(f"ECWID_{spec.name.upper()}", f"{left}canary{right}")
+        assert "has quotes around the value, so remove the quotes" in fault
+        assert "canary" not in fault
+
+
+def key_entry(name: str, api_key: str) -> str:
+    return f"{name}:read:{hashlib.sha256(api_key.encode()).hexdigest()}"
+
+
+@pytest.mark.parametrize(
+    "api_key",
+    [
+        *("", "test", "Test", "TEST", "test\n", "password", "Password1", "123456", "letmein"),
+        *("secret", "secret_...", "api-key", "changeme", "ecwid", "key", "canary-caller", "\n"),
+    ],
+)
+def test_an_api_key_that_anybody_could_guess(api_key: str) -> None:
+    """The digest of an empty text, a common password or the caller's name stops the start.
+
+    The fault has the place of the entry, and neither the name nor the digest.
+    """
+    config = {**GOOD, "ECWID_AUTH": "keys"}
+    entries = [key_entry("other", "canary-0815"), key_entry("canary-caller", api_key)]
+    capitals = entries[1][:-64] + entries[1][-64:].upper()
+    for written in (entries, " ".join(entries), [entries[0], capitals]):
+        with pytest.raises(SettingsError) as caught:
+            Settings.from_config({**config, "ECWID_API_KEYS": written})
+        [fault] = caught.value.faults
+        assert fault.startswith("ECWID_API_KEYS ")
+        assert "has an API key that anybody could guess (entry 2), so make an API key" in fault
+        assert "canary" not in fault
+        assert entries[1][-64:] not in fault
+    good = {**config, "ECWID_API_KEYS": entries[0]}
+    assert len(Settings.from_config(good).api_keys) == 1
+
+
+def test_a_placeholder_of_an_entry() -> None:
+    """The entry of an example is a fault that names the command for a real entry."""
+    for written in ("warehouse:read:...", ["warehouse:read+write:..."], "NAME:SCOPES:SHA256HEX"):
+        config = {**GOOD, "ECWID_AUTH": "", "ECWID_API_KEYS": written}
+        with pytest.raises(SettingsError, match=r"so make an API key with `flask ecwid key NAME`"):
+            Settings.from_config(config)
 
 
 @pytest.mark.parametrize("word", ["on", "On", "1", "true", "YES", True])

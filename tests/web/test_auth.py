@@ -203,10 +203,12 @@ def test_the_remaining_calls_need_a_key(ordered: OrderedStore) -> None:
 
 
 def test_the_digest_of_nothing(ordered: OrderedStore) -> None:
-    """An entry of an empty key accepts no request."""
-    api = ordered.api(ECWID_API_KEYS=entry("nobody", "read", ""))
+    """An empty key lets no request pass, and its entry stops the start."""
+    api = ordered.api(ECWID_API_KEYS=ENTRIES)
     for headers in ([], alone(""), [("Authorization", "Bearer ")], [("Authorization", "")]):
         assert call(api, "list_customers", headers).status_code == 401
+    with pytest.raises(SettingsError, match="API key that anybody could guess"):
+        ordered.api(ECWID_API_KEYS=[*ENTRIES, entry("nobody", "read", "")])
 
 
 def test_the_key_is_checked_first(ordered: OrderedStore) -> None:
