@@ -11,11 +11,12 @@ from flask import Flask, current_app
 
 from . import contract
 from .client import EcwidClient
+from .setting_warnings import setting_warnings
 from .settings import Settings, SettingsError, hide_secrets
 from .web import openapi
 from .web.authentication import Authenticator, Authorize
 from .web.blueprint import make_blueprint
-from .web.mount import Mount, open_runtime
+from .web.mount import Mount, StoreRuntime, open_runtime
 
 log = logging.getLogger("flask_ecwid")
 
@@ -114,23 +115,31 @@ class Ecwid:
         settings = Settings.from_config(
             app.config, self.config_prefix, authorize=self._authorize is not None
         )
-        if settings.auth == "none" and not settings.sandbox:
-            log.warning("ECWID_AUTH is none, so any caller of this service may change the store")
-        if settings.sandbox and app.config.get(f"{self.config_prefix}ECWID_TOKEN"):
-            log.warning("ECWID_SANDBOX is on, so ECWID_STORE_ID and ECWID_TOKEN have no effect")
+        warnings = setting_warnings(settings, app.config, self.config_prefix)
+        for warning in warnings:
+            log.warning("%s.", warning)
         loaded = contract.load()
         mount = Mount(
             app_name=app.name,
             name=self.name,
             url_prefix=self.url_prefix,
             settings=settings,
+            warnings=warnings,
             contract=loaded,
             document=self._document(loaded.document, settings),
             authenticator=Authenticator(settings, self._authorize),
-            store=open_runtime(settings, self.name),
+            store=self._open(settings),
         )
         app.register_blueprint(make_blueprint(mount))
         mounts[self.name] = mount
+
+    def _open(self, settings: Settings) -> StoreRuntime:
+        """Open the store, or raise SettingsError with the keys of this mount."""
+        try:
+            return open_runtime(settings, self.name)
+        except SettingsError as exc:
+            faults = [f"{self.config_prefix}{fault}" for fault in exc.faults]
+            raise SettingsError(faults) from exc.__cause__
 
     def _document(self, document: dict[str, Any], settings: Settings) -> dict[str, Any]:
         """Return the contract as a mount with these settings serves it."""

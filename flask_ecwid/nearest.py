@@ -11,6 +11,7 @@ _OTHER_CHARACTERS = re.compile(r"[^a-z0-9]+")
 # hold a worker.
 _MAX_LENGTH = 40
 _ALIKE = 0.65  # the least likeness of a name that is worth a mention
+_MISSPELT = 0.8  # the least likeness of a name with a few wrong letters
 
 
 def nearest_name(sent: str, names: Iterable[str]) -> str:
@@ -21,6 +22,13 @@ def nearest_name(sent: str, names: Iterable[str]) -> str:
     likeness = {name: _likeness(plain, _plain(name)) for name in names}
     nearest = max(likeness, key=likeness.__getitem__, default="")
     return nearest if likeness.get(nearest, 0) >= _ALIKE else ""
+
+
+def misspelt_name(sent: str, names: Iterable[str]) -> str:
+    """Return the name that differs from this one by a few letters, or an empty text."""
+    name = nearest_name(sent, names)
+    matcher = SequenceMatcher(None, _plain(sent), _plain(name), autojunk=False)
+    return name if name and matcher.ratio() >= _MISSPELT else ""
 
 
 def _plain(name: str) -> str:

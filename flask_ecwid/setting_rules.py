@@ -169,7 +169,7 @@ def above_zero(unit: str) -> Rule:
 def store_id_fault(value: str) -> str:
     """Return the fault of a store's number, or an empty text."""
     if not value:
-        return "is missing"
+        return "is missing, so set the number of the store"
     return "" if re.fullmatch(r"[0-9]{1,20}", value) else "is not 1 to 20 decimal digits"
 
 

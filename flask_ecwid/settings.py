@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Set
 from dataclasses import Field, dataclass, fields
 from inspect import cleandoc
 from typing import Any, NoReturn
@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from . import credentials
 from . import setting_rules as rules
 from .api_keys import ApiKey
+from .config_keys import is_set, key_of, origin, without_effect
 
 API_URL = "https://app.ecwid.com/api/v3"
 MAX_CACHE_TTL_S = 3600
@@ -154,8 +155,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        if faults := _faults(vars(self)):
-            raise _error(faults)
+        changed = {spec.name for spec in fields(self) if getattr(self, spec.name) != spec.default}
+        if faults := _faults(vars(self), changed):
+            raise SettingsError(_sentences(faults))
         for spec in fields(self):
             if spec.metadata["secret"]:
                 object.__setattr__(self, spec.name, Secret(getattr(self, spec.name)))
@@ -189,11 +191,12 @@ class Settings:
         """
         values: dict[str, Any] = {spec.name: spec.default for spec in fields(cls)}
         values["auth"] = ""
+        given = {spec.name for spec in fields(cls) if is_set(config, key_of(spec.name, prefix))}
         unreadable: dict[str, str] = {}
         for spec in fields(cls):
-            raw = config.get(_key(spec, prefix))
-            if raw is None or raw == "":  # an empty variable counts as unset
+            if spec.name not in given:
                 continue
+            raw = config[key_of(spec.name, prefix)]
             if isinstance(raw, str) and (fault := credentials.quotes_fault(raw)):
                 unreadable[spec.name] = fault
                 continue
@@ -205,9 +208,15 @@ class Settings:
             unreadable.pop(name, None)
         closed = authorize or "api_keys" in unreadable
         values["auth"] = values["auth"] or _default_auth(values, closed)
-        serving = {} if "api_keys" in unreadable else _serving_faults(values, authorize)
-        if faults := {**_faults(values), **serving, **unreadable}:
-            raise _error(faults, prefix)
+        serving = {} if "api_keys" in unreadable else _serving_faults(values, authorize, prefix)
+        if "auth" in serving and "auth" not in given:
+            serving["auth"] += " (keys is the default)"
+        if faults := {**_faults(values, given, prefix), **serving, **unreadable}:
+            for name in faults.keys() & given:
+                faults[name] += f" (found in {origin(config, key_of(name, prefix))})"
+            names = [spec.name for spec in fields(cls)]
+            others = without_effect(config, prefix, names)
+            raise SettingsError([*_sentences(faults, prefix), *others])
         return cls(**values)
 
 
@@ -223,13 +232,9 @@ Settings.__doc__ = "\n".join(
 def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
     """Replace the secrets of a config by equal texts that the config's repr hides."""
     for spec in fields(Settings):
-        key = _key(spec, prefix)
+        key = key_of(spec.name, prefix)
         if spec.metadata["secret"] and isinstance(value := config.get(key), str):
             config[key] = Secret(value)
-
-
-def _key(spec: Field[Any], prefix: str) -> str:
-    return f"{prefix}ECWID_{spec.name.upper()}"
 
 
 def _read(spec: Field[Any], raw: object) -> Any:
@@ -237,18 +242,20 @@ def _read(spec: Field[Any], raw: object) -> Any:
     return Secret(value) if spec.metadata["secret"] else value
 
 
-def _error(faults: Mapping[str, str], prefix: str = "") -> SettingsError:
-    """Return the error that reports these faults, in the order of the declarations."""
-    lines = [
-        f"{_key(spec, prefix)} {faults[spec.name]}"
-        for spec in fields(Settings)
-        if spec.name in faults
-    ]
-    return SettingsError(lines)
+def _sentences(faults: Mapping[str, str], prefix: str = "") -> list[str]:
+    """Return the faults with their keys, in the order of the declarations."""
+    names = [spec.name for spec in fields(Settings)]
+    return [f"{key_of(name, prefix)} {faults[name]}" for name in names if name in faults]
 
 
-def _faults(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fault of each setting that is out of its range."""
+def _faults(values: Mapping[str, Any], given: Set[str], prefix: str = "") -> dict[str, str]:
+    """Return the fault of each setting that is out of its range, or contradicts another setting.
+
+    Args:
+        values: All settings.
+        given: The names of the settings that somebody has set.
+        prefix: Stands before the keys in the texts.
+    """
     unused = _unused(values)
     faults: dict[str, str] = {}
     for spec in fields(Settings):
@@ -258,7 +265,30 @@ def _faults(values: Mapping[str, Any]) -> dict[str, str]:
             fault = spec.metadata["kind"].fault
         if fault and spec.name not in unused:
             faults[spec.name] = fault
-    return faults
+    if "store_id" in faults and not given & {"store_id", "token"}:
+        sandbox = key_of("sandbox", prefix)
+        faults["store_id"] += f", or set {sandbox}=on to try the plugin without a store"
+    return {**_pair_faults(values, given, prefix, faults), **faults}
+
+
+def _pair_faults(
+    values: Mapping[str, Any], given: Set[str], prefix: str, faults: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the fault of each setting that cannot work together with another setting."""
+    found = {}
+    sound = values.keys() - faults.keys()
+    timeout, deadline, calls, processes = (
+        values[name] if name in sound else 0
+        for name in ("connect_timeout_s", "deadline_s", "calls_per_minute", "processes")
+    )
+    # The default of the timeout does not count. Otherwise a short deadline would need two settings.
+    if timeout > deadline > 0 and "connect_timeout_s" in given:
+        key = key_of("deadline_s", prefix)
+        found["connect_timeout_s"] = f"is above {key}, which would end the wait earlier"
+    if processes > calls > 0 and not values["redis_url"]:
+        key = key_of("calls_per_minute", prefix)
+        found["processes"] = f"is above {key}, so some processes could make no call"
+    return found
 
 
 def _unused(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -274,7 +304,7 @@ def _default_auth(values: Mapping[str, Any], closed: bool) -> str:
     return "none" if values["sandbox"] and not closed and not values["api_keys"] else "keys"
 
 
-def _serving_faults(values: Mapping[str, Any], authorize: bool) -> dict[str, str]:
+def _serving_faults(values: Mapping[str, Any], authorize: bool, prefix: str) -> dict[str, str]:
     """Return the faults of settings that contradict each other about the allowed callers.
 
     A real store is open to every caller only if ECWID_AUTH is none. A setting without effect is
@@ -284,13 +314,14 @@ def _serving_faults(values: Mapping[str, Any], authorize: bool) -> dict[str, str
         if authorize:
             return {"auth": "is none, but authorize is given, so remove one of them"}
         if values["api_keys"]:
-            return {"api_keys": "has no effect while ECWID_AUTH is none"}
+            return {"api_keys": f"has no effect while {key_of('auth', prefix)} is none"}
     if values["auth"] == "keys":
         if authorize and values["api_keys"]:
             return {"api_keys": "has no effect if authorize is given"}
         if not authorize and not values["api_keys"]:
+            api_keys = key_of("api_keys", prefix)
             return {
-                "auth": "is keys, but ECWID_API_KEYS is empty, so make an API key with "
+                "auth": f"is keys, but {api_keys} is empty, so make an API key with "
                 "`flask ecwid key`, pass authorize, or set none to serve every caller"
             }
     return {}

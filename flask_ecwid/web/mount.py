@@ -33,6 +33,7 @@ class Mount:
     name: str
     url_prefix: str
     settings: Settings
+    warnings: tuple[str, ...]  # about the settings, without their values
     contract: Contract
     document: dict[str, Any]  # the contract as the mount serves it
     authenticator: Authenticator

@@ -338,7 +338,7 @@ def test_all_faults_at_once() -> None:
         done = run_python("import wsgi", ECWID_TRUSTED_PROXIES=value, ECWID_STORE_ID="x")
         assert done.returncode != 0
         error = done.stderr.splitlines()[-1]
-        assert "ECWID_STORE_ID is missing, or is not decimal digits" in error
+        assert "ECWID_STORE_ID is not 1 to 20 decimal digits (found in the environment)" in error
         assert error.endswith("ECWID_TRUSTED_PROXIES is not a number of proxies from 0 to 9")
         assert "canary" not in done.stderr
 

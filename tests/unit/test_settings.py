@@ -13,6 +13,7 @@ import flask
 import pytest
 
 from flask_ecwid import Ecwid, Settings, SettingsError
+from flask_ecwid.setting_warnings import setting_warnings
 
 GOOD: dict[str, Any] = {
     "ECWID_STORE_ID": "1003",
@@ -315,6 +316,199 @@ def test_plain_http_to_this_host(url: str) -> None:
 def test_the_hosts_own_keys() -> None:
     """Other keys that begin with ECWID_ belong to the host and cause no fault."""
     assert Settings.from_config({**GOOD, "ECWID_CLIENT_SECRET": "x"}).store_id == "1003"
+
+
+def warnings(config: dict[str, Any], prefix: str = "") -> tuple[str, ...]:
+    return setting_warnings(Settings.from_config(config, prefix), config, prefix)
+
+
+NEAR = {
+    "CACHE_TTL": "CACHE_TTL_S",
+    "DEADLINE": "DEADLINE_S",
+    "API_KEY": "API_KEYS",
+    "TOKN": "TOKEN",
+    "STORE": "STORE_ID",
+    "STOREID": "STORE_ID",
+    "REDIS": "REDIS_URL",
+    "CONNECT_TIMEOUT": "CONNECT_TIMEOUT_S",
+    "CALLS": "CALLS_PER_MINUTE",
+    "CACHE_TTL_SECONDS": "CACHE_TTL_S",
+    "METRIC": "METRICS",
+    "TRUSTED_PROXY": "TRUSTED_PROXIES",
+}
+
+
+@pytest.mark.parametrize(("name", "nearest"), NEAR.items())
+@pytest.mark.parametrize("place", ["app.config", "the environment", "both"])
+def test_a_key_near_a_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str, nearest: str, place: str
+) -> None:
+    """An unknown key near a setting is a warning with both keys and its place, without a value."""
+    key, config = f"ECWID_{name}", dict(GOOD)
+    if place != "the environment":
+        config[key] = "canary"
+    if place != "app.config":
+        monkeypatch.setenv(key, "canary")
+    where = "app.config" if place == "app.config" else "the environment"
+    said = f"{key} is set in {where} but is no setting. The nearest is ECWID_{nearest}"
+    assert warnings({**config, "ECWID_SANDBOX": "on"})[-1:] == (said,)
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_config({**config, "ECWID_UI": "maybe"})
+    assert caught.value.faults[1:] == [said]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "CLIENT_SECRET",
+            "CLIENT_ID",
+            "PUBLIC_TOKEN",
+            "STORE_URL",
+            "STORE_NAME",
+            "WEBHOOK_SECRET",
+        ),
+        *("LOG_LEVEL", "DEBUG", "METRICS", "TRUSTED_PROXIES", "OUTLET_ECWID_TOKEN", "", "É" * 99),
+    ],
+)
+def test_a_key_of_the_host(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A key of the host, of wsgi.py or of another mount is no warning."""
+    before = warnings(GOOD)
+    monkeypatch.setenv(f"ECWID_{name}", "x")
+    assert warnings({**GOOD, f"ECWID_{name}": "x", "ECWID_CACHE_TTL": ""}) == before
+
+
+def test_a_key_near_a_setting_of_another_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount warns of the keys with its own prefix alone."""
+    outlet = {f"OUTLET_{key}": value for key, value in GOOD.items()}
+    monkeypatch.setenv("OUTLET_ECWID_CACHE_TTL", "5")
+    monkeypatch.setenv("ECWID_DEADLINE", "5")
+    [_, near] = warnings(outlet, "OUTLET_")
+    assert near.startswith("OUTLET_ECWID_CACHE_TTL is set in the environment but is no setting. ")
+    assert near.endswith(" The nearest is OUTLET_ECWID_CACHE_TTL_S")
+    [_, near] = warnings({**GOOD, **outlet})
+    assert near.startswith("ECWID_DEADLINE is set in the environment")
+
+
+def test_a_setting_that_app_config_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting of the environment that app.config does not have is a warning."""
+    before = warnings(GOOD)
+    monkeypatch.setenv("ECWID_CACHE_TTL_S", "5")
+    said = "ECWID_CACHE_TTL_S is set in the environment but not in app.config, so has no effect"
+    assert warnings(GOOD) == (*before, said)
+    assert warnings({**GOOD, "ECWID_CACHE_TTL_S": ""}) == before
+    assert warnings({**GOOD, "ECWID_CACHE_TTL_S": 7}) == before
+
+
+@pytest.mark.parametrize("prefix", ["", "OUTLET_"])
+def test_a_fault_says_where_the_key_was_found(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    """A fault says whether the environment or app.config has the key, and names the mount's key."""
+    config = {f"{prefix}{key}": value for key, value in GOOD.items()}
+    config |= {f"{prefix}ECWID_UI": "maybe", f"{prefix}ECWID_CACHE_TTL_S": "soon"}
+    monkeypatch.setenv(f"{prefix}ECWID_UI", "maybe")
+    monkeypatch.setenv(f"{prefix}ECWID_CACHE_TTL_S", "5")
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_config(config, prefix)
+    assert caught.value.faults == [
+        f"{prefix}ECWID_UI is not on or off (found in the environment)",
+        f"{prefix}ECWID_CACHE_TTL_S is not a number (found in app.config)",
+    ]
+
+
+@pytest.mark.parametrize("prefix", ["", "OUTLET_"])
+def test_every_key_of_a_message_has_the_prefix(prefix: str) -> None:
+    """A message of a mount with a prefix names the keys with that prefix."""
+    real = {"STORE_ID": "1003", "TOKEN": "secret_x"}
+    entry = f"a:read:{'0' * 64}"
+    for config in (
+        {},
+        real,
+        {**real, "AUTH": "none", "API_KEYS": entry},
+        {**real, "AUTH": "none", "CONNECT_TIMEOUT_S": "9", "DEADLINE_S": "5"},
+        {**real, "AUTH": "none", "PROCESSES": "9", "CALLS_PER_MINUTE": "5"},
+        {"SANDBOX": "/nowhere/x.sqlite3"},
+        {"SANDBOX": "on", "REDIS_URL": "redis://127.0.0.1?canary=1&db=x"},
+    ):
+        app = flask.Flask("host")
+        app.config.update({f"{prefix}ECWID_{name}": value for name, value in config.items()})
+        with pytest.raises(SettingsError) as caught:
+            Ecwid(app, config_prefix=prefix)
+        keys = re.findall(r"\w*ECWID_\w+", str(caught.value))
+        assert keys
+        assert all(key.startswith(f"{prefix}ECWID_") for key in keys), config
+
+
+def test_nothing_is_set() -> None:
+    """Without a store and a token, the fault says how to start without a store."""
+    for prefix in ("", "OUTLET_"):
+        with pytest.raises(SettingsError, match=f"set {prefix}ECWID_SANDBOX=on to try the plugin"):
+            Settings.from_config({f"{prefix}ECWID_UI": "on"}, prefix)
+    with pytest.raises(SettingsError, match="ECWID_SANDBOX=on"):
+        Settings()
+    for key in ("ECWID_STORE_ID", "ECWID_TOKEN"):
+        with pytest.raises(SettingsError) as caught:
+            Settings.from_config({key: GOOD[key]})
+        assert "ECWID_SANDBOX" not in str(caught.value)
+
+
+def test_a_connect_timeout_above_the_deadline() -> None:
+    """A connect timeout above the deadline is a fault, unless the timeout is the default."""
+    short = {**GOOD, "ECWID_DEADLINE_S": "2"}
+    assert Settings.from_config(short).connect_timeout_s == 3
+    assert Settings(store_id="1003", token="secret_x", deadline_s=2).connect_timeout_s == 3
+    for config in (
+        {**short, "ECWID_CONNECT_TIMEOUT_S": "3"},
+        {**short, "ECWID_CONNECT_TIMEOUT_S": 2.5},
+        {**GOOD, "ECWID_CONNECT_TIMEOUT_S": "20.5"},
+    ):
+        assert faults(config) == ["ECWID_CONNECT_TIMEOUT_S"]
+    with pytest.raises(SettingsError, match="ECWID_CONNECT_TIMEOUT_S is above ECWID_DEADLINE_S"):
+        Settings(store_id="1003", token="secret_x", connect_timeout_s=2.5, deadline_s=2)
+    equal = Settings.from_config({**short, "ECWID_CONNECT_TIMEOUT_S": "2"})
+    assert equal.connect_timeout_s == equal.deadline_s
+
+
+def test_more_processes_than_calls() -> None:
+    """More processes than calls a minute are a fault, because each process makes a call."""
+    config = {**GOOD, "ECWID_PROCESSES": "6", "ECWID_CALLS_PER_MINUTE": "5"}
+    assert faults(config) == ["ECWID_PROCESSES"]
+    assert Settings.from_config({**config, "ECWID_CALLS_PER_MINUTE": "6"}).processes == 6
+    assert Settings.from_config({**config, "ECWID_REDIS_URL": "redis://127.0.0.1"}).processes == 6
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"ECWID_CALLS_PER_MINUTE": "601"}, "is above the 600 calls a minute that Ecwid allows"),
+        ({"ECWID_CALLS_PER_MINUTE": "600"}, ""),
+        ({"ECWID_READ_TIMEOUT_S": "21"}, "is above ECWID_DEADLINE_S, so has no effect"),
+        ({"ECWID_DEADLINE_S": "5"}, ""),
+        ({"ECWID_READ_TIMEOUT_S": "5", "ECWID_DEADLINE_S": "5"}, ""),
+    ],
+)
+def test_a_setting_that_works_badly(
+    caplog: pytest.LogCaptureFixture, config: dict[str, str], said: str
+) -> None:
+    """A setting that has no effect, or that Ecwid may refuse, is a warning at the start."""
+    app = flask.Flask("host")
+    app.config.update({**GOOD, **config})
+    Ecwid(app)
+    others = [each.getMessage() for each in caplog.records if "ECWID_AUTH" not in each.getMessage()]
+    assert len(others) == bool(said)
+    assert all(f"{next(iter(config))} {said}" in each for each in others)
+    logged = [each.getMessage().removesuffix(".") for each in caplog.records]
+    assert app.extensions["ecwid"]["ecwid"].warnings == tuple(logged)
+
+
+def test_what_a_sandbox_does_not_use() -> None:
+    """The settings of a store are a warning beside the sandbox, and only those that are set."""
+    sandbox = {"ECWID_SANDBOX": "on"}
+    assert warnings(sandbox) == ()
+    said = "ECWID_SANDBOX is on, so ECWID_PROXY_URL has no effect"
+    assert warnings({**sandbox, "ECWID_PROXY_URL": "http://127.0.0.1:1"}) == (said,)
+    said = "ECWID_SANDBOX is on, so ECWID_STORE_ID, ECWID_TOKEN and ECWID_API_URL have no effect"
+    store = {**GOOD, "ECWID_API_URL": "https://app.ecwid.com/api/v3"}
+    assert warnings({**sandbox, **store}) == (said,)
 
 
 def test_direct_faults() -> None:
