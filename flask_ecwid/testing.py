@@ -29,7 +29,7 @@ class EcwidSandbox:
     """A simulated Ecwid store in a new file at `path`, empty at first.
 
     The methods bypass the simulated API, so the ledger does not record them, and no fault affects
-    them.
+    them. The error of a wrong argument names the choices and the value.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -64,6 +64,9 @@ class EcwidSandbox:
         """Put the four customers of `ECWID_SANDBOX=on` into the store, and generated customers.
 
         Every run generates the same customers.
+
+        Raises:
+            ValueError: `generated` is not a number of customers, or a customer is there already.
         """
         self._store.put(seed.customers(generated))
 

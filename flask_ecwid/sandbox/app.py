@@ -84,12 +84,17 @@ def create_sandbox(
         switches: the members of `Switches` to set.
 
     Raises:
-        ValueError: another version of the sandbox wrote the file, or a switch or its value is
-            invalid.
+        ValueError: another version of the sandbox wrote the file, or an argument is invalid. The
+            message names the choices and the value.
         sqlite3.Error: the file cannot be opened, or is not a SQLite file.
     """
+    for scope in (scope for scopes in (tokens or {}).values() for scope in scopes):
+        if scope not in ALL_SCOPES:
+            known = ", ".join(sorted(ALL_SCOPES))
+            raise ValueError(f"The scopes of a token must be some of {known}; got {scope!r}")
+    generated = seed.customers(customers)
     store = Store(path)
-    store.fill(lambda: seed.customers(customers))
+    store.fill(lambda: generated)
     app = Flask(__name__, static_folder=None)
     tokens = {TOKEN: ALL_SCOPES} if tokens is None else tokens
     controls = Controls(path)

@@ -80,7 +80,14 @@ class Controls:
         self._store = Store(path)
 
     def inject(self, *faults: Fault) -> None:
-        """Inject faults into later calls. A call gets at most one fault, the first that applies."""
+        """Inject faults into later calls. A call gets at most one fault, the first that applies.
+
+        Raises:
+            ValueError: an argument is not a `Fault`.
+        """
+        for each in faults:
+            if not isinstance(each, Fault):
+                raise ValueError(f"A fault must be a Fault, such as Fault('reset'); got {each!r}")
         rows = [[orjson.dumps(fault.to_json()).decode()] for fault in faults]
         with self._store.transaction("BEGIN IMMEDIATE") as db:
             db.executemany("INSERT INTO faults (rule, matched, befell) VALUES (?, 0, 0)", rows)
@@ -105,14 +112,16 @@ class Controls:
         """Set some of the switches.
 
         Raises:
-            ValueError: a switch or its value is invalid. The message names the switch.
+            ValueError: a switch or its value is invalid. The message names both and the choices.
         """
         for name, value in given.items():
             if name not in _VALID_SWITCHES:
-                raise ValueError(f"A switch must be one of {', '.join(_VALID_SWITCHES)}")
+                raise ValueError(
+                    f"A switch must be one of {', '.join(_VALID_SWITCHES)}; got {name!r}"
+                )
             is_valid, expected = _VALID_SWITCHES[name]
             if not is_valid(value):
-                raise ValueError(f"Switch {name} must be {expected}, got {value!r}")
+                raise ValueError(f"Switch {name} must be {expected}; got {value!r}")
         with self._store.transaction("BEGIN IMMEDIATE") as db:
             db.executemany("REPLACE INTO switches VALUES (?, ?)", list(given.items()))
 

@@ -200,10 +200,12 @@ def known_customer(given: Document, now: float) -> Document:
     """
     kinds = {"id": _READ_ONLY, **_CUSTOMER, **_WRITE_ONLY}
     if unknown := sorted(set(given) - set(kinds)):
-        raise WrongParameter(f"A customer has no member {', '.join(unknown)}")
+        raise WrongParameter(
+            f"A customer has no member {', '.join(unknown)}; the members are {', '.join(kinds)}"
+        )
     for name in ("registered", "updated"):
         if name in given and parse_date(str(given[name])) is None:
-            raise WrongParameter(f"Field Customer.{name} is not a date")
+            raise WrongParameter(f"Field Customer.{name} is not a date such as {format_date(now)}")
     set_by_ecwid = {name: value for name, value in given.items() if kinds[name] is _READ_ONLY}
     body = settable(given)
     if "email" not in body:

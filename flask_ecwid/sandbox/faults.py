@@ -55,7 +55,7 @@ class Fault:
     does not execute the call. The kinds `drip`, `truncate` and `latency` always execute the call.
 
     Raises:
-        ValueError: a field is invalid. The message names the field.
+        ValueError: a field is invalid. The message names the field, the choices and the value.
     """
 
     kind: str
@@ -95,7 +95,7 @@ class Fault:
             ("size", _is_whole(self.size, 1, 2**30), "a whole number from 1 to 1073741824"),
         ):
             if not is_valid:
-                raise ValueError(f"Fault {name} must be {expected}, got {getattr(self, name)!r}")
+                raise ValueError(f"Fault {name} must be {expected}; got {getattr(self, name)!r}")
 
     @classmethod
     def from_json(cls, given: Any) -> Fault:
@@ -105,11 +105,13 @@ class Fault:
             ValueError: the object does not describe a fault.
         """
         if not isinstance(given, dict):
-            raise ValueError("A fault must be a JSON object")
-        if unknown := sorted(set(given) - set(cls.__dataclass_fields__)):
-            raise ValueError(f"A fault has no member {', '.join(unknown)}")
+            raise ValueError(f"A fault must be a JSON object; got {given!r}")
+        for name in given:
+            if name not in cls.__dataclass_fields__:
+                members = ", ".join(cls.__dataclass_fields__)
+                raise ValueError(f"Fault members must be some of {members}; got {name!r}")
         if "kind" not in given:
-            raise ValueError("A fault must have a kind")
+            raise ValueError(f"Fault kind must be one of {', '.join(KINDS)}; got none")
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:

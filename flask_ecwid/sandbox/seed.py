@@ -101,11 +101,20 @@ _GROUP_IDS = (0, 0, 0, 0, 9367001, 2595001, 12345, 7000001)  # the last group ha
 
 
 def customers(count: int) -> Iterator[tuple[Document, list[int]]]:
-    """Yield the seed and `count` generated customers, which are the same in every run.
+    """Return the seed and `count` generated customers, which are the same in every run.
 
     Each customer comes with the ids of the products that they bought. Generated customers come in
     the order of their registration.
+
+    Raises:
+        ValueError: `count` is not a number of customers.
     """
+    if type(count) is not int or count < 0:
+        raise ValueError(f"Generated customers must be a whole number from 0; got {count!r}")
+    return _customers(count)
+
+
+def _customers(count: int) -> Iterator[tuple[Document, list[int]]]:
     for document in SEED:
         yield document, []
     random = Random(1003)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sqlite3
 import subprocess
@@ -28,6 +29,7 @@ from flask_ecwid.sandbox import (
     create_sandbox,
 )
 from flask_ecwid.sandbox.wire import RequestHandler
+from flask_ecwid.testing import EcwidSandbox
 
 from ..conftest import environment, free_port, wait_for
 from .conftest import admitted
@@ -356,10 +358,76 @@ def test_an_invalid_fault(client: FlaskClient, wrong: Any) -> None:
 
 def test_an_invalid_fault_names_its_field() -> None:
     """The error of an invalid fault names the field, its valid values and the value given."""
-    with pytest.raises(ValueError, match=r"^Fault kind must be one of refuse, .*, got 'timeout'$"):
+    with pytest.raises(ValueError, match=r"^Fault kind must be one of refuse, .*; got 'timeout'$"):
         Fault("timeout")
-    with pytest.raises(ValueError, match=r"^Fault status must be 0 or from 200 to 599, got 99$"):
+    with pytest.raises(ValueError, match=r"^Fault status must be 0 or from 200 to 599; got 99$"):
         Fault("status", status=99)
+
+
+# An invalid value of each field of a fault, with the words for the valid values.
+INVALID_FIELDS: dict[str, tuple[Any, str]] = {
+    "kind": ("timeout", "one of refuse, reset, close, stall, drip, truncate, bomb, "),
+    "operation": ("add", "None or one of list_customers, get_customer, add_customer, "),
+    "nth": (0, "None or a whole number from 1"),
+    "times": ("2", "None or a whole number from 1"),
+    "probability": (1.5, "a number from 0 to 1"),
+    "seed": ("x", "a whole number"),
+    "after": ("yes", "True or False"),
+    "seconds": ("1", "a number from 0 to 3600"),
+    "status": ("503", "0 or from 200 to 599"),
+    "code": (7, "None or a string"),
+    "empty": (1, "True or False"),
+    "retry_after": (30, "None or a string of printable ASCII"),
+    "location": (None, "a string of printable ASCII"),
+    "size": (-1, "a whole number from 1 to 1073741824"),
+}
+
+
+@pytest.mark.parametrize("name", Fault.__dataclass_fields__)
+def test_every_field_of_a_fault_names_its_choices(name: str) -> None:
+    """The error of a field names the field, its valid values and the value given."""
+    value, choices = INVALID_FIELDS[name]
+    said = f"^Fault {name} must be {re.escape(choices)}.*; got {re.escape(repr(value))}$"
+    given = {"kind": "status", name: value}
+    with pytest.raises(ValueError, match=said):
+        Fault(**given)
+    with pytest.raises(ValueError, match=said):
+        Fault.from_json(given)
+
+
+def test_a_wrong_argument_names_its_choices(controls: Controls, tmp_path: Path) -> None:
+    """The error of a wrong argument of a helper names the choices and the value given."""
+    store = EcwidSandbox(tmp_path / "other.sqlite3")
+    members = ", ".join(Fault.__dataclass_fields__)
+    switches = "search_lag_s, duplicate_emails, calls_per_minute"
+    scopes = {"token": ["read_customers", "read"]}
+    wrong_fault = r"a Fault, such as Fault\('reset'\); got 'reset'"
+    cases: list[tuple[Callable[[], Any], str]] = [
+        (lambda: Fault.from_json({"kind": "reset", "nht": 1}), f"some of {members}; got 'nht'"),
+        (lambda: Fault.from_json({"nth": 1}), "kind must be one of refuse, .*; got none"),
+        (lambda: Fault.from_json("reset"), "must be a JSON object; got 'reset'"),
+        (lambda: store.switch(search_lag=1), f"one of {switches}; got 'search_lag'"),
+        (lambda: store.switch(search_lag_s="1"), "a number from 0 to 3600; got '1'"),
+        (lambda: store.seed(-1), "a whole number from 0; got -1"),
+        (lambda: store.seed("4"), "a whole number from 0; got '4'"),  # type: ignore[arg-type]
+        (lambda: create_sandbox(tmp_path / "new", customers=-1), "whole number from 0; got -1"),
+        (
+            lambda: create_sandbox(tmp_path / "new", tokens=scopes),
+            "some of create_customers, read_customers, update_customers; got 'read'",
+        ),
+        (
+            lambda: store.add_customer({"email": "a@example.com", "mail": 1}),
+            "no member mail; the members are id, name, email, ",
+        ),
+        (lambda: controls.inject("reset"), wrong_fault),  # type: ignore[arg-type]
+        (lambda: store.inject("reset"), wrong_fault),  # type: ignore[arg-type]
+    ]
+    for call, said in cases:
+        with pytest.raises(ValueError, match=said):
+            call()
+    assert not (tmp_path / "new").exists()
+    assert controls.faults() == []
+    assert store.customers() == []
 
 
 @pytest.mark.parametrize(
