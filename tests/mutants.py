@@ -590,6 +590,13 @@ MUTANTS = [
         "test_settings.py -k host",
     ),
     Mutant(
+        "check without a look at the state file",
+        "cli.check",
+        "path = storage.shared.try_out()",
+        'path = ""',
+        "test_cli.py -k state",
+    ),
+    Mutant(
         "a store without authentication",
         "settings",
         '        if not authorize and not values["api_keys"]:\n',

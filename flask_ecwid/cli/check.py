@@ -5,18 +5,23 @@ The command changes nothing in the store.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 from flask.cli import ScriptInfo, pass_script_info
 
 from ..client.client import Ping
 from ..errors import EcwidError, ServiceRefused
+from ..settings import Settings, SettingsError
+from ..storage.opening import Storage
 from ..storage.redis_connection import RedisConnection, RedisUnavailable
-from ..web.mount import StoreRuntime
-from .options import load_mount, store_option
+from ..storage.state import FileState, StateUnavailable
+from ..web.mount import Mount, StoreRuntime
+from .options import find_mount, load_mount, store_option
 
 CLOCKS_DIFFER_S = 5.0  # a larger difference is a warning
 _SCOPES = {True: "granted", False: "missing", None: "unknown without read_customers"}
@@ -24,57 +29,106 @@ _SCOPES = {True: "granted", False: "missing", None: "unknown without read_custom
 
 @click.command()
 @store_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, also if the settings are wrong.")
 @pass_script_info
-def check(info: ScriptInfo, store: str) -> None:
+def check(info: ScriptInfo, store: str, as_json: bool) -> None:
     """Say whether Ecwid replies for the configured store, and what the token may do.
 
-    The command also shows how long Ecwid takes and whether the clocks of Ecwid and of this host
-    agree. A further line shows how many calls of ECWID_CALLS_PER_MINUTE are left. If Redis is
-    configured, the command says whether Redis replies. The command changes nothing in the store.
+    The command names the host that it calls, and shows how long Ecwid takes and whether the clocks
+    of Ecwid and of this host agree. A further line shows how many calls of ECWID_CALLS_PER_MINUTE
+    are left. The command writes a value into the state file of this user, or says whether Redis
+    replies. The last lines are warnings about settings. The command changes nothing in the store.
 
-    The exit status is 0 if all five operations can work, 1 if an operation cannot work, and 2 if
-    the settings are wrong.
+    With --json, the output is an object. `ok` is true for the exit status 0. Each member of
+    `findings` has `about`, `status` (ok, warning or failed) and `text`.
+
+    The exit status is 0 if all five operations and the state can be used, 1 if one of them cannot,
+    and 2 if the settings are wrong.
 
     \b
-    Example:
+    Examples:
       flask ecwid check && systemctl start shop
+      flask ecwid check --json | jq .ok
     """
-    mount = load_mount(info, store)
+    if as_json:
+        _print_json(info, store)
+        return
     ok = True
-    for finding in findings(mount.store):
-        click.echo(f"{finding.about}: {finding.text}")
-        ok = ok and finding.ok
+    for finding in findings(load_mount(info, store)):
+        click.echo(finding.line)
+        ok = ok and finding.status != "failed"
     sys.exit(0 if ok else 1)
 
 
 class Finding(NamedTuple):
-    """One line of the output. `ok` is False where an operation cannot work."""
+    """One finding. The status is failed where an operation or the state cannot be used."""
 
     about: str
     text: str
-    ok: bool = True
+    status: Literal["ok", "warning", "failed"] = "ok"
+
+    @property
+    def line(self) -> str:
+        """The line of the output."""
+        warning = "warning: " if self.status == "warning" else ""
+        return f"{self.about}: {warning}{self.text}"
 
 
-def findings(store: StoreRuntime) -> Iterator[Finding]:
+def findings(mount: Mount) -> Iterator[Finding]:
     """Yield the findings in order. After a failure, leave out those that need Ecwid's replies."""
+    of_ecwid = _of_ecwid(mount.store)
+    yield next(of_ecwid)
+    yield _host(mount.settings)
+    yield from of_ecwid
+    yield _storage(mount.client.store.storage)
+    for warning in mount.warnings:
+        yield Finding("settings", warning, "warning")
+
+
+def _print_json(info: ScriptInfo, store: str) -> None:
+    """Print all findings as one object, and end the process with the exit status."""
+    try:
+        found = list(findings(find_mount(info, store)))
+        status = 1 if any(finding.status == "failed" for finding in found) else 0
+    except SettingsError as exc:
+        found = [Finding("settings", fault, "failed") for fault in exc.faults]
+        status = 2
+    result: dict[str, Any] = {
+        "ok": status == 0,
+        "store": store,
+        "findings": [finding._asdict() for finding in found],
+    }
+    click.echo(json.dumps(result, indent=2))
+    sys.exit(status)
+
+
+def _of_ecwid(store: StoreRuntime) -> Iterator[Finding]:
     try:
         ping = store.client.ping()
         yield Finding("store", f"Ecwid replied in {ping.duration_s * 1000:.0f} ms")
         scopes = store.client.granted_scopes()
     except ServiceRefused as exc:
-        yield Finding("store", f"refuses this service, reason={exc.reason} ({exc})", ok=False)
+        yield Finding("store", f"refuses this service, reason={exc.reason} ({exc})", "failed")
     except EcwidError as exc:
-        yield Finding("store", f"no valid reply ({exc})", ok=False)
+        yield Finding("store", f"no valid reply ({exc})", "failed")
     else:
         yield Finding("token", "accepted")
         for scope, granted in scopes.items():
-            yield Finding(scope, _SCOPES[granted], ok=bool(granted))
+            yield Finding(scope, _SCOPES[granted], "ok" if granted else "failed")
         yield _clock(ping)
         left = store.client.remaining_calls()
         yield Finding("rate limit", f"{left.remaining} of {left.limit} calls a minute are left")
-    redis = store.client.store.storage.redis
-    if redis is not None:
-        yield _redis(redis)
+
+
+def _host(settings: Settings) -> Finding:
+    """Return the host that the calls go to, and the proxy without its password."""
+    if settings.sandbox:
+        return Finding("host", "none, because the sandbox is in this process")
+    text = urlsplit(settings.api_url).netloc
+    if settings.proxy_url:
+        proxy = urlsplit(settings.proxy_url)
+        text += f", through the proxy {proxy.netloc.rpartition('@')[2]}"
+    return Finding("host", text)
 
 
 def _clock(ping: Ping) -> Finding:
@@ -87,8 +141,20 @@ def _clock(ping: Ping) -> Finding:
         return Finding("clock", "agrees with Ecwid's")
     text = f"{abs(ahead_s):.0f} s {'behind' if ahead_s > 0 else 'ahead of'} Ecwid's"
     if abs(ahead_s) > CLOCKS_DIFFER_S:
-        text = f"warning: {text}, so synchronize this host with NTP"
+        return Finding("clock", f"{text}, so synchronize this host with NTP", "warning")
     return Finding("clock", text)
+
+
+def _storage(storage: Storage) -> Finding:
+    """Return whether the state that processes share can be used."""
+    if storage.redis is not None:
+        return _redis(storage.redis)
+    assert isinstance(storage.shared, FileState), "without Redis, a mount has a state file"
+    try:
+        path = storage.shared.try_out()
+    except StateUnavailable as exc:
+        return Finding("state", f"cannot be used, because {exc}", "failed")
+    return Finding("state", f"can be written, in {path}")
 
 
 def _redis(link: RedisConnection) -> Finding:
@@ -96,5 +162,5 @@ def _redis(link: RedisConnection) -> Finding:
         with link.connection() as redis:
             redis.ping()
     except RedisUnavailable:
-        return Finding("redis", "did not reply", ok=False)
+        return Finding("redis", "did not reply", "failed")
     return Finding("redis", "replied")

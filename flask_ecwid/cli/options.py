@@ -32,12 +32,21 @@ def load_mount(info: ScriptInfo, store: str) -> Mount:
         click.UsageError: the app has no mount of this name.
     """
     try:
-        app = info.load_app()
+        return find_mount(info, store)
     except SettingsError as exc:
         for error in exc.faults:
             click.echo(error, err=True)
         sys.exit(2)
-    mounts: dict[str, Mount] = app.extensions.get("ecwid", {})
+
+
+def find_mount(info: ScriptInfo, store: str) -> Mount:
+    """Return the app's mount of this name.
+
+    Raises:
+        SettingsError: the settings are wrong.
+        click.UsageError: the app has no mount of this name.
+    """
+    mounts: dict[str, Mount] = info.load_app().extensions.get("ecwid", {})
     if store not in mounts:
         raise click.UsageError(f"the app has no Ecwid store named {store!r}")
     return mounts[store]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("flask_ecwid")
 
 _BUSY_S = 1.0  # How long a process waits while another process writes.
+_TRIAL = "flask-ecwid:trial"
 _REMOVALS = 5  # How often a file may be removed during one opening.
 _FORMAT = 1  # The format of the file. `_prepare` refuses a file of another format.
 # The column `name` holds the key, and `ends` the UNIX second in which the value expires.
@@ -48,7 +49,7 @@ return 1
 
 
 class StateUnavailable(Exception):
-    """The storage of the state is unavailable."""
+    """The storage of the state is unavailable. The text is the reason, if the storage knows one."""
 
 
 class State(Protocol):
@@ -124,6 +125,16 @@ class FileState:
         self._found: tuple[int, Path] | None = None  # The path, after the process that found it.
         self._thread = clock.ThreadLocal()
         self._cooldown = clock.Cooldown(COOLDOWN_S)
+        self._reason = ""  # why the file failed last
+
+    def try_out(self) -> Path:
+        """Write a value into the file, and return the path of the file.
+
+        Raises:
+            StateUnavailable: The file cannot be used. The text is the reason.
+        """
+        self.compare_and_swap(_TRIAL, self.get(_TRIAL), b"", 1.0)
+        return self._path
 
     def get(self, key: str) -> bytes | None:
         """Return the value, or None."""
@@ -160,13 +171,13 @@ class FileState:
         import sqlite3  # The import stands here, because most processes never use the file.
 
         if not self._cooldown.is_over():
-            raise StateUnavailable
+            raise StateUnavailable(self._reason)
         try:
             yield self._opened().db
         except (sqlite3.Error, OSError) as exc:
             self._close()
             self._fail(exc)
-            raise StateUnavailable from None
+            raise StateUnavailable(self._reason) from None
         except BaseException:
             # A signal that stops the worker raises anywhere. Without the close, an unfinished
             # transaction would keep the file locked.
@@ -205,11 +216,13 @@ class FileState:
             return
         self._cooldown.begin()
         if isinstance(exc, _Refused):
+            self._reason = str(exc)
             log.warning("The shared state is unavailable, because %s.", exc)
             return
-        reason = (isinstance(exc, OSError) and exc.strerror) or exc
+        detail = (isinstance(exc, OSError) and exc.strerror) or exc
         kind = type(exc).__name__
-        log.warning("The state file %s is unavailable (%s, %s).", self._path, kind, reason)
+        self._reason = f"the file {self._path} cannot be used ({kind}, {detail})"
+        log.warning("The state file %s is unavailable (%s, %s).", self._path, kind, detail)
 
 
 class _Connection:

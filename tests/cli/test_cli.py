@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +52,11 @@ def of_config(config: dict[str, Any]) -> Run:
     return runner(create_app)
 
 
+def state_file() -> Path:
+    """Return the state file of this user."""
+    return Path(tempfile.gettempdir()) / f"flask-ecwid-{os.getuid()}" / "state.sqlite3"
+
+
 def test_check_of_the_sandbox() -> None:
     """The check exits with 0 if the store accepts a token with all scopes."""
     result = of_config({"ECWID_SANDBOX": "on"})("check")
@@ -56,13 +64,111 @@ def test_check_of_the_sandbox() -> None:
     store, *others = result.output.splitlines()
     assert re.fullmatch(r"store: Ecwid replied in [0-9]+ ms", store)
     assert others == [
+        "host: none, because the sandbox is in this process",
         "token: accepted",
         "read_customers: granted",
         "create_customers: granted",
         "update_customers: granted",
         "clock: unknown, because Ecwid's reply has no date",
         "rate limit: 536 of 540 calls a minute are left",
+        f"state: can be written, in {state_file()}",
     ]
+
+
+@pytest.mark.parametrize("replies", [True, False])
+def test_check_names_the_host(ecwid: HTTPServer, config: Config, replies: bool) -> None:
+    """The check names the host and the proxy that it tried, without the proxy's password."""
+    ecwid.expect_request(f"{STORE}/customers").respond_with_data("", 403)
+    port = free_port()
+    if not replies:
+        config["ECWID_PROXY_URL"] = f"http://canary:canary@127.0.0.1:{port}/"
+    result = of_config(config)("check")
+    tried = f"127.0.0.1:{ecwid.port}"
+    via = "" if replies else f", through the proxy 127.0.0.1:{port}"
+    lines = result.output.splitlines()
+    assert [line for line in lines if line.startswith("host: ")] == [f"host: {tried}{via}"]
+    assert "canary" not in result.output.replace(TOKEN, "")
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: folder.write_text(""), "is not a real directory"),
+        (lambda folder: folder.parent.rename(folder.parent.with_name("gone")), "No such file"),
+        (lambda folder: (folder / "state.sqlite3").mkdir(parents=True), "unable to open database"),
+    ],
+    ids=["file", "gone", "folder"],
+)
+def test_check_of_a_state_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], said: str
+) -> None:
+    """The check exits with 1 if the state file cannot be used, and names the file and the reason.
+
+    The sandbox and a store that does not reply have the same line.
+    """
+    (tmp_path / "host").mkdir()
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "host"))
+    folder = tmp_path / "host" / f"flask-ecwid-{os.getuid()}"
+    spoil(folder)
+    url = f"http://127.0.0.1:{free_port()}/api/v3"
+    real = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN, "ECWID_AUTH": "none"}
+    for config in ({"ECWID_SANDBOX": "on"}, {**real, "ECWID_API_URL": url}):
+        result = of_config(config)("check")
+        assert result.exit_code == 1
+        [line] = [line for line in result.output.splitlines() if line.startswith("state: ")]
+        assert line.startswith("state: cannot be used, because ")
+        assert str(folder) in line
+        assert said in line
+
+
+def test_check_prints_warnings() -> None:
+    """The check prints the warnings about settings, which do not change the exit status."""
+    result = of_config({"ECWID_SANDBOX": "on", "ECWID_CACHE_TTL": "5"})("check")
+    assert result.exit_code == 0
+    assert result.output.splitlines()[-1] == (
+        "settings: warning: ECWID_CACHE_TTL is set in app.config but is no setting. "
+        "The nearest is ECWID_CACHE_TTL_S"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "status", "failed", "warned"),
+    [
+        ({"ECWID_SANDBOX": "on"}, 0, [], []),
+        ({"ECWID_SANDBOX": "on", "ECWID_CACHE_TTL": "5"}, 0, [], ["settings"]),
+        (
+            {
+                "ECWID_STORE_ID": "1003",
+                "ECWID_TOKEN": TOKEN,
+                "ECWID_AUTH": "none",
+                "ECWID_API_URL": "http://127.0.0.1:9",
+            },
+            1,
+            ["store"],
+            ["settings"],
+        ),
+        ({"ECWID_TOKEN": "public_canary"}, 2, ["settings"] * 3, []),
+    ],
+    ids=["good", "warning", "no reply", "settings"],
+)
+def test_check_as_json(
+    config: dict[str, str], status: int, failed: list[str], warned: list[str]
+) -> None:
+    """The check prints the same findings as one JSON object, also if the settings are wrong."""
+    result = of_config(config)("check", "--json")
+    printed = json.loads(result.stdout)
+    assert (result.exit_code, result.stderr) == (status, "")
+    assert (printed["ok"], printed["store"]) == (status == 0, "ecwid")
+    findings = printed["findings"]
+    assert all(each.keys() == {"about", "text", "status"} for each in findings)
+    assert [each["about"] for each in findings if each["status"] == "failed"] == failed
+    assert [each["about"] for each in findings if each["status"] == "warning"] == warned
+    assert TOKEN not in result.stdout
+    assert "canary" not in result.stdout
+    if status < 2:
+        lines = of_config(config)("check").stdout.splitlines()
+        assert [line.partition(":")[0] for line in lines] == [each["about"] for each in findings]
 
 
 @pytest.mark.parametrize(
