@@ -34,16 +34,16 @@ _SCOPES = {True: "granted", False: "missing", None: "unknown without read_custom
 def check(info: ScriptInfo, store: str, as_json: bool) -> None:
     """Say whether Ecwid replies for the configured store, and what the token may do.
 
-    The command names the host that it calls, and shows how long Ecwid takes and whether the clocks
-    of Ecwid and of this host agree. A further line shows how many calls of ECWID_CALLS_PER_MINUTE
-    are left. The command writes a value into the state file of this user, or says whether Redis
+    The command names the host that it calls, and shows how long Ecwid takes. Further lines compare
+    the clocks of Ecwid and of this host, and count the calls of ECWID_CALLS_PER_MINUTE that are
+    left. The command writes a value into the state file of this user, or says whether Redis
     replies. The last lines are warnings about settings. The command changes nothing in the store.
 
     With --json, the output is an object. `ok` is true for the exit status 0. Each member of
     `findings` has `about`, `status` (ok, warning or failed) and `text`.
 
-    The exit status is 0 if all five operations and the state can be used, 1 if one of them cannot,
-    and 2 if the settings are wrong.
+    The exit status is 0 if all five operations and the state can be used. The status is 1 if one of
+    them cannot be used, and 2 if the settings are wrong.
 
     \b
     Examples:

@@ -83,7 +83,7 @@ def test_check_names_the_host(ecwid: HTTPServer, config: Config, replies: bool) 
     if not replies:
         config["ECWID_PROXY_URL"] = f"http://canary:canary@127.0.0.1:{port}/"
     result = of_config(config)("check")
-    tried = f"127.0.0.1:{ecwid.port}"
+    tried = f"localhost:{ecwid.port}"
     via = "" if replies else f", through the proxy 127.0.0.1:{port}"
     lines = result.output.splitlines()
     assert [line for line in lines if line.startswith("host: ")] == [f"host: {tried}{via}"]

@@ -187,7 +187,7 @@ def test_faults_hold_no_value() -> None:
     assert "canary" not in str(caught.value)
 
 
-QUOTES = ("''", '""', "``", "\u2018\u2019", "\u201c\u201d", "«»")
+QUOTES = [("'", "'"), ('"', '"'), ("`", "`"), ("\u2018", "\u2019"), ("“", "”"), ("«", "»")]
 
 
 @pytest.mark.parametrize(
