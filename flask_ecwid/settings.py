@@ -179,7 +179,7 @@ class Settings:
         """Read the settings of a store that will be served, from the keys `<prefix>ECWID_*`.
 
         Values may be strings, as in the environment, or Python values. The method ignores all other
-        keys, because a host has settings of its own.
+        keys, because a host has settings of its own. An error also names the keys near a setting.
 
         Args:
             config: The config of a Flask app, or any other mapping.

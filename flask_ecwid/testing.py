@@ -12,6 +12,7 @@ pytest finds three fixtures by itself, and docs/testing.md shows their use:
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,11 @@ class EcwidSandbox:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.path.abspath(path)
         self._store = Store(self._path)
-        self._store.fill(list)
+        try:
+            self._store.fill(list)
+        except sqlite3.Error as exc:
+            expected = "a new file in a folder that exists, or the file of a store"
+            raise ValueError(f"EcwidSandbox path must be {expected}; got {path!r}") from exc
         self._controls = Controls(self._path)
 
     @property

@@ -406,6 +406,8 @@ def test_a_wrong_argument_names_its_choices(controls: Controls, tmp_path: Path) 
         (lambda: Fault.from_json({"kind": "reset", "nht": 1}), f"some of {members}; got 'nht'"),
         (lambda: Fault.from_json({"nth": 1}), "kind must be one of refuse, .*; got none"),
         (lambda: Fault.from_json("reset"), "must be a JSON object; got 'reset'"),
+        (lambda: EcwidSandbox("/nowhere/s"), "a folder that exists, .*; got '/nowhere/s'"),
+        (lambda: EcwidSandbox(__file__), f"the file of a store; got {re.escape(repr(__file__))}"),
         (lambda: store.switch(search_lag=1), f"one of {switches}; got 'search_lag'"),
         (lambda: store.switch(search_lag_s="1"), "a number from 0 to 3600; got '1'"),
         (lambda: store.seed(-1), "a whole number from 0; got -1"),
