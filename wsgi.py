@@ -13,7 +13,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_ecwid import Ecwid, SettingsError
-from flask_ecwid.setting_rules import switch
+from flask_ecwid.settings import switch
 
 METRICS = "ECWID_METRICS"
 TRUSTED_PROXIES = "ECWID_TRUSTED_PROXIES"

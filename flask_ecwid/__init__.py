@@ -11,6 +11,7 @@ A package imports only the packages below it. The sandbox stands apart. The pack
     throttling  the limits on calls to Ecwid
     storage     the state that processes share
     contract    customers.yaml, compiled
+    settings    the settings of a store
     sandbox     a simulated Ecwid store
 """
 

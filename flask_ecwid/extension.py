@@ -11,8 +11,7 @@ from flask import Flask, current_app
 
 from . import contract
 from .client import EcwidClient
-from .setting_warnings import setting_warnings
-from .settings import Settings, SettingsError, hide_secrets
+from .settings import Settings, SettingsError, hide_secrets, setting_warnings
 from .web import openapi
 from .web.authentication import Authenticator, Authorize
 from .web.blueprint import make_blueprint

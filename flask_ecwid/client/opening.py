@@ -9,8 +9,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..setting_rules import SANDBOX_ON
-from ..settings import Settings, SettingsError
+from ..settings import SANDBOX_ON, Settings, SettingsError
 from ..signals import CallSignals
 from ..storage.opening import Storage, open_storage
 from ..throttling.guard import Guard, open_guard

@@ -21,10 +21,10 @@ WAITS_S = (0.0, 1.0, 2.0)
 CLOCKS_DIFFER_S = 5.0  # The most that clocks may differ beyond the difference that a Date shows.
 CLOCKS_DIFFER_MOST_S = 300.0  # A Date that differs by more does not come from a clock.
 _DATE = "%Y-%m-%d %H:%M:%S %z"
-# `same_email` compares the e-mail. Ecwid gives new ids, derives the names of countries and states
-# from their codes, keeps one default contact of each type, orders lists by itself, and may know no
-# new type. Without this, a caller who sends other values would get a 409 for a customer that was
-# created.
+# `same_email` compares the e-mail. Ecwid gives new ids, and derives the names of countries and
+# states from their codes. Ecwid also keeps one default contact of each type, orders lists itself,
+# and may replace a type. Without this, a caller who sends other values would get a 409 for a
+# customer that was created.
 _NOT_COMPARED = frozenset(
     {"email", "id", "countryName", "stateOrProvinceName", "default", "orderBy", "type"}
 )

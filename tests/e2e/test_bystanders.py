@@ -117,8 +117,8 @@ def test_mounting_needs_posix(tmp_path: Path) -> None:
         done = run(first + "import flask_ecwid\nprint('imported')\n" + MOUNTED, folder=tmp_path)
         assert done.stdout == "imported\n"
         assert done.stderr.splitlines()[-1] == (
-            "flask_ecwid.settings.SettingsError: flask_ecwid needs a POSIX system such as Linux or"
-            f" macOS, and this system has no {missing}"
+            "flask_ecwid.settings.settings.SettingsError: flask_ecwid needs a POSIX system such as"
+            f" Linux or macOS, and this system has no {missing}"
         )
 
 

@@ -28,11 +28,7 @@ LAYOUT = [
     "contract",
     "signals",
     "errors",
-    "setting_warnings",
     "settings",
-    "config_keys",
-    "setting_rules",
-    "credentials",
     "api_keys",
     "nearest",
     "clock",
@@ -71,6 +67,13 @@ def unit(module: str) -> str:
 def test_the_layout_is_whole() -> None:
     """Every package and every single module has its place in the layout."""
     assert sorted(LAYOUT) == sorted({unit(module) for module in OWN})
+
+
+def test_the_package_shows_few_names() -> None:
+    """The folder of the package shows at most 18 packages and modules."""
+    shown = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py"}
+    shown |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert len(shown - {"__init__"}) <= 18
 
 
 @pytest.mark.parametrize("module", OWN)

@@ -13,7 +13,7 @@ import flask
 import pytest
 
 from flask_ecwid import Ecwid, Settings, SettingsError
-from flask_ecwid.setting_warnings import setting_warnings
+from flask_ecwid.settings import setting_warnings
 
 GOOD: dict[str, Any] = {
     "ECWID_STORE_ID": "1003",

@@ -8,10 +8,9 @@ from dataclasses import Field, dataclass, fields
 from inspect import cleandoc
 from typing import Any, NoReturn
 
-from . import credentials
-from . import setting_rules as rules
-from .api_keys import ApiKey
-from .config_keys import is_set, key_of, origin, without_effect
+from ..api_keys import ApiKey
+from . import credentials, rules
+from .keys import is_set, key_of, origin, without_effect
 
 API_URL = "https://app.ecwid.com/api/v3"
 MAX_CACHE_TTL_S = 3600

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from .config_keys import is_set, key_of, origin, without_effect
+from .keys import is_set, key_of, origin, without_effect
 from .settings import Settings
 
 CALLS_OF_ECWID = 600  # a minute, for each token

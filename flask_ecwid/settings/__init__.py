@@ -1,0 +1,17 @@
+"""The settings of a store, with the checks and the warnings about them."""
+
+from __future__ import annotations
+
+from .rules import SANDBOX_ON, switch
+from .settings import Secret, Settings, SettingsError, hide_secrets
+from .warnings import setting_warnings
+
+__all__ = [
+    "SANDBOX_ON",
+    "Secret",
+    "Settings",
+    "SettingsError",
+    "hide_secrets",
+    "setting_warnings",
+    "switch",
+]
