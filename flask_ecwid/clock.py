@@ -19,7 +19,10 @@ wall = time.time  # UNIX seconds, for values that processes share and for Ecwid'
 
 _T = TypeVar("_T")
 
-_stopping = Event()
+_STEP_S = 0.05  # how long a sleep goes on, at most, after the process has begun to end
+# A plain flag, because a signal handler sets the flag. `Event.set` would wait forever for a lock
+# that the interrupted thread itself may hold.
+_stopping = False
 # The results that a thread is working on. The key has the process id, because no thread survives a
 # fork. Without the id, a forked process would wait for a thread that it does not have.
 _under_way: dict[tuple[int, str], Future[Any]] = {}
@@ -27,12 +30,18 @@ _under_way: dict[tuple[int, str], Future[Any]] = {}
 
 def is_stopping() -> bool:
     """Return True after `interrupt_sleeps`, because the process is about to end."""
-    return _stopping.is_set()
+    return _stopping
 
 
 def sleep(seconds: float) -> bool:
     """Wait, and return True. Return False as soon as the process is about to end."""
-    return not _stopping.wait(max(seconds, 0.0))
+    ends_at = time.monotonic() + seconds
+    while not _stopping:
+        left_s = ends_at - time.monotonic()
+        if left_s <= 0:
+            return True
+        time.sleep(min(left_s, _STEP_S))
+    return False
 
 
 def call_within(timeout_s: float, name: str, function: Callable[..., _T], *args: object) -> _T:
@@ -126,8 +135,10 @@ class Slots:
 
 
 def interrupt_sleeps() -> None:
-    """End every sleep of this process now, and let no new sleep begin.
+    """End every sleep of this process, and let no new sleep begin.
 
+    A signal handler may call this function at any moment, because the function waits for nothing.
     The worker in server.py calls this function at shutdown, and so does an import that is stopped.
     """
-    _stopping.set()
+    global _stopping
+    _stopping = True

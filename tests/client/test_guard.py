@@ -742,10 +742,9 @@ def test_what_a_timeout_costs() -> None:
 
 
 @pytest.fixture
-def ending() -> Iterator[None]:
+def ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "_stopping", False)  # The old value comes back after the test.
     clock.interrupt_sleeps()
-    yield
-    clock._stopping.clear()
 
 
 @pytest.mark.parametrize(
