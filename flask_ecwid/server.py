@@ -186,7 +186,7 @@ def on_starting(server: Any) -> None:
     """Delete the metrics of earlier processes, unless an old master still counts (SIGUSR2)."""
     folder = os.environ.get(_COUNTS)
     if folder and not server.master_pid:
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
         for name in os.listdir(folder):
             if re.fullmatch(r"(counter|histogram|summary|gauge_[a-z]+)_[0-9]+\.db", name):
                 os.unlink(os.path.join(folder, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from .. import contract
 from ..client import EcwidClient
 from ..client.pagination import CustomerIterator
 from ..errors import EcwidError, InvalidRequest
+from ..private_files import UnsafeFile
 from ..web.mount import Mount
 from . import terminal
 from .columns import Columns
@@ -89,12 +91,15 @@ def export(
                     customers = _export_to_file(mount, filters, writer, file)
                 left_out = file.checkpoint.left_out
                 terminal.say(f"{file.checkpoint.customers} customers in {path}", success=True)
-    except CannotWrite as exc:
+    except (CannotWrite, UnsafeFile) as exc:
         raise click.UsageError(str(exc)) from None
     except BrokenPipeError:
         raise  # the reader has closed the pipe, and click exits without a message
     except OSError as exc:
-        raise click.ClickException(f"{path}: {exc.strerror}") from None
+        if not os.path.lexists(f"{path}.resume"):
+            raise click.ClickException(f"{path}: {exc.strerror}") from None
+        _say_failed(f"failed: {path}: {exc.strerror}", path)
+        sys.exit(1)
     except terminal.Stopped as exc:
         _say_failed("stopped", path)
         sys.exit(exc.status)

@@ -5,12 +5,13 @@
 
 A crash can leave more data in the part than the checkpoint counts. The next run cuts this data
 off. When all data is written, the part replaces PATH in one step. Only this user can read the
-files.
+files, and no file of another user is used.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 
 import orjson
+
+from .. import private_files
 
 
 class CannotWrite(Exception):
@@ -46,22 +49,27 @@ class ResumableFile:
         """Open the part, and continue after the checkpoint if there is one.
 
         Args:
-            path: the file to write. If the path is a link, its target is replaced.
+            path: the file to write.
             job: the name of the work. A checkpoint of another job is an error.
             resume: whether to continue after a checkpoint. If False, a checkpoint is an error.
 
         Raises:
             CannotWrite: the checkpoint does not fit, the part was changed, or another process
                 writes the file.
+            UnsafeFile: another user may have made the part or the checkpoint.
             OSError: the part cannot be opened.
         """
-        path = Path(os.path.realpath(path))
-        if path.exists() and not path.is_file():
-            raise CannotWrite(f"{path} is not a regular file")
+        with suppress(FileNotFoundError):
+            mode = path.lstat().st_mode
+            # A link in a shared folder may lead to a file that its target's owner needs.
+            if stat.S_ISLNK(mode):
+                raise CannotWrite(f"{path} is not a regular file, but a link")
+            if not stat.S_ISREG(mode):
+                raise CannotWrite(f"{path} is not a regular file")
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self._state = path.with_name(path.name + ".resume")
-        self._fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = private_files.open_or_create(self._part)
         try:
             self._lock()
             found = self._read_checkpoint()
@@ -92,7 +100,7 @@ class ResumableFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._state.exists() and self._is_the_part():
+        if not os.path.lexists(self._state) and self._is_the_part():
             self._part.unlink()  # without a checkpoint, no run can use the part
         os.close(self._fd)
 
@@ -107,7 +115,8 @@ class ResumableFile:
             cursor: the place after these customers.
             left_out: a text for each customer that was left out since the last checkpoint.
         """
-        self._write(data)
+        private_files.write(self._fd, data)
+        private_files.sync(self._fd)
         before = self.checkpoint
         self._save(
             replace(
@@ -128,7 +137,7 @@ class ResumableFile:
                 os.replace(self._part, self._path)
             else:  # an earlier run has renamed the part, and this run has opened a new, empty part
                 self._part.unlink()
-        _sync_folder(self._path)
+        private_files.sync_folder(self._path.parent)
         with suppress(FileNotFoundError):
             self._state.unlink()
 
@@ -148,14 +157,13 @@ class ResumableFile:
     def _is_the_part(self) -> bool:
         """Return whether the open file is still the file at PATH.part."""
         try:
-            return os.path.samestat(os.stat(self._part), os.fstat(self._fd))
+            return os.path.samestat(self._part.lstat(), os.fstat(self._fd))
         except FileNotFoundError:
             return False
 
     def _read_checkpoint(self) -> Checkpoint | None:
-        try:
-            text = self._state.read_bytes()
-        except FileNotFoundError:
+        text = private_files.read(self._state)
+        if text is None:
             return None
         try:
             return Checkpoint(**orjson.loads(text))
@@ -172,27 +180,7 @@ class ResumableFile:
         os.ftruncate(self._fd, self.checkpoint.bytes)
         os.lseek(self._fd, 0, os.SEEK_END)
 
-    def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
-        os.fsync(self._fd)
-
     def _save(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint on the disk in one step."""
-        new = self._state.with_name(self._state.name + ".new")
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(orjson.dumps(asdict(checkpoint)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, self._state)
+        private_files.replace(self._state, orjson.dumps(asdict(checkpoint)))
         self.checkpoint = checkpoint
-
-
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..private_files import UnsafeFile
 from ..settings import SANDBOX_ON, Settings, SettingsError
 from ..signals import CallSignals
 from ..storage.opening import Storage, open_storage
@@ -75,7 +76,10 @@ def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:
     path = private_file() if settings.sandbox == SANDBOX_ON else Path(settings.sandbox)
     try:
         sandbox = create_sandbox(path)
-    except (sqlite3.Error, ValueError) as exc:
+    except UnsafeFile as exc:
+        reason = f"ECWID_SANDBOX names a file that cannot be used, because the file {exc.strerror}"
+        raise SettingsError([reason]) from exc
+    except (sqlite3.Error, OSError, ValueError) as exc:
         raise SettingsError(["ECWID_SANDBOX names a file that cannot be a store"]) from exc
     settings = replace(
         settings,

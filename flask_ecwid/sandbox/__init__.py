@@ -4,7 +4,8 @@
 
 Serve the app on a port like any other Flask app, or call it from `requests` in the same process
 with `InProcessAdapter(app)`. The sandbox imports nothing of the client, because the client reaches
-it only over HTTP. The sandbox injects faults on demand, and records every call in a ledger:
+it only over HTTP. Of the package, the sandbox imports only `private_files`. The sandbox injects
+faults on demand, and records every call in a ledger:
 
     controls = Controls("store.sqlite3")
     controls.inject(Fault("reset", operation="add_customer", nth=1, after=True))

@@ -87,6 +87,7 @@ def create_sandbox(
         ValueError: another version of the sandbox wrote the file, or an argument is invalid. The
             message names the choices and the value.
         sqlite3.Error: the file cannot be opened, or is not a SQLite file.
+        OSError: the file cannot be created, or another user may have made the file.
     """
     for scope in (scope for scopes in (tokens or {}).values() for scope in scopes):
         if scope not in ALL_SCOPES:

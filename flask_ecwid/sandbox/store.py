@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from .. import private_files
 from .documents import Document, changed_customer, new_customer
 from .errors import CustomerNotFound, EmailTaken
 from .search import Search, parse_date
@@ -102,7 +103,8 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._uri = Path(path).absolute().as_uri()
+        self._path = Path(path).absolute()
+        self._uri = self._path.as_uri()
 
     def fill(self, customers: Callable[[], Iterable[tuple[Document, list[int]]]]) -> None:
         """Turn a new file into a store with these customers. Do nothing with an existing store.
@@ -112,8 +114,10 @@ class Store:
 
         Raises:
             ValueError: another version of the sandbox wrote the file.
+            OSError: the file cannot be created, or another user may have made the file.
         """
-        with self._connection("rwc", _FILL_TIMEOUT_S) as db:
+        private_files.claim_database(self._path)
+        with self._connection("rw", _FILL_TIMEOUT_S) as db:
             if _is_new(db):
                 _write_ahead(db)
                 db.execute("BEGIN IMMEDIATE")

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .. import clock
+from .. import clock, private_files
 from .redis_connection import COOLDOWN_S, RedisConnection, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class _Connection:
     """
 
     def __init__(
-        self, db: sqlite3.Connection, path: Path, file: tuple[int, int] | None, token: object
+        self, db: sqlite3.Connection, path: Path, file: tuple[int, int], token: object
     ) -> None:
         self.db = db
         self.path = path
@@ -328,9 +328,17 @@ def _create(path: Path, token: object) -> _Connection:
     with _creation_lock(path.with_suffix(".lock")):
         if _identity(path):
             raise _Removed  # Another thread or process has created the file meanwhile.
-        for leftover in ("-wal", "-shm"):
+        for leftover in ("-wal", "-shm", ".new"):
             Path(f"{path}{leftover}").unlink(missing_ok=True)
-        return _connect(path, token, None)
+        # The file gets its path after the closing. Otherwise the closing would drop the locks of a
+        # thread that uses the file already.
+        new = Path(f"{path}.new")
+        os.close(private_files.create(new))
+        new.rename(path)
+        file = _identity(path)
+        if file is None:
+            raise _Removed
+        return _connect(path, token, file)
 
 
 @contextmanager
@@ -344,7 +352,7 @@ def _creation_lock(path: Path) -> Iterator[None]:
 
     deadline = clock.now() + _BUSY_S
     while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        lock = private_files.open_or_create(path)
         try:
             is_mine = False
             with suppress(BlockingIOError):
@@ -364,27 +372,25 @@ def _creation_lock(path: Path) -> Iterator[None]:
             raise _Refused(f"another process has held the lock {path} for too long")
 
 
-def _connect(path: Path, token: object, file: tuple[int, int] | None) -> _Connection:
-    """Return a connection to this file, or to a new file if `file` is None.
+def _connect(path: Path, token: object, file: tuple[int, int]) -> _Connection:
+    """Return a connection to this file, which may be empty.
 
     Raises:
         _Removed: Somebody removed or replaced the file during the opening.
     """
     import sqlite3
 
-    mode = "rw" if file else "rwc"
     db = None
     try:
         # `check_same_thread` is off, because another thread may drop the state, which closes the
         # connection.
         db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
+            f"{path.absolute().as_uri()}?mode=rw",
             uri=True,
             timeout=_BUSY_S,
             isolation_level=None,
             check_same_thread=False,
         )
-        file = file or _identity(path)
         _prepare(db, path)
         if _identity(path) != file:
             raise _Removed

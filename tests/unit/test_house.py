@@ -31,6 +31,7 @@ LAYOUT = [
     "settings",
     "api_keys",
     "nearest",
+    "private_files",
     "clock",
     "chance",
 ]

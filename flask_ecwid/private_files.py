@@ -1,0 +1,209 @@
+"""Files that only this user can read, and that no other user can have made.
+
+Another user of a shared folder can make a file or a link before this process does. Without the
+checks here, a process would write personal data into the other user's file, or would overwrite
+the target of the link.
+
+A file is new, or is a regular file that belongs to this user and has one link. No function follows
+a link at the end of a path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from . import clock
+
+_MODE = 0o600
+_ATTEMPTS = 5  # how often a file may be removed while a function opens the file
+# The errors of a file system that cannot sync, and of a folder that may be written but not read.
+_CANNOT_SYNC = (
+    *(errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF),
+    *(errno.EACCES, errno.EPERM),
+)
+# The files that SQLite keeps beside a database.
+_COMPANIONS = ("-journal", "-wal", "-shm")
+_databases = clock.Lock()
+
+
+class UnsafeFile(OSError):
+    """A file that must not be used, because another user may have made the file.
+
+    The text names the path and the reason.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(errno.EPERM, reason, str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} {self.strerror}"
+
+
+def create(path: Path) -> int:
+    """Create a file, and return its descriptor.
+
+    Raises:
+        FileExistsError: The path exists, perhaps as a link.
+        OSError: The file cannot be created.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return _made_private(os.open(path, flags, _MODE))
+
+
+def open_or_create(path: Path) -> int:
+    """Open a file of this user or create a new one, and return its descriptor.
+
+    Raises:
+        UnsafeFile: The file must not be used.
+        OSError: The file cannot be opened or created.
+    """
+    for _ in range(_ATTEMPTS):
+        with suppress(FileExistsError):
+            return create(path)
+        with suppress(FileNotFoundError):
+            return _open(path, os.O_RDWR)
+    raise FileNotFoundError(errno.ENOENT, "The file is removed again and again", str(path))
+
+
+def read(path: Path) -> bytes | None:
+    """Return the content of a file of this user, or None if there is no such file.
+
+    Raises:
+        UnsafeFile: The file must not be used.
+        OSError: The file cannot be read.
+    """
+    try:
+        fd = _open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        return file.read()
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write the data to the disk, and let the file have the path in one step.
+
+    Raises:
+        UnsafeFile: The file must not be used.
+        OSError: The data cannot be written. The path is as before then.
+    """
+    new = path.with_name(path.name + ".new")
+    with suppress(FileNotFoundError):
+        _check(new, new.lstat())
+        new.unlink()  # a process was killed before it could rename the file
+    fd = create(new)
+    try:
+        try:
+            write(fd, data)
+            sync(fd)
+        finally:
+            os.close(fd)
+        _check_if_there(path)
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def write(fd: int, data: bytes) -> None:
+    """Write all the data, because one call of the system may write a part of the data."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def sync(fd: int) -> None:
+    """Write a file or a folder to the disk, where the file system can."""
+    try:
+        os.fsync(fd)
+    except OSError as exc:
+        if exc.errno not in _CANNOT_SYNC:
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names of a folder to the disk, where the file system can."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        if exc.errno not in _CANNOT_SYNC:
+            raise
+        return
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)
+
+
+def claim_database(path: Path) -> None:
+    """Check the file of a database, or create an empty file, before SQLite opens the path.
+
+    SQLite gives its other files the mode of the database.
+
+    Raises:
+        UnsafeFile: A file must not be used.
+        OSError: The file cannot be created.
+    """
+    # Closing a descriptor of a file drops all locks that the process has on the file. Without the
+    # lock, another thread could use the new database before this thread closes its descriptor.
+    with _databases:
+        for companion in _COMPANIONS:
+            _check_if_there(path.with_name(path.name + companion))
+        try:
+            os.close(create(path))
+        except FileExistsError:
+            found = path.lstat()
+            _check(path, found)
+            if stat.S_IMODE(found.st_mode) != _MODE:
+                with suppress(OSError):
+                    path.chmod(_MODE)
+
+
+def _open(path: Path, access: int) -> int:
+    """Open a file that exists, and return its descriptor.
+
+    Raises:
+        UnsafeFile: The file must not be used.
+        OSError: The file cannot be opened.
+    """
+    _check(path, path.lstat())  # an opening alone can have an effect on a device or a pipe
+    try:
+        fd = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise UnsafeFile(path, "is a link") from None
+        raise
+    try:
+        _check(path, os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
+    return _made_private(fd)
+
+
+def _check_if_there(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        _check(path, path.lstat())
+
+
+def _check(path: Path, found: os.stat_result) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise UnsafeFile(path, "is a link")
+    if not stat.S_ISREG(found.st_mode):
+        raise UnsafeFile(path, "is not a regular file")
+    if found.st_uid != os.geteuid():
+        raise UnsafeFile(path, "belongs to another user")
+    if found.st_nlink > 1:
+        raise UnsafeFile(path, "has a second name, which is a hard link")
+
+
+def _made_private(fd: int) -> int:
+    """Set the mode of a file, and return its descriptor."""
+    # Some file systems have no modes. Without the suppression, no file could be written there.
+    with suppress(OSError):
+        os.fchmod(fd, _MODE)
+    return fd
