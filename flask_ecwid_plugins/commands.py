@@ -36,7 +36,8 @@ def _import_errors_as_a_sentence() -> Iterator[None]:
         ) from None
 
 
-@click.group(cls=_LazyGroup)
+# The help stands here, because `python -OO` drops the docstring.
+@click.group(cls=_LazyGroup, help="Work with the customers of an Ecwid store.")
 def ecwid() -> None:
     """Work with the customers of an Ecwid store."""
     # Each command reports its own failures. Without this handler, Python would also print the

@@ -5,9 +5,13 @@ The group itself is in `flask_ecwid_plugins/commands.py`, because every `flask` 
 
 from __future__ import annotations
 
+import ast
+import inspect
 from importlib import import_module
 
 import click
+
+from . import terminal
 
 # A module has the name of its command, except import_, because Python reserves the word import.
 _MODULES = {
@@ -23,8 +27,19 @@ COMMANDS = tuple(_MODULES)
 
 def load_command(name: str) -> click.Command | None:
     """Return the command of this name, or None if there is none. Import only its module."""
+    terminal.fill_closed_streams()
     module = _MODULES.get(name)
     if module is None:
         return None
     command: click.Command = getattr(import_module(f".{module}", __name__), module)
+    if command.help is None:
+        command.help = _docstring_of(command)
     return command
+
+
+def _docstring_of(command: click.Command) -> str | None:
+    """Return the docstring of a command from its source, because `python -OO` drops docstrings."""
+    assert command.callback is not None
+    [function] = ast.parse(inspect.getsource(inspect.unwrap(command.callback))).body
+    assert isinstance(function, ast.FunctionDef)
+    return ast.get_docstring(function)

@@ -21,6 +21,7 @@ from ..storage.opening import Storage
 from ..storage.redis_connection import RedisConnection, RedisUnavailable
 from ..storage.state import FileState, StateUnavailable
 from ..web.mount import Mount, StoreRuntime
+from . import terminal
 from .options import find_mount, load_mount, store_option
 
 CLOCKS_DIFFER_S = 5.0  # a larger difference is a warning
@@ -55,7 +56,7 @@ def check(info: ScriptInfo, store: str, as_json: bool) -> None:
         return
     ok = True
     for finding in findings(load_mount(info, store)):
-        click.echo(finding.line)
+        terminal.show(finding.line)
         ok = ok and finding.status != "failed"
     sys.exit(0 if ok else 1)
 
@@ -98,7 +99,7 @@ def _print_json(info: ScriptInfo, store: str) -> None:
         "store": store,
         "findings": [finding._asdict() for finding in found],
     }
-    click.echo(json.dumps(result, indent=2))
+    terminal.show(json.dumps(result, indent=2))
     sys.exit(status)
 
 

@@ -132,8 +132,11 @@ def _say_failed(why: str, path: str) -> None:
 def _export_to_stdout(mount: Mount, filters: dict[str, Any], writer: Writer) -> CustomerIterator:
     client = mount.client
     customers = client.iter_customers(**filters)
-    with terminal.progress("export", lambda: count_customers(client, filters)) as advance:
-        for count in write_pipe(customers, writer, sys.stdout.buffer):
+    with (
+        terminal.progress("export", lambda: count_customers(client, filters)) as advance,
+        terminal.output() as pipe,
+    ):
+        for count in write_pipe(customers, writer, pipe):
             advance(count)
     return customers
 

@@ -18,12 +18,13 @@ import orjson
 from ..contract import strict_json
 from ..errors import InvalidRequest, Violation
 from .columns import Column, Columns
+from .rows import MOST, Lines, RowTooLong
 
 Format = Literal["jsonl", "csv"]
 
 ENDINGS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _BOM = "\ufeff".encode()
-_MAX_CELL = 8 * 1024 * 1024  # the size limit of a reply of Ecwid
+_TOO_LONG = Violation("", "maxLength", "A row of at most 8 MiB.")
 
 
 class NotACustomerFile(Exception):
@@ -73,7 +74,16 @@ def read_rows(file: BinaryIO, file_format: Format, columns: Columns) -> Iterator
 
 
 def _read_json_lines(file: BinaryIO) -> Iterator[Row]:
-    for number, line in enumerate(file, start=1):
+    lines = Lines(file)
+    while True:
+        number = lines.begin_row()
+        try:
+            line = next(lines)
+        except StopIteration:
+            return
+        except RowTooLong:
+            yield Row(number, violation=_TOO_LONG)
+            continue
         text = line.removeprefix(_BOM) if number == 1 else line
         if text.strip():
             yield _strictly(number, text)
@@ -90,17 +100,24 @@ def _read_csv(file: BinaryIO, columns: Columns) -> Iterator[Row]:
 
 
 def _csv_rows(text: TextIO, columns: Columns) -> Iterator[Row]:
-    csv.field_size_limit(_MAX_CELL)
-    first = text.readline()
+    csv.field_size_limit(MOST)
+    lines = Lines(text, quote='"')
+    try:
+        first = next(lines, "")
+    except RowTooLong:
+        raise NotACustomerFile("the header is longer than 8 MiB") from None
     separator = max(",;\t", key=first.count)
     header = _header(next(csv.reader([first], delimiter=separator), []), columns)
-    reader = csv.reader(text, delimiter=separator, strict=True)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
-        line = reader.line_num + 2  # the header is line 1
+        line = lines.begin_row()
         try:
             cells = next(reader)
         except StopIteration:
             return
+        except RowTooLong:
+            yield Row(line, violation=_TOO_LONG)
+            continue
         except csv.Error:  # a quote is misplaced or missing
             yield Row(line, violation=Violation("", "csv", "Cells with a quote at both ends."))
             continue

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal
 
 import click
 import orjson
@@ -98,11 +98,13 @@ def import_(
     mount = load_mount(info, store)
     loaded = contract.load()
     try:
-        with click.open_file(path, "rb") as file:
-            rows = read_rows(cast(BinaryIO, file), file_format, Columns(loaded))
+        with terminal.open_input(path) as file:
+            rows = read_rows(file, file_format, Columns(loaded))
             creations, refusals = check_rows(rows, loaded)
     except NotACustomerFile as exc:
         raise click.UsageError(f"{path}: {exc}") from None
+    except OSError as exc:
+        raise click.UsageError(f"{path}: {exc.strerror}") from None
     with Report(report_path) as report:
         for refusal in refusals:
             report.add(refusal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import api_keys
+from . import terminal
 
 
 @click.command()
@@ -33,5 +34,4 @@ def key(name: str, scopes: str) -> None:
             "NAME may have letters, digits, '.', '_' and '-'. The scopes are some of "
             f"{'+'.join(api_keys.SCOPES)}."
         ) from None
-    click.echo(f"key: {secret}")
-    click.echo(f"entry: {entry.entry()}")
+    terminal.show(f"key: {secret}\nentry: {entry.entry()}")

@@ -9,6 +9,7 @@ import click
 from .. import contract
 from ..extension import URL_PREFIX
 from ..web import openapi as published
+from . import terminal
 
 
 @click.command()
@@ -24,7 +25,7 @@ def openapi(as_json: bool, mount: str) -> None:
       flask ecwid openapi --mount https://shop.example.com/api/json/v1/ecwid > customers.yaml
     """
     document = published.at_mount(contract.load().document, mount)
-    click.echo(
+    terminal.show(
         json.dumps(document, ensure_ascii=False, indent=2)
         if as_json
         else published.to_yaml(document)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +15,7 @@ from werkzeug.serving import make_server
 from ..client.opening import private_file
 from ..sandbox import STORE_ID, TOKEN, Controls, Fault, create_sandbox
 from ..sandbox.wire import RequestHandler
+from . import terminal
 
 
 @click.command()
@@ -82,25 +84,27 @@ def sandbox(
     except (ValueError, TypeError) as exc:
         raise click.BadParameter(str(exc), param_hint="--faults") from None
     path = path or private_file()
-    store = create_sandbox(
-        path,
-        customers=customers,
-        calls_per_minute=calls_per_minute,
-        search_lag_s=search_lag,
-        duplicate_emails=duplicate_emails,
-    )
+    try:
+        store = create_sandbox(
+            path,
+            customers=customers,
+            calls_per_minute=calls_per_minute,
+            search_lag_s=search_lag,
+            duplicate_emails=duplicate_emails,
+        )
+    except (sqlite3.Error, OSError, ValueError) as exc:
+        raise click.BadParameter(str(exc), param_hint="--file") from None
     Controls(path).inject(*injected)
     server = make_server("127.0.0.1", port, store, threaded=True, request_handler=RequestHandler)
     # sys.exit runs the exit handlers, which delete the private file. Without this handler, SIGTERM
     # would leave the file behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        click.echo(f"ECWID_API_URL=http://127.0.0.1:{server.server_port}/api/v3")
-        click.echo(f"ECWID_STORE_ID={STORE_ID}")
-        click.echo(f"ECWID_TOKEN={TOKEN}")
-        click.echo("ECWID_AUTH=none")
-        click.echo(f"faults: http://127.0.0.1:{server.server_port}/admin/faults", err=True)
-        sys.stdout.flush()
+        terminal.show(
+            f"ECWID_API_URL=http://127.0.0.1:{server.server_port}/api/v3\n"
+            f"ECWID_STORE_ID={STORE_ID}\nECWID_TOKEN={TOKEN}\nECWID_AUTH=none"
+        )
+        terminal.say(f"faults: http://127.0.0.1:{server.server_port}/admin/faults")
         server.serve_forever()
     except KeyboardInterrupt:
         pass

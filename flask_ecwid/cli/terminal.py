@@ -1,16 +1,18 @@
-"""The messages, the progress bar and the signals of a command.
+"""The standard streams, the messages, the progress bar and the signals of a command.
 
-All output of this module goes to the standard error. Messages of success and the bar appear only on
-a terminal, so that a cron job without a failure prints nothing.
+Messages go to the standard error. Messages of success and the bar appear only on a terminal, so
+that a cron job without a failure prints nothing. Each of the three streams may be closed.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import FrameType
+from typing import BinaryIO, cast
 
 import click
 
@@ -28,15 +30,78 @@ class Stopped(BaseException):
         super().__init__(signum)
 
 
+def fill_closed_streams() -> None:
+    """Give the descriptors 0, 1 and 2 to the null device where they are closed.
+
+    Otherwise the next file that the process opens would get such a descriptor, and the error
+    messages of a library would go into the file. Errors of click would go to the standard output.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
 def is_interactive() -> bool:
     """Return whether the standard error is a terminal."""
     return sys.stderr.isatty()
 
 
 def say(text: str, *, success: bool = False) -> None:
-    """Print a message. Print a message of success only on a terminal."""
+    """Print a message. Print a message of success only on a terminal.
+
+    A message that cannot be written is dropped, because the exit status says the same.
+    """
     if is_interactive() or not success:
-        click.echo(text, err=True)
+        with suppress(OSError):
+            click.echo(text, err=True)
+
+
+def open_input(path: str) -> AbstractContextManager[BinaryIO]:
+    """Open a file, or the standard input for the path `-`.
+
+    Raises:
+        click.UsageError: the standard input is closed.
+        OSError: the file cannot be opened.
+    """
+    if path == "-" and sys.stdin is None:
+        raise click.UsageError("the standard input is closed")
+    return cast(AbstractContextManager[BinaryIO], click.open_file(path, "rb"))
+
+
+@contextmanager
+def output() -> Iterator[BinaryIO]:
+    """Lend the standard output for bytes.
+
+    Raises:
+        click.ClickException: the standard output is closed, or cannot be written any more.
+        BrokenPipeError: the reader has closed the pipe. click then exits without a message.
+    """
+    if sys.stdout is None:
+        raise click.ClickException("the standard output is closed")
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        # Python writes the rest of the buffer at its exit. Without the null device, the rest would
+        # fail once more, with a message and the status 120.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        raise click.ClickException(f"the standard output: {exc.strerror}") from None
+
+
+def show(text: str) -> None:
+    """Print a result to the standard output, in UTF-8 whatever the locale is.
+
+    Raises:
+        click.ClickException: the standard output is closed, or cannot be written any more.
+    """
+    with output() as stream:
+        stream.write(f"{text}\n".encode())
 
 
 def describe(error: EcwidError) -> str:
