@@ -23,6 +23,8 @@ from .files import Format, Writer
 from .options import format_of, format_option, load_mount, store_option
 from .resumable import CannotWrite, ResumableFile
 
+_MOST_BYTES_OF_FILTERS = 64 * 1024  # longer than a search with every parameter
+
 
 @click.command()
 @click.argument("path")
@@ -35,6 +37,12 @@ from .resumable import CannotWrite, ResumableFile
     help="Export only customers that match. NAME is a parameter of list_customers, but not sortBy "
     "or offset. With several, all must match.",
 )
+@click.option(
+    "--where-file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="Read lines of NAME=VALUE from this file, or from the standard input for -. All users of "
+    "a host can see the values of --where, but not those of a file.",
+)
 @click.option("--resume", is_flag=True, help="Continue an export that was stopped.")
 @store_option
 @pass_script_info
@@ -43,6 +51,7 @@ def export(
     path: str,
     file_format: Format | None,
     pairs: tuple[str, ...],
+    where_file: str | None,
     resume: bool,
     store: str,
 ) -> None:
@@ -66,12 +75,15 @@ def export(
     Examples:
       flask ecwid export customers.jsonl
       flask ecwid export customers.csv --where acceptMarketing=true --where createdFrom=2026-01-01
+      flask ecwid export ann.jsonl --where-file filters.txt
       flask ecwid export customers.jsonl --resume
       flask ecwid export - | wc -l
     """
     file_format = file_format or format_of(path)
     if path == "-" and resume:
         raise click.UsageError("an export to the standard output cannot be resumed")
+    if where_file:
+        pairs += read_pairs(where_file)
     mount = load_mount(info, store)
     filters = parse_filters(pairs)
     writer = Writer(file_format, Columns(contract.load()))
@@ -163,15 +175,37 @@ def parse_filters(pairs: tuple[str, ...]) -> dict[str, Any]:
     """
     operation = contract.load().operations["list_customers"]
     if not all("=" in pair for pair in pairs):
-        raise click.UsageError("--where takes NAME=VALUE")
+        raise click.UsageError("--where and --where-file take NAME=VALUE")
     try:
         filters = operation.parse_parameters({}, [_split(pair) for pair in pairs])
         CustomerIterator.digest_of(filters)
     except InvalidRequest as exc:
-        raise click.UsageError(f"--where is invalid. {terminal.describe_places(exc)}") from None
+        places = terminal.describe_places(exc)
+        raise click.UsageError(f"--where or --where-file is invalid. {places}") from None
     except ValueError as exc:
-        raise click.UsageError(f"--where: {exc}") from None
+        raise click.UsageError(f"--where or --where-file: {exc}") from None
     return filters
+
+
+def read_pairs(path: str) -> tuple[str, ...]:
+    """Return the lines of a file that are not empty.
+
+    Raises:
+        click.UsageError: the file cannot be read, is too long, or is not UTF-8.
+    """
+    try:
+        with terminal.open_input(path) as file:
+            data = file.read(_MOST_BYTES_OF_FILTERS + 1)
+    except OSError as exc:
+        raise click.UsageError(f"--where-file: {exc.strerror}") from None
+    if len(data) > _MOST_BYTES_OF_FILTERS:
+        raise click.UsageError("--where-file has more than 64 KiB")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.UsageError("--where-file must be UTF-8") from None
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    return tuple(line for line in lines if line.strip())
 
 
 def _split(pair: str) -> tuple[str, str]:

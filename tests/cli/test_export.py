@@ -9,6 +9,7 @@ import os
 import pty
 import random
 import signal
+import sqlite3
 import subprocess
 import time
 from contextlib import suppress
@@ -252,6 +253,82 @@ def test_filters(tmp_path: Path) -> None:
         assert "--where" in err
         assert "canary" not in err
     assert not (tmp_path / "none.jsonl.part").exists()
+
+
+def test_filters_of_a_file(tmp_path: Path) -> None:
+    """The option --where-file reads filters, as --where does, and both may be used together."""
+    command = Command(tmp_path, 300)
+    assert command.run("export", "a.jsonl", "--where", "lang=de", "--where", "limit=7")[0] == 0
+    wanted = ids(command, "a.jsonl")
+    assert wanted
+    for number, data in enumerate(
+        (
+            b"lang=de\nlimit=7\n",
+            b"\xef\xbb\xbflang=de\r\n\r\nlimit=7",  # as Windows saves the file
+        )
+    ):
+        (tmp_path / "filters.txt").write_bytes(data)
+        for more, stdin in ((["filters.txt"], None), (["-"], data)):
+            name = f"{number}{more[0]}.jsonl"
+            assert command.run("export", name, "--where-file", *more, stdin=stdin)[0] == 0
+            assert ids(command, name) == wanted
+    (tmp_path / "filters.txt").write_text("lang=de\n")
+    both = ("--where", "limit=7", "--where-file", "filters.txt")
+    assert command.run("export", "both.jsonl", *both)[0] == 0
+    assert ids(command, "both.jsonl") == wanted
+
+
+def test_a_value_keeps_its_signs(tmp_path: Path) -> None:
+    """A value of --where-file may have any sign except a line end, and is searched as it is."""
+    command = Command(tmp_path)
+    customer = {"email": "a=b+c@example.com"}
+    id = min(command.customers())
+    change_customer(command.store, id, **customer)
+    with sqlite3.connect(command.store) as db:
+        db.execute("UPDATE customers SET email = ? WHERE id = ?", [customer["email"], id])
+    db.close()
+    (tmp_path / "filters.txt").write_text("email=a=b+c@example.com\n", encoding="utf-8")
+    assert command.run("export", "all.jsonl", "--where-file", "filters.txt")[0] == 0
+    assert ids(command, "all.jsonl") == [id]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"canary", "--where-file take NAME=VALUE"),
+        (b"canary=1", "The known names are `keyword`"),
+        (b"limit=canary", "/query/limit: type."),
+        (b"name=canary\xff", "--where-file must be UTF-8"),
+        (b"name=" + b"canary" * 20_000, "--where-file has more than 64 KiB"),
+        (None, "does not exist"),
+    ],
+)
+def test_an_invalid_file_of_filters(tmp_path: Path, data: bytes | None, told: str) -> None:
+    """An invalid file of filters is a usage error without a value, before any call."""
+    command = Command(tmp_path)
+    if data is not None:
+        (tmp_path / "filters.txt").write_bytes(data)
+    status, _, err = command.run("export", "all.jsonl", "--where-file", "filters.txt")
+    assert status == 2
+    assert told in " ".join(err.split())
+    assert "canary" not in err
+    assert command.orders.ledger() == []
+    assert command.files() <= {"filters.txt"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="only Linux has this file")
+def test_filters_of_a_file_are_hidden(tmp_path: Path) -> None:
+    """The arguments of an export with --where-file show no value to other users of the host."""
+    command = Command(tmp_path, 60)
+    slow(command, 0.3)
+    (tmp_path / "filters.txt").write_text("limit=20\nemail=example.com\n")
+    process = command.begin("export", "all.jsonl", "--where-file", "filters.txt")
+    wait_for_progress(command, "all.jsonl", process)
+    shown = Path(f"/proc/{process.pid}/cmdline").read_text()
+    process.terminate()
+    process.communicate(timeout=60)
+    assert "--where-file" in shown
+    assert "example.com" not in shown
 
 
 def test_standard_output(tmp_path: Path) -> None:

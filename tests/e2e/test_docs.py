@@ -59,12 +59,14 @@ CALLS, [SHOP] = (
 )
 START, MOUNTED = taken("index.md", "3. Mount it in your app")
 MAKE_KEY, REAL, CALL_WITH_KEY = taken("index.md", "4. Take a real store")
+[REAL_SETTINGS] = taken("index.md", "4. Take a real store", "ini")
 [SERVE] = taken("index.md", "5. Deploy it")
 [WRONG] = taken("errors.md", "Errors")
 [PROBLEM] = taken("errors.md", "Errors", "json")
 [ONCE] = taken("errors.md", "May I send it again?")
 [SANDBOX] = taken("settings.md", "Another store to try them on")
 [WITH_REDIS] = taken("deployment.md", "Several hosts: Redis")
+[REDIS_SETTINGS] = taken("deployment.md", "Several hosts: Redis", "ini")
 
 SNIPPETS = {
     ("mounting.md", "Mounting"): (
@@ -216,19 +218,20 @@ def store() -> Iterator[dict[str, str]]:
         yield {key: value for key, _, value in lines}
 
 
-def of_this_store(commands: str, store: dict[str, str]) -> str:
-    commands = commands.replace("ECWID_STORE_ID=1003", f"ECWID_STORE_ID={store['ECWID_STORE_ID']}")
-    return commands.replace("secret_...", store["ECWID_TOKEN"])
+def of_this_store(settings: str, store: dict[str, str]) -> str:
+    return settings.replace("ECWID_STORE_ID=1003", f"ECWID_STORE_ID={store['ECWID_STORE_ID']}")
 
 
-def test_a_real_store(folder: Path, store: dict[str, str]) -> None:
+def test_a_real_store(folder: Path, store: dict[str, str], tmp_path: Path) -> None:
     """The quick start goes from the sandbox to a store with a key, and to gunicorn."""
     lines = sh(MAKE_KEY, folder).stdout.splitlines()
     key, entry = (line.partition(": ")[2] for line in lines)
-    real = re.sub(r"(?m)^(export ECWID_API_KEYS=).*$", rf"\g<1>{entry}", of_this_store(REAL, store))
-    *exports, check, run = real.splitlines()
+    example = REAL_SETTINGS.replace("warehouse:read+write:...", entry)
+    example = example.replace("secret_...", store["ECWID_TOKEN"])
+    (folder / "ecwid.env").write_text(of_this_store(example, store), encoding="utf-8")
+    settings, check, run = REAL.splitlines()
     url = store["ECWID_API_URL"]
-    checked = sh("\n".join([*exports, check]), folder, ECWID_API_URL=url)
+    checked = sh(f"{settings}\n{check}", folder, ECWID_API_URL=url)
     assert checked.returncode == 0
     assert checked.stdout.startswith("store: Ecwid replied in ")
 
@@ -236,22 +239,29 @@ def test_a_real_store(folder: Path, store: dict[str, str]) -> None:
     assert install == "pip install '.[server]'"
     for command, option in ((run, "--port {}"), (gunicorn, "--bind 127.0.0.1:{}")):
         port = free_port()
-        started = "\n".join([*exports, f"{command} {option.format(port)}"])
+        started = f"{settings}\n{command} {option.format(port)}"
         with running(started, folder, ECWID_API_URL=url) as process:
             wait_for(f"http://127.0.0.1:{port}/readers", process)
             served = f"http://127.0.0.1:{port}"
-            assert curl(CALL_WITH_KEY.replace("KEY", key), served)[0] == 200
-            assert curl(CALL_WITH_KEY, served)[0] == 401
+            for sent, status in ((key, 200), ("KEY", 401)):
+                header = tmp_path / "key.txt"
+                header.write_text(f"Authorization: Bearer {sent}\n", encoding="utf-8")
+                line = CALL_WITH_KEY.replace("@key.txt", f"'@{header}'")
+                assert curl(line, served)[0] == status
 
 
-def test_with_redis(redis: RedisServer, store: dict[str, str]) -> None:
+def test_with_redis(redis: RedisServer, store: dict[str, str], tmp_path: Path) -> None:
     """The workers of gunicorn count their calls in the Redis of their settings."""
-    example, api_key = filled_in(WITH_REDIS, store["ECWID_TOKEN"])
-    install, serve = of_this_store(example, store).splitlines()
+    install, settings, serve = WITH_REDIS.splitlines()
     assert install == "pip install '.[server,redis]'"
+    for name in ("wsgi.py", "gunicorn.conf.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    example, api_key = filled_in(REDIS_SETTINGS, store["ECWID_TOKEN"])
+    example = of_this_store(example, store).replace("redis://127.0.0.1:6379/0", redis.url)
+    (tmp_path / "ecwid.env").write_text(example, encoding="utf-8")
     port = free_port()
-    serve = serve.replace("redis://127.0.0.1:6379/0", redis.url) + f" --bind 127.0.0.1:{port}"
-    with running(serve, ECWID_API_URL=store["ECWID_API_URL"]) as process:
+    started = f"{settings}\n{serve} --bind 127.0.0.1:{port}"
+    with running(started, tmp_path, ECWID_API_URL=store["ECWID_API_URL"]) as process:
         wait_for(f"http://127.0.0.1:{port}/healthz", process)
         customers = f"http://127.0.0.1:{port}{API}/customers"
         response = requests.get(customers, headers={"X-API-Key": api_key}, timeout=30)
@@ -420,6 +430,17 @@ def anchors(page: Path) -> set[str]:
     """Return the anchors that GitHub gives the headings of a page."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", ["README.md", *(f"docs/{page}" for page in PAGES)])
+def test_no_command_line_has_a_secret(name: str) -> None:
+    """No command of a page has a secret or an e-mail of a search among its words.
+
+    All users of a host can see the arguments of a command, and a shell keeps its lines.
+    """
+    secret = r"(TOKEN|API_KEYS|REDIS_URL|PROXY_URL)=|Bearer|X-API-Key|--where[= ](email|name)="
+    lines = [line for block in blocks(ROOT / name) for line in block.splitlines()]
+    assert [line for line in lines if re.search(secret, line)] == []
 
 
 LINKING = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md"]

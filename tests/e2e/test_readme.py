@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ URL = "http://127.0.0.1:8000"
 
 RUN, CURLS, INSTALL, MAKE_KEY, SERVE, CHECK, FILES, TEST = blocks(PAGE)
 [MOUNT] = blocks(PAGE, language="python")
+[SETTINGS] = blocks(PAGE, language="ini")
 
 
 class Running(NamedTuple):
@@ -107,12 +109,16 @@ def test_make_key() -> None:
     assert entry == f"warehouse:read+write:{digest}"
 
 
-def test_serve() -> None:
-    """The gunicorn line starts a server that is alive and ready."""
-    install, serve = filled_in(SERVE)[0].splitlines()
+def test_serve(tmp_path: Path) -> None:
+    """The gunicorn line starts a server with the settings of a file that is alive and ready."""
+    install, settings, serve = SERVE.splitlines()
     assert install == "pip install '.[server]'"  # test_packaging.py installs the wheel
+    for name in ("wsgi.py", "gunicorn.conf.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "ecwid.env").write_text(filled_in(SETTINGS)[0], encoding="utf-8")
     port = free_port()
-    with running(f"{serve} --bind 127.0.0.1:{port}", stderr=subprocess.STDOUT) as process:
+    started = f"{settings}\n{serve} --bind 127.0.0.1:{port}"
+    with running(started, tmp_path, stderr=subprocess.STDOUT) as process:
         wait_for(f"http://127.0.0.1:{port}/healthz", process)
         assert requests.get(f"http://127.0.0.1:{port}/readyz", timeout=30).status_code == 200
         assert "secret_" not in stop(process)
