@@ -1111,6 +1111,13 @@ MUTANTS = [
         "test_surroundings.py -k output_that",
     ),
     Mutant(
+        "an output of which a part is lost",
+        "cli.terminal",
+        "view = view[stream.write(view) :]",
+        "stream.write(view); view = view[:0]",
+        "test_surroundings.py -k output_that",
+    ),
+    Mutant(
         "errors on the standard output",
         "cli.terminal",
         "    if sys.stderr is None:",

@@ -258,10 +258,10 @@ def write_file(customers: CustomerIterator, writer: Writer, file: ResumableFile)
 
 def write_pipe(customers: CustomerIterator, writer: Writer, pipe: BinaryIO) -> Iterator[int]:
     """Write the customers, and yield after each page its number of customers."""
-    pipe.write(writer.header(bom=False))
+    terminal.write_whole(pipe, writer.header(bom=False))
     count = 0
     for customer in customers:
-        pipe.write(writer.row(customer))
+        terminal.write_whole(pipe, writer.row(customer))
         count += 1
         if customers.page_is_over:
             pipe.flush()

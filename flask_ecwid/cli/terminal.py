@@ -72,7 +72,7 @@ def open_input(path: str) -> AbstractContextManager[BinaryIO]:
 
 @contextmanager
 def output() -> Iterator[BinaryIO]:
-    """Lend the standard output for bytes.
+    """Lend the standard output for bytes. Write with `write_whole`.
 
     Raises:
         click.ClickException: the standard output is closed, or cannot be written any more.
@@ -94,6 +94,16 @@ def output() -> Iterator[BinaryIO]:
         raise click.ClickException(f"the standard output: {exc.strerror}") from None
 
 
+def write_whole(stream: BinaryIO, data: bytes) -> None:
+    """Write all the data, because a stream without a buffer may write a part of the data.
+
+    Python gives the standard streams no buffer under PYTHONUNBUFFERED.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) :]
+
+
 def show(text: str) -> None:
     """Print a result to the standard output, in UTF-8 whatever the locale is.
 
@@ -101,7 +111,7 @@ def show(text: str) -> None:
         click.ClickException: the standard output is closed, or cannot be written any more.
     """
     with output() as stream:
-        stream.write(f"{text}\n".encode())
+        write_whole(stream, f"{text}\n".encode())
 
 
 def describe(error: EcwidError) -> str:

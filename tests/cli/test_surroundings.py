@@ -95,14 +95,40 @@ PRINTING = ["export -", "openapi", "openapi --json", "check", "key warehouse", "
 
 @pytest.mark.parametrize("line", PRINTING)
 @pytest.mark.parametrize(
-    ("to", "reason"), [("&-", "the standard output is closed"), ("/dev/full", "No space left")]
+    ("to", "unbuffered", "reason"),
+    [
+        ("&-", "", "the standard output is closed"),
+        ("/dev/full", "", "No space left"),
+        ("/dev/full", "1", "No space left"),
+    ],
 )
-def test_an_output_that_cannot_be_written(tmp_path: Path, line: str, to: str, reason: str) -> None:
+def test_an_output_that_cannot_be_written(
+    tmp_path: Path, line: str, to: str, unbuffered: str, reason: str
+) -> None:
     """A command whose result cannot be written says so, and has the exit status 1."""
-    done = shell(Command(tmp_path), f"flask ecwid {line} >{to}")
+    command = Command(tmp_path)
+    command.settings["PYTHONUNBUFFERED"] = unbuffered
+    done = shell(command, f"flask ecwid {line} >{to}")
     assert done.returncode == 1
     assert reason in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_is_cut(tmp_path: Path, unbuffered: str) -> None:
+    """A result of which only a part can be written is a failure."""
+    with (tmp_path / "customers.yaml").open("wb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "flask", "ecwid", "openapi"],
+            cwd=ROOT,
+            env=environment(PYTHONUNBUFFERED=unbuffered),
+            stdout=file,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: limited(20_000),
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: the standard output: File too large\n")
+    assert (tmp_path / "customers.yaml").stat().st_size == 20_000
 
 
 # Encodings and interpreters
