@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import api_keys
+from ..settings import api_keys
 from . import terminal
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..api_keys import ApiKey, parse_all
 from . import credentials
+from .api_keys import ApiKey, parse_all
 
 SANDBOX_ON = "on"
 _MAKE_KEY = "so make an API key with `flask ecwid key NAME`"

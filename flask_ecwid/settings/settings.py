@@ -8,8 +8,8 @@ from dataclasses import Field, dataclass, fields
 from inspect import cleandoc
 from typing import Any, NoReturn
 
-from ..api_keys import ApiKey
 from . import credentials, rules
+from .api_keys import ApiKey
 from .keys import is_set, key_of, origin, without_effect
 
 API_URL = "https://app.ecwid.com/api/v3"

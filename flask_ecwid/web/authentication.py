@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 from flask import request
 from werkzeug.exceptions import HTTPException
 
-from .. import api_keys
-from ..api_keys import ApiKey
 from ..contract.operation import Operation
 from ..errors import CrossSite, Forbidden, Unauthorized, place_of
-from ..settings import Secret, Settings
+from ..settings import Secret, Settings, api_keys
+from ..settings.api_keys import ApiKey
 
 log = logging.getLogger("flask_ecwid")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flask_ecwid import api_keys
+from flask_ecwid.settings import api_keys
 
 from ..conftest import ROOT, TOKEN, environment
 from .programs import program

@@ -29,7 +29,6 @@ LAYOUT = [
     "signals",
     "errors",
     "settings",
-    "api_keys",
     "nearest",
     "private_files",
     "clock",

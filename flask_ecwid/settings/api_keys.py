@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from . import chance
+from .. import chance
 
 SCOPES = ("read", "write", "delete")
 
