@@ -57,11 +57,15 @@ class Authenticator:
             Forbidden: The caller lacks the operation's scope.
             CrossSite: The page of another site may have made a browser send the write.
         """
+        if self._authorize is None and self._api_keys is not None:
+            return _caller_by_api_key(self._api_keys, operation.scope)
+        # No page of another site knows an API key. Without this check, such a page could delete a
+        # customer of an open store, or of a host that accepts a cookie.
+        if operation.writes and _may_be_cross_site(is_open=self._authorize is None):
+            raise CrossSite
         if self._authorize is not None:
             return _authorized_by_host(self._authorize, operation)
-        if self._api_keys is None:
-            return ANYBODY
-        return _caller_by_api_key(self._api_keys, operation.scope)
+        return ANYBODY
 
 
 def _caller_by_api_key(entries: Sequence[ApiKey], scope: str) -> str:
@@ -100,8 +104,6 @@ def _sent_api_key() -> Secret:
 
 
 def _authorized_by_host(authorize: Authorize, operation: Operation) -> str:
-    if operation.writes and _may_be_cross_site():
-        raise CrossSite
     refused: Unauthorized | Forbidden = Forbidden(operation.scope, by_host=True)
     try:
         granted = authorize(operation.scope)
@@ -120,11 +122,14 @@ def _authorized_by_host(authorize: Authorize, operation: Operation) -> str:
     raise refused
 
 
-def _may_be_cross_site() -> bool:
+def _may_be_cross_site(*, is_open: bool) -> bool:
     """Return True if the page of another site could have made a browser send the request.
 
     The browser would add the cookies of its user. A browser sends JSON to another site only after a
     preflight request (CORS), and names the page's origin in a header.
+
+    Args:
+        is_open: The store lets anybody call, so a cookie or a login of the browser means nothing.
     """
     headers = request.headers
     if request.mimetype == "application/json":
@@ -136,7 +141,8 @@ def _may_be_cross_site() -> bool:
     # The client is no current browser, because current browsers send one of the two headers. An old
     # browser sends a cookie or one of these schemes without being asked.
     scheme = headers.get("Authorization", "").partition(" ")[0].lower()
-    return "Cookie" in headers or scheme in ("basic", "digest", "negotiate", "ntlm")
+    has_login = "Cookie" in headers or scheme in ("basic", "digest", "negotiate", "ntlm")
+    return has_login and not is_open
 
 
 def _is_own(origin: str) -> bool:

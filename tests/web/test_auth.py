@@ -513,6 +513,61 @@ OWN_SITE: dict[str, Headers] = {
 }
 
 
+# Only a page sends these headers. Each other row of CROSS_SITE may be a client without a browser.
+SENT_BY_PAGES = ["another site", "a site beside", "another origin", "another scheme"]
+SENT_BY_PAGES += ["another port", "no origin"]
+FORMS = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""]
+
+
+def open_store(store: OrderedStore) -> Api:
+    """Return a caller of a store with ECWID_AUTH none, without a cookie jar of its own."""
+    app = flask.Flask("host")
+    app.config.update(ECWID_SANDBOX=str(store.path), ECWID_AUTH="none")
+    Ecwid(app)
+    return Api(app.test_client(use_cookies=False))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("given", SENT_BY_PAGES)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_another_sites_page_and_an_open_store(
+    ordered: OrderedStore, operation: str, given: str, form: str
+) -> None:
+    """An open store refuses each write that another site's page can send without asking first."""
+    method, path, _ = OPERATIONS[operation]
+    headers = [*CROSS_SITE[given], *([("Content-Type", form)] if form else [])]
+    response = open_store(ordered).open(method, path, data=b"{}", headers=headers)
+    if SCOPES[operation] == "read":
+        assert response.status_code == 200
+        return
+    check_refused(response, operation, 403, "cross-site")
+    assert ordered.calls() == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("Cookie", "session=x")],
+        [("Authorization", "Basic Y2FuYXJ5OmNhbmFyeQ==")],
+        [("Authorization", "Bearer x")],
+        *OWN_SITE.values(),
+        [("Sec-Fetch-Site", "none")],
+        [("Content-Type", "application/json"), ("Origin", "https://evil.example.com")],
+    ],
+)
+def test_a_client_and_an_open_store(ordered: OrderedStore, headers: Headers) -> None:
+    """An open store lets clients without a browser write, with a cookie or a login as well.
+
+    A page of the store's own site may write, too. A page of another site may send JSON only after a
+    preflight request, which no origin passes.
+    """
+    api = open_store(ordered)
+    assert api.post("/delete_customer/172890169", headers=headers).status_code == 200
+    asking = [("Origin", "https://evil.example.com"), ("Access-Control-Request-Method", "POST")]
+    assert cors_headers(api.open("OPTIONS", "/add_customer", headers=asking)) == []
+
+
 @pytest.mark.parametrize("given", CROSS_SITE)
 def test_another_sites_page(ordered: OrderedStore, given: str) -> None:
     """A deletion that the page of another site may have sent is refused.
