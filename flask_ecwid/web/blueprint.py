@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from .. import clock
 from ..signals import operation_finished, operation_started
 from ..throttling.rate_limit import WINDOW_S
-from . import audit, connexion_api, openapi, problems
+from . import audit, connexion_api, openapi, problems, swagger_ui
 from .context import RequestContext, begin_request, request_under_way
 from .mount import Mount
+
+# The scheme and host of a request target in absolute form.
+_ORIGIN = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 
 def make_blueprint(mount: Mount) -> Blueprint:
@@ -23,7 +28,9 @@ def make_blueprint(mount: Mount) -> Blueprint:
     blueprint.before_request(before_request)
     blueprint.after_request(after_request)
     blueprint.teardown_request(teardown_request)
-    openapi.add_routes(blueprint, mount.document, ui=mount.settings.ui)
+    openapi.add_routes(blueprint, mount.document)
+    if mount.settings.ui:
+        swagger_ui.add_routes(blueprint)
     problems.add_handlers(blueprint)
     return blueprint
 
@@ -77,9 +84,11 @@ def refuse_hidden_slashes() -> None:
         NotFound: The path has an encoded slash, or begins with two slashes.
     """
     environ = request.environ
-    # gunicorn sets RAW_URI, and other servers set REQUEST_URI.
+    # gunicorn sets RAW_URI, and other servers set REQUEST_URI. Some servers drop a leading slash of
+    # PATH_INFO, so both are looked at.
     raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
-    if "%2f" in raw.partition("?")[0].lower() or environ["PATH_INFO"].startswith("//"):
+    path = _ORIGIN.sub("", raw.partition("?")[0])
+    if "%2f" in path.lower() or path.startswith("//") or environ["PATH_INFO"].startswith("//"):
         raise NotFound
 
 

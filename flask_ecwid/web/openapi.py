@@ -1,21 +1,19 @@
-"""The served contract, as openapi.json and openapi.yaml, and Swagger UI from local files."""
+"""The served contract, as openapi.json and openapi.yaml."""
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
-import jinja2
 import orjson
 import yaml
-from flask import Blueprint, Response, request, send_from_directory
-from swagger_ui_bundle import swagger_ui_path
+from flask import Blueprint, Response, request
 
 from ..errors import Forbidden, Unauthorized
 
 
-def add_routes(blueprint: Blueprint, document: dict[str, Any], *, ui: bool) -> None:
-    """Serve the contract below the mount, and Swagger UI at `/ui/` if `ui` is true."""
+def add_routes(blueprint: Blueprint, document: dict[str, Any]) -> None:
+    """Serve the contract below the mount."""
 
     # The path of the mount depends on the prefix that a proxy adds. A deployment has one or two.
     @lru_cache(maxsize=8)
@@ -35,10 +33,9 @@ def add_routes(blueprint: Blueprint, document: dict[str, Any], *, ui: bool) -> N
     def _mount() -> str:
         return f"{request.script_root}{request.path.rpartition('/')[0]}"
 
-    _add(blueprint, "/openapi.json", openapi_json)
-    _add(blueprint, "/openapi.yaml", openapi_yaml)
-    if ui:
-        _add_ui(blueprint)
+    # problems.py has the rule for OPTIONS on every path of the mount.
+    for view, path in ((openapi_json, "/openapi.json"), (openapi_yaml, "/openapi.yaml")):
+        blueprint.add_url_rule(path, view_func=view, provide_automatic_options=False)
 
 
 def secured(document: dict[str, Any], schemes: dict[str, Any] | None) -> dict[str, Any]:
@@ -110,32 +107,3 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
-
-
-def _add_ui(blueprint: Blueprint) -> None:
-    @cache
-    def page() -> str:
-        template = jinja2.Environment(autoescape=True).from_string(
-            (swagger_ui_path / "index.j2").read_text(encoding="utf-8")
-        )
-        # A relative address, because a proxy may add a prefix to the path.
-        return template.render(openapi_spec_url="../openapi.json")
-
-    def ui() -> Response:
-        return Response(page(), content_type="text/html; charset=utf-8")
-
-    def ui_static(filename: str) -> Response:
-        return send_from_directory(str(swagger_ui_path), filename, conditional=False)
-
-    def to_ui() -> Response:
-        # Without this route, werkzeug would redirect with the caller's query and Host header.
-        return Response(status=308, headers={"Location": "ui/"})
-
-    _add(blueprint, "/ui", to_ui)
-    _add(blueprint, "/ui/", ui)
-    _add(blueprint, "/ui/<path:filename>", ui_static)
-
-
-def _add(blueprint: Blueprint, path: str, view: Any) -> None:
-    # problems.py has the rule for OPTIONS on every path of the mount.
-    blueprint.add_url_rule(path, view.__name__, view, provide_automatic_options=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from flask.cli import FlaskGroup
 from flask.json.provider import DefaultJSONProvider
 from pytest_httpserver import HTTPServer
+from swagger_ui_bundle import swagger_ui_path
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -162,6 +164,10 @@ def test_behind_a_proxy_prefix(app: flask.Flask) -> None:
         assert served["servers"] == [{"url": PREFIX}]
 
 
+UI_FILES = ("index.css", "swagger-ui.css", "swagger-ui-bundle.js", "start.js", "favicon-32x32.png")
+POLICY = "default-src 'self'; frame-ancestors 'none'"
+
+
 def test_swagger_ui(api: Api) -> None:
     """Swagger UI needs nothing from the network, and loads the contract beside it."""
     page = api.get("/ui/")
@@ -169,14 +175,38 @@ def test_swagger_ui(api: Api) -> None:
     assert '"../openapi.json"' in page.text
     assert "http://" not in page.text
     assert "https://" not in page.text
-    for asset in ("swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"):
-        assert f"./{asset}" in page.text
-        assert api.get(f"/ui/{asset}", buffered=True).status_code == 200
+    named = re.findall(r'(?:src|href)="\./([^"]+)"', page.text)
+    assert sorted(named) == sorted(UI_FILES)
     redirect = api.get("/ui?email=canary", headers={"Host": "evil.example"})
     assert (redirect.status_code, redirect.headers["Location"]) == (308, "ui/")
     assert redirect.headers["Cache-Control"] == "no-store"
     assert redirect.get_data() == b""
-    assert api.get("/ui/..%2f__init__.py").status_code == 404
+
+
+def test_the_policy_of_swagger_ui(api: Api) -> None:
+    """The page and its files have a policy, and need no inline script, style or image."""
+    page = api.get("/ui/")
+    assert "<style" not in page.text
+    assert re.findall(r"<script(?! src)|\son\w+=|style=", page.text) == []
+    images = []
+    for file in ("swagger-ui.css", "swagger-ui-bundle.js"):
+        text = api.get(f"/ui/{file}").text
+        assert "data:image" not in text
+        images += re.findall(rf"{file}\.\d+\.(?:png|jpeg|svg)", text)
+    assert len(images) > 5
+    for file in ("", *UI_FILES, *images):
+        response = api.get(f"/ui/{file}")
+        assert response.status_code == 200
+        assert response.headers["Content-Security-Policy"] == POLICY
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_only_the_files_of_the_page(api: Api) -> None:
+    """No file of Swagger UI's package is served that the page does not need."""
+    packaged = {path.name for path in swagger_ui_path.iterdir()} - set(UI_FILES)
+    assert len(packaged) > 10
+    for name in (*packaged, "..%2f__init__.py", "../__init__.py", "start.js/", "/start.js"):
+        assert api.get(f"/ui/{name}").status_code == 404, name
 
 
 def test_swagger_ui_off(config: Config) -> None:

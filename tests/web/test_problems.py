@@ -69,6 +69,35 @@ def test_not_found(api: Api, method: str, path: str) -> None:
     assert CANARY not in response.text
 
 
+@pytest.mark.parametrize("variable", ["RAW_URI", "REQUEST_URI"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//api/json/v1/ecwid/customers",
+        "///api/json/v1/ecwid/customers",
+        "http://x//api/json/v1/ecwid/customers",
+        "/api%2fjson/v1/ecwid/customers",
+        "/api/json/v1/ecwid%2Fcustomers?a=b",
+    ],
+)
+def test_a_slash_that_the_server_dropped(
+    ecwid: HTTPServer, api: Api, target: str, variable: str
+) -> None:
+    """A target with a hidden slash is a 404, even if the server gives a plain path."""
+    check_problem(api.get("/customers", environ_overrides={"RAW_URI": "", variable: target}), 404)
+    assert ecwid.log == []
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/api/json/v1/ecwid/customers?limit=a%2Fb//", "http://x/api/json/v1/ecwid/customers?a=//"],
+)
+def test_a_slash_in_the_query(api: Api, target: str) -> None:
+    """A slash in the query hides no path."""
+    response = api.get("/customers?limit=0", environ_overrides={"RAW_URI": target})
+    assert response.status_code == 400
+
+
 def test_a_file_that_the_ui_does_not_have(api: Api) -> None:
     """A file that Swagger UI does not have is a 404 problem."""
     check_problem(api.get("/ui/nope.js"), 404)
