@@ -16,6 +16,7 @@ from .web import openapi
 from .web.authentication import Authenticator, Authorize
 from .web.blueprint import make_blueprint
 from .web.mount import Mount, StoreRuntime, open_runtime
+from .web.sampling import Sampler
 
 log = logging.getLogger("flask_ecwid")
 
@@ -128,6 +129,7 @@ class Ecwid:
             document=self._document(loaded.document, settings),
             authenticator=Authenticator(settings, self._authorize),
             store=self._open(settings),
+            refusals=Sampler(f"Refused requests of unknown callers at {self.name}", logging.INFO),
         )
         app.register_blueprint(make_blueprint(mount))
         mounts[self.name] = mount

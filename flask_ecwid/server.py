@@ -10,6 +10,7 @@ because new workers are forks of the same master.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -31,6 +32,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from . import chance, clock
 from .errors import Defect, HttpFailure
+from .web.sampling import Sampler
 
 # The master passes these variables to its workers. docs/deployment.md has a table of them. No name
 # begins with FLASK_ or ECWID_, because Flask's `from_prefixed_env` and wsgi.py copy such variables
@@ -118,6 +120,7 @@ class ProblemWorker(ThreadWorker):
     def __init__(self, *args: Any, **options: Any) -> None:
         """Pass the number of workers on. gunicorn makes this object in the master."""
         super().__init__(*args, **options)
+        self._invalid = Sampler("Invalid requests", logging.WARNING)
         os.environ[WORKERS] = str(self.cfg.workers)
 
     def init_process(self) -> None:
@@ -145,7 +148,8 @@ class ProblemWorker(ThreadWorker):
             self.log.error("Error handling a request: %s request_id=%s", kind, request_id)
             problem = Defect().problem(request_id, write=False)
         else:
-            self.log.warning("Invalid request: %s request_id=%s", kind, request_id)
+            if self._invalid.takes():
+                self.log.warning("Invalid request: %s request_id=%s", kind, request_id)
             problem = HttpFailure(status, phrase).problem(request_id, write=False)
             problem["detail"] = "The server received a request that is not valid HTTP."
         body = json.dumps(problem).encode()

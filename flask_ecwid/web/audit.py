@@ -26,7 +26,17 @@ _PLAIN = re.compile(r"[!-<>-~]+")  # visible ASCII without the equals sign
 
 
 def write_lines(response: Response, context: RequestContext) -> None:
-    """Log the caller and the result of an operation, and the duration of any request."""
+    """Log the caller and the result of an operation, and the duration of any request.
+
+    Of the requests that are refused before their caller is known, only a sample is logged.
+    Otherwise anybody could fill the log.
+    """
+    refusals = context.mount.refusals
+    if context.caller is None and 400 <= response.status_code < 500:
+        if not refusals.takes():
+            return
+    else:
+        refusals.report()
     if context.operation:
         _write_audit_line(context, context.operation, "after", response.status_code)
     if request_log.isEnabledFor(logging.INFO):

@@ -13,6 +13,7 @@ from .authentication import Authenticator
 from .cache import Cache
 from .context import current_request
 from .idempotency import Idempotency
+from .sampling import Sampler
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Mount:
     document: dict[str, Any]  # the contract as the mount serves it
     authenticator: Authenticator
     store: StoreRuntime
+    refusals: Sampler  # the requests that are refused before their caller is known
 
     @property
     def identity(self) -> tuple[str, ...]:
