@@ -36,7 +36,7 @@ EcwidError                       status                                         
 │   ├── EcwidFailed              502     Any other failure of Ecwid.                     2 1 S
 │   └── ServiceRefused           502     The token, its scope, the plan or the store.
 ├── ContractBroken               502     The reply violates the contract.                1 0 S
-├── HttpFailure                  any     Flask or the host named only the status.
+├── HttpFailure                  any     Flask or the host named the status.
 └── Defect                       500     The plugin failed.
 
 The last column says how often a failed call may be repeated, for reads, changes (updates and
@@ -650,15 +650,27 @@ class ContractBroken(EcwidError):
 
 
 class HttpFailure(EcwidError):
-    """A failure of which Flask or the host named only the status."""
+    """A failure of which Flask or the host named the status, and perhaps the reason."""
 
-    def __init__(self, status: int, title: str, *, executed: str = "no") -> None:
+    def __init__(
+        self, status: int, title: str, detail: str | None = None, *, executed: str = "no"
+    ) -> None:
+        """Make the error.
+
+        Args:
+            status: The status of the response.
+            title: The phrase of the status.
+            detail: The host's own reason.
+            executed: Either no, or unknown if a write may have happened.
+        """
         self.status = status
         self.title = title
         self.slug = title.lower().replace(" ", "-")
         self.origin = "request" if status < 500 else "service"
         self.executed = executed
-        super().__init__(_HTTP_DETAILS.get(status, f"The status of the response is {status}."))
+        if detail is None:
+            detail = _HTTP_DETAILS.get(status, f"The status of the response is {status}.")
+        super().__init__(detail)
 
 
 _HTTP_DETAILS = {

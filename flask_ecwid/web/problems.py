@@ -8,12 +8,13 @@ reaches a blueprint, so the mount adds last rules that match all of them.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import defaultdict
 
 import orjson
 from flask import Blueprint, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
-from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
+from werkzeug.exceptions import HTTPException, InternalServerError, abort, default_exceptions
 from werkzeug.http import HTTP_STATUS_CODES
 from werkzeug.routing import BaseConverter, Rule
 
@@ -94,22 +95,44 @@ def _error(exc: Exception, context: RequestContext) -> EcwidError:
         if isinstance(exc, InternalServerError) and isinstance(exc.original_exception, Exception):
             # Flask wraps the exception of a host's after_request.
             return _error(exc.original_exception, context)
-        return _body_too_large() if exc.code == 413 else _http_failure(exc.code or 500, context)
+        if exc.code == 413:
+            return _body_too_large(exc)
+        return _http_failure(exc.code or 500, context, _host_reason(exc))
     name, where = type(exc).__name__, place_of(exc)
     log.error("unexpected exception %s request_id=%s at %s", name, context.request_id, where)
     return Defect()
 
 
-def _body_too_large() -> BodyTooLarge:
+def _body_too_large(exc: HTTPException) -> BodyTooLarge:
     """Return the error of a 413 of Flask or the host, with the limit that the body exceeds."""
     limit = current_app.config["MAX_CONTENT_LENGTH"]
     exceeded = limit is not None and (request.content_length or 0) > limit
-    return BodyTooLarge(limit if exceeded else None)
+    error, reason = BodyTooLarge(limit if exceeded else None), _host_reason(exc)
+    return error if exceeded or reason is None else error.changed(detail=reason)
 
 
-def _http_failure(status: int, context: RequestContext) -> HttpFailure:
+def _host_reason(exc: HTTPException) -> str | None:
+    """Return the description that the host wrote, or None if the host wrote none.
+
+    werkzeug and Flask also write descriptions, and some of them repeat a header or a field of the
+    request. Therefore only an exception that the host's own code raised has a reason.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    raised_by = str(frames[-1].f_globals.get("__name__")) if frames else ""
+    # abort() raises in werkzeug.exceptions, which raises nothing by itself.
+    if raised_by.partition(".")[0] in ("werkzeug", "flask") and raised_by != abort.__module__:
+        return None
+    text = "" if exc.description is None else str(exc.description)
+    default = default_exceptions.get(exc.code or 500, InternalServerError).description
+    if not text.strip() or text == default:
+        return None
+    return text.encode("utf-8", "replace").decode()  # because half a surrogate pair is no JSON
+
+
+def _http_failure(status: int, context: RequestContext, detail: str | None = None) -> HttpFailure:
     title = HTTP_STATUS_CODES.get(status, "Unknown Error")
-    return HttpFailure(status, title, executed="unknown" if context.handler_has_run else "no")
+    executed = "unknown" if context.handler_has_run else "no"
+    return HttpFailure(status, title, detail, executed=executed)
 
 
 def _failed(status: int, headers: dict[str, str]) -> Response:

@@ -50,6 +50,7 @@ NOT_HERE = {
 PAGES_ELSEWHERE = {
     "clients.md": "e2e/test_python_client.py",
     "observability.md": "e2e/test_observability.py",
+    "servers.md": "e2e/test_servers.py",
     "testing.md": "e2e/test_testing.py",
 }
 
@@ -94,6 +95,21 @@ print(client.post("{API}/delete_customer/5", content_type="application/json").st
 print(app.test_client().get("{API}/customers").status_code)
 """,
         "200\n403\n403\n",
+    ),
+    ("mounting.md", "The options of the constructor"): (
+        """
+client = create_app().test_client()
+print(client.get("/shop/customers").status_code, client.get("/shop/openapi.json").status_code)
+""",
+        "200 200\n",
+    ),
+    ("mounting.md", "Beside other extensions"): (
+        f"""
+write = app.test_client().post
+for origin in ("https://evil.example.com", "http://localhost"):
+    print(write("{API}/delete_customer/172890169", headers={{"Origin": origin}}).status_code)
+""",
+        "403\n200\n",
     ),
     ("mounting.md", "Behind a proxy, below a prefix"): (
         f"""
