@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from urllib.parse import parse_qsl
 
 from flask import current_app, request
@@ -49,9 +50,12 @@ def _body(max_bytes: int) -> bytes:
     # body that is too large can be told from a body that fits. Flask before 3.1 has no limit for a
     # single request, so the limit is set on the stream.
     try:
-        if "stream" not in request.__dict__:
-            request.stream = get_input_stream(request.environ, max_content_length=limit + 1)
-        body = request.get_data(cache=False)
+        if _is_chunked_by_uwsgi():
+            body = _chunks_of_uwsgi(limit)
+        else:
+            if "stream" not in request.__dict__:
+                request.stream = get_input_stream(request.environ, max_content_length=limit + 1)
+            body = request.get_data(cache=False)
     except Exception as exc:  # because each server has its own errors for a body that is cut
         if isinstance(exc, RequestEntityTooLarge):
             raise BodyTooLarge(limit) from None
@@ -64,4 +68,23 @@ def _body(max_bytes: int) -> bytes:
     # wrong customer could be created without this check.
     if len(body) < (request.content_length or 0):
         raise InvalidRequest(detail="The body could not be read.")
+    return body
+
+
+def _is_chunked_by_uwsgi() -> bool:
+    """Return True if the body is in chunks, which uWSGI leaves out of `wsgi.input`."""
+    environ = request.environ
+    has_length = bool(environ.get("CONTENT_LENGTH"))
+    return "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not has_length
+
+
+def _chunks_of_uwsgi(limit: int) -> bytes:
+    """Return the body of a request in chunks under uWSGI, or its first part beyond the limit.
+
+    https://uwsgi-docs.readthedocs.io/en/latest/Chunked.html
+    """
+    uwsgi = import_module("uwsgi")  # exists only in a process of uWSGI
+    body = b""
+    while len(body) <= limit and (chunk := uwsgi.chunked_read()):
+        body += chunk
     return body
