@@ -6,7 +6,7 @@ import atexit
 import logging
 from weakref import WeakSet
 
-from . import clock
+from .. import clock
 
 log = logging.getLogger("flask_ecwid")
 

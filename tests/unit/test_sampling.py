@@ -6,9 +6,9 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from flask_ecwid.sampling import MOST_LINES, WINDOW_S, Sampler
 
 from flask_ecwid import clock
+from flask_ecwid.web.sampling import MOST_LINES, WINDOW_S, Sampler
 
 from ..conftest import run_python
 
@@ -82,7 +82,7 @@ def test_the_end_of_the_process() -> None:
     """The number of the last minute is logged when the process ends."""
     program = f"""
 import logging
-from flask_ecwid.sampling import Sampler
+from flask_ecwid.web.sampling import Sampler
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 sampler = Sampler("Ends", logging.WARNING)
 for _ in range({MOST_LINES} + 4):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 
 import pytest
-from flask_ecwid.sampling import MOST_LINES, WINDOW_S
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import clock
+from flask_ecwid.web.sampling import MOST_LINES, WINDOW_S
 
 from ..conftest import STORE, TOKEN, Api, Config, app_of
 from ..helpers.ordered_store import OrderedStore
