@@ -653,6 +653,13 @@ MUTANTS = [
         "test_mounting.py -k policy",
     ),
     Mutant(
+        "no body in chunks under uWSGI",
+        "web.incoming",
+        "        if _is_chunked_by_uwsgi():\n",
+        "        if False:\n",
+        "test_servers.py -k uWSGI",
+    ),
+    Mutant(
         "two leading slashes that the server dropped",
         "web.blueprint",
         ' or path.startswith("//")',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import inspect
 import json
 import re
 import secrets
@@ -17,7 +18,15 @@ from typing import Any
 import pytest
 import requests
 
-from flask_ecwid import EcwidClient, EcwidError, Settings, SettingsError, contract, errors
+from flask_ecwid import (
+    Ecwid,
+    EcwidClient,
+    EcwidError,
+    Settings,
+    SettingsError,
+    contract,
+    errors,
+)
 from flask_ecwid.client import replies
 from flask_ecwid.client.operations import OPERATIONS
 
@@ -172,6 +181,17 @@ def test_no_example_can_start() -> None:
 def test_no_example_has_a_secret(page: str) -> None:
     """An example has neither a digest nor a secret key that a reader could copy."""
     assert re.findall(r"\b[0-9a-fA-F]{64}\b|secret_key *= *[\"'].*", EXAMPLES[page]) == []
+
+
+def test_the_options_of_the_constructor() -> None:
+    """The page on mounting names each argument of the constructor, in their order."""
+    section = (DOCS / "mounting.md").read_text(encoding="utf-8").partition("constructor\n")[2]
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) .*\|$", section.partition("\n## ")[0], re.M)
+    parameters = list(inspect.signature(Ecwid).parameters.values())
+    assert [name for name, _ in rows] == [each.name for each in parameters]
+    for (_, default), parameter in zip(rows, parameters, strict=True):
+        if parameter.default:
+            assert default == f"`{parameter.default}`"
 
 
 @pytest.fixture(scope="module")
