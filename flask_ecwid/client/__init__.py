@@ -18,6 +18,7 @@ from .types import (
     Stats,
     UpdateCount,
 )
+from .upsert import Put
 
 __all__ = [
     "Customer",
@@ -31,6 +32,7 @@ __all__ = [
     "ExtraField",
     "Favorite",
     "Person",
+    "Put",
     "ShippingAddress",
     "Stats",
     "UpdateCount",

@@ -24,7 +24,7 @@ from ..settings import Settings
 from ..signals import CallSignals
 from ..storage.opening import Storage
 from ..throttling.rate_limit import Remaining
-from . import bodies
+from . import bodies, upsert
 from .calls import Call, build_call
 from .opening import open_store
 from .operations import OPERATIONS
@@ -32,6 +32,7 @@ from .pagination import PAGE_SIZE, CustomerIterator
 from .reconcile import clock_ahead_s
 from .transport import Transport
 from .types import Customer, CustomerIdentity, CustomerPage, DeleteCount, UpdateCount
+from .upsert import Put
 
 T = TypeVar("T")
 
@@ -239,6 +240,40 @@ class EcwidClient:
         count: DeleteCount = self.store.reads.send(build_call("delete_customer", customer_id))
         return count
 
+    def find_customer(self, email: str) -> Customer | None:
+        """Return the customer with exactly this e-mail in any case, or None.
+
+        If a store has several customers with the e-mail, the oldest is returned. Ecwid's search
+        also finds longer e-mails, and no such customer is ever returned.
+
+        Raises:
+            InvalidRequest: The e-mail is empty.
+        """
+        return upsert.find(self, email, _no_wait)
+
+    def put_customer(self, customer: Mapping[str, Any]) -> Put:
+        """Create the customer, or bring the customer with the same e-mail to these members.
+
+        A put may be repeated. Members that `customer` leaves out keep their values, and so do the
+        other addresses, contacts and fields in a list. A put creates one customer at most. If two
+        callers put the same e-mail at the same time, Ecwid refuses the second creation, and the
+        second put updates the customer. https://docs.ecwid.com/api-reference/rest-api/customers
+
+        Args:
+            customer: The members to set, with `email`.
+
+        Returns:
+            The id, and the outcome `created`, `updated` or `unchanged`.
+
+        Raises:
+            OutcomeUnknown: The customer may have been created. Put the customer again.
+            EmailTaken: Ecwid refuses the e-mail, and its search shows no customer with the e-mail.
+            ContractBroken: The customer's data violates the contract.
+            InvalidRequest: `email` is missing, or Ecwid would drop a member.
+            TypeError: The customer holds a value that JSON does not have.
+        """
+        return upsert.put(self, _settable("add_customer", customer), _no_wait)
+
     def iter_customers(self, *, cursor: str | None = None, **filters: Any) -> CustomerIterator:
         """Iterate over the customers that match, each id once, although the list changes meanwhile.
 
@@ -374,6 +409,10 @@ class EcwidClient:
         except (Rejected, CustomerNotFound, ContractBroken):
             pass  # Ecwid checks the scope first, so the token has the scope.
         return True
+
+
+def _no_wait() -> None:
+    """Do not wait before a call. Only bulk work waits for its budget."""
 
 
 def _settable(operation_name: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,9 +97,13 @@ def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], started_at: f
 
 
 def same_email(sent: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    """Return whether both have the same e-mail. Like Ecwid, ignore case and outer blanks."""
+    """Return whether both have the same e-mail. Like Ecwid, ignore case and outer blanks.
+
+    The texts are compared in lower case, because `casefold` takes `ß` for `ss`. With `casefold`,
+    the customer of another domain would be found.
+    """
     emails = sent.get("email"), item.get("email")
-    mine, theirs = (e.strip().casefold() if isinstance(e, str) else None for e in emails)
+    mine, theirs = (e.strip().lower() if isinstance(e, str) else None for e in emails)
     return mine is not None and mine == theirs
 
 

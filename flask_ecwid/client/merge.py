@@ -1,0 +1,165 @@
+"""Compare the members that a caller sets with the customer that Ecwid shows. Pure, without I/O.
+
+An update of these members clears no other member. Ecwid replaces a list as a whole, so the update
+also sends the items of a list that the caller leaves out.
+https://docs.ecwid.com/api-reference/rest-api/customers/update-customer
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from ..contract import load
+
+# Ecwid leaves out a member without a value, so an absent member has its default.
+_DEFAULTS: Mapping[str, Any] = {"customerGroupId": 0, "taxExempt": False, "b2b_b2c": "b2c"}
+# Ecwid derives a name of this table from its code, and ignores the name in a body.
+_DERIVED_FROM = {"countryName": "countryCode", "stateOrProvinceName": "stateOrProvinceCode"}
+_IN_ANY_CASE = frozenset({"countryCode", "type"})
+_NUMBERS = frozenset({"PHONE", "WHATSAPP", "VIBER"})  # the types of contacts with a phone number
+_NO_DIGIT = re.compile(r"[^0-9]+")
+_ITEM_KEYS = {"contacts": ("type", "contact"), "extrafields": ("key",)}
+
+
+def differences(sent: Mapping[str, Any], shown: Mapping[str, Any]) -> list[str]:
+    """Return the pointers of the sent members that Ecwid does not show like this.
+
+    Args:
+        sent: The members of a prepared body. `bodies.prepare` prepares a body.
+        shown: The customer with the same e-mail, as Ecwid shows the customer.
+    """
+    found = []
+    for name in _differing(sent, _with_name(shown)):
+        if isinstance(sent[name], Mapping):
+            inner = _object(_with_name(shown).get(name))
+            found += [f"/{name}/{member}" for member in _differing(sent[name], inner)]
+        else:
+            found.append(f"/{name}")
+    return found
+
+
+def changes(sent: Mapping[str, Any], shown: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of the update after which Ecwid shows all sent members, or an empty body."""
+    schemas = load().operations["update_customer"].body_node["properties"]
+    body: dict[str, Any] = {}
+    for name in _differing(sent, _with_name(shown)):
+        value = sent[name]
+        if isinstance(value, Mapping):
+            # Ecwid seems to merge an object, but does not document the merging. So the update also
+            # sends the shown members. Otherwise the update could clear these members.
+            body[name] = {**_settable(schemas[name], shown.get(name)), **_without_nulls(value)}
+        elif isinstance(value, (list, tuple)):
+            items = [_settable(schemas[name]["items"], item) for item in _list(shown.get(name))]
+            body[name] = _merged(name, items, value)
+        else:
+            body[name] = value
+    return body
+
+
+def _with_name(shown: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the customer with a name in billingPerson. A guest has only the top-level name."""
+    person = _object(shown.get("billingPerson"))
+    if person.get("name") is not None or shown.get("name") is None:
+        return shown
+    return {**shown, "billingPerson": {**person, "name": shown["name"]}}
+
+
+def _differing(sent: Mapping[str, Any], shown: Mapping[str, Any]) -> list[str]:
+    """Return the names of the sent members that Ecwid shows differently or not at all.
+
+    The e-mail is not compared, because a customer is found by the e-mail.
+    """
+    kind = str(shown.get("type", sent.get("type", ""))).upper()
+    return [
+        name
+        for name, value in sent.items()
+        if value is not None
+        and name not in ("email", "default")  # Ecwid keeps one default contact of each type.
+        and sent.get(_DERIVED_FROM.get(name, "")) is None
+        and not _shows(name, kind, value, shown.get(name))
+    ]
+
+
+def _shows(name: str, kind: str, sent: Any, shown: Any) -> bool:
+    if isinstance(sent, Mapping):
+        return not _differing(sent, _object(shown))
+    if isinstance(sent, (list, tuple)):
+        # The order does not count, because Ecwid's order of the addresses is not stable.
+        return all(any(_item_shows(item, other) for other in _list(shown)) for item in sent)
+    if isinstance(sent, str):
+        shown = _DEFAULTS.get(name, "") if shown is None else shown
+        return isinstance(shown, str) and _tidied(name, kind, sent) == _tidied(name, kind, shown)
+    return bool(sent == (_DEFAULTS.get(name) if shown is None else shown))
+
+
+def _item_shows(sent: Any, shown: Any) -> bool:
+    if isinstance(sent, Mapping):
+        return isinstance(shown, Mapping) and not _differing(sent, shown)
+    return bool(sent == shown)
+
+
+def _tidied(name: str, kind: str, text: str) -> str:
+    """Return a text without the differences that a store may make by tidying the text.
+
+    Args:
+        name: The name of the member.
+        kind: The type of the contact, if the member belongs to a contact.
+        text: The value of the member.
+    """
+    tidy = " ".join(unicodedata.normalize("NFC", text).split())
+    if (name == "phone" or (name == "contact" and kind in _NUMBERS)) and _NO_DIGIT.sub("", tidy):
+        return _NO_DIGIT.sub("", tidy)
+    if name in _IN_ANY_CASE or (name == "contact" and kind == "EMAIL"):
+        return tidy.lower()
+    return tidy
+
+
+def _merged(name: str, shown: list[dict[str, Any]], sent: Any) -> list[Any]:
+    """Return the shown items with the members of the sent items, and the new items after them."""
+    items: list[Any] = list(shown)
+    for item in sent:
+        given = _without_nulls(item) if isinstance(item, Mapping) else item
+        for place, other in enumerate(items):
+            if isinstance(given, Mapping) and _is_same(name, given, other):
+                items[place] = {**other, **given}
+                break
+        else:
+            items.append(given)
+    return items
+
+
+def _is_same(name: str, sent: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
+    """Return whether both items of a list are the same address, contact or field."""
+    differing = _differing(sent, shown)
+    if not differing or (sent.get("id") is not None and sent["id"] == shown.get("id")):
+        return True
+    if name in _ITEM_KEYS:
+        return not set(_ITEM_KEYS[name]) & set(differing)
+    # An address is the same if only members are added. Another value may be another recipient.
+    has_street = bool(sent.get("street")) and bool(shown.get("street"))
+    return has_street and all(shown.get(member) in (None, "") for member in differing)
+
+
+def _settable(schema: Mapping[str, Any], shown: Any) -> dict[str, Any]:
+    """Return the members of a shown object that an update sets."""
+    schemas = schema["properties"]
+    return {
+        name: value
+        for name, value in _object(shown).items()
+        if value is not None and name in schemas and not schemas[name].get("readOnly")
+    }
+
+
+def _without_nulls(sent: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sent.items() if value is not None}
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
