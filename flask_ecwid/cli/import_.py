@@ -2,8 +2,8 @@
 
 The import checks all rows before the first call. The import creates each valid row once, however
 often the file is imported. The idempotency key of a row is a digest of the row, so every run uses
-the same idempotency key. When the idempotency key has expired, the import finds an existing
-customer by the e-mail.
+the same idempotency key. If nobody knows the idempotency key, the import searches for the e-mail
+first. A customer counts as there only if the store shows all values of the row.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import orjson
 from flask.cli import ScriptInfo, pass_script_info
 
 from .. import clock, contract
-from ..client import EcwidClient
-from ..client.reconcile import find_created, same_email
+from ..client import EcwidClient, merge, upsert
+from ..client.reconcile import same_email
 from ..errors import (
     ContractBroken,
     CustomerNotFound,
@@ -47,6 +47,9 @@ from .report import Refusal, Report
 
 # No caller has this name, because the name of an API key has no blanks.
 CALLER = "flask ecwid import"
+_EMAIL_TAKEN = "An e-mail that no other customer has."
+_NEEDS_EMAIL = "An e-mail, because Ecwid creates no customer without an e-mail."
+_NEVER_SHOWN = frozenset({"password", "primaryPhone"})  # Ecwid takes these, and never returns them.
 
 Body = dict[str, Any]
 
@@ -61,6 +64,11 @@ Body = dict[str, Any]
     help="Write refused rows to this file as JSON Lines with line, type, pointer, keyword and "
     "expected.",
 )
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Bring existing customers to the values of their rows. Values that a row leaves out stay.",
+)
 @click.option("--dry-run", is_flag=True, help="Check the rows, and make no call.")
 @store_option
 @pass_script_info
@@ -69,6 +77,7 @@ def import_(
     path: str,
     file_format: Format | None,
     report_path: Path | None,
+    update: bool,
     dry_run: bool,
     store: str,
 ) -> None:
@@ -79,9 +88,11 @@ def import_(
     the first call. Valid rows are created, and invalid rows are refused. If two rows have the same
     e-mail, the second is refused.
 
-    Importing the same rows again creates no duplicates, because a row that is in the store already
-    counts as done. So an import may be stopped at any moment and run again. An import uses at
-    most half of ECWID_CALLS_PER_MINUTE, and waits when this half is used up.
+    Importing the same rows again creates no duplicates, because a row counts as done if the store
+    shows all its values. So an import may be stopped at any moment and run again. If a customer
+    with the e-mail has other values, the row is refused. With --update, the customer gets the
+    values of the row, and keeps all other values. An import uses at most half of
+    ECWID_CALLS_PER_MINUTE, and waits when this half is used up.
 
     The exit status is 0 if all rows are in the store, and 1 if not. The status is 2 if the command,
     the file or the settings are wrong. After a signal it is 128 plus the signal's number.
@@ -95,30 +106,33 @@ def import_(
     file_format = file_format or format_of(path)
     if report_path and report_path.exists() and path != "-" and os.path.samefile(path, report_path):
         raise click.UsageError("--report would overwrite PATH")
-    mount = load_mount(info, store)
-    loaded = contract.load()
-    try:
-        with terminal.open_input(path) as file:
-            rows = read_rows(file, file_format, Columns(loaded))
-            creations, refusals = check_rows(rows, loaded)
-    except NotACustomerFile as exc:
-        raise click.UsageError(f"{path}: {exc}") from None
-    except OSError as exc:
-        raise click.UsageError(f"{path}: {exc.strerror}") from None
+    # The report is emptied first. Otherwise the report of an earlier run would seem to be new.
     with Report(report_path) as report:
+        mount = load_mount(info, store)
+        loaded = contract.load()
+        try:
+            with terminal.open_input(path) as file:
+                rows = read_rows(file, file_format, Columns(loaded))
+                creations, refusals = check_rows(rows, loaded)
+        except NotACustomerFile as exc:
+            raise click.UsageError(f"{path}: {exc}") from None
+        except OSError as exc:
+            raise click.UsageError(f"{path}: {exc.strerror}") from None
         for refusal in refusals:
             report.add(refusal)
+        if without := sum(refusal.expected == _NEEDS_EMAIL for refusal in refusals):
+            terminal.say(f"{without} rows have no e-mail. Ecwid creates no such customer.")
         if dry_run:
             terminal.say(
                 f"{len(creations)} valid rows, {report.rows} invalid", success=not report.rows
             )
             sys.exit(1 if report.rows else 0)
-        sys.exit(_import(mount, creations, report))
+        sys.exit(_import(mount, creations, report, update=update))
 
 
-def _import(mount: Mount, creations: list[Creation], report: Report) -> int:
-    """Create the customers, print a summary, and return the exit status."""
-    importer = Importer(mount.client, mount.store.idempotency)
+def _import(mount: Mount, creations: list[Creation], report: Report, *, update: bool) -> int:
+    """Import the rows, print a summary, and return the exit status."""
+    importer = Importer(mount.client, mount.store.idempotency, update=update)
     counts: Counter[str] = Counter()
     failure = ""
     with (
@@ -126,7 +140,7 @@ def _import(mount: Mount, creations: list[Creation], report: Report) -> int:
         terminal.progress("import", lambda: len(creations)) as advance,
     ):
         try:
-            for outcome in importer.create(creations):
+            for outcome in importer.run(creations):
                 counts[outcome.kind] += 1
                 if outcome.refusal:
                     report.add(outcome.refusal)
@@ -138,8 +152,9 @@ def _import(mount: Mount, creations: list[Creation], report: Report) -> int:
     if left:
         terminal.say("stopped" if status else failure)
         terminal.say(f"{left} rows are left. The same command continues the import.")
+    updated = f" {counts['updated']} updated," if update else ""
     terminal.say(
-        f"{counts['created']} created, {counts['exists']} there already,"
+        f"{counts['created']} created,{updated} {counts['exists']} there already,"
         f" {report.rows - counts['unknown']} refused, {counts['unknown']} unknown",
         success=not (left or report.rows),
     )
@@ -160,9 +175,9 @@ class Creation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a creation. `exists` means that the customer was in the store before."""
+    """The result of a row. `exists` means that the store showed all its values before."""
 
-    kind: Literal["created", "exists", "refused", "unknown"]
+    kind: Literal["created", "updated", "exists", "refused", "unknown"]
     refusal: Refusal | None = None
 
 
@@ -177,8 +192,10 @@ def check_rows(
         try:
             if row.violation:
                 raise InvalidRequest([row.violation])
+            if _lacks_email(row.customer):
+                raise InvalidRequest([Violation("/email", "required", _NEEDS_EMAIL)])
             body = creation_body(loaded, row.customer)
-            email = body["email"].casefold()
+            email = body["email"].lower()
             if email in emails:
                 raise InvalidRequest(
                     [Violation("/email", "uniqueItems", "An e-mail that no other row has.")]
@@ -191,15 +208,30 @@ def check_rows(
     return creations, refusals
 
 
-class Importer:
-    """Creates customers in one store, and waits whenever the store is unavailable."""
+def _lacks_email(customer: Any) -> bool:
+    if not isinstance(customer, dict):
+        return False
+    email = customer.get("email")
+    return email is None or (isinstance(email, str) and not email.strip())
 
-    def __init__(self, client: EcwidClient, idempotency: Idempotency) -> None:
+
+class Importer:
+    """Creates or updates customers in one store, and waits whenever the store is unavailable."""
+
+    def __init__(self, client: EcwidClient, idempotency: Idempotency, *, update: bool) -> None:
+        """Make an importer.
+
+        Args:
+            client: Makes the calls.
+            idempotency: Remembers the created rows.
+            update: True to update the customers that are there, and False to refuse their rows.
+        """
         self._client = client
         self._idempotency = idempotency
+        self._update = update
 
-    def create(self, creations: Iterable[Creation]) -> Iterator[Outcome]:
-        """Yield the outcome of each creation until all are done or the process is stopping.
+    def run(self, creations: Iterable[Creation]) -> Iterator[Outcome]:
+        """Yield the outcome of each row until all are done or the process is stopping.
 
         Raises:
             EcwidError: all further rows would fail in the same way. The next run continues.
@@ -217,35 +249,57 @@ class Importer:
 
     def _outcome(self, creation: Creation) -> Outcome:
         try:
-            created = self._create_once(creation.body)
+            if self._update:
+                return Outcome(self._put(creation.body))
+            return Outcome("created" if self._create_once(creation.body) else "exists")
         except EmailTaken as exc:
-            if self._exists(creation.body):
-                return Outcome("exists")
-            violation = Violation("/email", "uniqueItems", "An e-mail that no other customer has.")
+            violation = next(iter(exc.errors), Violation("/email", "uniqueItems", _EMAIL_TAKEN))
             return Outcome("refused", _refusal(creation.line, exc, violation))
         except Rejected as exc:
             return Outcome("refused", _refusal(creation.line, exc, Violation("", "rejected")))
+        except ContractBroken as exc:
+            if not exc.customer_ids:  # Ecwid's search is broken, and not the data of a customer.
+                raise
+            violation = Violation("", "unfit", "A customer in the store whose data can be read.")
+            return Outcome("refused", _refusal(creation.line, exc, violation))
         except OutcomeUnknown as exc:
             return Outcome("unknown", _refusal(creation.line, exc, Violation("", "unknown")))
-        return Outcome("created" if created else "exists")
+
+    def _put(self, body: Body) -> Literal["created", "updated", "exists"]:
+        """Create or update the customer. A put needs no idempotency key, because it searches."""
+        outcome = self._client.wait_while_unavailable(
+            lambda: upsert.put(self._client, body, self._client.wait_for_budget)
+        ).outcome
+        return "exists" if outcome == "unchanged" else outcome
 
     def _create_once(self, body: Body) -> bool:
-        """Create the customer. Return False if an earlier run created the customer."""
+        """Create the customer. Return False if the store showed the customer before.
+
+        Raises:
+            EmailTaken: A customer with the e-mail does not show all values of the row.
+        """
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
         digest = hashlib.sha256(canonical).hexdigest()
         for attempt in count(1):
+            idempotency_key = f"{digest}-{attempt}"
+            # A record of the key would show that the row was created. Without a record, the search
+            # shows it. Otherwise a store that takes an e-mail twice would get each row again.
+            if not self._idempotency.is_known((CALLER,), idempotency_key) and self._is_there(body):
+                return False
             self._client.wait_for_budget()
             try:
                 response, replayed = self._client.wait_while_unavailable(
-                    self._keyed(f"{digest}-{attempt}", body)
+                    self._keyed(idempotency_key, body)
                 )
             except (Rejected, EmailTaken) as exc:
                 if exc.replayed:  # Ecwid refused an earlier run, but may accept the row now
                     continue
+                if isinstance(exc, EmailTaken) and self._is_there(body, exact=False):
+                    return False
                 raise
             if not replayed:
                 return True
-            if self._still_exists(response["id"], body):
+            if self._is_still_there(response["id"], body):
                 return False
         raise AssertionError
 
@@ -257,29 +311,59 @@ class Importer:
         # mount's import would send each creation again.
         return lambda: self._idempotency.run((CALLER,), idempotency_key, body, create)
 
-    def _still_exists(self, customer_id: int, body: Body) -> bool:
-        """Return False if the customer of an earlier run was deleted meanwhile."""
+    def _is_there(self, body: Body, *, exact: bool = True) -> bool:
+        """Return whether the store has the customer with all values of the row.
+
+        Args:
+            body: The body of the row.
+            exact: Ask Ecwid for exact matches only.
+
+        Raises:
+            EmailTaken: Each customer with the e-mail lacks a value of the row.
+        """
+        found = self._client.wait_while_unavailable(
+            lambda: upsert.list_with_email(
+                self._client, body["email"], self._client.wait_for_budget, exact=exact
+            )
+        )
+        if not found:
+            return False
+        places = [merge.differences(body, customer) for customer in found]
+        if not all(places):
+            return True
+        raise _taken(places[0])
+
+    def _is_still_there(self, customer_id: int, body: Body) -> bool:
+        """Return False if the customer of an earlier run was deleted meanwhile.
+
+        Raises:
+            EmailTaken: The customer was changed meanwhile, and lacks a value of the row.
+        """
         try:
             found = self._client.wait_while_unavailable(
-                lambda: self._client.get_customer(customer_id, responseFields="email")
+                lambda: self._client.get_customer(customer_id)
             )
         except CustomerNotFound:
             return False
         except ContractBroken:  # The store has the customer, whose data is odd.
             return True
         # A new sandbox may have another customer with the same id, so the e-mail must agree.
-        return same_email(body, found)
-
-    def _exists(self, body: Body) -> bool:
-        """Return whether the store has a customer with all the members of the row."""
-        self._client.wait_for_budget()
-        page = self._client.wait_while_unavailable(
-            lambda: self._client.list_with_unfit(email=body["email"], useExactEmailMatch=True)
-        )
-        try:
-            return find_created(body, page, started_at=0.0) is not None
-        except EmailTaken:
+        if not same_email(body, found):
             return False
+        # An earlier run has set the members that Ecwid never shows.
+        shown = {name: value for name, value in body.items() if name not in _NEVER_SHOWN}
+        if places := merge.differences(shown, found):
+            raise _taken(places)
+        return True
+
+
+def _taken(places: Iterable[str]) -> EmailTaken:
+    """Return the error for a row whose customer exists with other values in these places."""
+    expected = (
+        f"{_EMAIL_TAKEN} The store's customer does not show the row's {', '.join(places)}."
+        " With --update, the import writes the values of the row."
+    )
+    return EmailTaken().changed(errors=[Violation("/email", "uniqueItems", expected)])
 
 
 def _refusal(line: int, error: EcwidError, violation: Violation) -> Refusal:

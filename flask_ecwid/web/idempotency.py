@@ -94,9 +94,7 @@ class Idempotency:
             IdempotencyUnavailable: The state cannot be reached, so `create` was not called.
             EcwidError: The error of `create`, or the same error of an earlier request (`replayed`).
         """
-        # JSON keeps the texts apart. Without it, two owners could share the name of a record.
-        digest = hashlib.sha256(orjson.dumps([*owner, idempotency_key])).hexdigest()
-        name = f"{self._name}:once:{digest}"
+        name = self._record_name(owner, idempotency_key)
         # The idempotency key is the key of the HMAC, and nobody stores it. Without it, a reader of
         # the state could guess a body and check the guess.
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
@@ -120,6 +118,23 @@ class Idempotency:
             raise
         self._settle(name, own, replace(own, state="done", envelope=envelope))
         return envelope, False
+
+    def is_known(self, owner: tuple[str, ...], idempotency_key: str) -> bool:
+        """Return whether an earlier request with the key has left a record.
+
+        Raises:
+            IdempotencyUnavailable: The state cannot be reached.
+        """
+        try:
+            return self._state.get(self._record_name(owner, idempotency_key)) is not None
+        except StateUnavailable:
+            pass
+        raise IdempotencyUnavailable(COOLDOWN_S)
+
+    def _record_name(self, owner: tuple[str, ...], idempotency_key: str) -> str:
+        # JSON keeps the texts apart. Without it, two owners could share the name of a record.
+        digest = hashlib.sha256(orjson.dumps([*owner, idempotency_key])).hexdigest()
+        return f"{self._name}:once:{digest}"
 
     def _begin(self, name: str, fingerprint: str) -> tuple[_Record | None, _Record]:
         """Return the earlier record of the key, and the record that this request has written.

@@ -202,9 +202,10 @@ def test_contacts_that_ecwid_adds_to(tmp_path: Path) -> None:
     assert command.run("import", "new.jsonl") == (0, "", "")
     forget(command)
     assert command.run("import", "new.jsonl") == (0, "", "")
-    write(command, "new.jsonl", {**GOOD[0], "contacts": phones[::-1]})
-    forget(command)
-    assert command.run("import", "new.jsonl")[0] == 1
+    for contacts, status in ((phones[::-1], 0), ([*phones, {**phones[0], "contact": "3"}], 1)):
+        write(command, "new.jsonl", {**GOOD[0], "contacts": contacts})
+        forget(command)
+        assert command.run("import", "new.jsonl")[0] == status
 
 
 def forget(command: Command) -> None:
@@ -322,7 +323,10 @@ def test_odd_customers_stop_no_import(tmp_path: Path, member: str) -> None:
 
 
 def test_keys_that_are_forgotten(tmp_path: Path) -> None:
-    """Without idempotency keys, an import recognizes a customer who is equal to the row."""
+    """Without idempotency keys, an import recognizes a customer who shows all values of the row.
+
+    The report says which values differ.
+    """
     command = Command(tmp_path)
     write(command, "new.jsonl", *GOOD)
     assert command.run("import", "new.jsonl")[0] == 0
@@ -338,7 +342,8 @@ def test_keys_that_are_forgotten(tmp_path: Path) -> None:
         "type": "urn:flask-ecwid:problem:email-taken",
         "pointer": "/email",
         "keyword": "uniqueItems",
-        "expected": "An e-mail that no other customer has.",
+        "expected": "An e-mail that no other customer has. The store's customer does not show the"
+        " row's /lang. With --update, the import writes the values of the row.",
     }
     assert len(new(command)) == 6
 
@@ -410,7 +415,7 @@ def test_within_the_rate_limit(tmp_path: Path) -> None:
     command = Command(tmp_path, ECWID_CALLS_PER_MINUTE="8")
     write(command, "new.jsonl", *GOOD)
     process = command.begin("import", "new.jsonl")
-    while len(new(command)) < 4:
+    while len(new(command)) < 2:  # each row takes a search and a creation
         assert process.poll() is None
         time.sleep(0.05)
     time.sleep(1.5)
@@ -448,3 +453,155 @@ def test_standard_input(tmp_path: Path) -> None:
     text = b"email\nnew-9@example.com\n"
     assert command.run("import", "-", "--format", "csv", stdin=text) == (0, "", "")
     assert new(command) == ["new-0@example.com", "new-9@example.com"]
+
+
+FULL = {
+    "email": "new-guest@example.com",
+    "lang": "de",
+    "acceptMarketing": True,
+    "billingPerson": {"name": "Ada L", "phone": "+49 170"},
+}
+
+
+def id_of(command: Command, email: str) -> int:
+    """Return the id of the customer with this e-mail."""
+    [found] = [id for id, each in command.customers().items() if each["email"] == email]
+    return found
+
+
+def calls(command: Command, *operations: str) -> int:
+    """Return the number of calls of these operations."""
+    return sum(each.operation in operations for each in command.orders.ledger())
+
+
+@pytest.mark.parametrize("member", [name for name in FULL if name != "email"])
+def test_a_guest_who_lacks_a_value(tmp_path: Path, member: str) -> None:
+    """A customer who lacks one value of the row does not count as there, and the report says so."""
+    command = Command(tmp_path)
+    write(command, "guest.jsonl", {name: value for name, value in FULL.items() if name != member})
+    assert command.run("import", "guest.jsonl") == (0, "", "")
+    write(command, "new.jsonl", FULL)
+    status, _, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
+    assert (status, err) == (1, "0 created, 0 there already, 1 refused, 0 unknown\n")
+    [line] = command.lines("report.jsonl")
+    assert line["type"] == "urn:flask-ecwid:problem:email-taken"
+    assert f"/{member}" in line["expected"]
+    assert "--update" in line["expected"]
+    assert "new-guest" not in str(line)
+    assert "Ada" not in str(line)
+
+
+def test_a_customer_who_was_changed_since(tmp_path: Path) -> None:
+    """A row whose key is known is refused if the store does not show its values any more."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD)
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    change_customer(command.store, id_of(command, "new-0@example.com"), lang="fr")
+    status, _, err = command.run("import", "new.jsonl")
+    assert status == 1
+    assert "0 created, 5 there already, 1 refused" in err
+    assert command.run("import", "new.jsonl", "--update") == (0, "", "")
+    assert command.run("import", "new.jsonl") == (0, "", "")
+
+
+def test_members_that_ecwid_never_shows(tmp_path: Path) -> None:
+    """A password counts as set only if the key shows that an import has set it."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", {**GOOD[0], "password": "canary"})
+    for _ in range(2):
+        assert command.run("import", "new.jsonl") == (0, "", "")
+    forget(command)
+    status, _, err = command.run("import", "new.jsonl")
+    assert status == 1
+    assert "/password" in err
+    assert "canary" not in err
+
+
+def test_update(tmp_path: Path) -> None:
+    """An import with --update gives customers the values of their rows, and may be repeated.
+
+    The import clears no other value, changes no customer with a longer e-mail, and creates the
+    customers who are missing.
+    """
+    command = Command(tmp_path)
+    phone = {"type": "PHONE", "contact": "1"}
+    there = {"email": FULL["email"], "lang": "fr", "taxId": "5", "contacts": [phone]}
+    longer = {"email": f"x{FULL['email']}", "lang": "fr"}
+    write(command, "there.jsonl", there, longer)
+    assert command.run("import", "there.jsonl") == (0, "", "")
+    more = {**FULL, "email": "NEW-Guest@example.com", "contacts": [{**phone, "contact": "2"}]}
+    write(command, "new.jsonl", more, GOOD[0], {"email": "x"})
+    for counts in ("1 created, 1 updated, 0 there", "0 created, 0 updated, 2 there"):
+        status, _, err = command.run("import", "new.jsonl", "--update", "--report", "report.jsonl")
+        assert (status, err) == (1, f"{counts} already, 1 refused, 0 unknown\n")
+    customers = command.customers()
+    updated = customers[id_of(command, "new-guest@example.com")]
+    assert (updated["lang"], updated["taxId"], updated["acceptMarketing"]) == ("de", "5", True)
+    assert updated["billingPerson"]["phone"] == "+49 170"
+    assert [each["contact"] for each in updated["contacts"]] == ["1", FULL["email"], "2"]
+    assert customers[id_of(command, "xnew-guest@example.com")]["lang"] == "fr"
+    assert len(new(command)) == 2
+    assert calls(command, "add_customer", "update_customer") == 4
+
+
+def test_update_beside_an_odd_customer(tmp_path: Path) -> None:
+    """An import with --update refuses the row of an odd customer, and goes on."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD)
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    odd = {"taxIdValid": {"canary": 1}}
+    change_customer(command.store, id_of(command, "new-0@example.com"), **odd)
+    write(command, "new.jsonl", *({**row, "taxId": "5"} for row in GOOD))
+    status, _, err = command.run("import", "new.jsonl", "--update")
+    assert status == 1
+    assert "0 created, 5 updated, 0 there already, 1 refused, 0 unknown" in err
+    assert "line 1: the row: unfit" in err
+    assert "canary" not in err
+
+
+@pytest.mark.parametrize("options", [[], ["--update"]])
+def test_a_store_that_takes_an_email_twice(tmp_path: Path, options: list[str]) -> None:
+    """Without known keys, an import searches for the row's customer before the creation.
+
+    So a store that takes an e-mail twice gets no customer twice.
+    """
+    command = Command(tmp_path)
+    command.orders.switch(duplicate_emails=True)
+    write(command, "new.jsonl", *GOOD)
+    for _ in range(3):
+        assert command.run("import", "new.jsonl", *options) == (0, "", "")
+        forget(command)
+    write(command, "new.jsonl", *({**row, "email": str(row["email"]).upper()} for row in GOOD))
+    assert command.run("import", "new.jsonl", *options) == (0, "", "")
+    assert len(new(command)) == 6
+    assert calls(command, "add_customer") == 6
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.csv"])
+def test_customers_without_an_email(tmp_path: Path, name: str) -> None:
+    """Customers without an e-mail are exported, and an import refuses them before any call."""
+    command = Command(tmp_path)
+    [first, *_] = command.customers()
+    change_customer(command.store, first, email="")
+    assert command.run("export", name)[0] == 0
+    assert str(first) in (tmp_path / name).read_text(encoding="utf-8-sig")
+    command.orders.clear_ledger()
+    for options in ([], ["--update"]):
+        report = ["--dry-run", *options, "--report", "report.jsonl"]
+        status, _, err = command.run("import", name, *report)
+        assert status == 1
+        assert "1 rows have no e-mail. Ecwid creates no such customer.\n" in err
+        [line] = command.lines("report.jsonl")
+        assert (line["pointer"], line["keyword"]) == ("/email", "required")
+    assert command.orders.ledger() == []
+
+
+@pytest.mark.parametrize("row", [{}, {"email": None}, {"email": ""}, {"email": " "}])
+def test_a_row_without_an_email(tmp_path: Path, row: dict[str, Any]) -> None:
+    """A row without an e-mail is refused with the reason, whatever stands in the place."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", {"lang": "de", **row}, GOOD[0])
+    status, _, err = command.run("import", "new.jsonl")
+    assert status == 1
+    assert "line 1: /email: required. An e-mail, because Ecwid creates no customer without" in err
+    assert "1 created, 0 there already, 1 refused, 0 unknown" in err
