@@ -7,20 +7,22 @@
 
 The columns follow from the contract and not from the customers, so every export has the same
 columns. A text that a spreadsheet would run as a formula gets an apostrophe, and reading removes
-the apostrophe.
+the apostrophe. A column such as `shippingAddresses.city` belongs to the first address. No export
+has such a column.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from ..contract import Contract, strict_json
 from ..errors import InvalidRequest
+from .shop_columns import plain
 
 OTHER = "(other)"  # no member has parentheses in its name
 
@@ -34,20 +36,31 @@ _UNESCAPED = re.compile(rf"(?<![^;\t\r\n]){_FORMULA}")
 _ESCAPED = re.compile(rf"(?<![^;\t\r\n])'{_FORMULA}")
 
 
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_GENERAL = "general"  # Ecwid's name of the group 0
+
+
 @dataclass(frozen=True)
 class Column:
     """A column for a scalar member or a list.
 
-    `type` is the member's type in the contract, or `json` for a list.
+    `type` is the member's type in the contract, or `json` for a list. `rank` and `part` are those
+    of a shop's column, and 0 for a column that is named after its member.
     """
 
-    path: tuple[str, ...]
+    path: tuple[str | int, ...]
     type: str
+    rank: int = 0
+    part: int = 0
 
     @property
     def name(self) -> str:
         """Return the column's name, which is the path of its member."""
-        return ".".join(self.path)
+        return ".".join(step for step in self.path if isinstance(step, str))
+
+    def of_shop(self, rank: int, part: int) -> Column:
+        """Return the column of a shop that sets the same member."""
+        return replace(self, rank=rank, part=part)
 
     def cell(self, value: Any) -> str:
         """Return the cell for a value of this column."""
@@ -63,16 +76,24 @@ class Column:
 
         A cell of a wrong type stays a text, so that the row violates the contract.
         """
-        text = unescape_formula(cell)
+        # Other programs leave blanks around a text. An export has them only inside of a text.
+        is_exact = self.type == "string" and not self.rank and self.path != ("email",)
+        text = unescape_formula(cell if is_exact else cell.strip())
         if self.type == "string":
             return text
         if self.type == "integer" and _INTEGER.fullmatch(text):
             return int(text)
         if self.type == "number" and _NUMBER.fullmatch(text):
             return float(text)
-        if self.type == "boolean" and text.lower() in ("true", "false"):  # spreadsheets write TRUE
-            return text.lower() == "true"
+        if self.type == "boolean" and text.lower() in _BOOLEANS:  # spreadsheets write TRUE
+            return _BOOLEANS[text.lower()]
+        if self.path == ("customerGroupId",) and self.rank and text.lower() == _GENERAL:
+            return 0
         return _json(text) if self.type == "json" else text
+
+
+LEFT_OUT = Column((), "")  # a column whose cells set nothing
+UNNAMED = Column((), "unnamed")  # a column without a header, whose cells must be empty
 
 
 class Columns:
@@ -81,8 +102,15 @@ class Columns:
     def __init__(self, contract: Contract) -> None:
         schemas = contract.document["components"]["schemas"]
         self.exported = tuple(_columns(schemas, schemas["Customer"]))
-        known = {column.name: column for column in _columns(schemas, schemas["CustomerInput"])}
-        self._known = {**known, **{column.name: column for column in self.exported}}
+        inputs = (("CustomerInput", ()), ("ShippingAddressInput", ("shippingAddresses", 0)))
+        self.settable = tuple(
+            column
+            for schema, path in inputs
+            for column in _columns(schemas, schemas[schema], path, settable=True)
+            if column.path[-1] != "id"  # an import creates new addresses
+        )
+        self._known = {column.name: column for column in (*self.settable, *self.exported)}
+        self.by_plain_name = {plain(name): column for name, column in self._known.items()}
         self._known[OTHER] = Column((OTHER,), "json")
 
     @property
@@ -103,20 +131,47 @@ class Columns:
         return self._known.get(name)
 
     def customer(self, columns: Sequence[Column], cells: Sequence[str]) -> dict[str, Any]:
-        """Return the customer that the cells under these columns describe. Ignore empty cells."""
-        customer: dict[str, Any] = {}
-        other: Any = {}
+        """Return the customer that the cells under these columns describe. Ignore blank cells."""
+        given: dict[tuple[str | int, ...], list[tuple[Column, str]]] = {}
         for column, cell in zip(columns, cells, strict=False):
-            if cell == "":
-                continue
-            if column.path == (OTHER,):
-                other = column.value(cell)
-                continue
-            parent = customer
-            for step in column.path[:-1]:
-                parent = parent.setdefault(step, {})
-            parent[column.path[-1]] = column.value(cell)
+            if column.path and cell.strip():
+                given.setdefault(column.path, []).append((column, cell))
+        other = _value(given.pop((OTHER,), []))
+        customer: dict[str, Any] = {}
+        for path, of_member in given.items():
+            _put(customer, path, _value(of_member))
+        if other is None:
+            return customer
         return _joined(customer, other) if isinstance(other, dict) else {**customer, OTHER: other}
+
+
+def _value(given: Sequence[tuple[Column, str]]) -> Any:
+    """Return the value of a member, which may be in several columns of a shop."""
+    if not given:
+        return None
+    rank = min(column.rank for column, _ in given)
+    parts = sorted(
+        (column.part, column.value(cell)) for column, cell in given if column.rank == rank
+    )
+    if len(parts) == 1:
+        return parts[0][1]
+    between = "\n" if given[0][0].path[-1] == "street" else " "
+    return between.join(value for _, value in parts)
+
+
+def _put(customer: dict[str, Any], path: Sequence[str | int], value: Any) -> None:
+    """Set a member of a customer. A number in the path stands for the first item of a list."""
+    parent = customer
+    for step, following in zip(path, [*path[1:], None], strict=True):
+        if step == 0:
+            continue
+        assert isinstance(step, str)
+        if following is None:
+            parent[step] = value
+        elif following == 0:
+            parent = parent.setdefault(step, [{}])[0]
+        else:
+            parent = parent.setdefault(step, {})
 
 
 def escape_formula(text: str) -> str:
@@ -130,11 +185,18 @@ def unescape_formula(text: str) -> str:
 
 
 def _columns(
-    schemas: Mapping[str, Any], schema: Mapping[str, Any], path: tuple[str, ...] = ()
+    schemas: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    path: tuple[str | int, ...] = (),
+    *,
+    settable: bool = False,
 ) -> Iterator[Column]:
+    """Yield a column for each member, or only for the members that a caller may set."""
     for name, member in _members(schemas, schema).items():
+        if settable and any(part.get("readOnly") for part in _parts(schemas, member)):
+            continue
         if _members(schemas, member):
-            yield from _columns(schemas, member, (*path, name))
+            yield from _columns(schemas, member, (*path, name), settable=settable)
         else:
             scalar = _type(schemas, member) in ("string", "integer", "number", "boolean")
             yield Column((*path, name), _type(schemas, member) if scalar else "json")
@@ -168,7 +230,7 @@ def _copied(value: Any) -> Any:
     return value
 
 
-def _taken(left: dict[str, Any], path: Sequence[str]) -> Any:
+def _taken(left: dict[str, Any], path: Sequence[str | int]) -> Any:
     parent: Any = left
     for step in path[:-1]:
         parent = parent.get(step)

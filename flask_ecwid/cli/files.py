@@ -1,7 +1,8 @@
 """Customers in files of JSON Lines or CSV, written and read. No function here knows a store.
 
 CSV is RFC 4180 in UTF-8, with commas, CR LF and every cell in quotes. Reading also accepts the
-variants that spreadsheets save, with semicolons or tabs, and with or without a byte order mark.
+variants that shops and spreadsheets save. Such a file has semicolons or tabs, a line `sep=;`, blank
+lines before the header, or another encoding.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, BinaryIO, Literal, TextIO
 
 import orjson
 
 from ..contract import strict_json
 from ..errors import InvalidRequest, Violation
-from .columns import Column, Columns
+from .columns import UNNAMED, Column, Columns
+from .header import NotACustomerFile, read_header
 from .rows import MOST, Lines, RowTooLong
 
 Format = Literal["jsonl", "csv"]
@@ -25,10 +29,13 @@ Format = Literal["jsonl", "csv"]
 ENDINGS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _BOM = "\ufeff".encode()
 _TOO_LONG = Violation("", "maxLength", "A row of at most 8 MiB.")
-
-
-class NotACustomerFile(Exception):
-    """The file has no valid header. The message says why, without a value."""
+UTF_8 = "UTF-8"
+_NO_COLUMNS: Mapping[str, Column] = {}
+_SEPARATOR_LINE = re.compile(r"""["']?sep=(.)["']?\s*""", re.IGNORECASE)
+_SAY_ENCODING = "If the file has another encoding, use for example --encoding windows-1252."
+_QUOTED = re.compile(r'"[^"]*"')
+_NOT_DECODED = re.compile("[\udc80-\udcff]")  # the bytes that the encoding does not have
+_UTF_16_MARK = re.compile("\udcff\udcfe|\udcfe\udcff")
 
 
 @dataclass(frozen=True)
@@ -64,13 +71,42 @@ class Writer:
         return _csv_line(self._columns.cells(customer))
 
 
-def read_rows(file: BinaryIO, file_format: Format, columns: Columns) -> Iterator[Row]:
+def read_rows(
+    file: BinaryIO,
+    file_format: Format,
+    columns: Columns,
+    *,
+    mappings: Mapping[str, Column] = _NO_COLUMNS,
+    encoding: str = UTF_8,
+) -> Iterator[Row]:
     """Yield the rows of a file, without the empty rows.
 
+    Args:
+        file: The file.
+        file_format: The format of the file.
+        columns: The known columns of a CSV file.
+        mappings: The columns that the user has named, by their header.
+        encoding: The encoding of a CSV file. JSON Lines are always in UTF-8.
+
     Raises:
-        NotACustomerFile: the header of a CSV file names a member that no customer has.
+        NotACustomerFile: The header of a CSV file has an unknown column, or cannot be read.
     """
-    return _read_json_lines(file) if file_format == "jsonl" else _read_csv(file, columns)
+    if file_format == "jsonl":
+        yield from _read_json_lines(file)
+        return
+    # A byte that the encoding does not have becomes a lone surrogate, so that only its row is
+    # refused. Otherwise one such byte would end the reading of the whole file.
+    codec = "utf-8-sig" if encoding == UTF_8 else encoding
+    text = io.TextIOWrapper(file, codec, errors="surrogateescape", newline="")
+    try:
+        yield from _csv_rows(text, columns, mappings, encoding)
+    except UnicodeError:
+        cannot_be_read = NotACustomerFile(f"the file is not in {encoding}. {_SAY_ENCODING}")
+    else:
+        return
+    finally:
+        text.detach()  # the caller closes the file
+    raise cannot_be_read
 
 
 def _read_json_lines(file: BinaryIO) -> Iterator[Row]:
@@ -89,26 +125,17 @@ def _read_json_lines(file: BinaryIO) -> Iterator[Row]:
             yield _strictly(number, text)
 
 
-def _read_csv(file: BinaryIO, columns: Columns) -> Iterator[Row]:
-    # Bytes that are not UTF-8 become lone surrogates, so that the strict reader refuses their row.
-    # Otherwise one such byte would end the reading of the whole file.
-    text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
-    try:
-        yield from _csv_rows(text, columns)
-    finally:
-        text.detach()  # the caller closes the file
-
-
-def _csv_rows(text: TextIO, columns: Columns) -> Iterator[Row]:
+def _csv_rows(
+    text: TextIO, columns: Columns, mappings: Mapping[str, Column], encoding: str
+) -> Iterator[Row]:
     csv.field_size_limit(MOST)
     lines = Lines(text, quote='"')
     try:
-        first = next(lines, "")
+        first, line, separator = _first_line(lines)
+        reader = csv.reader(chain([first], lines), delimiter=separator, strict=True)
+        header = _header(reader, columns, mappings, encoding, line)
     except RowTooLong:
         raise NotACustomerFile("the header is longer than 8 MiB") from None
-    separator = max(",;\t", key=first.count)
-    header = _header(next(csv.reader([first], delimiter=separator), []), columns)
-    reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
         line = lines.begin_row()
         try:
@@ -121,28 +148,55 @@ def _csv_rows(text: TextIO, columns: Columns) -> Iterator[Row]:
         except csv.Error:  # a quote is misplaced or missing
             yield Row(line, violation=Violation("", "csv", "Cells with a quote at both ends."))
             continue
-        if not any(cells):
-            continue
-        if len(cells) > len(header) and any(cells[len(header) :]):
-            yield Row(line, violation=Violation("", "maxItems", "As many cells as the header."))
-            continue
-        yield _strictly(line, json.dumps(columns.customer(header, cells)).encode())
+        if any(map(str.strip, cells)):
+            yield _row(line, cells, header, columns, encoding)
 
 
-def _header(names: Iterable[str], columns: Columns) -> list[Column]:
-    found: list[Column] = []
-    for number, name in enumerate(names, start=1):
-        column = columns.named(name.strip())
-        if column is None:
-            # The message must not quote the cell. If the file has no header, the cell is a
-            # customer's value.
-            raise NotACustomerFile(f"column {number} of the header is not a member of a customer")
-        if column in found:
-            raise NotACustomerFile(f"column {number} of the header comes twice")
-        found.append(column)
-    if not any(column.name == "email" for column in found):
-        raise NotACustomerFile("the header has no column email")
-    return found
+def _row(line: int, cells: list[str], header: list[Column], columns: Columns, encoding: str) -> Row:
+    if any(map(_NOT_DECODED.search, cells)):
+        return Row(
+            line, violation=Violation("", "encoding", f"Text in {encoding}. {_SAY_ENCODING}")
+        )
+    below = [*header, *[UNNAMED] * (len(cells) - len(header))]
+    if any(cell.strip() for cell, column in zip(cells, below, strict=False) if column == UNNAMED):
+        expected = "As many cells as the header, and none below an empty cell of the header."
+        return Row(line, violation=Violation("", "maxItems", expected))
+    return _strictly(line, json.dumps(columns.customer(header, cells)).encode())
+
+
+def _first_line(lines: Lines[str]) -> tuple[str, int, str]:
+    """Return the first line of the header, its number, and the separator."""
+    separator = ""
+    while True:
+        number = lines.begin_row()
+        line = next(lines, "")
+        if not line:
+            raise NotACustomerFile("the file has no header")
+        if found := _SEPARATOR_LINE.fullmatch(line):
+            separator = found[1]
+        elif line.strip('\ufeff",;\t\r\n '):
+            outside = _QUOTED.sub("", line)
+            return line, number, separator or max(",;\t", key=outside.count)
+
+
+def _header(
+    reader: Iterator[list[str]],
+    columns: Columns,
+    mappings: Mapping[str, Column],
+    encoding: str,
+    line: int,
+) -> list[Column]:
+    try:
+        cells = next(reader)
+    except csv.Error:
+        cells = None
+    if cells is None:
+        raise NotACustomerFile(f"line {line}: a quote of the header is misplaced or missing")
+    if _UTF_16_MARK.match(cells[0]):
+        raise NotACustomerFile(f"line {line}: the file is in UTF-16. Use --encoding utf-16")
+    if any(map(_NOT_DECODED.search, cells)):
+        raise NotACustomerFile(f"line {line}: the header is not in {encoding}. {_SAY_ENCODING}")
+    return read_header(cells, columns, mappings, line)
 
 
 def _strictly(line: int, text: bytes) -> Row:

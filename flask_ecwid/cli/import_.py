@@ -8,7 +8,9 @@ first. A customer counts as there only if the store shows all values of the row.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import io
 import os
 import sys
 from collections import Counter, deque
@@ -40,7 +42,8 @@ from ..web.idempotency import Idempotency
 from ..web.mount import Mount
 from . import terminal
 from .columns import Columns
-from .files import Format, NotACustomerFile, Row, read_rows
+from .files import UTF_8, Format, Row, read_rows
+from .header import NotACustomerFile, described_columns, parse_mappings
 from .new_customer import creation_body
 from .options import format_of, format_option, load_mount, store_option
 from .report import Refusal, Report
@@ -52,6 +55,28 @@ _NEEDS_EMAIL = "An e-mail, because Ecwid creates no customer without an e-mail."
 _NEVER_SHOWN = frozenset({"password", "primaryPhone"})  # Ecwid takes these, and never returns them.
 
 Body = dict[str, Any]
+
+
+def _print_columns(context: click.Context, parameter: click.Parameter, given: bool) -> None:
+    """Print the columns and end the command, although PATH is missing."""
+    if given:
+        for line in described_columns(Columns(contract.load())):
+            click.echo(line)
+        context.exit()
+
+
+def _known_encoding(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    """Return the name of an encoding of text.
+
+    Raises:
+        click.BadParameter: Python does not know the encoding.
+    """
+    try:
+        io.TextIOWrapper(io.BytesIO(), name)  # Python also has encodings of bytes, as base64
+        codec = codecs.lookup(name).name
+    except (LookupError, UnicodeError, ValueError):
+        raise click.BadParameter("the encoding is not known") from None
+    return UTF_8 if codec == "utf-8" else name
 
 
 @click.command("import")
@@ -69,6 +94,29 @@ Body = dict[str, Any]
     is_flag=True,
     help="Bring existing customers to the values of their rows. Values that a row leaves out stay.",
 )
+@click.option(
+    "--map",
+    "mappings",
+    multiple=True,
+    metavar="HEADER=COLUMN",
+    help="Name the column of a CSV file that has this header. Without a COLUMN, leave the column "
+    "out. May be repeated.",
+)
+@click.option(
+    "--encoding",
+    default=UTF_8,
+    show_default=True,
+    callback=_known_encoding,
+    help="The encoding of a CSV file, for example windows-1252.",
+)
+@click.option(
+    "--columns",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_columns,
+    help="Print the columns of a CSV file with their other names, and exit.",
+)
 @click.option("--dry-run", is_flag=True, help="Check the rows, and make no call.")
 @store_option
 @pass_script_info
@@ -78,12 +126,15 @@ def import_(
     file_format: Format | None,
     report_path: Path | None,
     update: bool,
+    mappings: tuple[str, ...],
+    encoding: str,
     dry_run: bool,
     store: str,
 ) -> None:
     """Create a customer for each row of PATH. The PATH - is the standard input.
 
-    PATH is JSON Lines or CSV, and may be an export. Members that only Ecwid sets (id, registered,
+    PATH is JSON Lines or CSV, and may be an export. A CSV file may have the columns of Ecwid's
+    admin or of WooCommerce, and --columns lists all. Members that only Ecwid sets (id, registered,
     stats and others) are ignored. A name becomes billingPerson.name. All rows are checked before
     the first call. Valid rows are created, and invalid rows are refused. If two rows have the same
     e-mail, the second is refused.
@@ -101,18 +152,26 @@ def import_(
     Examples:
       flask ecwid import customers.csv --dry-run --report refused.jsonl
       flask ecwid import customers.csv --report refused.jsonl
+      flask ecwid import shop.csv --map "Phone nr=billingPerson.phone" --update
       flask ecwid export - | flask --app other.py ecwid import -
     """
     file_format = file_format or format_of(path)
+    if file_format == "jsonl" and (mappings or encoding != UTF_8):
+        raise click.UsageError("--map and --encoding belong to CSV, and JSON Lines are in UTF-8")
     if report_path and report_path.exists() and path != "-" and os.path.samefile(path, report_path):
         raise click.UsageError("--report would overwrite PATH")
     # The report is emptied first. Otherwise the report of an earlier run would seem to be new.
     with Report(report_path) as report:
         mount = load_mount(info, store)
         loaded = contract.load()
+        columns = Columns(loaded)
+        try:
+            named = parse_mappings(mappings, columns)
+        except ValueError as exc:
+            raise click.UsageError(f"--map: {exc}") from None
         try:
             with terminal.open_input(path) as file:
-                rows = read_rows(file, file_format, Columns(loaded))
+                rows = read_rows(file, file_format, columns, mappings=named, encoding=encoding)
                 creations, refusals = check_rows(rows, loaded)
         except NotACustomerFile as exc:
             raise click.UsageError(f"{path}: {exc}") from None

@@ -73,13 +73,13 @@ def of_unknown(
     """
     found = [nearest_name(name, [*known, *instead]) for name in islice(sent, _MAX_NAMES)]
     members = dict.fromkeys(instead[name] for name in found if name in instead)
-    nearest = dict.fromkeys(name for name in found if name in known)
+    near = dict.fromkeys(name for name in found if name in known)
     sentences = []
     if members:
         sentences.append(f"Use {' and '.join(members)} instead.")
-    if nearest:
-        verb = "names are" if len(nearest) > 1 else "name is"
-        sentences.append(f"The nearest known {verb} {_listed(nearest)}.")
+    if near:
+        verb = "names are" if len(near) > 1 else "name is"
+        sentences.append(f"The nearest known {verb} {_listed(near)}.")
     sentences.append(f"The known names are {_listed(known)}." if known else "No name is known.")
     return " ".join(sentences)
 

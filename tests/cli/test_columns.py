@@ -13,15 +13,28 @@ import pytest
 
 from flask_ecwid import contract
 from flask_ecwid.cli.columns import OTHER, Columns, escape_formula, unescape_formula
-from flask_ecwid.cli.files import Format, NotACustomerFile, Row, Writer, read_rows
+from flask_ecwid.cli.files import Format, Row, Writer, read_rows
+from flask_ecwid.cli.header import NotACustomerFile, described_columns, parse_mappings
+from flask_ecwid.cli.shop_columns import SHOPS, WITHOUT_MEMBER, plain
 from flask_ecwid.sandbox.seed import customers
 
 COLUMNS = Columns(contract.load())
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\n=x", "＝1", "=cmd|' /C calc'!A0")  # noqa: RUF001
 
 
-def parsed(text: bytes, file_format: Format = "csv") -> list[Row]:
-    return list(read_rows(io.BytesIO(text), file_format, COLUMNS))
+def parsed(
+    text: bytes, file_format: Format = "csv", *mappings: str, encoding: str = "UTF-8"
+) -> list[Row]:
+    named = parse_mappings(mappings, COLUMNS)
+    file = io.BytesIO(text)
+    return list(read_rows(file, file_format, COLUMNS, mappings=named, encoding=encoding))
+
+
+def customers_of(text: str, *mappings: str) -> list[Any]:
+    """Return the customers of a CSV file, all of whose rows can be read."""
+    rows = parsed(text.encode(), "csv", *mappings)
+    assert [row.violation for row in rows if row.violation] == []
+    return [row.customer for row in rows]
 
 
 def written(*documents: dict[str, Any]) -> bytes:
@@ -141,8 +154,9 @@ NUL = "json" if sys.version_info >= (3, 11) else "csv"
         (b'email\n"a"b@example.com\nc@example.com\n', {2: "csv"}),
         (b'email\na@example.com\n"b@example.com\n', {3: "csv"}),
         (b"email\na@example.com,x\nc@example.com\n", {2: "maxItems"}),
-        (b"email,lang\n\xff@example.com,de\nc@example.com,de\n", {2: "json"}),
-        (b'email,contacts\na@example.com,"[{\xff}]"\n', {2: "json"}),
+        (b"email,lang\n\xff@example.com,de\nc@example.com,de\n", {2: "encoding"}),
+        (b'email,contacts\na@example.com,"[{\xff}]"\n', {2: "encoding"}),
+        (b"email,,lang\na@example.com,x,de\nc@example.com, ,de\n", {2: "maxItems"}),
         (b'email,lang\n"a\nb",de\na@example.com\0,de\n', {4: NUL}),
     ],
 )
@@ -153,13 +167,204 @@ def test_rows_that_cannot_be_read(text: bytes, lines: dict[int, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["", "email,canary@example.com", "email,email", "lang", "email;lang,x"]
+    ("header", "told"),
+    [
+        ("email,canary@example.com", "line 1: Column 2 (B) of the header is not known. --columns"),
+        ("email,canary", "line 1: Column 2 (B) of the header is not known. --columns"),
+        ("email,,canaryPhone", "Column 3 (C) of the header is not known. The nearest"),
+        ("email;lang,canary", "Column 1 (A) of the header is not known."),
+        ("email,emial", "The nearest known column is `email`"),
+        ("email,Phone nr", "The nearest known column is `billingPerson.phone`"),
+        ("email,lang,Canary,fone", "Column 3 (C) of the header is not known. Column 4 (D)"),
+        ("\nemail,canary", "line 2: Column 2 (B)"),
+        ("sep=;\n;\nemail;canary", "line 3: Column 2 (B)"),
+        ("email,Email", "columns 1 and 2 of the header are both `email`"),
+        ("email,shippingAddresses,shipping_city", "beside a column of one address"),
+        ("lang", "the header has no column `email`"),
+        ("canary@example.com,Canary,5", "the file may have no header"),
+        ('email,"canary', "a quote of the header is misplaced or missing"),
+    ],
 )
-def test_an_invalid_header(header: str) -> None:
-    """A header with an unknown column is refused, and the error has only the column's number."""
+def test_an_invalid_header(header: str, told: str) -> None:
+    """A refused header is told by line, column and nearest known column, and no cell is quoted."""
     with pytest.raises(NotACustomerFile) as refused:
         parsed(header.encode() + b"\na@example.com\n")
-    assert "canary" not in str(refused.value)
+    assert told in str(refused.value)
+    assert "canary" not in str(refused.value).lower()
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", ";;\n,\n", "sep=,\n"])
+def test_a_file_without_a_line(text: str) -> None:
+    """A CSV file without any text is refused, because its columns are not known."""
+    with pytest.raises(NotACustomerFile, match="no header"):
+        parsed(text.encode())
+
+
+WOOCOMMERCE_REPORT = """\
+Name,Username,"Last Active","Sign Up",Email,Orders,"Total Spend",AOV,"Country / Region",City,\
+Region,"Postal Code","Billing Phone","Shipping Phone",Role
+"Ada L",ada,"2026-01-01 00:00:00","2025-01-01 00:00:00",ada@example.com,5,10.00,2.00,DE,Ulm,BY,\
+89073,"'+49 170",,customer
+" ",,"2026-01-01 00:00:00",,guest@example.com,1,1.00,1.00,,,,,,"1",
+"""
+WOOCOMMERCE_PLUGIN = """\
+customer_id;user_login;user_email;first_name;last_name;billing_first_name;billing_last_name;\
+billing_company;billing_address_1;billing_address_2;billing_city;billing_state;billing_postcode;\
+billing_country;billing_email;billing_phone;shipping_first_name;shipping_last_name;\
+shipping_address_1;shipping_city;shipping_country
+7;ada;ada@example.com;A;;Ada;L;Engines;High St 1;Floor 2;Ulm;BY;89073;DE;bill@example.com;1;Bob;K;\
+Low St 2;Bonn;DE
+8;bob;;Bob;K;;;;;;;;;;bob@example.com;;;;;;
+"""
+
+
+def test_files_of_woocommerce() -> None:
+    """The reader knows the columns of WooCommerce's report and of plugins for WooCommerce.
+
+    Of two columns for one member, the more specific column counts if the column has a value.
+    """
+    person = {
+        "countryCode": "DE",
+        "city": "Ulm",
+        "stateOrProvinceCode": "BY",
+        "postalCode": "89073",
+    }
+    assert customers_of(WOOCOMMERCE_REPORT) == [
+        {
+            "name": "Ada L",
+            "email": "ada@example.com",
+            "billingPerson": {**person, "phone": "+49 170"},
+        },
+        {"email": "guest@example.com", "shippingAddresses": [{"phone": "1"}]},
+    ]
+    billing = {"companyName": "Engines", "street": "High St 1\nFloor 2", "phone": "1"}
+    address = {"name": "Bob K", "street": "Low St 2", "city": "Bonn", "countryCode": "DE"}
+    assert customers_of(WOOCOMMERCE_PLUGIN) == [
+        {
+            "email": "ada@example.com",
+            "name": "Ada L",
+            "billingPerson": {**person, **billing},
+            "shippingAddresses": [address],
+        },
+        {"email": "bob@example.com", "name": "Bob K"},
+    ]
+
+
+def test_columns_in_any_form() -> None:
+    """Case, blanks and underscores of a header do not matter, and no cell below a name is lost."""
+    for header in (
+        "E-Mail,Accepts Marketing,BILLINGPERSON.CITY",
+        "EMAIL,acceptmarketing,billing city",
+    ):
+        text = f"{header},,\n a@example.com ,Yes,Ulm,,\n"
+        [customer] = customers_of(text)
+        assert customer == {
+            "email": "a@example.com",
+            "acceptMarketing": True,
+            "billingPerson": {"city": "Ulm"},
+        }
+
+
+def test_every_column_of_a_shop() -> None:
+    """Each column of the tables sets the member of its target, or is left out."""
+    for words, source in SHOPS.items():
+        value = {"acceptMarketing": "no", "customerGroupId": "5"}.get(source.target, "x")
+        email = source.target == "email"
+        [customer] = customers_of(
+            f"{words}{'' if email else ',email'}\n{value},a@example.com\n"
+            if not email
+            else f"{words}\nx\n"
+        )
+        for step in source.target.split("."):
+            customer = customer[step]
+            customer = customer[0] if isinstance(customer, list) else customer
+        assert customer == {"no": False, "5": 5}.get(value, value), words
+    for words in WITHOUT_MEMBER:
+        assert customers_of(f"email,{words}\na@example.com,x\n") == [{"email": "a@example.com"}]
+    assert not {plain(words) for words in SHOPS} & {plain(words) for words in WITHOUT_MEMBER}
+
+
+def test_the_names_of_shops_hide_no_member() -> None:
+    """No name of a shop is the plain name of a column, and no two columns have one plain name."""
+    assert (
+        len(COLUMNS.by_plain_name)
+        == len({*COLUMNS.header, *(c.name for c in COLUMNS.settable)}) - 1
+    )
+    assert not {plain(words) for words in SHOPS} & COLUMNS.by_plain_name.keys()
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [("yes", True), ("NO", False), ("1", True), ("0", False), ("True", True), ("maybe", "maybe")],
+)
+def test_booleans(cell: str, value: object) -> None:
+    """A boolean is yes, no, 1, 0, true or false in any case. Another text stays a text."""
+    [customer] = customers_of(f"email,taxExempt\na@example.com, {cell}\n")
+    assert customer["taxExempt"] == value
+
+
+@pytest.mark.parametrize(("cell", "group"), [("General", 0), ("5", 5), ("VIP", "VIP")])
+def test_the_name_of_a_group(cell: str, group: object) -> None:
+    """The group General is the group 0. Another name violates the contract, and is not lost."""
+    [customer] = customers_of(f"email,Customer group\na@example.com,{cell}\n")
+    assert customer["customerGroupId"] == group
+
+
+def test_mappings() -> None:
+    """A mapping names the column of a header in any case, or leaves the column out."""
+    text = "email,Phone nr,Points,a=b\na@example.com,1,2,3\n"
+    mappings = ("phone NR=billingperson.phone", "Points=", "a=b=taxId")
+    expected = {"email": "a@example.com", "billingPerson": {"phone": "1"}, "taxId": "3"}
+    assert customers_of(text, *mappings) == [expected]
+    text = "Mail,email\na@example.com,canary\n"
+    assert customers_of(text, "Mail=email", "email=") == [{"email": "a@example.com"}]
+    with pytest.raises(NotACustomerFile, match="--map"):
+        customers_of(text, "Fax=email", "email=")
+
+
+@pytest.mark.parametrize("mapping", ["canary", "=email", "canary=canary", "canary=emial"])
+def test_malformed_mappings(mapping: str) -> None:
+    """A malformed mapping is refused with its number and the nearest known column."""
+    with pytest.raises(ValueError, match="number 2") as caught:
+        parse_mappings(["Mail=email", mapping], COLUMNS)
+    assert "canary" not in str(caught.value)
+    assert ("`email`" in str(caught.value)) == mapping.endswith("emial")
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "utf-16", "latin-1", "mac-roman"])
+@pytest.mark.parametrize("first", ["", "sep=;\n", "\n\n", "sep=;\n;;;\n"])
+def test_encodings(encoding: str, first: str) -> None:
+    """A file in another encoding is read with that encoding, and refused without it."""
+    text = f"{first}email;Stadt;\na@example.com;Köln\n".encode(encoding)
+    [row] = parsed(text, "csv", "Stadt=billingPerson.city", encoding=encoding)
+    assert row.customer == {"email": "a@example.com", "billingPerson": {"city": "Köln"}}
+    assert row.line == first.count("\n") + 2
+    if encoding == "utf-16":
+        with pytest.raises(NotACustomerFile, match="--encoding"):
+            parsed(text, "csv", "Stadt=billingPerson.city")
+    else:
+        [row] = parsed(text, "csv", "Stadt=billingPerson.city")
+        assert row.violation is not None
+        assert "UTF-8" in str(row.violation.expected)
+        assert "--encoding windows-1252" in str(row.violation.expected)
+
+
+def test_a_header_in_another_encoding() -> None:
+    """A header that is not in the encoding is refused with the expected encoding."""
+    with pytest.raises(NotACustomerFile, match="not in UTF-8"):
+        parsed("email,Straße\n".encode("windows-1252"))
+    with pytest.raises(NotACustomerFile, match="not in utf-16"):
+        parsed(b"email,lang\na@example.com,de\n", encoding="utf-16")
+
+
+def test_described_columns() -> None:
+    """The list of columns has each settable member, and each is a column of an import."""
+    lines = list(described_columns(COLUMNS))
+    names = [line.split()[0] for line in lines[:-1]]
+    assert {"email", "billingPerson.phone", "shippingAddresses.city", "contacts"} <= set(names)
+    assert not {"id", "registered", "stats.numberOfOrders", "shippingAddresses.id"} & set(names)
+    for name in names:
+        assert COLUMNS.named(name), name
 
 
 def test_json_lines() -> None:

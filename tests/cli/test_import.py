@@ -605,3 +605,67 @@ def test_a_row_without_an_email(tmp_path: Path, row: dict[str, Any]) -> None:
     assert status == 1
     assert "line 1: /email: required. An e-mail, because Ecwid creates no customer without" in err
     assert "1 created, 0 there already, 1 refused, 0 unknown" in err
+
+
+@pytest.mark.parametrize(
+    "options", [["bad.csv"], ["new.csv", "--map", "x=emial"], ["new.csv", "--store", "other"]]
+)
+def test_the_report_of_an_earlier_run(tmp_path: Path, options: list[str]) -> None:
+    """An import that fails at once leaves no refusal of an earlier run in the report."""
+    command = Command(tmp_path)
+    (tmp_path / "new.csv").write_text("email,lang\nx,de\n")
+    (tmp_path / "bad.csv").write_text("email,nothing\nx,de\n")
+    assert command.run("import", "new.csv", "--report", "report.jsonl")[0] == 1
+    assert len(command.lines("report.jsonl")) == 1
+    assert command.run("import", *options, "--report", "report.jsonl")[0] == 2
+    assert command.lines("report.jsonl") == []
+
+
+def test_the_file_of_a_shop(tmp_path: Path) -> None:
+    """A file in a shop's columns and encoding is imported with --map and --encoding."""
+    command = Command(tmp_path)
+    header = "EMAIL;billing_first_name;billing_last_name;billing_city;Accepts Marketing;Fon;Punkte;"
+    text = f"sep=;\n{header}\nnew-1@example.com;Zoë;Müller;Köln;Yes;0221 1;7;\n"
+    (tmp_path / "new.csv").write_bytes(text.encode("windows-1252"))
+    options = ["--map", "Fon=billingPerson.phone", "--map", "Punkte="]
+    status, _, err = command.run("import", "new.csv", *options)
+    assert status == 1
+    assert "line 3: the row: encoding. Text in UTF-8. If the file has another encoding" in err
+    status, _, err = command.run("import", "new.csv", *options, "--encoding", "windows-1252")
+    assert (status, err) == (0, "")
+    customer = command.customers()[id_of(command, "new-1@example.com")]
+    assert customer["acceptMarketing"] is True
+    person = customer["billingPerson"]
+    assert (person["name"], person["city"], person["phone"]) == ("Zoë Müller", "Köln", "0221 1")
+
+
+def test_printed_columns(tmp_path: Path) -> None:
+    """The option --columns prints the columns, without a file and without a call."""
+    command = Command(tmp_path)
+    status, out, _ = command.run("import", "--columns")
+    assert status == 0
+    assert "billingPerson.phone" in out
+    assert "also " in out
+    assert command.orders.ledger() == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["new.csv", "--encoding", "canary"],
+        ["new.csv", "--encoding", "base64"],
+        ["new.csv", "--map", "canary"],
+        ["new.csv", "--map", "canary=lang"],
+        ["new.jsonl", "--map", "email=email"],
+        ["new.jsonl", "--encoding", "windows-1252"],
+    ],
+)
+def test_wrong_options(tmp_path: Path, options: list[str]) -> None:
+    """A wrong encoding or mapping, and either beside JSON Lines, is refused without a call."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD)
+    (tmp_path / "new.csv").write_text("email\nnew-1@example.com\n")
+    status, _, err = command.run("import", *options)
+    assert status == 2
+    assert "canary" not in err
+    assert command.orders.ledger() == []

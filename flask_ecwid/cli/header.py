@@ -1,0 +1,143 @@
+"""The header of a CSV file -> the columns of its rows. The module is pure.
+
+A message never quotes a cell of the header. If the file has no header, the cell is a customer's
+value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from ..nearest import nearest_name
+from .columns import LEFT_OUT, UNNAMED, Column, Columns
+from .shop_columns import SHOPS, SOURCES, WITHOUT_MEMBER, plain
+
+_HELP = "--columns lists the known columns, and --map 'HEADER=COLUMN' names one of them."
+
+_TYPES = {"string": "text", "integer": "whole number", "boolean": "yes or no", "json": "JSON"}
+
+
+class NotACustomerFile(Exception):
+    """The file has no valid header. The message says why, without a value."""
+
+
+def parse_mappings(texts: Iterable[str], columns: Columns) -> dict[str, Column]:
+    """Return the column for each header that the texts `HEADER=COLUMN` name.
+
+    Without a column, as in `HEADER=`, the cells below the header are left out.
+
+    Raises:
+        ValueError: A text has another form, or names an unknown column.
+    """
+    found: dict[str, Column] = {}
+    for number, text in enumerate(texts, start=1):
+        header, equals, name = text.rpartition("=")
+        if not equals or not _same(header):
+            raise ValueError(f"number {number} does not have the form HEADER=COLUMN")
+        column = _known(name, columns) if name.strip() else LEFT_OUT
+        if column is None:
+            raise ValueError(f"number {number} names an unknown column.{_nearest(name, columns)}")
+        if _same(header) in found:
+            raise ValueError(f"number {number} names the header of an earlier one")
+        found[_same(header)] = column
+    return found
+
+
+def read_header(
+    cells: Sequence[str], columns: Columns, mappings: Mapping[str, Column], line: int
+) -> list[Column]:
+    """Return the column of each cell, without the empty cells at the end.
+
+    Args:
+        cells: The cells of the header.
+        columns: The known columns.
+        mappings: The columns that the user has named, by their header.
+        line: The line of the header, for the messages.
+
+    Raises:
+        NotACustomerFile: A cell names no column, or the header has no column for the e-mail.
+    """
+    names = [cell.strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    if set(mappings) - {_same(name) for name in names}:
+        raise NotACustomerFile(f"line {line}: the header lacks a column that --map names")
+    found = [mappings.get(_same(name)) or _known(name, columns) for name in names]
+    unknown = [number for number, column in enumerate(found) if column is None]
+    has_email = any(column and column.path == ("email",) for column in found)
+    if not has_email and any("@" in name for name in names):
+        raise NotACustomerFile(
+            f"line {line}: the first line has an e-mail, so the file may have no header. The first"
+            f" line must name the columns. {_HELP}"
+        )
+    if unknown:
+        faults = " ".join(
+            f"Column {number + 1} ({_letters(number)}) of the header is not known."
+            f"{_nearest(names[number], columns)}"
+            for number in unknown
+        )
+        raise NotACustomerFile(f"line {line}: {faults} {_HELP}")
+    header = [column for column in found if column]
+    if not has_email:
+        raise NotACustomerFile(f"line {line}: the header has no column `email`. {_HELP}")
+    for number, column in enumerate(header):
+        if column.path and column in header[:number]:
+            raise NotACustomerFile(
+                f"line {line}: columns {header.index(column) + 1} and {number + 1} of the header"
+                f" are both `{column.name}`"
+            )
+    paths = {column.path[:2] for column in header}
+    if ("shippingAddresses",) in paths and ("shippingAddresses", 0) in paths:
+        raise NotACustomerFile(
+            f"line {line}: the header has `shippingAddresses` beside a column of one address"
+        )
+    return header
+
+
+def described_columns(columns: Columns) -> Iterator[str]:
+    """Yield a line for each column that sets a member, and a line with the columns left out.
+
+    A column has its type and its other names. The case, blanks and underscores do not matter.
+    """
+    for column in columns.settable:
+        others = [words for words, source in SHOPS.items() if source.target == column.name]
+        also = f"  also {', '.join(others)}" if others else ""
+        yield f"{column.name:<40}{_TYPES.get(column.type, column.type):<14}{also}".rstrip()
+    yield f"Left out: {', '.join(WITHOUT_MEMBER)}"
+
+
+def _known(name: str, columns: Columns) -> Column | None:
+    """Return the column of a header, which may be written in any case."""
+    if not name:
+        return UNNAMED
+    if column := columns.named(name):
+        return column
+    key = plain(name)
+    if column := columns.by_plain_name.get(key):
+        return column
+    if source := SOURCES.get(key):
+        column = columns.named(source.target)
+        assert column is not None, "each target is a known column"
+        return column.of_shop(source.rank, source.part)
+    return LEFT_OUT if key in map(plain, WITHOUT_MEMBER) else None
+
+
+def _nearest(name: str, columns: Columns) -> str:
+    targets = {key: column.name for key, column in columns.by_plain_name.items()}
+    targets.update({key: source.target for key, source in SOURCES.items()})
+    near = nearest_name(name, targets)
+    return f" The nearest known column is `{targets[near]}`." if near else ""
+
+
+def _same(header: str) -> str:
+    return " ".join(header.split()).casefold()
+
+
+def _letters(number: int) -> str:
+    """Return the letters of a column in a spreadsheet, for example C for 2."""
+    letters = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
