@@ -12,7 +12,10 @@ from ..nearest import nearest_name
 from .columns import LEFT_OUT, UNNAMED, Column, Columns
 from .shop_columns import SHOPS, SOURCES, WITHOUT_MEMBER, plain
 
-_HELP = "--columns lists the known columns, and --map 'HEADER=COLUMN' names one of them."
+_HELP = (
+    "--columns lists the known columns. --map 'HEADER=COLUMN' names the column of a header, and"
+    " --map 'HEADER=' leaves the column out."
+)
 
 _TYPES = {"string": "text", "integer": "whole number", "boolean": "yes or no", "json": "JSON"}
 

@@ -180,7 +180,8 @@ def import_(
         for refusal in refusals:
             report.add(refusal)
         if without := sum(refusal.expected == _NEEDS_EMAIL for refusal in refusals):
-            terminal.say(f"{without} rows have no e-mail. Ecwid creates no such customer.")
+            rows_have = "row has" if without == 1 else "rows have"
+            terminal.say(f"{without} {rows_have} no e-mail. Ecwid creates no customer without one.")
         if dry_run:
             terminal.say(
                 f"{len(creations)} valid rows, {report.rows} invalid", success=not report.rows

@@ -257,7 +257,8 @@ class EcwidClient:
         A put may be repeated. Members that `customer` leaves out keep their values, and so do the
         other addresses, contacts and fields in a list. A put creates one customer at most. If two
         callers put the same e-mail at the same time, Ecwid refuses the second creation, and the
-        second put updates the customer. https://docs.ecwid.com/api-reference/rest-api/customers
+        second put updates the customer. A put makes several calls, and each has its own deadline.
+        https://docs.ecwid.com/api-reference/rest-api/customers
 
         Args:
             customer: The members to set, with `email`.

@@ -590,7 +590,7 @@ def test_customers_without_an_email(tmp_path: Path, name: str) -> None:
         report = ["--dry-run", *options, "--report", "report.jsonl"]
         status, _, err = command.run("import", name, *report)
         assert status == 1
-        assert "1 rows have no e-mail. Ecwid creates no such customer.\n" in err
+        assert "1 row has no e-mail. Ecwid creates no customer without one.\n" in err
         [line] = command.lines("report.jsonl")
         assert (line["pointer"], line["keyword"]) == ("/email", "required")
     assert command.orders.ledger() == []

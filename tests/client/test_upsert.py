@@ -14,6 +14,7 @@ from werkzeug import Request, Response
 from flask_ecwid import EcwidClient, Settings
 from flask_ecwid.client import Put
 from flask_ecwid.client.merge import changes, differences
+from flask_ecwid.client.upsert import list_with_email
 from flask_ecwid.errors import (
     BadReply,
     CustomerNotFound,
@@ -112,6 +113,8 @@ def test_many_partial_matches(ecwid: HTTPServer) -> None:
         found = client.find_customer(EMAIL)
         assert found is not None
         assert found["id"] == 6
+        listed = list_with_email(client, EMAIL, lambda: None)
+        assert [each["id"] for each in listed] == [6]
         assert client.put_customer({"email": EMAIL, "lang": "de"}) == Put(6, "updated")
         assert client.find_customer("a@example.com") is None
 
