@@ -18,6 +18,9 @@ from ..contract import load
 _DEFAULTS: Mapping[str, Any] = {"customerGroupId": 0, "taxExempt": False, "b2b_b2c": "b2c"}
 # Ecwid derives a name of this table from its code, and ignores the name in a body.
 _DERIVED_FROM = {"countryName": "countryCode", "stateOrProvinceName": "stateOrProvinceCode"}
+# A customer is found by the e-mail. An id may come from another store. Ecwid keeps one default
+# contact of each type.
+_NOT_COMPARED = frozenset({"email", "id", "default"})
 _IN_ANY_CASE = frozenset({"countryCode", "type"})
 _NUMBERS = frozenset({"PHONE", "WHATSAPP", "VIBER"})  # the types of contacts with a phone number
 _NO_DIGIT = re.compile(r"[^0-9]+")
@@ -68,16 +71,13 @@ def _with_name(shown: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _differing(sent: Mapping[str, Any], shown: Mapping[str, Any]) -> list[str]:
-    """Return the names of the sent members that Ecwid shows differently or not at all.
-
-    The e-mail is not compared, because a customer is found by the e-mail.
-    """
+    """Return the names of the sent members that Ecwid shows differently or not at all."""
     kind = str(shown.get("type", sent.get("type", ""))).upper()
     return [
         name
         for name, value in sent.items()
         if value is not None
-        and name not in ("email", "default")  # Ecwid keeps one default contact of each type.
+        and name not in _NOT_COMPARED
         and sent.get(_DERIVED_FROM.get(name, "")) is None
         and not _shows(name, kind, value, shown.get(name))
     ]
@@ -88,17 +88,24 @@ def _shows(name: str, kind: str, sent: Any, shown: Any) -> bool:
         return not _differing(sent, _object(shown))
     if isinstance(sent, (list, tuple)):
         # The order does not count, because Ecwid's order of the addresses is not stable.
-        return all(any(_item_shows(item, other) for other in _list(shown)) for item in sent)
+        return all(_is_shown(item, _list(shown)) for item in sent)
     if isinstance(sent, str):
         shown = _DEFAULTS.get(name, "") if shown is None else shown
         return isinstance(shown, str) and _tidied(name, kind, sent) == _tidied(name, kind, shown)
     return bool(sent == (_DEFAULTS.get(name) if shown is None else shown))
 
 
-def _item_shows(sent: Any, shown: Any) -> bool:
-    if isinstance(sent, Mapping):
-        return isinstance(shown, Mapping) and not _differing(sent, shown)
-    return bool(sent == shown)
+def _is_shown(item: Any, shown: list[Any]) -> bool:
+    """Return whether a list has an item with all members of the sent item."""
+    if not isinstance(item, Mapping):
+        return item in shown
+    others = [other for other in shown if isinstance(other, Mapping)]
+    meant = [other for other in others if _has_id_of(item, other)] or others
+    return any(not _differing(item, other) for other in meant)
+
+
+def _has_id_of(item: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return item.get("id") is not None and item["id"] == other.get("id")
 
 
 def _tidied(name: str, kind: str, text: str) -> str:
@@ -122,19 +129,30 @@ def _merged(name: str, shown: list[dict[str, Any]], sent: Any) -> list[Any]:
     items: list[Any] = list(shown)
     for item in sent:
         given = _without_nulls(item) if isinstance(item, Mapping) else item
-        for place, other in enumerate(items):
-            if isinstance(given, Mapping) and _is_same(name, given, other):
-                items[place] = {**other, **given}
-                break
+        place = _place(name, given, shown)
+        if place is not None:
+            items[place] = {**items[place], **given, "id": items[place].get("id")}
+        elif isinstance(given, dict):
+            # The id is not one of this customer, so the item is new.
+            items.append({member: value for member, value in given.items() if member != "id"})
         else:
             items.append(given)
-    return items
+    return [_without_nulls(item) if isinstance(item, dict) else item for item in items]
+
+
+def _place(name: str, item: Any, shown: list[dict[str, Any]]) -> int | None:
+    """Return the place of the shown item that the sent item is, or None for a new item."""
+    if not isinstance(item, Mapping):
+        return None
+    by_id = [place for place, other in enumerate(shown) if _has_id_of(item, other)]
+    alike = [place for place, other in enumerate(shown) if _is_same(name, item, other)]
+    return next(iter(by_id + alike), None)
 
 
 def _is_same(name: str, sent: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
     """Return whether both items of a list are the same address, contact or field."""
     differing = _differing(sent, shown)
-    if not differing or (sent.get("id") is not None and sent["id"] == shown.get("id")):
+    if not differing:
         return True
     if name in _ITEM_KEYS:
         return not set(_ITEM_KEYS[name]) & set(differing)

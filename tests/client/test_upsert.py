@@ -198,6 +198,34 @@ def test_lists(
     assert [each.get("id") for each in before if "id" in each] == ids[: len(before)] or not any(ids)
 
 
+def test_a_customer_of_another_store(
+    ecwid_sandbox: EcwidSandbox, ecwid_client: EcwidClient
+) -> None:
+    """The ids of another store's addresses and contacts change nothing, and double nothing."""
+    ecwid_sandbox.add_customer({"email": EMAIL, "contacts": [PHONE], "shippingAddresses": [HOME]})
+    read: dict[str, Any] = {**ecwid_client.get_customer(only(ecwid_sandbox)["id"])}
+    assert ecwid_client.put_customer(read).outcome == "unchanged"
+    for name in ("contacts", "shippingAddresses"):
+        read[name] = [{**each, "id": each["id"] + 10_000} for each in read[name]]
+    assert ecwid_client.put_customer(read).outcome == "unchanged"
+    read["contacts"] = [*read["contacts"], {"id": 5, "type": "URL", "contact": "x"}]
+    assert ecwid_client.put_customer(read).outcome == "updated"
+    assert ecwid_client.put_customer(read).outcome == "unchanged"
+    assert len(only(ecwid_sandbox)["contacts"]) == 3
+    assert len(only(ecwid_sandbox)["shippingAddresses"]) == 1
+
+
+def test_an_item_by_its_id(ecwid_sandbox: EcwidSandbox, ecwid_client: EcwidClient) -> None:
+    """An item with the id of a shown item changes this item, although another one is alike."""
+    two = [{**PHONE, "note": "a"}, {**PHONE, "note": "b"}]
+    ecwid_sandbox.add_customer({"email": EMAIL, "contacts": two})
+    contacts = only(ecwid_sandbox)["contacts"]
+    second = {"id": contacts[1]["id"], "note": "a"}
+    for outcome in ("updated", "unchanged"):
+        assert ecwid_client.put_customer({"email": EMAIL, "contacts": [second]}).outcome == outcome
+    assert [each.get("note") for each in only(ecwid_sandbox)["contacts"]] == ["a", "a", None]
+
+
 def test_a_guest_keeps_the_name(ecwid_sandbox: EcwidSandbox, ecwid_client: EcwidClient) -> None:
     """A guest has only a top-level name, which counts as the name of the row and stays."""
     ecwid_sandbox.add_customer({"email": EMAIL, "name": "Ada L"})

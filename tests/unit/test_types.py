@@ -146,8 +146,8 @@ def test_a_change_of_the_contract_is_seen(change: Any, differs: set[str]) -> Non
 
 
 def test_every_type_is_public() -> None:
-    """The package `flask_ecwid.client` exports the types, the client and its iterator."""
-    assert set(client.__all__) == {"EcwidClient", "CustomerIterator", *types.__all__}
+    """The package `flask_ecwid.client` exports the types, the client, its iterator and its put."""
+    assert set(client.__all__) == {"EcwidClient", "CustomerIterator", "Put", *types.__all__}
     assert client.__all__ == sorted(client.__all__)
     own = {name for name, kind in vars(types).items() if is_typeddict(kind) and name[0] != "_"}
     assert own == set(types.__all__)
