@@ -49,7 +49,7 @@ def parse_mappings(texts: Iterable[str], columns: Columns) -> dict[str, Column]:
 def read_header(
     cells: Sequence[str], columns: Columns, mappings: Mapping[str, Column], line: int
 ) -> list[Column]:
-    """Return the column of each cell, without the empty cells at the end.
+    """Return the column of each cell. An empty cell names no column.
 
     Args:
         cells: The cells of the header.
@@ -61,8 +61,6 @@ def read_header(
         NotACustomerFile: A cell names no column, or the header has no column for the e-mail.
     """
     names = [cell.strip() for cell in cells]
-    while names and not names[-1]:
-        names.pop()
     if set(mappings) - {_same(name) for name in names}:
         raise NotACustomerFile(f"line {line}: the header lacks a column that --map names")
     found = [mappings.get(_same(name)) or _known(name, columns) for name in names]

@@ -318,8 +318,16 @@ def test_mappings() -> None:
     assert customers_of(text, *mappings) == [expected]
     text = "Mail,email\na@example.com,canary\n"
     assert customers_of(text, "Mail=email", "email=") == [{"email": "a@example.com"}]
-    with pytest.raises(NotACustomerFile, match="--map"):
-        customers_of(text, "Fax=email", "email=")
+    with pytest.raises(NotACustomerFile, match="lacks a column that --map names"):
+        customers_of(text, "Mail=lang", "Fax=taxId")
+
+
+def test_a_line_with_the_separator() -> None:
+    """The separator of a line `sep=` counts, although the header has more of another one."""
+    text = 'sep=|\nemail|lang|"a,b;c,d"\na@example.com|de|x\n'
+    assert customers_of(text, "a,b;c,d=") == [{"email": "a@example.com", "lang": "de"}]
+    text = "sep=;\nemail;a,b,c\na@example.com;x\n"
+    assert customers_of(text, "a,b,c=") == [{"email": "a@example.com"}]
 
 
 @pytest.mark.parametrize("mapping", ["canary", "=email", "canary=canary", "canary=emial"])

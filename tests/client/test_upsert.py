@@ -119,6 +119,17 @@ def test_many_partial_matches(ecwid: HTTPServer) -> None:
         assert client.find_customer("a@example.com") is None
 
 
+def test_an_email_that_was_changed_just_now(ecwid: HTTPServer) -> None:
+    """A customer whose e-mail the search shows late is not taken for the customer of the e-mail."""
+    page = {"total": 1, "count": 1, "offset": 0, "limit": 1, "items": [{"id": 7, "email": EMAIL}]}
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json(page)
+    changed = {"id": 7, "email": f"new-{EMAIL}"}
+    ecwid.expect_request(f"{STORE}/customers/7").respond_with_json(changed)
+    settings = Settings(store_id="1003", token=TOKEN, api_url=ecwid.url_for("/api/v3"))
+    with EcwidClient(settings) as client:
+        assert client.find_customer(EMAIL) is None
+
+
 def test_a_store_that_repeats_a_page(ecwid: HTTPServer) -> None:
     """A store that ignores the offset raises BadReply, because no page after the first is seen."""
     page = {"total": 9, "count": 1, "offset": 0, "limit": 1, "items": [{"id": 1, "email": "x"}]}
@@ -318,6 +329,7 @@ def test_no_reply_is_no_missing_customer(
     with pytest.raises(EcwidError) as caught:
         ecwid_client.put_customer({"email": EMAIL, "lang": "de"})
     assert not isinstance(caught.value, CustomerNotFound)
+    assert caught.value.executed == "no"
     assert writes(ecwid_sandbox) == []
 
 
