@@ -24,6 +24,11 @@ def nearest_name(sent: str, names: Iterable[str]) -> str:
     return nearest if likeness.get(nearest, 0) >= _ALIKE else ""
 
 
+def is_same_name(one: str, other: str) -> bool:
+    """Return whether two names differ in nothing but case and punctuation."""
+    return len(other) <= _MAX_LENGTH and _plain(one) == _plain(other)
+
+
 def misspelt_name(sent: str, names: Iterable[str]) -> str:
     """Return the name that differs from this one by a few letters, or an empty text."""
     name = nearest_name(sent, names)

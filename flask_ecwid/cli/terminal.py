@@ -33,8 +33,8 @@ class Stopped(BaseException):
 def fill_closed_streams() -> None:
     """Give the descriptors 0, 1 and 2 to the null device where they are closed.
 
-    Otherwise the next file that the process opens would get such a descriptor, and the error
-    messages of a library would go into the file. Errors of click would go to the standard output.
+    Otherwise the next file that the process opens would get such a descriptor. Error messages of a
+    library would then go into the file, and errors of click to the standard output.
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass

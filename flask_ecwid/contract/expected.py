@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import Violation
-from ..nearest import nearest_name
+from ..nearest import is_same_name, nearest_name
 from .misplaced import INSTEAD
 
 Node = Mapping[str, Any]  # a schema or a parameter of the contract, without references
@@ -56,6 +56,8 @@ def explained(violation: Violation, node: Node, body: object) -> Violation:
         text = _of_unknown_members(violation.pointer, place, body)
     elif violation.keyword == "required":
         text = f"This member is required. {of_value(place)}"
+    elif _value(body, violation.pointer) is None:
+        text = f"Leave the member out instead of null. {of_value(place)}"
     else:
         text = of_value(place)
     return violation._replace(expected=text)
@@ -71,9 +73,15 @@ def of_unknown(
         known: The names that the contract knows.
         instead: The members to send instead of names that the contract does not know.
     """
-    found = [nearest_name(name, [*known, *instead]) for name in islice(sent, _MAX_NAMES)]
-    members = dict.fromkeys(instead[name] for name in found if name in instead)
-    near = dict.fromkeys(name for name in found if name in known)
+    first = list(islice(sent, _MAX_NAMES))
+    misplaced = [name for name in instead if any(is_same_name(name, each) for each in first)]
+    members = dict.fromkeys(instead[name] for name in misplaced)
+    near = dict.fromkeys(
+        name
+        for each in first
+        if not any(is_same_name(name, each) for name in misplaced)
+        and (name := nearest_name(each, known))
+    )
     sentences = []
     if members:
         sentences.append(f"Use {' and '.join(members)} instead.")
@@ -88,11 +96,8 @@ def _of_unknown_members(pointer: str, node: Node, body: object) -> str:
     members: dict[str, Any] = {}
     for part in _parts(node):
         members.update(part.get("properties", {}))
-    for step in _steps(pointer):
-        body = body[int(step)] if isinstance(body, list) else body[step]  # type: ignore[index]
-    assert isinstance(body, dict), "only an object has members"
     return of_unknown(
-        (name for name in body if name not in members),
+        (name for name in _value(body, pointer) if name not in members),
         [name for name, member in members.items() if not member.get("readOnly")],
         INSTEAD.get(_INDEX.sub("", pointer), {}),
     )
@@ -118,6 +123,13 @@ def _place(node: Node, pointer: str) -> Node | None:
     return node
 
 
+def _value(body: Any, pointer: str) -> Any:
+    """Return the value at a place in a body."""
+    for step in _steps(pointer):
+        body = body[int(step)] if isinstance(body, list) else body[step]
+    return body
+
+
 def _steps(pointer: str) -> list[str]:
     return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
 
@@ -128,6 +140,8 @@ def _form(facts: Mapping[str, Any]) -> str:
     if allowed := facts.get("enum") or (words and words[1].split("|")):
         return f"one of {_listed(allowed)}"
     kind = facts.get("type")
+    if kind == "boolean" and facts.get("in") == "query":
+        return "`true` or `false`, also as `1` or `0`"
     if kind == "boolean":
         return "`true` or `false`"
     if kind in ("integer", "number"):

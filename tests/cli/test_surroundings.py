@@ -15,7 +15,8 @@ import yaml
 from flask_ecwid import cli, contract
 from flask_ecwid.cli import rows
 from flask_ecwid.cli.columns import Columns
-from flask_ecwid.cli.files import NotACustomerFile, read_rows
+from flask_ecwid.cli.files import read_rows
+from flask_ecwid.cli.header import NotACustomerFile
 
 from ..conftest import ROOT, TOKEN, environment, run_python
 from ..helpers.command import Command, begin_sandbox, printed_settings
