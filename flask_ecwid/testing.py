@@ -38,7 +38,7 @@ class EcwidSandbox:
         self._store = Store(self._path)
         try:
             self._store.fill(list)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
             expected = "a new file in a folder that exists, or the file of a store"
             raise ValueError(f"EcwidSandbox path must be {expected}; got {path!r}") from exc
         self._controls = Controls(self._path)

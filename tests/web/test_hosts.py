@@ -207,7 +207,6 @@ GIVEN: list[tuple[HTTPException | tuple[Any, ...], str]] = [
     ((500, "The database is away."), "The database is away."),
     ((503, "Back at nine."), "Back at nine."),
     ((400, Lazy()), "Später."),
-    ((400, "half \ud83d"), "half ?"),
     (Closed(), "The shop is closed."),
     (Forbidden("Not on Sundays."), "Not on Sundays."),
 ]
