@@ -190,7 +190,7 @@ def api_keys_fault(entries: tuple[ApiKey, ...]) -> str:
     guessable = [
         str(number)
         for number, each in enumerate(entries, start=1)
-        if credentials.is_guessable(each.digest, each.name)
+        if credentials.is_guessable(each.digest)
     ]
     if guessable:
         return (
