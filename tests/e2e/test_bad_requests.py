@@ -65,7 +65,7 @@ AUDITED = {
 }
 WARNING = re.compile(
     r"Invalid request(: \w+ request_id=[0-9a-f-]+)?|call failed operation=\w+ [a-z-]+"
-    r"|Invalid requests without a log line: [0-9]+"
+    r"|Invalid requests without a log line: [0-9]+|ECWID_CALLS_PER_MINUTE is above [ -~]+"
 )
 # test_refused_requests.py has the exact positions.
 POSITION = re.compile(r"(valid JSON|UTF-8) at line [0-9]+, column [0-9]+")
