@@ -83,7 +83,7 @@ fuzz-requests: $(VENV)/.installed
 	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/e2e/test_fuzz_requests.py
 
 fuzz-documents: $(VENV)/.installed
-	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/web/test_fuzz_json.py tests/client/test_fuzz_replies.py
+	FUZZ=much $(BIN)/python -m pytest -rP --show-capture=stdout tests/e2e/test_fuzz_json.py tests/e2e/test_fuzz_replies.py
 
 clients: has-npm $(VENV)/.clients clients/node_modules/.installed
 	$(BIN)/python -m pytest tests/e2e/test_python_client.py clients --ignore clients/test_browser.py
