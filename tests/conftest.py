@@ -76,8 +76,12 @@ def run_python(program: str, *flags: str, **settings: str) -> subprocess.Complet
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return the environment of an activated virtual environment, with these settings."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("ECWID_")}
+    """Return the environment of an activated virtual environment, with these settings.
+
+    flask sets a variable of its own when a test runs a command in this process.
+    """
+    own = ("ECWID_", "FLASK_")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(own)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**clean, "PATH": path, **settings}
 

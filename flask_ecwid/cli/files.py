@@ -28,6 +28,7 @@ Format = Literal["jsonl", "csv"]
 
 ENDINGS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _BOM = "\ufeff".encode()
+_BOM_AS_LATIN = _BOM.decode("windows-1252")
 _TOO_LONG = Violation("", "maxLength", "A row of at most 8 MiB.")
 UTF_8 = "UTF-8"
 _NO_COLUMNS: Mapping[str, Column] = {}
@@ -194,6 +195,8 @@ def _header(
         raise NotACustomerFile(f"line {line}: a quote of the header is misplaced or missing")
     if _UTF_16_MARK.match(cells[0]):
         raise NotACustomerFile(f"line {line}: the file is in UTF-16. Use --encoding utf-16")
+    if cells[0].startswith(_BOM_AS_LATIN):
+        raise NotACustomerFile(f"line {line}: the file is in UTF-8. Leave out --encoding")
     if any(map(_NOT_DECODED.search, cells)):
         raise NotACustomerFile(f"line {line}: the header is not in {encoding}. {_SAY_ENCODING}")
     return read_header(cells, columns, mappings, line)

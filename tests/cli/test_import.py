@@ -602,3 +602,16 @@ def test_wrong_options(tmp_path: Path, options: list[str]) -> None:
     assert status == 2
     assert "canary" not in err
     assert command.orders.ledger() == []
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1"])
+def test_a_file_whose_mark_names_another_encoding(tmp_path: Path, encoding: str) -> None:
+    """A file with the mark of UTF-8 is not read in another encoding, which would garble names."""
+    command = Command(tmp_path)
+    (tmp_path / "new.csv").write_bytes(
+        "email,city\nnew-1@example.com,K\u00f6ln\n".encode("utf-8-sig")
+    )
+    status, out, err = command.run("import", "new.csv", "--encoding", encoding)
+    assert (status, out) == (2, "")
+    assert "the file is in UTF-8. Leave out --encoding" in err
+    assert new(command) == []
