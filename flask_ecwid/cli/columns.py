@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from ..contract import Contract, strict_json
+from ..contract import Contract, nodes, strict_json
 from ..errors import InvalidRequest
 from .shop_columns import plain
 
@@ -192,35 +192,20 @@ def _columns(
     settable: bool = False,
 ) -> Iterator[Column]:
     """Yield a column for each member, or only for the members that a caller may set."""
-    for name, member in _members(schemas, schema).items():
-        if settable and any(part.get("readOnly") for part in _parts(schemas, member)):
+    for name, member in nodes.members(schema, schemas).items():
+        if settable and any(part.get("readOnly") for part in nodes.parts(member, schemas)):
             continue
-        if _members(schemas, member):
+        if nodes.members(member, schemas):
             yield from _columns(schemas, member, (*path, name), settable=settable)
         else:
             scalar = _type(schemas, member) in ("string", "integer", "number", "boolean")
             yield Column((*path, name), _type(schemas, member) if scalar else "json")
 
 
-def _members(schemas: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of an object, and no members for any other schema."""
-    members: dict[str, Any] = {}
-    for part in _parts(schemas, schema):
-        members.update(part.get("properties", {}))
-    return members
-
-
 def _type(schemas: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    return next((str(part["type"]) for part in _parts(schemas, schema) if "type" in part), "json")
-
-
-def _parts(schemas: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the schema itself, and the schemas behind its `$ref` and `allOf`."""
-    if "$ref" in schema:
-        schema = schemas[schema["$ref"].rpartition("/")[2]]
-    yield schema
-    for each in schema.get("allOf", ()):
-        yield from _parts(schemas, each)
+    return next(
+        (str(part["type"]) for part in nodes.parts(schema, schemas) if "type" in part), "json"
+    )
 
 
 def _copied(value: Any) -> Any:

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-Node = Mapping[str, Any]
+from ..contract import nodes
+from ..contract.nodes import Node
 
 MAX_VALUES = 200_000
 
@@ -100,16 +101,13 @@ def convert(value: Any, node: Node, schemas: Mapping[str, Node]) -> Any:
 
 def _resolved(node: Node, schemas: Mapping[str, Node]) -> Node:
     """Return a schema with the parts behind its `$ref` and `allOf`."""
-    while "$ref" in node:
-        node = schemas[node["$ref"].rpartition("/")[2]]
-    if "allOf" not in node:
-        return node
-    merged: dict[str, Any] = {}
-    members: dict[str, Any] = {}
-    for part in [node, *(_resolved(part, schemas) for part in node["allOf"])]:
+    first, *others = nodes.parts(node, schemas)
+    if not others:
+        return first
+    merged = dict(first)
+    for part in others:
         merged.update(part)
-        members.update(part.get("properties", {}))
-    return {**merged, "properties": members}
+    return {**merged, "properties": nodes.members(node, schemas)}
 
 
 def _integer(text: str) -> int:

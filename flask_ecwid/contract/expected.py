@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
 from ..errors import Violation
 from ..nearest import is_same_name, nearest_name
+from . import nodes
 from .misplaced import INSTEAD
-
-Node = Mapping[str, Any]  # a schema or a parameter of the contract, without references
+from .nodes import Node
 
 _LISTED_WORDS = re.compile(r"\^\(([A-Za-z0-9_]+(?:\|[A-Za-z0-9_]+)*)\)\$")
 _INDEX = re.compile(r"/[0-9]+(?=/|$)")
@@ -28,13 +28,13 @@ _MAX_NAMES = 3
 
 def of_value(node: Node) -> str:
     """Return what the contract expects of the value of a schema or a parameter."""
-    parts = list(_parts(node))
-    facts = ChainMap(*map(dict, parts))  # an outer part comes before the parts that it refers to
+    found = list(nodes.parts(node))
+    facts = ChainMap(*map(dict, found))  # an outer part comes before the parts that it refers to
     form = _form(facts)
     if "example" in facts:
         form += f", for example `{facts['example']}`"
     sentences = [f"{form[0].upper()}{form[1:]}."]
-    for part in reversed(parts):
+    for part in reversed(found):
         text = " ".join(str(part.get("description", "")).split())
         if text and text not in sentences:
             sentences.append(text)
@@ -93,27 +93,18 @@ def of_unknown(
 
 
 def _of_unknown_members(pointer: str, node: Node, body: object) -> str:
-    members: dict[str, Any] = {}
-    for part in _parts(node):
-        members.update(part.get("properties", {}))
+    known = nodes.members(node)
     return of_unknown(
-        (name for name in _value(body, pointer) if name not in members),
-        [name for name, member in members.items() if not member.get("readOnly")],
+        (name for name in _value(body, pointer) if name not in known),
+        [name for name, member in known.items() if not member.get("readOnly")],
         INSTEAD.get(_INDEX.sub("", pointer), {}),
     )
-
-
-def _parts(node: Node) -> Iterator[Node]:
-    """Yield a node and the nodes that it consists of, the outer nodes first."""
-    yield node
-    for part in node.get("allOf", ()):
-        yield from _parts(part)
 
 
 def _place(node: Node, pointer: str) -> Node | None:
     """Return the schema of a place in a body, or None if the contract has no such place."""
     for step in _steps(pointer):
-        for part in _parts(node):
+        for part in nodes.parts(node):
             inner = part.get("properties", {}).get(step) if "items" not in part else part["items"]
             if inner is not None:
                 node = inner
