@@ -99,6 +99,11 @@ class Violation(NamedTuple):
     keyword: str  # the keyword of the contract that the place violates
     expected: str | None = None  # the valid values, in the words of the contract
 
+    @property
+    def place(self) -> str:
+        """The pointer with the keyword, for a line."""
+        return f"{self.pointer}:{self.keyword}"
+
 
 class EcwidError(Exception):
     """Any failure of a call or a request."""
@@ -155,8 +160,7 @@ class EcwidError(Exception):
     @property
     def places(self) -> str:
         """The first places that violate the contract, for a log line."""
-        places = [f"{violation.pointer}:{violation.keyword}" for violation in self.errors]
-        return ",".join(places[:_MAX_PLACES])
+        return ",".join(violation.place for violation in self.errors[:_MAX_PLACES])
 
     @property
     def described(self) -> str:

@@ -564,8 +564,8 @@ MUTANTS = [
     Mutant(
         "all places in the line of a request",
         "errors",
-        "places[:_MAX_PLACES]",
-        "places",
+        "self.errors[:_MAX_PLACES]",
+        "self.errors",
         "test_expected.py -k bounded",
     ),
     Mutant(

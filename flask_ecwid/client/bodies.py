@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..contract import load
 from ..contract.misplaced import instead
-from ..contract.schema import MAX_VIOLATIONS
+from ..contract.schema import MAX_VIOLATIONS, pointer
 from ..errors import InvalidRequest, Violation
 
 Path = tuple[str | int, ...]
@@ -74,17 +74,17 @@ class _Found:
         for name, member in members.items():
             schema = schemas.get(name)
             if schema is None and (other := instead(path, name)):
-                self.refuse(_pointer(*path), "additionalProperties", f"Use {other} instead.")
+                self.refuse(pointer(path), "additionalProperties", f"Use {other} instead.")
             elif schema and schema.get("readOnly"):
-                self.dropped.append(_pointer(*path, name))
+                self.dropped.append(pointer((*path, name)))
             elif isinstance(member, (Mapping, list, tuple)):
                 kept[name] = self.settable(schema or {}, member, (*path, name))
             else:
                 kept[name] = member
         return kept
 
-    def refuse(self, pointer: str, keyword: str, expected: str) -> None:
-        self.violations.append(Violation(pointer, keyword, expected))
+    def refuse(self, place: str, keyword: str, expected: str) -> None:
+        self.violations.append(Violation(place, keyword, expected))
 
 
 def _place_name(body: dict[str, Any], found: _Found) -> None:
@@ -137,8 +137,4 @@ def _check_new_contacts(body: dict[str, Any], found: _Found) -> None:
             for name in ("contact", "type"):
                 if contact.get(name) is None:
                     expected = "A new contact needs `contact` and `type`, unless it has its `id`."
-                    found.refuse(_pointer("contacts", number, name), "required", expected)
-
-
-def _pointer(*path: str | int) -> str:
-    return "".join(f"/{step}" for step in path)
+                    found.refuse(pointer(("contacts", number, name)), "required", expected)

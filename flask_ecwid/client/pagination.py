@@ -107,7 +107,7 @@ class Skipped(NamedTuple):
     @property
     def places(self) -> str:
         """The places, each with its keyword, as text."""
-        return " ".join(f"{each.pointer}:{each.keyword}" for each in self.errors)
+        return " ".join(each.place for each in self.errors)
 
 
 class _Entry(NamedTuple):

@@ -6,6 +6,7 @@ JSON Schema, so `json_schema` translates them before a schema is compiled.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Literal
 
@@ -67,7 +68,7 @@ class Schema:
             path = list(error.instance_path)
             if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
                 path.append(error.kind.property)  # The missing member, a name of the contract.
-            violations.append(Violation(_pointer(path), error.kind.name))
+            violations.append(Violation(pointer(path), error.kind.name))
         return violations
 
     def _errors(self, document: object) -> list[jsonschema_rs.ValidationError]:
@@ -146,5 +147,9 @@ def _needed_components(schema: Any, components: dict[str, Any]) -> dict[str, Any
     return needed
 
 
-def _pointer(path: list[str | int]) -> str:
+def pointer(path: Iterable[str | int]) -> str:
+    """Return the JSON pointer of a place.
+
+    https://www.rfc-editor.org/rfc/rfc6901
+    """
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
