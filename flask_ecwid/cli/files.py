@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, BinaryIO, Literal, TextIO
+from typing import Any, AnyStr, BinaryIO, Literal, TextIO, TypeVar
 
 import orjson
 
@@ -24,12 +24,14 @@ from .columns import UNNAMED, Column, Columns
 from .header import NotACustomerFile, read_header
 from .rows import MOST, Lines, RowTooLong
 
+T = TypeVar("T")
 Format = Literal["jsonl", "csv"]
 
 ENDINGS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _BOM = "\ufeff".encode()
 _BOM_AS_LATIN = _BOM.decode("windows-1252")
 _TOO_LONG = Violation("", "maxLength", "A row of at most 8 MiB.")
+_NO_CSV = Violation("", "csv", "Cells with a quote at both ends.")
 UTF_8 = "UTF-8"
 _NO_COLUMNS: Mapping[str, Column] = {}
 _SEPARATOR_LINE = re.compile(r"""["']?sep=(.)["']?\s*""", re.IGNORECASE)
@@ -112,18 +114,34 @@ def read_rows(
 
 def _read_json_lines(file: BinaryIO) -> Iterator[Row]:
     lines = Lines(file)
-    while True:
-        number = lines.begin_row()
-        try:
-            line = next(lines)
-        except StopIteration:
-            return
-        except RowTooLong:
-            yield Row(number, violation=_TOO_LONG)
+    for number, line in _numbered(lines, lines):
+        if isinstance(line, Violation):
+            yield Row(number, violation=line)
             continue
         text = line.removeprefix(_BOM) if number == 1 else line
         if text.strip():
             yield _strictly(number, text)
+
+
+def _numbered(lines: Lines[AnyStr], rows: Iterator[T]) -> Iterator[tuple[int, T | Violation]]:
+    """Yield each row with the number of its first line. A row that cannot be read is a violation.
+
+    Args:
+        lines: The lines of the file, which limit the length of a row.
+        rows: The rows that are read from these lines.
+    """
+    while True:
+        number = lines.begin_row()
+        row: T | Violation
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except RowTooLong:
+            row = _TOO_LONG
+        except csv.Error:  # a quote is misplaced or missing
+            row = _NO_CSV
+        yield number, row
 
 
 def _csv_rows(
@@ -137,19 +155,10 @@ def _csv_rows(
         header = _header(reader, columns, mappings, encoding, line)
     except RowTooLong:
         raise NotACustomerFile("the header is longer than 8 MiB") from None
-    while True:
-        line = lines.begin_row()
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except RowTooLong:
-            yield Row(line, violation=_TOO_LONG)
-            continue
-        except csv.Error:  # a quote is misplaced or missing
-            yield Row(line, violation=Violation("", "csv", "Cells with a quote at both ends."))
-            continue
-        if any(map(str.strip, cells)):
+    for line, cells in _numbered(lines, reader):
+        if isinstance(cells, Violation):
+            yield Row(line, violation=cells)
+        elif any(map(str.strip, cells)):
             yield _row(line, cells, header, columns, encoding)
 
 

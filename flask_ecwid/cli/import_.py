@@ -60,8 +60,7 @@ Body = dict[str, Any]
 def _print_columns(context: click.Context, parameter: click.Parameter, given: bool) -> None:
     """Print the columns and end the command, although PATH is missing."""
     if given:
-        for line in described_columns(Columns(contract.load())):
-            click.echo(line)
+        terminal.show("\n".join(described_columns(Columns(contract.load()))))
         context.exit()
 
 
