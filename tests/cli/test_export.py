@@ -8,43 +8,13 @@ import json
 import os
 import pty
 import sqlite3
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from flask_ecwid.sandbox import Fault
 
-from ..helpers.command import Command, change_customer
-
-
-def ids(command: Command, name: str) -> list[int]:
-    """Return the ids of an export, in its order."""
-    if name.endswith(".csv"):
-        with (command.folder / name).open(encoding="utf-8-sig", newline="") as file:
-            return [int(row["id"]) for row in csv.DictReader(file)]
-    return [line["id"] for line in command.lines(name)]
-
-
-def slow(command: Command, seconds: float = 0.05) -> None:
-    command.orders.inject(Fault("latency", operation="list_customers", seconds=seconds))
-
-
-def checkpoint(command: Command, name: str) -> bytes:
-    """Return the checkpoint of an unfinished export."""
-    try:
-        return (command.folder / f"{name}.resume").read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
-def wait_for_progress(
-    command: Command, name: str, process: subprocess.Popen[str], before: bytes = b""
-) -> None:
-    """Wait until an export has a newer checkpoint, or has ended."""
-    while checkpoint(command, name) == before and process.poll() is None:
-        time.sleep(0.02)
+from ..helpers.command import Command, change_customer, checkpoint, ids, slow, wait_for_progress
 
 
 @pytest.mark.parametrize("name", ["all.jsonl", "all.CSV"])

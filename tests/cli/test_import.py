@@ -16,19 +16,7 @@ from flask_ecwid.errors import InvalidRequest
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.state import host_state
 
-from ..helpers.command import Command, change_customer
-
-GOOD = [{"email": f"new-{n}@example.com", "lang": "de"} for n in range(6)]
-
-
-def write(command: Command, name: str, *rows: Any) -> None:
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    (command.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def new(command: Command) -> list[str]:
-    return [email for email in command.emails() if email.startswith("new-")]
-
+from ..helpers.command import GOOD, Command, change_customer, new, write
 
 EXPECTED = [
     "A text of at most 254 characters, for example `customer@example",
@@ -211,18 +199,6 @@ def forget(command: Command) -> None:
     path = host_state()._path
     with sqlite3.connect(path) as db:
         db.execute("DELETE FROM state")
-    db.close()
-
-
-def leases_run_out() -> None:
-    """Let all leases expire, as after 30 seconds."""
-    with sqlite3.connect(host_state()._path) as db:
-        for name, value in db.execute("SELECT name, value FROM state").fetchall():
-            record = json.loads(value)
-            if record.get("state") == "running":
-                record["lease_ends_at"] = 0
-                row = [json.dumps(record).encode(), name]
-                db.execute("UPDATE state SET value = ? WHERE name = ?", row)
     db.close()
 
 

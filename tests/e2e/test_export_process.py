@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ..cli.test_export import checkpoint, ids, slow, wait_for_progress
-from ..helpers.command import Command
+from ..helpers.command import Command, checkpoint, ids, slow, wait_for_progress
 
 
 @pytest.mark.parametrize("name", ["all.jsonl", "all.csv"])

@@ -11,8 +11,7 @@ import pytest
 
 from flask_ecwid.sandbox import Fault
 
-from ..cli.test_import import GOOD, leases_run_out, new, write
-from ..helpers.command import Command
+from ..helpers.command import GOOD, Command, leases_run_out, new, write
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from flask import Flask
 from flask.cli import FlaskGroup
 
 from flask_ecwid import Ecwid
-from flask_ecwid.sandbox import Controls, create_sandbox
+from flask_ecwid.sandbox import Controls, Fault, create_sandbox
+from flask_ecwid.storage.state import host_state
 
 from ..conftest import ROOT, environment
 
@@ -110,3 +113,58 @@ class Command:
             for path in self.folder.iterdir()
             if path.is_file() and not path.name.startswith("store.sqlite3")
         }
+
+
+GOOD = [{"email": f"new-{n}@example.com", "lang": "de"} for n in range(6)]
+
+
+def ids(command: Command, name: str) -> list[int]:
+    """Return the ids of an export, in its order."""
+    if name.endswith(".csv"):
+        with (command.folder / name).open(encoding="utf-8-sig", newline="") as file:
+            return [int(row["id"]) for row in csv.DictReader(file)]
+    return [line["id"] for line in command.lines(name)]
+
+
+def slow(command: Command, seconds: float = 0.05) -> None:
+    """Let each page of an export take this time."""
+    command.orders.inject(Fault("latency", operation="list_customers", seconds=seconds))
+
+
+def checkpoint(command: Command, name: str) -> bytes:
+    """Return the checkpoint of an unfinished export."""
+    try:
+        return (command.folder / f"{name}.resume").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def wait_for_progress(
+    command: Command, name: str, process: subprocess.Popen[str], before: bytes = b""
+) -> None:
+    """Wait until an export has a newer checkpoint, or has ended."""
+    while checkpoint(command, name) == before and process.poll() is None:
+        time.sleep(0.02)
+
+
+def write(command: Command, name: str, *rows: Any) -> None:
+    """Write a file of JSON Lines. A text is a line as it is."""
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (command.folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def new(command: Command) -> list[str]:
+    """Return the e-mails of the customers that an import of `GOOD` creates."""
+    return [email for email in command.emails() if email.startswith("new-")]
+
+
+def leases_run_out() -> None:
+    """Let all leases expire, as after 30 seconds."""
+    with sqlite3.connect(host_state()._path) as db:
+        for name, value in db.execute("SELECT name, value FROM state").fetchall():
+            record = json.loads(value)
+            if record.get("state") == "running":
+                record["lease_ends_at"] = 0
+                row = [json.dumps(record).encode(), name]
+                db.execute("UPDATE state SET value = ? WHERE name = ?", row)
+    db.close()
