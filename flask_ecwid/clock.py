@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoResult
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Lock = threading.Lock
 Event = threading.Event
 ThreadLocal = threading.local
 now = time.monotonic  # seconds for deadlines, which never go back and mean nothing elsewhere
-wall = time.time  # UNIX seconds, for values that processes share and for Ecwid's dates
+wall = time.time  # UNIX seconds, for Ecwid's dates
+process_id = os.getpid  # A forked process does without what the threads of its parent had begun.
 
 _T = TypeVar("_T")
 
@@ -61,7 +62,7 @@ def call_within(timeout_s: float, name: str, function: Callable[..., _T], *args:
         Exception: The exception that the function raised.
     """
     own: Future[_T] = Future()
-    process_and_name = os.getpid(), name
+    process_and_name = process_id(), name
     shared: Future[_T] = _under_way.setdefault(process_and_name, own)
     if shared is own:
 
@@ -85,6 +86,25 @@ def call_within(timeout_s: float, name: str, function: Callable[..., _T], *args:
     except NoResult:  # a class of its own before Python 3.11, so the next line raises TimeoutError
         pass
     raise TimeoutError("no result in time")
+
+
+class Moment(NamedTuple):
+    """A moment on both clocks.
+
+    The monotonic clock stops while the host is suspended, and the wall clock can be changed.
+    """
+
+    monotonic: float  # a value of `now()`
+    on_wall: float  # a value of `wall()`
+
+    @classmethod
+    def seconds_ago(cls, seconds: float = 0.0) -> Moment:
+        """Return the moment that was this many seconds ago."""
+        return cls(now() - seconds, wall() - seconds)
+
+    def elapsed_s(self) -> float:
+        """Return the seconds since the moment, on the clock that shows more."""
+        return max(now() - self.monotonic, wall() - self.on_wall)
 
 
 class Cooldown:
@@ -124,7 +144,7 @@ class Slots:
         Raises:
             TimeoutError: No slot became free in time.
         """
-        process = os.getpid()
+        process = process_id()
         semaphore = self._semaphores.setdefault(process, threading.Semaphore(self._count))
         if not semaphore.acquire(timeout=max(timeout_s, 0.0)):
             raise TimeoutError("no slot became free in time")

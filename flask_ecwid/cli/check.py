@@ -17,9 +17,10 @@ from flask.cli import ScriptInfo, pass_script_info
 from ..client.client import Ping
 from ..errors import EcwidError, ServiceRefused
 from ..settings import Settings, SettingsError
+from ..storage.file_state import FileState
 from ..storage.opening import Storage
 from ..storage.redis_connection import RedisConnection, RedisUnavailable
-from ..storage.state import FileState, StateUnavailable
+from ..storage.state import StateUnavailable
 from ..web.mount import Mount, StoreRuntime
 from . import terminal
 from .options import find_mount, load_mount, store_option
@@ -81,7 +82,7 @@ def findings(mount: Mount) -> Iterator[Finding]:
     yield next(of_ecwid)
     yield _host(mount.settings)
     yield from of_ecwid
-    yield _storage(mount.client.store.storage)
+    yield from _storage(mount.client.store.storage)
     for warning in mount.warnings:
         yield Finding("settings", warning, "warning")
 
@@ -146,16 +147,17 @@ def _clock(ping: Ping) -> Finding:
     return Finding("clock", text)
 
 
-def _storage(storage: Storage) -> Finding:
-    """Return whether the state that processes share can be used."""
+def _storage(storage: Storage) -> Iterator[Finding]:
+    """Yield whether the storages that processes share can be used."""
     if storage.redis is not None:
-        return _redis(storage.redis)
-    assert isinstance(storage.shared, FileState), "without Redis, a mount has a state file"
+        yield _redis(storage.redis)
+    assert isinstance(storage.host, FileState), "a mount has a state file"
     try:
-        path = storage.shared.try_out()
+        path = storage.host.try_out()
     except StateUnavailable as exc:
-        return Finding("state", f"cannot be used, because {exc}", "failed")
-    return Finding("state", f"can be written, in {path}")
+        yield Finding("state", f"cannot be used, because {exc}", "failed")
+    else:
+        yield Finding("state", f"can be written, in {path}")
 
 
 def _redis(link: RedisConnection) -> Finding:

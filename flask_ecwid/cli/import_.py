@@ -363,8 +363,8 @@ class Importer:
         raise AssertionError
 
     def _keyed(self, idempotency_key: str, body: Body) -> Callable[[], tuple[dict[str, Any], bool]]:
-        def create(first_attempt_at: float | None) -> dict[str, Any]:
-            return dict(self._client.add_customer(body, first_attempt_at=first_attempt_at))
+        def create(age_s: float | None) -> dict[str, Any]:
+            return dict(self._client.add_customer(body, first_attempt_age_s=age_s))
 
         # The owner names no mount, so all imports into a store share the records. Otherwise another
         # mount's import would send each creation again.

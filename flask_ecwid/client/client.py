@@ -182,7 +182,7 @@ class EcwidClient:
         return customer
 
     def add_customer(
-        self, customer: Mapping[str, Any], *, first_attempt_at: float | None = None
+        self, customer: Mapping[str, Any], *, first_attempt_age_s: float | None = None
     ) -> CustomerIdentity:
         """Create a customer at most once, and return the id.
 
@@ -192,8 +192,9 @@ class EcwidClient:
 
         Args:
             customer: The members of the new customer. Ecwid requires `email`.
-            first_attempt_at: When an earlier attempt of the same creation began, in UNIX seconds,
-                if its outcome is not known. The client then searches before the first attempt.
+            first_attempt_age_s: How many seconds ago an earlier attempt of the same creation
+                began, if its outcome is not known. The client then searches before the first
+                attempt.
 
         Raises:
             OutcomeUnknown: The customer may have been created, and the search does not find them.
@@ -202,7 +203,9 @@ class EcwidClient:
             TypeError: The customer holds a value that JSON does not have.
         """
         call = build_call("add_customer", body=_settable("add_customer", customer))
-        identity: CustomerIdentity = self.store.reads.send(call, first_attempt_at=first_attempt_at)
+        identity: CustomerIdentity = self.store.reads.send(
+            call, first_attempt_age_s=first_attempt_age_s
+        )
         return identity
 
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> UpdateCount:

@@ -53,7 +53,7 @@ class Connection:
         self._reader = _Reader(self._receiver)
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
-        self.used_at = clock.now(), clock.wall()  # The moment of the last reply.
+        self.used_at = clock.Moment.seconds_ago()  # The moment of the last reply.
 
     def exchange(self, request: bytes, method: str, attempt: Attempt) -> tuple[HTTPResponse, bytes]:
         """Send a request, and return its reply with the body, after which no byte may follow."""
@@ -66,7 +66,7 @@ class Connection:
             raise HTTPException("the body is cut short")
         if self.has_rest():
             raise BadReply("Ecwid sent more bytes than one reply.")
-        self.used_at = clock.now(), clock.wall()
+        self.used_at = clock.Moment.seconds_ago()
         return reply, b"".join(chunks)
 
     def begin(self, request: bytes, method: str, attempt: Attempt) -> HTTPResponse:

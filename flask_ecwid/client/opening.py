@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .. import clock
 from ..private_files import UnsafeFile
 from ..settings import SANDBOX_ON, Settings, SettingsError
 from ..signals import CallSignals
@@ -94,10 +94,11 @@ def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:
 def private_file() -> Path:
     """Return the path of a new sandbox, which is deleted when this process ends."""
     folder = tempfile.mkdtemp(prefix="flask-ecwid-sandbox-")
-    owner = os.getpid()
+    owner = clock.process_id()
 
     def remove() -> None:
-        if os.getpid() == owner:  # A worker that was forked from this process keeps the file.
+        # A worker that was forked from this process keeps the file.
+        if clock.process_id() == owner:
             shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(remove)

@@ -79,9 +79,9 @@ class PooledAdapter(BaseAdapter):
         while True:
             expired: list[Connection] = []
             with self._lock:
-                while self._idle and _idle_s(self._idle[0]) > MOST_IDLE_S:
+                while self._idle and self._idle[0].used_at.elapsed_s() > MOST_IDLE_S:
                     expired.append(self._idle.pop(0))
-                idle_s = _idle_s(self._idle[-1]) if self._idle else MOST_IDLE_S + 1
+                idle_s = self._idle[-1].used_at.elapsed_s() if self._idle else MOST_IDLE_S + 1
                 connection = self._idle.pop() if idle_s <= attempt.most_idle_s else None
             for each in expired:
                 each.close()
@@ -91,15 +91,6 @@ class PooledAdapter(BaseAdapter):
                 attempt.idle_s = idle_s
                 return connection
             connection.close()
-
-
-def _idle_s(connection: Connection) -> float:
-    """Return the seconds since the last reply on the clock that shows more.
-
-    The monotonic clock stops during suspend, and the wall clock can be changed.
-    """
-    monotonic, wall = connection.used_at
-    return max(clock.now() - monotonic, clock.wall() - wall)
 
 
 def _close_all(connections: list[Connection]) -> None:

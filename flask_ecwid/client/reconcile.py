@@ -19,7 +19,6 @@ from .replies import Reply
 # The waits before three searches, because Ecwid's search shows some new customers late.
 WAITS_S = (0.0, 1.0, 2.0)
 CLOCKS_DIFFER_S = 5.0  # The most that clocks may differ beyond the difference that a Date shows.
-CLOCKS_DIFFER_MOST_S = 300.0  # A Date that differs by more does not come from a clock.
 _DATE = "%Y-%m-%d %H:%M:%S %z"
 # `same_email` compares the e-mail. Ecwid gives new ids, and derives the names of countries and
 # states from their codes. Ecwid also keeps one default contact of each type, orders lists itself,
@@ -53,19 +52,20 @@ def clock_ahead_s(reply: Reply, sent_at: float, received_at: float) -> float | N
     Returns:
         The seconds, which are negative if Ecwid's clock is behind. None without a current `Date`.
     """
-    if "age" in reply.headers:  # A proxy has kept the reply, so the `Date` is old.
-        return None
-    try:
-        date = parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
-    except (ValueError, OverflowError, TypeError):
+    date = date_of(reply)
+    if date is None:
         return None
     return min(0.0, date + 1 - sent_at) if date < received_at else date - received_at
 
 
-def credible_clock_ahead_s(reply: Reply, sent_at: float, received_at: float) -> float:
-    """Return `clock_ahead_s`, or 0 if it is None or so large that no clock explains it."""
-    ahead = clock_ahead_s(reply, sent_at, received_at)
-    return ahead if ahead is not None and abs(ahead) <= CLOCKS_DIFFER_MOST_S else 0.0
+def date_of(reply: Reply) -> float | None:
+    """Return the time of a reply on Ecwid's clock, in UNIX seconds, or None if it is not known."""
+    if "age" in reply.headers:  # A proxy has kept the reply, so the `Date` is old.
+        return None
+    try:
+        return parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], started_at: float) -> int | None:

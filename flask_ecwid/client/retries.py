@@ -22,12 +22,13 @@ from ..errors import (
     EmailTaken,
     OutcomeUnknown,
     RateLimited,
+    ServiceRefused,
     Throttled,
 )
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..throttling.guard import Guard, Permit
 from .calls import Call
-from .reconcile import WAITS_S, credible_clock_ahead_s, find_created, search_call
+from .reconcile import WAITS_S, date_of, find_created, search_call
 from .replies import Reply, parse_reply, read_reply
 from .transport import Transport
 
@@ -70,7 +71,7 @@ def read_in_turn(
 class Found(NamedTuple):
     """The result of a search for the customer of a creation."""
 
-    searched: bool  # At least one search had a good reply.
+    searched: bool  # The last search had a good reply.
     reply: Reply | None  # The reply to the creation, inferred from the customer that was found.
 
 
@@ -83,15 +84,15 @@ class RetryingSender:
         self._signals = signals
 
     def send(
-        self, call: Call, deadline: float, *, first_attempt_at: float | None = None
+        self, call: Call, deadline: float, *, first_attempt_age_s: float | None = None
     ) -> tuple[Reply, Value]:
         """Return a good reply and its value.
 
         Args:
             call: The call.
             deadline: The moment of `clock.now()` at which the call must have ended.
-            first_attempt_at: When an earlier attempt of the same creation began, in UNIX seconds,
-                if its outcome is not known.
+            first_attempt_age_s: How many seconds ago an earlier attempt of the same creation
+                began, if its outcome is not known.
 
         Raises:
             EcwidError: There is no good reply. `executed` says whether the call may have had an
@@ -100,21 +101,19 @@ class RetryingSender:
         operation = call.operation
         reads = operation.kind == "read"
         with CallSpan(self._signals, operation.name, reads, clock.now()) as span:
-            reply, value = self._send(call, deadline, first_attempt_at, span)
+            reply, value = self._send(call, deadline, first_attempt_age_s, span)
             span.status = reply.status
             return reply, value
 
     def _send(
-        self, call: Call, deadline: float, first_attempt_at: float | None, span: CallSpan
+        self, call: Call, deadline: float, first_attempt_age_s: float | None, span: CallSpan
     ) -> tuple[Reply, Value]:
-        # The deadline is checked on both clocks. The monotonic clock stops during suspend, and the
-        # wall clock can be changed.
-        started_at = clock.wall()
-        ends_at = started_at + deadline - clock.now()
-        may_have_executed = first_attempt_at is not None
-        if first_attempt_at is not None:
-            started_at = first_attempt_at
-            found = self._search(call, started_at, deadline, span)
+        begun = clock.Moment.seconds_ago()
+        since = begun
+        may_have_executed = first_attempt_age_s is not None
+        if first_attempt_age_s is not None:
+            since = clock.Moment.seconds_ago(first_attempt_age_s)
+            found = self._search(call, since, deadline, span)
             if found.reply:
                 return found.reply, read_reply(call, found.reply)
             if not found.searched:
@@ -122,7 +121,7 @@ class RetryingSender:
         previous: EcwidError | None = None
         for attempt in count(1):
             try:
-                permit = self._acquire(call, deadline, ends_at)
+                permit = self._acquire(call, deadline, begun)
             except Throttled as exc:
                 span.throttled(exc)
                 raise _outcome(call, previous or exc, may_have_executed) from None
@@ -135,11 +134,11 @@ class RetryingSender:
                 self._guard.record_success(permit, first=attempt == 1)
                 return reply, value
             self._guard.record_failure(permit, error)
-            if first_attempt_at is not None and isinstance(error, EmailTaken):
+            if first_attempt_age_s is not None and isinstance(error, EmailTaken):
                 # The customer of the earlier attempt may have the e-mail, so the refusal does not
                 # prove that the earlier attempt failed.
                 error = OutcomeUnknown().changed(needs_reconciliation=True)
-            known = self._inferred(call, error, started_at, deadline, span, may_have_executed)
+            known = self._inferred(call, error, since, deadline, span, may_have_executed)
             if known:
                 return known, read_reply(call, known)
             log.warning("call failed operation=%s %s", call.operation.name, error.described)
@@ -177,7 +176,7 @@ class RetryingSender:
             if attempt_finished.receivers:
                 span.send_attempt_finished(failure, started_at, reconciling=reconciling)
 
-    def _acquire(self, call: Call, deadline: float, ends_at: float) -> Permit:
+    def _acquire(self, call: Call, deadline: float, begun: clock.Moment) -> Permit:
         """Return the permit of a call whose deadline has not passed.
 
         The deadline is checked after the guard, because a slow Redis or a slow file can delay the
@@ -188,8 +187,10 @@ class RetryingSender:
             Throttled: The guard refuses the call, or the deadline has passed.
         """
         permit = self._guard.acquire()
-        is_late = call.operation.kind != "read" and clock.wall() >= ends_at
-        if is_late or clock.now() >= deadline:
+        left_s = deadline - clock.now()
+        if call.operation.kind != "read":
+            left_s = min(left_s, deadline - begun.monotonic - begun.elapsed_s())
+        if left_s <= 0:
             self._guard.release(permit)
             raise Throttled(1, "No time was left for the call.")
         return permit
@@ -198,7 +199,7 @@ class RetryingSender:
         self,
         call: Call,
         error: EcwidError,
-        started_at: float,
+        since: clock.Moment,
         deadline: float,
         span: CallSpan,
         may_have_executed: bool,
@@ -210,7 +211,7 @@ class RetryingSender:
         if call.operation.kind == "create" and error.needs_reconciliation:
             # The search ignores a pause that this failure may have begun. Otherwise the pause would
             # hide the outcome of the creation.
-            return self._search(call, started_at, deadline, span, ignores_pause=True).reply
+            return self._search(call, since, deadline, span, ignores_pause=True).reply
         gone = isinstance(error, CustomerNotFound) and error.by_ecwid
         if gone and may_have_executed and call.operation.reply_if_gone is not None:
             return Reply(200, {}, call.operation.reply_if_gone)
@@ -219,7 +220,7 @@ class RetryingSender:
     def _search(
         self,
         call: Call,
-        started_at: float,
+        since: clock.Moment,
         deadline: float,
         span: CallSpan,
         *,
@@ -229,7 +230,7 @@ class RetryingSender:
 
         Args:
             call: The creation.
-            started_at: When the creation began, in UNIX seconds.
+            since: When the creation began.
             deadline: The moment of `clock.now()` at which the search must have ended.
             span: Counts the searches.
             ignores_pause: True if breaker and pause do not hold the search back.
@@ -241,6 +242,8 @@ class RetryingSender:
         searched = False
         taken: EmailTaken | None = None
         for wait_s in WAITS_S:
+            # Ecwid shows some new customers late, so only a search after the last wait counts.
+            searched = False
             if clock.now() + wait_s >= deadline or not clock.sleep(wait_s):
                 break
             try:
@@ -255,12 +258,16 @@ class RetryingSender:
                 break
             try:
                 email = str(sent.get("email", ""))
-                page, ahead_s = self._search_once(permit, email, deadline, span)
+                reply, page = self._search_once(permit, email, deadline, span)
+            except ServiceRefused:
+                break  # Ecwid would refuse the next search as well.
             except EcwidError:
                 continue
             searched = True
+            date = date_of(reply)
+            ecwid_now = clock.wall() if date is None else date
             try:
-                created = find_created(sent, page, started_at + ahead_s)
+                created = find_created(sent, page, ecwid_now - since.elapsed_s())
             except EmailTaken as exc:
                 taken = exc  # A later search may still show the new customer beside the other.
                 continue
@@ -274,18 +281,17 @@ class RetryingSender:
 
     def _search_once(
         self, permit: Permit, email: str, deadline: float, span: CallSpan
-    ) -> tuple[Value, float]:
-        """Search once, and return the page and by how many seconds Ecwid's clock is ahead."""
-        sent_at = clock.wall()
+    ) -> tuple[Reply, Value]:
+        """Search once, and return the reply and its page."""
         call = search_call(email)
         error: EcwidError
         try:
-            reply, page = self._attempt(call, deadline, span, reconciling=True)
+            found = self._attempt(call, deadline, span, reconciling=True)
         except EcwidError as exc:
             error = exc
         else:
             self._guard.record_success(permit, first=False)
-            return page, credible_clock_ahead_s(reply, sent_at, clock.wall())
+            return found
         self._guard.record_failure(permit, error)
         raise error
 

@@ -7,7 +7,6 @@ read waits for half of its time at most, so that the other half is left for its 
 
 from __future__ import annotations
 
-import os
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +47,7 @@ class SharedReads:
         # The dict needs no lock, because each step on it is atomic.
         self._under_way: dict[_CallKey, _UnderWay] = {}
 
-    def send(self, call: Call, *, first_attempt_at: float | None = None) -> Any:
+    def send(self, call: Call, *, first_attempt_age_s: float | None = None) -> Any:
         """Return the value of a good reply, within the deadline.
 
         The value fits the component of the contract that `call.operation.reply` names. A method of
@@ -56,8 +55,8 @@ class SharedReads:
 
         Args:
             call: The call.
-            first_attempt_at: When an earlier attempt of the same creation began, in UNIX seconds,
-                if its outcome is not known.
+            first_attempt_age_s: How many seconds ago an earlier attempt of the same creation
+                began, if its outcome is not known.
 
         Raises:
             EcwidError: There is no good reply.
@@ -65,12 +64,12 @@ class SharedReads:
         deadline = clock.now() + self._deadline_s
         if call.operation.kind != "read":
             try:
-                return self._sender.send(call, deadline, first_attempt_at=first_attempt_at)[1]
+                return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
             finally:
                 self._forget()
         # The process is a part of the key, because a forked child inherits the reads that its
         # parent has under way. Without it, the child would wait for replies that never come.
-        call_key = (os.getpid(), call.path, tuple(sorted(call.query)))
+        call_key = (clock.process_id(), call.path, tuple(sorted(call.query)))
         mine = _UnderWay(clock.Event())
         first = self._under_way.setdefault(call_key, mine)
         if first is not mine:

@@ -7,7 +7,6 @@ no proxies of the environment. A call is sent once, because retries.py decides o
 from __future__ import annotations
 
 import logging
-import os
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
+from .. import clock
 from ..errors import BadReply, ConnectionLost, EcwidError, NoReply, ReplyTooLarge, Undecodable
 from ..settings import Secret, Settings
 from .calls import Call
@@ -95,7 +95,7 @@ class RequestsTransport(Transport):
 
     def close(self) -> None:
         """Close the connections of this process."""
-        adapter = self._adapters.pop(os.getpid(), None)
+        adapter = self._adapters.pop(clock.process_id(), None)
         if adapter is not None:
             adapter.close()
 
@@ -135,7 +135,7 @@ class RequestsTransport(Transport):
 
     def _process_adapter(self) -> BaseAdapter:
         """Return the adapter of this process, which shares no socket with the parent process."""
-        process = os.getpid()
+        process = clock.process_id()
         adapter = self._adapters.get(process)
         return adapter or self._adapters.setdefault(process, self._make_adapter())
 

@@ -146,11 +146,11 @@ class Settings:
         rules.above_zero("calls"),
         "The share of the 600 calls that Ecwid allows a token.",
     )
-    processes: int = rules.setting(
-        0,
+    hosts: int = rules.setting(
+        1,
         rules.WHOLE_NUMBER,
-        rules.between(0, 10_000, "processes"),
-        "Processes that share the calls without Redis. 0 means gunicorn's workers.",
+        rules.between(1, 1_000, "hosts"),
+        "Hosts that share the calls. The processes of a host share them by themselves.",
     )
 
     def __post_init__(self) -> None:
@@ -276,17 +276,17 @@ def _pair_faults(
     """Return the fault of each setting that cannot work together with another setting."""
     found = {}
     sound = values.keys() - faults.keys()
-    timeout, deadline, calls, processes = (
+    timeout, deadline, calls, hosts = (
         values[name] if name in sound else 0
-        for name in ("connect_timeout_s", "deadline_s", "calls_per_minute", "processes")
+        for name in ("connect_timeout_s", "deadline_s", "calls_per_minute", "hosts")
     )
     # The default of the timeout does not count. Otherwise a short deadline would need two settings.
     if timeout > deadline > 0 and "connect_timeout_s" in given:
         key = key_of("deadline_s", prefix)
         found["connect_timeout_s"] = f"is above {key}, which would end the wait earlier"
-    if processes > calls > 0 and not values["redis_url"]:
+    if hosts > calls > 0:
         key = key_of("calls_per_minute", prefix)
-        found["processes"] = f"is above {key}, so some processes could make no call"
+        found["hosts"] = f"is above {key}, so some hosts could make no call"
     return found
 
 

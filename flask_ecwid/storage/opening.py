@@ -6,17 +6,20 @@ from dataclasses import dataclass
 
 from ..settings import Settings
 from .cache_backend import CacheBackend, open_cache_backend
+from .file_state import host_state
 from .redis_connection import RedisConnection, open_redis
-from .state import RedisState, State, host_state
+from .redis_state import RedisState
+from .state import State
 
 
 @dataclass(frozen=True)
 class Storage:
     """The storage that all processes of one store share."""
 
-    redis: RedisConnection | None
-    shared: State  # pauses and the records of Idempotency-Keys
+    shared: State  # shared by all processes of all hosts, or the same as `host`
+    host: State  # shared by all processes of this host
     responses: CacheBackend | None  # None if the settings switch the cache off
+    redis: RedisConnection | None = None
 
     def close(self) -> None:
         """Close the connections of this process to Redis."""
@@ -31,8 +34,10 @@ def open_storage(settings: Settings) -> Storage:
         SettingsError: redis-py is not installed, or refuses the URL.
     """
     redis = open_redis(settings.redis_url)
+    host = host_state()
     return Storage(
-        redis,
-        RedisState(redis) if redis else host_state(),
+        RedisState(redis) if redis else host,
+        host,
         open_cache_backend(settings.cache_ttl_s, redis, settings.store_digest),
+        redis,
     )

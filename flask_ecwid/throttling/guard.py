@@ -166,9 +166,9 @@ def open_guard(settings: Settings, storage: Storage) -> Guard:
     process has its own pause.
     """
     digest = settings.token_digest
-    rate_limit = RateLimit(settings.calls_per_minute, settings.processes, storage.redis, digest)
+    rate_limit = RateLimit(settings.calls_per_minute, settings.hosts, storage, digest)
     service = os.environ.get("GUNICORN_ECWID_SERVICE")
-    if storage.redis is not None:
+    if storage.shared is not storage.host:
         return Guard(rate_limit, SharedPause(storage.shared, f"{digest}:pause"))
     if service:
         return Guard(rate_limit, SharedPause(storage.shared, f"{digest}:pause:{service}"))

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import orjson
 
-from .. import clock
+from .. import chance, clock
 from ..errors import EcwidError, Throttled
-from ..storage.state import MemoryState, State, StateUnavailable
+from ..storage.memory_state import MemoryState
+from ..storage.state import State, StateUnavailable, Stored
 
 LOOK_EVERY_S = 0.1  # The time between two looks into the shared state, because a look costs I/O.
 LOOK_MOST_S = 2.0  # The longest time that a thread waits for the look of another thread.
@@ -25,38 +27,72 @@ _KEPT_S = 3600.0  # How long the state keeps a pause that is over and waits for 
 
 @dataclass(frozen=True)
 class Pause:
-    """A pause of all calls with one token."""
+    """A pause of all calls with one token.
 
-    until: float  # UNIX seconds
+    The state tells how long a pause still lasts, because the clocks of hosts differ.
+    """
+
+    id: str  # random
     seconds: float  # The length of the pause, and of its renewal while a probe is sent.
     probed: bool  # True if a single call has to succeed before other calls.
     detail: str  # The detail of the problem that a throttled request gets.
+    ends_at: float = field(compare=False)  # A moment of `clock.now()`.
+    stored_as: bytes = field(default=b"", compare=False)  # If the pause comes from the state.
 
     @classmethod
-    def from_json(cls, value: bytes) -> Pause:
-        """Return the pause of a text that `to_json` made."""
-        return cls(**orjson.loads(value))
+    def of(cls, seconds: float, *, probed: bool, detail: str) -> Pause:
+        """Return a pause that begins now."""
+        return cls(chance.token_hex(8), seconds, probed, detail, clock.now() + seconds)
+
+    @classmethod
+    def from_stored(cls, stored: Stored, asked_at: float) -> Pause | None:
+        """Return the pause of a value of the state, or None if the value is no pause.
+
+        Another version may have written the value, so only its known members are read.
+
+        Args:
+            stored: The value, and for how long the state keeps the value.
+            asked_at: The moment of `clock.now()` before the state was asked.
+        """
+        try:
+            members = orjson.loads(stored.value)
+            probed = bool(members["probed"])
+            left_s = min(stored.left_s - (_KEPT_S if probed else 0.0), _PAUSE_MOST_S)
+            return cls(
+                str(members["id"]),
+                float(members["seconds"]),
+                probed,
+                str(members["detail"]),
+                asked_at + left_s,
+                stored.value,
+            )
+        except (ValueError, TypeError, KeyError):
+            return None
 
     def to_json(self) -> bytes:
         """Return the pause as JSON, for the shared state."""
-        return orjson.dumps(self)
+        names = ("id", "seconds", "probed", "detail")
+        return self.stored_as or orjson.dumps({name: getattr(self, name) for name in names})
 
     def left_s(self) -> float:
-        """Return the seconds that are left.
+        """Return the seconds that are left."""
+        return self.ends_at - clock.now()
 
-        If more seconds are left than any pause has, a clock was set back, and the result is 0.
-        """
-        left_s = self.until - clock.wall()
-        return left_s if left_s <= _PAUSE_MOST_S else 0.0
+    def again(self, seconds: float) -> Pause:
+        """Return the same pause, which ends in this many seconds."""
+        return self._changed(ends_at=clock.now() + seconds)
 
     def joined(self, other: Pause | None) -> Pause:
         """Return the longer of two pauses, with a probe after it if either pause has a probe."""
         if other is None:
             return self
-        longer, shorter = (self, other) if self.until >= other.until else (other, self)
+        longer, shorter = (self, other) if self.ends_at >= other.ends_at else (other, self)
         if shorter.probed and not longer.probed:
-            return replace(longer, seconds=shorter.seconds, probed=True)
+            return longer._changed(seconds=shorter.seconds, probed=True)
         return longer
+
+    def _changed(self, **members: Any) -> Pause:
+        return replace(self, id=chance.token_hex(8), stored_as=b"", **members)
 
 
 class SharedPause:
@@ -114,19 +150,20 @@ class SharedPause:
         Raises:
             Throttled: Another call is the probe.
         """
-        renewed = replace(pause, until=clock.wall() + pause.seconds)
+        renewed = pause.again(pause.seconds)
         if not self._replaced(pause, renewed):
             raise Throttled(pause.seconds, pause.detail)
         return renewed
 
     def release_probe(self, pause: Pause) -> None:
         """Let another call be the probe at once, because the probe is not sent."""
-        self._replaced(pause, replace(pause, until=clock.wall()))
+        self._replaced(pause, pause.again(0.0))
 
     def begin(self, error: EcwidError, pause_s: float) -> None:
         """Begin a pause for all processes, or make the present pause longer."""
-        until = clock.wall() + pause_s
-        begun = Pause(until, pause_s, error.probed, f"An earlier call failed. {error.detail}")
+        begun = Pause.of(
+            pause_s, probed=error.probed, detail=f"An earlier call failed. {error.detail}"
+        )
         with self._change():
             with self._lock:
                 self._known = begun.joined(self._known)
@@ -141,7 +178,7 @@ class SharedPause:
         """End the pause for all processes, because Ecwid accepted the probe."""
         with self._change():
             with suppress(StateUnavailable):
-                self._compare_and_swap(pause, None)
+                self._swapped(pause.to_json(), None)
             with self._lock:
                 if self._known == pause:
                     self._known = self._owed = None
@@ -159,7 +196,7 @@ class SharedPause:
                     self._known = after
             if mine:
                 with suppress(StateUnavailable):
-                    mine = self._compare_and_swap(before, after)
+                    mine = self._swapped(before.to_json(), after)
             if not mine:
                 with self._lock:
                     if self._known == after:
@@ -215,7 +252,7 @@ class SharedPause:
         with self._lock:
             owed, changed = self._owed, self._changed
         with suppress(StateUnavailable):
-            found = self._published(owed) if owed else self._read()
+            found = self._published(owed) if owed else self._read()[0]
             with self._lock:
                 if not self._changing and self._changed == changed:
                     self._known, self._owed = found, None
@@ -227,23 +264,24 @@ class SharedPause:
             StateUnavailable: The state cannot be reached, or every attempt failed.
         """
         for _ in range(_PUBLISH_ATTEMPTS):
-            pause = self._read()
+            pause, value = self._read()
             after = owed.joined(pause)
-            if after == pause or self._compare_and_swap(pause, after):
+            if after == pause or self._swapped(value, after):
                 return after
         raise StateUnavailable
 
-    def _read(self) -> Pause | None:
-        value = self._shared.get(self._key)
-        return Pause.from_json(value) if value else None
+    def _read(self) -> tuple[Pause | None, bytes | None]:
+        """Return the pause and its value. A value that is no pause has no pause."""
+        asked_at = clock.now()
+        stored = self._shared.get(self._key)
+        if stored is None:
+            return None, None
+        return Pause.from_stored(stored, asked_at), stored.value
 
-    def _compare_and_swap(self, before: Pause | None, after: Pause | None) -> bool:
+    def _swapped(self, before: bytes | None, after: Pause | None) -> bool:
         ttl_s = 0.0
         if after:
             ttl_s = max(after.left_s(), 0.001) + (_KEPT_S if after.probed else 0.0)
         return self._shared.compare_and_swap(
-            self._key,
-            before.to_json() if before else None,
-            after.to_json() if after else None,
-            ttl_s,
+            self._key, before, after.to_json() if after else None, ttl_s
         )

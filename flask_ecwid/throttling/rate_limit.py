@@ -1,28 +1,29 @@
-"""The rate limit, which counts the calls per minute of one token in a moving window.
+"""The rate limit, which counts the calls per minute of one token.
 
-With Redis, all workers and hosts count together. Without Redis, each process has its share of the
-calls. Each process also counts its own calls, so losing Redis never raises the limit. No other
-module knows `limits`, the library that counts.
+With Redis, all workers and hosts count together in Redis. A quarter of the calls is the reserve,
+which each host counts in its own file. A host takes from the reserve while Redis cannot be used or
+has lost its calls. So the limit also holds when Redis fails. Without Redis, all processes of a host
+count in the host's file.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from .. import clock
+from .. import chance, clock
 from ..errors import BudgetSpent
-from ..storage.redis_connection import RedisConnection, RedisUnavailable
-
-if TYPE_CHECKING:
-    from limits import RateLimitItem
-    from limits.strategies import MovingWindowRateLimiter
+from ..storage.memory_state import process_state
+from ..storage.opening import Storage
+from ..storage.state import State, StateUnavailable, Taken
+from ..storage.window import SPAN_S
 
 WINDOW_S = 60
 BULK_SHARE = 0.5  # of the limit, for reading all customers
-_SURE_S = 50  # Redis has a call of the last 50 s in its window, even if Redis is slow.
+_RESERVE = 4  # The reserve is the limit divided by this number.
+_HOST_KEY = "flask-ecwid:host"
+_HOST_TTL_S = 365 * 24 * 3600.0
+_UNKNOWN = Taken(False, 0, 1, "", 1)  # No storage can say how many calls were made.
 
 
 class Remaining(NamedTuple):
@@ -39,25 +40,24 @@ class Remaining(NamedTuple):
 class RateLimit:
     """The calls per minute of one token. Threads share a rate limit."""
 
-    def __init__(
-        self, per_minute: int, processes: int, redis: RedisConnection | None, token_digest: str
-    ) -> None:
+    def __init__(self, per_minute: int, hosts: int, storage: Storage, token_digest: str) -> None:
         """Store the limits, without a connection.
 
         Args:
             per_minute: How many calls a minute all processes may make together.
-            processes: How many processes share the calls without Redis. With 0, the number of
-                gunicorn's workers counts.
-            redis: Where all processes count together, if the settings name a Redis.
+            hosts: How many hosts share the calls. Redis may know of more hosts, and the greater
+                number counts.
+            storage: Where processes and hosts count together.
             token_digest: Names the token whose calls are counted.
         """
         self._per_minute = per_minute
-        self._processes = processes
-        self._redis = redis
+        self._host = _HostCounter(storage.host)
+        self._shared = _Counter(storage.shared) if storage.shared is not storage.host else None
+        self._hosts = hosts
         self._token_digest = token_digest
-        self._lock = clock.Lock()
-        self._counters: _Counters | None = None
-        self._process = 0
+        self._limit = per_minute if self._shared else self._of_host(per_minute)
+        self._last = Taken(True, self._limit, 0, "", hosts)
+        self._last_at = 0.0
 
     def acquire(self) -> None:
         """Count a call that is about to be made.
@@ -65,7 +65,10 @@ class RateLimit:
         Raises:
             BudgetSpent: No call remains.
         """
-        self._process_counters().acquire()
+        self._last = taken = self._take(self._token_digest, self._per_minute)
+        self._last_at = clock.now()
+        if not taken.granted:
+            raise BudgetSpent(min(taken.reset_s, WINDOW_S))
 
     def acquire_bulk(self) -> float:
         """Count a call of bulk work, which gets half of the limit.
@@ -73,32 +76,96 @@ class RateLimit:
         Returns:
             0 if the call may be made. Otherwise the seconds to wait before the next try.
         """
-        return self._process_counters().acquire_bulk()
+        limit = max(1, int(self._per_minute * BULK_SHARE))
+        taken = self._take(f"{self._token_digest}:bulk", limit)
+        return 0.0 if taken.granted else max(1.0, taken.reset_s)
 
     def remaining(self) -> Remaining:
         """Return how many calls remain, as of the last call."""
-        return self._process_counters().remaining()
+        passed_s = int(clock.now() - self._last_at)
+        reset_s = min(max(0, self._last.reset_s - passed_s), WINDOW_S)
+        return Remaining(self._limit, self._last.remaining, reset_s)
 
-    def _process_counters(self) -> _Counters:
-        """Return the counters of this process.
+    def _of_host(self, limit: int) -> int:
+        return max(1, limit // self._hosts)
 
-        Counting in memory starts a thread, and no thread survives a fork. A forked process
-        therefore makes counters of its own.
+    def _take(self, key: str, limit: int) -> Taken:
+        """Count a call where the processes count together, otherwise in the reserve of the host."""
+        if self._shared is None:
+            return self._host.take(key, self._of_host(limit))
+        reserve = limit // _RESERVE
+        share = reserve // self._hosts
+        taken = _UNKNOWN
+        try:
+            taken = self._shared.take(key, limit - reserve, self._host.id())
+        except StateUnavailable:
+            pass
+        else:
+            # Another host may have used all of the reserve, until it has learned of this host.
+            share = reserve // max(self._hosts, taken.hosts) if taken.hosts else 0
+        if taken.granted:
+            return taken._replace(remaining=taken.remaining + share)
+        return self._host.take(key, share) if share else taken
+
+
+class _Counter:
+    """The windows of one storage, and the epochs that the storage had in the last minute."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._epochs: dict[str, tuple[str, float]] = {}
+
+    def take(self, key: str, limit: int, host: str = "") -> Taken:
+        """Count a call.
+
+        Raises:
+            StateUnavailable: The storage cannot be reached.
         """
-        own = self._process == os.getpid()  # read first, because it is written last
-        counters = self._counters
-        if counters is None or not own:
-            processes = self._processes or _worker_count()
-            share = max(1, self._per_minute // processes)
-            # The counters are made without the lock, because making them imports `limits` from
-            # files. With the lock, other threads would wait for the disk.
-            made = _Counters(self._per_minute, share, self._redis, self._token_digest)
-            with self._lock:
-                if self._counters is None or self._process != os.getpid():
-                    self._counters = made
-                    self._process = os.getpid()
-                counters = self._counters
-        return counters
+        epoch, seen_at = self._epochs.get(key, ("", 0.0))
+        # The process remembers for a minute, because a storage may forget older calls.
+        seen = epoch if clock.now() - seen_at < SPAN_S else ""
+        taken = self._state.take(key, limit, host=host, seen=seen)
+        self._epochs[key] = taken.epoch, clock.now()
+        return taken
+
+
+class _HostCounter:
+    """The windows of this host in the host's file.
+
+    While the file cannot be used, each process counts its share of the calls in memory.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._counter = _Counter(state)
+        self._worked_at: float | None = None  # When the file was used last.
+        self._id = ""
+
+    def take(self, key: str, limit: int) -> Taken:
+        """Count a call."""
+        try:
+            taken = self._counter.take(key, limit)
+        except StateUnavailable:
+            pass
+        else:
+            self._worked_at = clock.now()
+            return taken
+        if self._worked_at is not None and clock.now() - self._worked_at < SPAN_S:
+            # Only the file knows the calls that other processes have made in the last minute.
+            return _UNKNOWN
+        return process_state().take(key, max(1, limit // _worker_count()))
+
+    def id(self) -> str:
+        """Return the id of this host, or an id of this process while the file cannot be used."""
+        if not self._id:
+            own = chance.token_hex(8)
+            try:
+                self._state.compare_and_swap(_HOST_KEY, None, own.encode(), _HOST_TTL_S)
+                found = self._state.get(_HOST_KEY)
+            except StateUnavailable:
+                found = None
+            self._id = found.value.decode() if found else own
+        return self._id
 
 
 def _worker_count() -> int:
@@ -107,150 +174,3 @@ def _worker_count() -> int:
         if (text := os.environ.get(name, "")).isdecimal() and int(text):
             return int(text)
     return 1
-
-
-class _Counters:
-    """The calls as one process counts them, in its memory and in Redis."""
-
-    def __init__(
-        self, per_minute: int, share: int, redis: RedisConnection | None, token_digest: str
-    ) -> None:
-        # The import stands here, because it takes a third of the time in which the plugin starts.
-        from limits import RateLimitItemPerMinute
-        from limits.storage import MemoryStorage, RedisStorage
-        from limits.strategies import MovingWindowRateLimiter
-
-        class Memory(MemoryStorage):
-            """A storage that starts its thread once a second at most, and not after each call.
-
-            The thread forgets the calls that have left the window.
-            """
-
-            _next = 0.0
-
-            def _MemoryStorage__schedule_expiry(self) -> None:  # noqa: N802
-                if clock.now() >= self._next:
-                    self._next = clock.now() + 1
-                    with suppress(RuntimeError):  # No thread can start now. A later call tries.
-                        super()._MemoryStorage__schedule_expiry()  # type: ignore[misc]
-
-        self._token_digest = token_digest
-        self._all: RateLimitItem = RateLimitItemPerMinute(per_minute, namespace="flask-ecwid")
-        self._share = share
-        self._bulk, self._own_bulk = (
-            RateLimitItemPerMinute(max(1, int(calls * BULK_SHARE)), namespace="flask-ecwid")
-            for calls in (per_minute, share)
-        )
-        self._memory = Memory()
-        self._own_limiter = MovingWindowRateLimiter(self._memory)
-        self._redis = redis
-        self._redis_limiter: MovingWindowRateLimiter | None = None
-        if redis is not None:
-            storage = RedisStorage("redis://", connection_pool=redis.pool)
-            self._redis_limiter = MovingWindowRateLimiter(storage)
-        self._doubted_until = 0.0  # Until then, Redis does not know of every call.
-        limit = share if redis is None else per_minute
-        self._seen = (limit, limit, 0.0)  # The limit, the calls that remain, the reset time.
-        self._lock = clock.Lock()  # Guards memory alone. No thread holds it while Redis works.
-        self._reserved = 0  # Calls of the share that wait for Redis.
-
-    def acquire(self) -> None:
-        """Count a call, in Redis if possible, and always in memory.
-
-        Raises:
-            BudgetSpent: No call remains.
-        """
-        shared = self._redis_limiter is not None
-        doubted = shared and clock.now() < self._doubted_until
-        if shared and not doubted and self._acquire_in_redis():
-            self._own_limiter.hit(self._all, self._token_digest)
-            return
-        with self._lock:
-            self._check_share()
-            # The reservation keeps the call while Redis works. Without it, another thread could
-            # take the same call of the share.
-            self._reserved += 1
-        granted = False
-        try:
-            if doubted:  # Otherwise Redis has just been asked.
-                self._acquire_in_redis()
-            granted = True
-        finally:
-            with self._lock:
-                self._reserved -= 1
-                if granted:
-                    self._own_limiter.hit(self._all, self._token_digest)
-
-    def acquire_bulk(self) -> float:
-        """Count a call of bulk work, and return the seconds to wait, or 0 if it may be made."""
-        key = f"{self._token_digest}:bulk"
-        try:
-            if self._redis is None or self._redis_limiter is None:
-                raise RedisUnavailable
-            with self._redis.connection():
-                return _wait_s(self._redis_limiter, self._bulk, key)
-        except RedisUnavailable:
-            return _wait_s(self._own_limiter, self._own_bulk, key)
-
-    def remaining(self) -> Remaining:
-        """Return how many calls remain, as of the last call."""
-        limit, remaining, reset = self._seen
-        reset_s = min(max(0, math.ceil(reset - clock.wall())), WINDOW_S)
-        return Remaining(limit, max(0, remaining), reset_s)
-
-    def _acquire_in_redis(self) -> bool:
-        """Count a call in Redis. Return whether Redis knows of the earlier calls of this process.
-
-        Raises:
-            BudgetSpent: No call remains.
-        """
-        if self._redis is None or self._redis_limiter is None:
-            return False
-        key = self._all.key_for(self._token_digest)
-        # Read this process's count before Redis counts. A later read could include newer calls of
-        # other threads. Without this order, Redis would seem to have lost these calls.
-        _, known = self._memory.get_moving_window(key, self._all.amount, _SURE_S)
-        try:
-            with self._redis.connection():
-                granted = self._redis_limiter.hit(self._all, self._token_digest)
-                reset, remaining = self._redis_limiter.get_window_stats(
-                    self._all, self._token_digest
-                )
-        except RedisUnavailable:
-            self._doubted_until = clock.now() + WINDOW_S
-            return False
-        self._seen = (self._all.amount, remaining, reset)
-        if not granted:
-            raise _spent(reset)
-        if known >= self._all.amount - remaining:  # Redis was emptied
-            self._doubted_until = clock.now() + WINDOW_S
-            return False
-        return True
-
-    def _check_share(self) -> None:
-        """Check that this process has a call left, and note how many remain after that call.
-
-        Raises:
-            BudgetSpent: This process has made its share of the calls.
-        """
-        reset, remaining = self._own_limiter.get_window_stats(self._all, self._token_digest)
-        left = self._share - (self._all.amount - remaining) - self._reserved
-        self._seen = (self._share, left - 1, reset)
-        if left <= 0:
-            raise _spent(reset)
-
-
-def _spent(reset: float) -> BudgetSpent:
-    """Return the error of a limit that is spent until `reset`, in UNIX seconds.
-
-    The wait is never longer than a window, even if the wall clock was set back.
-    """
-    return BudgetSpent(min(reset - clock.wall(), WINDOW_S))
-
-
-def _wait_s(limiter: MovingWindowRateLimiter, item: RateLimitItem, key: str) -> float:
-    """Count a call, and return 0. If none remains, return the seconds until the next try."""
-    if limiter.hit(item, key):
-        return 0.0
-    reset, _ = limiter.get_window_stats(item, key)
-    return min(max(0.05, reset - clock.wall()), WINDOW_S)

@@ -50,8 +50,8 @@ def add_customer(body: dict[str, Any]) -> Envelope | tuple[Envelope, dict[str, s
     """Create a customer, once for each Idempotency-Key."""
     store, context = current_store(), current_request()
 
-    def create(first_attempt_at: float | None = None) -> Envelope:
-        return envelope.added(store.client.add_customer(body, first_attempt_at=first_attempt_at))
+    def create(age_s: float | None = None) -> Envelope:
+        return envelope.added(store.client.add_customer(body, first_attempt_age_s=age_s))
 
     headers = {}
     if context.idempotency_key is None:

@@ -16,7 +16,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import orjson
@@ -31,7 +31,7 @@ from ..errors import (
     Rejected,
 )
 from ..storage.redis_connection import COOLDOWN_S
-from ..storage.state import State, StateUnavailable
+from ..storage.state import State, StateUnavailable, Stored
 from .envelope import Envelope
 
 log = logging.getLogger("flask_ecwid")
@@ -42,18 +42,34 @@ MIN_LEASE_S = 30.0
 
 @dataclass(frozen=True)
 class _Record:
+    """How far the first request of a key has come.
+
+    The storage tells how old a record is, because the clocks of hosts differ.
+    """
+
     state: str  # running, done or unknown
     body: str  # the HMAC of the request's body
     owner: str  # a random name of the request that wrote the record
-    first_attempt_at: float  # the start of the first attempt, in UNIX seconds
-    lease_ends_at: float  # the end of the lease, in UNIX seconds
+    tried_s: float = 0.0  # how long before the writing of the record the first attempt began
+    lease_s: float = 0.0  # how long after the writing the request may be under way
     envelope: Envelope | None = None  # the outcome, if the customer was created
     status: int = 0  # the status of Ecwid's refusal, otherwise 0
     ecwid_code: str | None = None  # the code of Ecwid's refusal
 
     @classmethod
     def from_json(cls, value: bytes) -> _Record:
-        return cls(**orjson.loads(value))
+        """Return the record, without the members that a newer version has added.
+
+        Raises:
+            StateUnavailable: The value is no record, so nobody knows what the key stands for.
+        """
+        names = {spec.name for spec in fields(cls)}
+        try:
+            members = orjson.loads(value)
+            return cls(**{name: members[name] for name in names & members.keys()})
+        except (ValueError, TypeError, AttributeError):
+            pass
+        raise StateUnavailable
 
     def to_json(self) -> bytes:
         return orjson.dumps(self)
@@ -85,8 +101,9 @@ class Idempotency:
             owner: The mount and the caller, because two of them may choose the same key.
             idempotency_key: The value of the request's header.
             body: The request's body, because a key belongs to one body.
-            create: Creates the customer and returns the envelope. The argument `first_attempt_at`
-                is the start of an earlier attempt without a known outcome, in UNIX seconds.
+            create: Creates the customer and returns the envelope. The argument
+                `first_attempt_age_s` says how many seconds ago an earlier attempt without a known
+                outcome began.
 
         Raises:
             IdempotencyKeyInUse: Another request with the key is under way.
@@ -105,18 +122,20 @@ class Idempotency:
             earlier = own = None
         if own is None:  # outside of the except block, so that no context shows the state's error
             raise IdempotencyUnavailable(COOLDOWN_S)
-        if earlier and earlier.state == "done":
-            return _replay(earlier), True
-        first_attempt_at = earlier.first_attempt_at if earlier else None
+        if own.state == "done":
+            return _replay(own), True
+        begun = clock.Moment.seconds_ago()
+        first_attempt_age_s = own.tried_s if earlier else None
         try:
-            envelope = create(first_attempt_at)
+            envelope = create(first_attempt_age_s)
         except EcwidError as exc:
-            self._settle(name, own, _after(own, exc, tried_before=first_attempt_at is not None))
+            outcome = _after(own, exc, tried_before=earlier is not None)
+            self._settle(name, own, outcome, begun)
             raise
         except BaseException:
-            self._settle(name, own, replace(own, state="unknown"))
+            self._settle(name, own, replace(own, state="unknown"), begun)
             raise
-        self._settle(name, own, replace(own, state="done", envelope=envelope))
+        self._settle(name, own, replace(own, state="done", envelope=envelope), begun)
         return envelope, False
 
     def is_known(self, owner: tuple[str, ...], idempotency_key: str) -> bool:
@@ -139,32 +158,42 @@ class Idempotency:
     def _begin(self, name: str, fingerprint: str) -> tuple[_Record | None, _Record]:
         """Return the earlier record of the key, and the record that this request has written.
 
-        Both are the same record if an earlier request is done.
+        The second record is the earlier one if an earlier request is done.
+
+        Raises:
+            StateUnavailable: The state cannot be reached, or holds no record.
         """
-        value: bytes | None = None  # Most keys are new, so the first step expects no record.
+        stored: Stored | None = None  # Most keys are new, so the first step expects no record.
         while True:
-            earlier = _Record.from_json(value) if value else None
-            now = clock.wall()
-            if earlier:
+            earlier = None
+            tried_s = 0.0
+            if stored:
+                earlier = _Record.from_json(stored.value)
+                age_s = max(0.0, TTL_S - stored.left_s)
                 if earlier.body != fingerprint:
                     raise IdempotencyKeyReused
                 if earlier.state == "done":
                     return earlier, earlier
-                if earlier.state == "running" and now < earlier.lease_ends_at:
+                if earlier.state == "running" and age_s < earlier.lease_s:
                     raise IdempotencyKeyInUse
-            first_attempt_at = earlier.first_attempt_at if earlier else now
+                tried_s = earlier.tried_s + age_s
             owner = chance.token_hex(8)
-            own = _Record("running", fingerprint, owner, first_attempt_at, now + self._lease_s)
-            if self._state.compare_and_swap(name, value, own.to_json(), TTL_S):
+            own = _Record("running", fingerprint, owner, tried_s, self._lease_s)
+            before = stored.value if stored else None
+            if self._state.compare_and_swap(name, before, own.to_json(), TTL_S):
                 return earlier, own
-            value = self._state.get(name)
+            stored = self._state.get(name)
 
-    def _settle(self, name: str, own: _Record, outcome: _Record | None) -> None:
+    def _settle(
+        self, name: str, own: _Record, outcome: _Record | None, begun: clock.Moment
+    ) -> None:
         """Replace the own record by the outcome, or delete it if there is none.
 
         The record of another request stays as it is.
         """
-        new = outcome.to_json() if outcome else None
+        new = None
+        if outcome:
+            new = replace(outcome, tried_s=own.tried_s + begun.elapsed_s()).to_json()
         try:
             swapped = self._state.compare_and_swap(name, own.to_json(), new, TTL_S)
             if not swapped and new is not None:

@@ -14,7 +14,7 @@ from flask_ecwid import contract
 from flask_ecwid.cli.new_customer import creation_body
 from flask_ecwid.errors import InvalidRequest
 from flask_ecwid.sandbox import Fault
-from flask_ecwid.storage.state import host_state
+from flask_ecwid.storage.file_state import host_state
 
 from ..helpers.command import GOOD, Command, change_customer, new, write
 

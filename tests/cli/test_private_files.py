@@ -17,7 +17,8 @@ from flask_ecwid import private_files
 from flask_ecwid.private_files import UnsafeFile
 from flask_ecwid.sandbox import Fault, create_sandbox
 from flask_ecwid.settings import SettingsError
-from flask_ecwid.storage.state import FileState, StateUnavailable
+from flask_ecwid.storage.file_state import FileState
+from flask_ecwid.storage.state import StateUnavailable
 
 from ..helpers.command import Command
 

@@ -22,7 +22,8 @@ from werkzeug.test import TestResponse
 from flask_ecwid import clock
 from flask_ecwid.errors import EcwidError, EcwidFailed, RateLimited, ServiceRefused, Throttled
 from flask_ecwid.sandbox import Fault
-from flask_ecwid.storage.state import MemoryState, StateUnavailable
+from flask_ecwid.storage.memory_state import MemoryState
+from flask_ecwid.storage.state import StateUnavailable
 from flask_ecwid.throttling import guard, pause
 from flask_ecwid.throttling.pause import Pause, SharedPause
 

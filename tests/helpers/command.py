@@ -18,7 +18,7 @@ from flask.cli import FlaskGroup
 
 from flask_ecwid import Ecwid
 from flask_ecwid.sandbox import Controls, Fault, create_sandbox
-from flask_ecwid.storage.state import host_state
+from flask_ecwid.storage.file_state import host_state
 
 from ..conftest import ROOT, environment
 

@@ -273,7 +273,7 @@ def test_an_outcome_after_the_lease(
     ordered: OrderedStore, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A late outcome does not overwrite the record of a request that has taken over."""
-    from flask_ecwid.storage.state import MemoryState
+    from flask_ecwid.storage.memory_state import MemoryState
     from flask_ecwid.web.idempotency import Idempotency, _Record
 
     state = MemoryState()
@@ -662,7 +662,7 @@ def test_redis_emptied_meanwhile(ordered: OrderedStore, redis: RedisServer, key:
 def test_another_token(tmp_path: Path, key: str) -> None:
     """A record stays valid after the token of its store changes."""
     sandbox = create_sandbox(tmp_path / "s.sqlite3", tokens={"secret_a": {"create_customers"}})
-    from flask_ecwid.storage.state import host_state
+    from flask_ecwid.storage.file_state import host_state
     from flask_ecwid.web.idempotency import Idempotency
 
     assert sandbox is not None

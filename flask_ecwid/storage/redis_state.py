@@ -1,0 +1,122 @@
+"""State in Redis, which every worker and host shares. Its clock is the clock of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import chance
+from .redis_connection import RedisConnection, RedisUnavailable
+from .state import StateUnavailable, Stored, Taken
+from .window import HOST_S, KEPT_S, SPAN_S
+
+# KEYS[1] is the key.
+_GET = """
+local value = redis.call('GET', KEYS[1])
+return {value, redis.call('PTTL', KEYS[1])}
+"""
+# The arguments are a flag and the value before, a flag and the value after, and the time to live in
+# milliseconds. A flag is 0 for no value, because a value may be empty.
+_SWAP = """
+local before = redis.call('GET', KEYS[1])
+if (ARGV[1] == '0' and before) or (ARGV[1] == '1' and before ~= ARGV[2]) then return 0 end
+if ARGV[3] == '0' then redis.call('DEL', KEYS[1])
+else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) end
+return 1
+"""
+# The steps of `Window.take`. The arguments are the limit, the host, the epoch that was seen, and an
+# epoch for a new window. The hash has the members epoch, began and closed_until, a member c<second>
+# for each count, and the members f<host> and l<host> for the first and last second of each host.
+_TAKE = f"""
+local key, limit, host, seen = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local second = tonumber(redis.call('TIME')[1])
+if redis.call('HSETNX', key, 'epoch', ARGV[4]) == 1 then
+  redis.call('HSET', key, 'began', second)
+end
+local window, counts, first, last = {{}}, {{}}, {{}}, {{}}
+local parts = {{c = counts, f = first, l = last}}
+local found = redis.call('HGETALL', key)
+for i = 1, #found, 2 do
+  local name, value = found[i], found[i + 1]
+  local part = parts[name:sub(1, 1)]
+  if name == 'epoch' or name == 'began' or name == 'closed_until' then window[name] = value
+  elseif part then part[name:sub(2)] = tonumber(value) end
+end
+local closed_until = tonumber(window.closed_until or 0)
+if seen ~= '' and seen ~= window.epoch then
+  closed_until = math.max(closed_until, tonumber(window.began) + {SPAN_S})
+end
+closed_until = math.min(closed_until, second + {SPAN_S})
+local used, oldest, moved = 0, second - {SPAN_S}, 0
+for at, count in pairs(counts) do
+  if tonumber(at) > second then moved = moved + count end
+  if tonumber(at) > second or tonumber(at) <= second - {SPAN_S} then
+    redis.call('HDEL', key, 'c' .. at)
+    counts[at] = nil
+  else
+    used = used + count
+    if oldest <= second - {SPAN_S} or tonumber(at) < oldest then oldest = tonumber(at) end
+  end
+end
+used = used + moved
+local open = second >= closed_until
+local granted = open and used < limit
+local added = moved + (granted and 1 or 0)
+if added > 0 then
+  redis.call('HINCRBY', key, 'c' .. second, added)
+  if oldest <= second - {SPAN_S} then oldest = second end
+end
+if granted then used = used + 1 end
+local hosts = 1
+if host ~= '' then
+  first[host] = math.min(first[host] or second, second)
+  last[host] = second
+  redis.call('HSET', key, 'f' .. host, first[host], 'l' .. host, second)
+  hosts = 0
+  for id, at in pairs(last) do
+    if at > second - {HOST_S} then hosts = hosts + 1
+    else redis.call('HDEL', key, 'f' .. id, 'l' .. id) end
+  end
+  if hosts > 1 and second - first[host] < {SPAN_S} then hosts = 0 end
+end
+redis.call('HSET', key, 'closed_until', closed_until)
+redis.call('EXPIRE', key, {KEPT_S})
+local frees_at = math.max(oldest + {SPAN_S}, closed_until)
+local remaining = open and math.max(0, limit - used) or 0
+return {{granted and 1 or 0, remaining, math.max(0, frees_at - second), window.epoch, hosts}}
+"""
+
+
+class RedisState:
+    """State in Redis."""
+
+    def __init__(self, redis: RedisConnection) -> None:
+        self._redis = redis
+
+    def get(self, key: str) -> Stored | None:
+        """Return the value, or None."""
+        value, left_ms = self._run(_GET, key, [])
+        return None if value is None else Stored(bytes(value), max(0, left_ms) / 1000)
+
+    def compare_and_swap(
+        self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
+    ) -> bool:
+        """Replace a value, or return False if it has changed."""
+        flags = int(before is not None), int(after is not None)
+        ttl_ms = max(1, int(ttl_s * 1000))
+        values: list[bytes | int | str] = [flags[0], before or b"", flags[1], after or b"", ttl_ms]
+        return bool(self._run(_SWAP, key, values))
+
+    def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
+        """Count a call, as `State.take` describes."""
+        values: list[bytes | int | str] = [limit, host, seen, chance.token_hex(8)]
+        granted, remaining, reset_s, epoch, hosts = self._run(_TAKE, key, values)
+        return Taken(bool(granted), remaining, reset_s, epoch.decode(), hosts)
+
+    def _run(self, script: str, key: str, values: Sequence[bytes | int | str]) -> Any:
+        try:
+            with self._redis.connection() as client:
+                return client.register_script(script)([key], values)
+        except RedisUnavailable:
+            pass
+        raise StateUnavailable
