@@ -45,6 +45,12 @@ class RedisServer:
     def go_on(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
+    def age(self, seconds: float) -> None:
+        """Let every value be older, as if this time had passed on the clock of Redis."""
+        for name in self.client.scan_iter():
+            left_ms = self.client.pttl(name)
+            self.client.pexpire(name, int(left_ms - seconds * 1000))  # type: ignore[operator]
+
     def _started(self) -> subprocess.Popen[bytes]:
         options = ["--bind", "127.0.0.1", "--port", str(self._port), "--save", ""]
         process = subprocess.Popen([PROGRAM, *options], stdout=subprocess.DEVNULL)
