@@ -83,6 +83,8 @@ def environment(**settings: str) -> dict[str, str]:
     own = ("ECWID_", "FLASK_")
     clean = {key: value for key, value in os.environ.items() if not key.startswith(own)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    if "XDG_STATE_HOME" not in clean:  # A server of several tests has a state file of its own.
+        clean["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="state-")
     return {**clean, "PATH": path, **settings}
 
 

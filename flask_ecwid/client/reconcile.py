@@ -19,6 +19,7 @@ from .replies import Reply
 # The waits before three searches, because Ecwid's search shows some new customers late.
 WAITS_S = (0.0, 1.0, 2.0)
 CLOCKS_DIFFER_S = 5.0  # The most that clocks may differ beyond the difference that a Date shows.
+CLOCKS_DIFFER_MOST_S = 300.0  # A Date that differs by more does not come from a clock.
 _DATE = "%Y-%m-%d %H:%M:%S %z"
 # `same_email` compares the e-mail. Ecwid gives new ids, and derives the names of countries and
 # states from their codes. Ecwid also keeps one default contact of each type, orders lists itself,
@@ -66,6 +67,19 @@ def date_of(reply: Reply) -> float | None:
         return parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
     except (ValueError, OverflowError, TypeError):
         return None
+
+
+def ecwid_time(reply: Reply, wall: float) -> float:
+    """Return the time of a reply on Ecwid's clock, or our time if the reply has no credible date.
+
+    Args:
+        reply: The reply.
+        wall: Our time when the reply was received, in UNIX seconds.
+    """
+    date = date_of(reply)
+    if date is None or abs(date - wall) > CLOCKS_DIFFER_MOST_S:
+        return wall
+    return date
 
 
 def find_created(sent: Mapping[str, Any], page: Mapping[str, Any], started_at: float) -> int | None:

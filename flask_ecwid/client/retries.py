@@ -28,7 +28,7 @@ from ..errors import (
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..throttling.guard import Guard, Permit
 from .calls import Call
-from .reconcile import WAITS_S, date_of, find_created, search_call
+from .reconcile import WAITS_S, ecwid_time, find_created, search_call
 from .replies import Reply, parse_reply, read_reply
 from .transport import Transport
 
@@ -265,10 +265,9 @@ class RetryingSender:
                     break  # Ecwid would refuse the next search as well.
                 continue
             searched = True
-            date = date_of(reply)
-            ecwid_now = clock.wall() if date is None else date
+            started_at = ecwid_time(reply, clock.wall()) - since.elapsed_s()
             try:
-                created = find_created(sent, page, ecwid_now - since.elapsed_s())
+                created = find_created(sent, page, started_at)
             except EmailTaken as exc:
                 taken = exc  # A later search may still show the new customer beside the other.
                 continue

@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
-from flask_ecwid.client.reconcile import clock_ahead_s, date_of
+from flask_ecwid.client.reconcile import clock_ahead_s, date_of, ecwid_time
 from flask_ecwid.client.replies import Reply
 
 ASKED = 1_800_000_000.5
@@ -16,10 +16,16 @@ def reply(date: float, **headers: str) -> Reply:
     return Reply(200, {"date": formatdate(date, usegmt=True), **headers})
 
 
-@pytest.mark.parametrize("seconds", [-ASKED, -3600, -10, 0, 10, 3600])
+@pytest.mark.parametrize("seconds", [-290, -10, 0, 10, 290])
 def test_the_date_is_believed(seconds: float) -> None:
-    """The Date of a reply is the time on Ecwid's clock, however far our clock is from it."""
-    assert date_of(reply(ASKED + seconds)) == int(ASKED + seconds)
+    """The Date of a reply is the time on Ecwid's clock."""
+    assert ecwid_time(reply(ASKED + seconds), ASKED) == int(ASKED + seconds)
+
+
+@pytest.mark.parametrize("seconds", [-ASKED, -3600, -302, 302, 3600])
+def test_an_absurd_date(seconds: float) -> None:
+    """A Date that is more than five minutes off is not credible, so our time counts."""
+    assert ecwid_time(reply(ASKED + seconds), ASKED) == ASKED
 
 
 @pytest.mark.parametrize(("took_s", "later"), [(0, 0), (0.2, 0.1), (9, 0), (9, 4), (9, 9)])
@@ -43,7 +49,8 @@ def test_another_clock(seconds: float) -> None:
 
 def test_a_cached_reply() -> None:
     """A reply with an Age header comes from a cache, so its Date is not the current time."""
-    assert date_of(reply(ASKED - 60, age="60")) is None
+    late = reply(ASKED - 60, age="60")
+    assert (date_of(late), ecwid_time(late, ASKED)) == (None, ASKED)
 
 
 @pytest.mark.parametrize("text", ["", "soon", "Wed, 99 Oct 2015 07:28:00 GMT", "1", "\u0661"])
