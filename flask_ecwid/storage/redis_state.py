@@ -67,16 +67,21 @@ if added > 0 then
   if oldest <= second - {SPAN_S} then oldest = second end
 end
 if granted then used = used + 1 end
+for id, at in pairs(last) do
+  if at <= second - {HOST_S} then
+    redis.call('HDEL', key, 'f' .. id, 'l' .. id)
+    first[id], last[id] = nil, nil
+  elseif at > second then
+    first[id], last[id] = math.min(first[id] or second, second), second
+    redis.call('HSET', key, 'f' .. id, first[id], 'l' .. id, second)
+  end
+end
 local hosts = 1
 if host ~= '' then
-  first[host] = math.min(first[host] or second, second)
-  last[host] = second
+  first[host], last[host] = first[host] or second, second
   redis.call('HSET', key, 'f' .. host, first[host], 'l' .. host, second)
   hosts = 0
-  for id, at in pairs(last) do
-    if at > second - {HOST_S} then hosts = hosts + 1
-    else redis.call('HDEL', key, 'f' .. id, 'l' .. id) end
-  end
+  for _ in pairs(last) do hosts = hosts + 1 end
   if hosts > 1 and second - first[host] < {SPAN_S} then hosts = 0 end
 end
 redis.call('HSET', key, 'closed_until', closed_until)
