@@ -76,19 +76,20 @@ for id, at in pairs(last) do
     redis.call('HSET', key, 'f' .. id, first[id], 'l' .. id, second)
   end
 end
-local hosts = 1
+local hosts, is_new = 1, false
 if host ~= '' then
   first[host], last[host] = first[host] or second, second
   redis.call('HSET', key, 'f' .. host, first[host], 'l' .. host, second)
   hosts = 0
   for _ in pairs(last) do hosts = hosts + 1 end
-  if hosts > 1 and second - first[host] < {SPAN_S} then hosts = 0 end
+  is_new = hosts > 1 and second - first[host] < {SPAN_S}
 end
 redis.call('HSET', key, 'closed_until', closed_until)
 redis.call('EXPIRE', key, {KEPT_S})
 local frees_at = math.max(oldest + {SPAN_S}, closed_until)
 local remaining = open and math.max(0, limit - used) or 0
-return {{granted and 1 or 0, remaining, math.max(0, frees_at - second), window.epoch, hosts}}
+local reset_s = math.max(0, frees_at - second)
+return {{granted and 1 or 0, remaining, reset_s, window.epoch, hosts, is_new and 1 or 0}}
 """
 
 
@@ -115,8 +116,8 @@ class RedisState:
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
         """Count a call, as `State.take` describes."""
         values: list[bytes | int | str] = [limit, host, seen, chance.token_hex(8)]
-        granted, remaining, reset_s, epoch, hosts = self._run(_TAKE, key, values)
-        return Taken(bool(granted), remaining, reset_s, epoch.decode(), hosts)
+        granted, remaining, reset_s, epoch, hosts, is_new = self._run(_TAKE, key, values)
+        return Taken(bool(granted), remaining, reset_s, epoch.decode(), hosts, bool(is_new))
 
     def _run(self, script: str, key: str, values: Sequence[bytes | int | str]) -> Any:
         try:

@@ -47,17 +47,16 @@ class Window:
         if granted:
             self.counts[str(second)] = self.counts.get(str(second), 0) + 1
             used += 1
-        hosts = 1
+        hosts, is_new = 1, False
         if host:
             first, _ = self.hosts.get(host, (second, second))
             self.hosts[host] = [first, second]
             hosts = len(self.hosts)
-            if hosts > 1 and second - first < SPAN_S:
-                hosts = 0
+            is_new = hosts > 1 and second - first < SPAN_S
         oldest = min(map(int, self.counts), default=second - SPAN_S)
         frees_at = max(oldest + SPAN_S, self.closed_until)
         remaining = max(0, limit - used) if second >= self.closed_until else 0
-        return Taken(granted, remaining, max(0, frees_at - second), self.epoch, hosts)
+        return Taken(granted, remaining, max(0, frees_at - second), self.epoch, hosts, is_new)
 
     def _forget(self, second: int) -> None:
         """Forget what is older than the window, and move calls of the future to this second.
