@@ -39,12 +39,13 @@ local found = redis.call('HGETALL', key)
 for i = 1, #found, 2 do
   local name, value = found[i], found[i + 1]
   local part = parts[name:sub(1, 1)]
+  if part == counts and not tonumber(name:sub(2)) then part = nil end
   if name == 'epoch' or name == 'began' or name == 'closed_until' then window[name] = value
   elseif part then part[name:sub(2)] = tonumber(value) end
 end
-local closed_until = tonumber(window.closed_until or 0)
+local closed_until = tonumber(window.closed_until) or 0
 if seen ~= '' and seen ~= window.epoch then
-  closed_until = math.max(closed_until, tonumber(window.began) + {SPAN_S})
+  closed_until = math.max(closed_until, (tonumber(window.began) or second) + {SPAN_S})
 end
 closed_until = math.min(closed_until, second + {SPAN_S})
 local used, oldest, moved = 0, second - {SPAN_S}, 0

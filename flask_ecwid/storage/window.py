@@ -29,9 +29,22 @@ class Window:
     hosts: dict[str, list[int]] = field(default_factory=dict)  # The first and last second of each.
 
     @classmethod
-    def from_json(cls, value: bytes) -> Window:
-        """Return the window of a text that `to_json` made."""
-        return cls(**orjson.loads(value))
+    def from_json(cls, value: bytes) -> Window | None:
+        """Return the window of a text, or None if the text is no window.
+
+        Another version may have written the text, so only its known members are read.
+        """
+        try:
+            members = orjson.loads(value)
+            return cls(
+                str(members["epoch"]),
+                int(members["began"]),
+                int(members["closed_until"]),
+                {str(int(at)): int(count) for at, count in members["counts"].items()},
+                {id: [int(first), int(last)] for id, (first, last) in members["hosts"].items()},
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
 
     def to_json(self) -> bytes:
         """Return the window as JSON."""
