@@ -301,11 +301,12 @@ def test_wall_clocks_change_no_pause(
     kind: str, step_s: int, tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wall clock that is stepped, or that differs between hosts, changes no pause."""
-    state: State = {
-        "memory": MemoryState,
-        "file": lambda: FileState(tmp_path / "own" / "state.sqlite3"),
-        "redis": lambda: RedisState(RedisConnection(f"{redis.url}?socket_timeout=20")),
-    }[kind]()
+    states: dict[str, State] = {
+        "memory": MemoryState(),
+        "file": FileState(tmp_path / "own" / "state.sqlite3"),
+        "redis": RedisState(RedisConnection(f"{redis.url}?socket_timeout=20")),
+    }
+    state = states[kind]
     one, other = SharedPause(state, "name"), SharedPause(state, "name")
     one.begin(PAUSE, PAUSE.pause_s)
     wall = clock.wall
@@ -319,6 +320,16 @@ def test_wall_clocks_change_no_pause(
     with pytest.raises(Throttled) as caught:
         SharedPause(state, "name").check()
     assert 30 < (caught.value.retry_after_s or 0) <= 60
+
+
+def test_no_pause_lasts_over_an_hour(redis: RedisServer) -> None:
+    """No pause lasts longer than an hour, even if a state keeps its value for ten hours."""
+    state = RedisState(RedisConnection(f"{redis.url}?socket_timeout=20"))
+    value = Pause.of(36_000, probed=False, detail="dead").to_json()
+    state.compare_and_swap("name", None, value, 36_000)
+    with pytest.raises(Throttled) as caught:
+        SharedPause(state, "name").check()
+    assert 3000 < (caught.value.retry_after_s or 0) <= 3600
 
 
 def pause_by_others(state: MemoryState) -> None:
