@@ -104,7 +104,6 @@ def test_a_command_imports_no_other_command() -> None:
         ("click", {"cli"}),
         ("pytest", set()),  # flask_ecwid_plugins has the fixtures
         ("redis", {"storage.redis_connection"}),
-        ("limits", {"throttling.rate_limit"}),
         ("cachetools", {"storage.cache_backend"}),
         ("blinker", {"signals"}),
         ("prometheus_client", {"metrics", "server"}),
