@@ -111,7 +111,7 @@ class RateLimit:
 class _KnownHosts:
     """The hosts that divide the reserve, as far as Redis has told this process.
 
-    What Redis told counts for an hour, also while Redis cannot be used or after it was emptied.
+    The greatest number counts for an hour, also while Redis cannot be used or has lost its data.
     """
 
     def __init__(self, hosts: int) -> None:
