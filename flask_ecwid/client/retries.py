@@ -242,8 +242,6 @@ class RetryingSender:
         searched = False
         taken: EmailTaken | None = None
         for wait_s in WAITS_S:
-            # Ecwid shows some new customers late, so only a search after the last wait counts.
-            searched = False
             if clock.now() + wait_s >= deadline or not clock.sleep(wait_s):
                 break
             try:
@@ -252,6 +250,7 @@ class RetryingSender:
                 )
             except Throttled as exc:
                 span.throttled(exc, reconciling=True)
+                searched = False
                 break
             if clock.now() >= deadline:
                 self._guard.release(permit)
@@ -259,9 +258,11 @@ class RetryingSender:
             try:
                 email = str(sent.get("email", ""))
                 reply, page = self._search_once(permit, email, deadline, span)
-            except ServiceRefused:
-                break  # Ecwid would refuse the next search as well.
-            except EcwidError:
+            except EcwidError as exc:
+                # Ecwid shows some new customers late, so the last search has to succeed.
+                searched = False
+                if isinstance(exc, ServiceRefused):
+                    break  # Ecwid would refuse the next search as well.
                 continue
             searched = True
             date = date_of(reply)

@@ -43,9 +43,9 @@ _FILE = "state.sqlite3"
 _TRIAL = "flask-ecwid:trial"
 _REMOVALS = 5  # How often a file may be removed during one opening.
 _FORMAT = 2  # The format of the file. `_prepare` refuses a file of another format.
-# The column `boot` names the start of the host in which the value was written. The value expires at
-# `ends` on the monotonic clock of that start. `wall_ends` is the same moment in UNIX seconds, and
-# counts after the next start of the host.
+# The column `boot` names the start of the host in which the value was written. `ends` is the moment
+# of the monotonic clock at which the value expires. `wall_ends` is the same moment in UNIX seconds,
+# and counts after the next start of the host.
 _SCHEMA = (
     "CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL, boot TEXT NOT NULL,"
     " ends REAL NOT NULL, wall_ends REAL NOT NULL) WITHOUT ROWID",

@@ -25,9 +25,8 @@ else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) end
 return 1
 """
 # The steps of `Window.take`. The arguments are the limit, the host, the epoch that was seen, and an
-# epoch for a new window. The hash has the members epoch, began and closed_until. Each second with
-# calls has a member c<second>. Each host has the members f<host> and l<host> for its first and last
-# second.
+# epoch for a new window. The hash has the members epoch, began and closed_until. A member c<second>
+# has the calls of a second, and f<host> and l<host> have the first and last second of a host.
 _TAKE = f"""
 local key, limit, host, seen = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local second = tonumber(redis.call('TIME')[1])

@@ -11,8 +11,8 @@ import orjson
 
 from .state import Taken
 
-# The present second and the 61 seconds before it. A call reaches Ecwid up to a second after the
-# counting. Therefore a window of exactly 60 s would let too many calls arrive within 60 s.
+# The present second and the 61 seconds before it. A call may reach Ecwid a second after the
+# counting. With a window of exactly 60 s, one call too many could arrive within 60 s.
 SPAN_S = 62
 HOST_S = 3600  # A host that takes no call for so long counts no more.
 KEPT_S = 2 * HOST_S  # How long a storage keeps a window after its last call.

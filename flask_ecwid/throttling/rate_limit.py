@@ -164,7 +164,7 @@ class _HostCounter:
     def __init__(self, state: State) -> None:
         self._state = state
         self._counter = _Counter(state)
-        self._worked_at: float | None = None  # When the file was used last.
+        self._worked = 0, 0.0  # The process that used the file last, and the moment.
         self._id = ""
 
     def take(self, key: str, limit: int) -> Taken:
@@ -174,9 +174,10 @@ class _HostCounter:
         except StateUnavailable:
             pass
         else:
-            self._worked_at = clock.now()
+            self._worked = clock.process_id(), clock.now()
             return taken
-        if self._worked_at is not None and clock.now() - self._worked_at < SPAN_S:
+        process, worked_at = self._worked
+        if process == clock.process_id() and clock.now() - worked_at < SPAN_S:
             # Only the file knows the calls that other processes have made in the last minute.
             return _UNKNOWN
         return process_state().take(key, max(1, limit // _worker_count()))

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..client import EcwidClient
+from ..client.transport import Transport
 from ..contract import Contract
 from ..settings import Settings
+from ..storage.opening import Storage
 from ..throttling.rate_limit import RateLimit
 from .authentication import Authenticator
 from .cache import Cache
@@ -52,13 +54,21 @@ class Mount:
         return self.store.client
 
 
-def open_runtime(settings: Settings, name: str) -> StoreRuntime:
+def open_runtime(
+    settings: Settings,
+    name: str,
+    *,
+    transport: Transport | None = None,
+    storage: Storage | None = None,
+) -> StoreRuntime:
     """Open the store that the settings name, for the mount of this name. Opens no connection.
+
+    `EcwidClient` describes the transport and the storage.
 
     Raises:
         SettingsError: The store cannot be opened with these settings.
     """
-    client = EcwidClient(settings, name=name)
+    client = EcwidClient(settings, name=name, transport=transport, storage=storage)
     opened = client.store
     responses = opened.storage.responses
     return StoreRuntime(

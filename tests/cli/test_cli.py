@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +53,7 @@ def of_config(config: dict[str, Any]) -> Run:
 
 def state_file() -> Path:
     """Return the state file of this user."""
-    return Path(tempfile.gettempdir()) / f"flask-ecwid-{os.getuid()}" / "state.sqlite3"
+    return Path(os.environ["XDG_STATE_HOME"]) / f"flask-ecwid-{os.getuid()}" / "state.sqlite3"
 
 
 def test_check_of_the_sandbox() -> None:
@@ -201,7 +200,7 @@ def test_check_of_redis(redis: RedisServer, replies: bool) -> None:
     url = redis.url if replies else f"redis://127.0.0.1:{free_port()}/0"
     result = of_config({"ECWID_SANDBOX": "on", "ECWID_REDIS_URL": url})("check")
     assert result.exit_code == (0 if replies else 1)
-    assert result.output.splitlines()[-1] == f"redis: {'replied' if replies else 'did not reply'}"
+    assert f"redis: {'replied' if replies else 'did not reply'}" in result.output.splitlines()
 
 
 def test_check_without_a_network(tmp_path: Path) -> None:

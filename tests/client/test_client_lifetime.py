@@ -113,7 +113,7 @@ if child == 0:
 _, status = os.waitpid(child, 0)
 after = use("parent, after")
 names = ["parent, before", "child, before closing", "child, after closing", "parent, after"]
-kept = [name for name in names if shared.get(name) == b"kept"]
+kept = [name for name in names if (shared.get(name) or [b""])[0] == b"kept"]
 os.close(write)
 in_child = json.loads(os.read(read, 1000) or b"[]")
 print(json.dumps({"status": status, "kept": len(kept), "ids": [before, *in_child, after]}))

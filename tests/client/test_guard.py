@@ -177,12 +177,12 @@ def test_a_single_probe_over_all_hosts(
     assert all(is_throttled(api.get("/customers"), 30) for api in apis)
     assert ordered.calls() == 1
     later(31)
-    redis.let_pass(31)
+    redis.age(31)
     at_once(lambda: apis[threading.get_ident() % 4].get("/customers"))
     assert ordered.calls() == 2
     ordered.orders.clear_faults()
     later(31)
-    redis.let_pass(31)
+    redis.age(31)
     statuses = [api.get(f"/customer/{ID}").status_code for api in apis for _ in range(2)]
     assert statuses == [200] * 8
 

@@ -630,6 +630,7 @@ def test_a_reading_waits_for_the_rate_limit(
 ) -> None:
     """A reading waits when the rate limit is used up, and raises an error when the process ends."""
     monkeypatch.undo()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     path = tmp_path / "store.sqlite3"
     create_sandbox(path)
     client = client_of(path, calls_per_minute=2)

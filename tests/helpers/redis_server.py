@@ -46,23 +46,22 @@ class RedisServer:
     def go_on(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
-    def let_pass(self, seconds: int) -> None:
-        """Move every time in Redis back, as if so many seconds had passed.
+    def age(self, seconds: float) -> None:
+        """Let every value be older, as if this time had passed on the clock of Redis.
 
         No command changes the clock of Redis. Values lose a part of their time to live, and the
         windows of the rate limit get earlier seconds.
         """
-        for key in self.client.scan_iter():
-            left_ms = self.client.pttl(key)
-            if left_ms >= 0:
-                self.client.pexpire(key, max(0, left_ms - 1000 * seconds))
-            if self.client.type(key) == b"hash" and self.client.hexists(key, "epoch"):
-                members: dict[Any, Any] = self.client.hgetall(key)
-                self.client.hdel(key, *members)
-                self.client.hset(
-                    key, mapping=dict(_earlier(*each, seconds) for each in members.items())
+        for name in list(self.client.scan_iter()):
+            left_ms: Any = self.client.pttl(name)
+            if self.client.type(name) == b"hash" and self.client.hexists(name, "epoch"):
+                members: dict[Any, Any] = self.client.hgetall(name)
+                earlier: dict[Any, Any] = dict(
+                    _earlier(*each, int(seconds)) for each in members.items()
                 )
-                self.client.pexpire(key, max(1, left_ms - 1000 * seconds))
+                self.client.delete(name)
+                self.client.hset(name, mapping=earlier)
+            self.client.pexpire(name, int(left_ms - seconds * 1000))
 
     def _started(self) -> subprocess.Popen[bytes]:
         options = ["--bind", "127.0.0.1", "--port", str(self._port), "--save", ""]
@@ -79,7 +78,7 @@ class RedisServer:
 
 
 def _earlier(name: bytes, value: bytes, seconds: int) -> tuple[bytes, bytes]:
-    """Return a member of a window as it was so many seconds later."""
+    """Return a member of a window that is so many seconds older."""
     if name in (b"began", b"closed_until") or name[:1] in (b"f", b"l"):
         return name, str(int(value) - seconds).encode()
     if name[:1] == b"c":

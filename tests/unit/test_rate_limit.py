@@ -315,7 +315,7 @@ def known_hosts(
 
 def let_pass(redis: RedisServer, later: Later, seconds: int) -> None:
     later(seconds)
-    redis.let_pass(seconds)
+    redis.age(seconds)
 
 
 def test_hosts_share_in_redis(redis: RedisServer, tmp_path: Path, later: Later) -> None:

@@ -356,7 +356,7 @@ def test_a_file_of_another_format(
     with pytest.raises(StateUnavailable):
         state.get("a")
     assert caplog.messages == [
-        f"The shared state is unavailable, because the file {path} has format {other} instead of 1."
+        f"The shared state is unavailable, because the file {path} has format {other} instead of 2."
         " Stop every process that uses the file, then remove it."
     ]
     assert path.read_bytes() == before

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -24,6 +22,7 @@ from werkzeug.test import TestResponse
 
 from flask_ecwid import Caller, Ecwid, EcwidClient, Settings, clock
 from flask_ecwid.sandbox import TOKEN, Fault, create_sandbox
+from flask_ecwid.storage.file_state import host_state
 
 from ..conftest import (
     PREFIX,
@@ -243,7 +242,11 @@ def test_a_search_that_fails(ordered: OrderedStore, key: str) -> None:
 
 
 def test_a_worker_that_was_killed(
-    ordered: OrderedStore, shared: Config, key: str, monkeypatch: pytest.MonkeyPatch
+    ordered: OrderedStore,
+    shared: Config,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """A request whose worker died is searched for after its lease."""
 
@@ -262,8 +265,12 @@ def test_a_worker_that_was_killed(
             add(api, key)
     assert len(ordered.creations()) == 1
     assert slug(add(ordered.api(**shared), key)) == "idempotency-key-in-use"
-    real = clock.wall
-    monkeypatch.setattr(clock, "wall", lambda: real() + 31)
+    if shared:  # The clock of Redis tells how old a record is.
+        redis: RedisServer = request.getfixturevalue("redis")
+        redis.age(31)
+    else:
+        real = clock.now
+        monkeypatch.setattr(clock, "now", lambda: real() + 31)
     response = add(ordered.api(**shared), key)
     assert response.status_code == 200
     assert len(ordered.creations()) == 1
@@ -281,8 +288,8 @@ def test_an_outcome_after_the_lease(
 
     def slow(since: float | None) -> dict[str, Any]:
         assert since is None
-        later = clock.wall() + 60
-        monkeypatch.setattr(clock, "wall", lambda: later)
+        later = clock.now() + 60
+        monkeypatch.setattr(clock, "now", lambda: later)
         again, replayed = Idempotency(state, "store", 20).run(
             ("caller",), key, NEW, lambda _: {"id": "2"}
         )
@@ -465,8 +472,7 @@ def kept_bytes(shared: Config, redis: RedisServer | None) -> bytes:
         names = list(redis.client.scan_iter())
         values = [redis.client.get(n) for n in names if redis.client.type(n) == b"string"]
         return b"".join(names) + b"".join(bytes(value) for value in values if value)  # type: ignore[arg-type]
-    folder = next(Path(tempfile.gettempdir()).glob("flask-ecwid-*"))
-    return b"".join(each.read_bytes() for each in folder.iterdir())
+    return b"".join(each.read_bytes() for each in host_state().try_out().parent.iterdir())
 
 
 def test_a_record_holds_no_secret(
@@ -623,7 +629,7 @@ def test_a_file_that_cannot_be_kept(
 
     A request without a key goes on.
     """
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "missing"))
     api = ordered.api()
     assert slug(add(api, key)) == "idempotency-unavailable"
     assert api.post("/add_customer", NEW).status_code == 200
@@ -662,7 +668,6 @@ def test_redis_emptied_meanwhile(ordered: OrderedStore, redis: RedisServer, key:
 def test_another_token(tmp_path: Path, key: str) -> None:
     """A record stays valid after the token of its store changes."""
     sandbox = create_sandbox(tmp_path / "s.sqlite3", tokens={"secret_a": {"create_customers"}})
-    from flask_ecwid.storage.file_state import host_state
     from flask_ecwid.web.idempotency import Idempotency
 
     assert sandbox is not None
@@ -725,7 +730,7 @@ def test_four_workers(tmp_path: Path, where: str, redis: RedisServer) -> None:
 def test_the_file_outlives_the_process(ordered: OrderedStore, key: str) -> None:
     """A record outlives its process, so a restart leads to no second creation."""
     add(ordered.api(), key)
-    db = sqlite3.connect(next(Path(tempfile.gettempdir()).glob("flask-ecwid-*/state.sqlite3")))
-    records = [json.loads(value) for (value,) in db.execute("SELECT value FROM state")]
+    db = sqlite3.connect(host_state().try_out())
+    values = [value for (value,) in db.execute("SELECT value FROM state")]
     db.close()
-    assert any(record.get("state") == "done" for record in records)
+    assert any(b"done" in value for value in values)
