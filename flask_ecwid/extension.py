@@ -98,7 +98,7 @@ class Ecwid:
         - ECWID_CACHE_TTL_S: Seconds to keep the responses of reads. 0 keeps none.
         - ECWID_REDIS_URL: The Redis that all workers and hosts share.
         - ECWID_CALLS_PER_MINUTE: The share of the 600 calls that Ecwid allows a token.
-        - ECWID_PROCESSES: Processes that share the calls without Redis. 0 means gunicorn's workers.
+        - ECWID_HOSTS: Hosts that share the calls. The processes of a host share them by themselves.
 
         Raises:
             SettingsError: The settings cannot work, and the error names every fault. The same error

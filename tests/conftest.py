@@ -22,6 +22,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug.test import TestResponse
 
 from flask_ecwid import Ecwid, clock
+from flask_ecwid.storage import memory_state
 
 from .helpers.programs import left_out
 
@@ -127,8 +128,9 @@ def _own_state(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Give each test a state file of its own, because all processes of a user share one."""
+    """Give each test a state file and a memory of its own, because all tests share one process."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setattr(memory_state, "_of_process", {})
 
 
 class Api:

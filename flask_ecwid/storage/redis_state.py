@@ -39,12 +39,13 @@ local found = redis.call('HGETALL', key)
 for i = 1, #found, 2 do
   local name, value = found[i], found[i + 1]
   local part = parts[name:sub(1, 1)]
+  if part == counts and not tonumber(name:sub(2)) then part = nil end
   if name == 'epoch' or name == 'began' or name == 'closed_until' then window[name] = value
   elseif part then part[name:sub(2)] = tonumber(value) end
 end
-local closed_until = tonumber(window.closed_until or 0)
+local closed_until = tonumber(window.closed_until) or 0
 if seen ~= '' and seen ~= window.epoch then
-  closed_until = math.max(closed_until, tonumber(window.began) + {SPAN_S})
+  closed_until = math.max(closed_until, (tonumber(window.began) or second) + {SPAN_S})
 end
 closed_until = math.min(closed_until, second + {SPAN_S})
 local used, oldest, moved = 0, second - {SPAN_S}, 0
@@ -67,23 +68,29 @@ if added > 0 then
   if oldest <= second - {SPAN_S} then oldest = second end
 end
 if granted then used = used + 1 end
-local hosts = 1
+for id, at in pairs(last) do
+  if at <= second - {HOST_S} then
+    redis.call('HDEL', key, 'f' .. id, 'l' .. id)
+    first[id], last[id] = nil, nil
+  elseif at > second then
+    first[id], last[id] = math.min(first[id] or second, second), second
+    redis.call('HSET', key, 'f' .. id, first[id], 'l' .. id, second)
+  end
+end
+local hosts, is_new = 1, false
 if host ~= '' then
-  first[host] = math.min(first[host] or second, second)
-  last[host] = second
+  first[host], last[host] = first[host] or second, second
   redis.call('HSET', key, 'f' .. host, first[host], 'l' .. host, second)
   hosts = 0
-  for id, at in pairs(last) do
-    if at > second - {HOST_S} then hosts = hosts + 1
-    else redis.call('HDEL', key, 'f' .. id, 'l' .. id) end
-  end
-  if hosts > 1 and second - first[host] < {SPAN_S} then hosts = 0 end
+  for _ in pairs(last) do hosts = hosts + 1 end
+  is_new = hosts > 1 and second - first[host] < {SPAN_S}
 end
 redis.call('HSET', key, 'closed_until', closed_until)
 redis.call('EXPIRE', key, {KEPT_S})
 local frees_at = math.max(oldest + {SPAN_S}, closed_until)
 local remaining = open and math.max(0, limit - used) or 0
-return {{granted and 1 or 0, remaining, math.max(0, frees_at - second), window.epoch, hosts}}
+local reset_s = math.max(0, frees_at - second)
+return {{granted and 1 or 0, remaining, reset_s, window.epoch, hosts, is_new and 1 or 0}}
 """
 
 
@@ -110,8 +117,8 @@ class RedisState:
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
         """Count a call, as `State.take` describes."""
         values: list[bytes | int | str] = [limit, host, seen, chance.token_hex(8)]
-        granted, remaining, reset_s, epoch, hosts = self._run(_TAKE, key, values)
-        return Taken(bool(granted), remaining, reset_s, epoch.decode(), hosts)
+        granted, remaining, reset_s, epoch, hosts, is_new = self._run(_TAKE, key, values)
+        return Taken(bool(granted), remaining, reset_s, epoch.decode(), hosts, bool(is_new))
 
     def _run(self, script: str, key: str, values: Sequence[bytes | int | str]) -> Any:
         try:

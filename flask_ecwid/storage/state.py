@@ -35,7 +35,8 @@ class Taken(NamedTuple):
     remaining: int
     reset_s: int
     epoch: str
-    hosts: int  # How many hosts take calls. 0 if this host has begun within the last minute.
+    hosts: int  # How many hosts have taken calls within the last hour.
+    is_new: bool = False  # True if this host has begun within the last minute, beside others.
 
 
 class State(Protocol):

@@ -29,9 +29,22 @@ class Window:
     hosts: dict[str, list[int]] = field(default_factory=dict)  # The first and last second of each.
 
     @classmethod
-    def from_json(cls, value: bytes) -> Window:
-        """Return the window of a text that `to_json` made."""
-        return cls(**orjson.loads(value))
+    def from_json(cls, value: bytes) -> Window | None:
+        """Return the window of a text, or None if the text is no window.
+
+        Another version may have written the text, so only its known members are read.
+        """
+        try:
+            members = orjson.loads(value)
+            return cls(
+                str(members["epoch"]),
+                int(members["began"]),
+                int(members["closed_until"]),
+                {str(int(at)): int(count) for at, count in members["counts"].items()},
+                {id: [int(first), int(last)] for id, (first, last) in members["hosts"].items()},
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return None
 
     def to_json(self) -> bytes:
         """Return the window as JSON."""
@@ -47,17 +60,16 @@ class Window:
         if granted:
             self.counts[str(second)] = self.counts.get(str(second), 0) + 1
             used += 1
-        hosts = 1
+        hosts, is_new = 1, False
         if host:
             first, _ = self.hosts.get(host, (second, second))
             self.hosts[host] = [first, second]
             hosts = len(self.hosts)
-            if hosts > 1 and second - first < SPAN_S:
-                hosts = 0
+            is_new = hosts > 1 and second - first < SPAN_S
         oldest = min(map(int, self.counts), default=second - SPAN_S)
         frees_at = max(oldest + SPAN_S, self.closed_until)
         remaining = max(0, limit - used) if second >= self.closed_until else 0
-        return Taken(granted, remaining, max(0, frees_at - second), self.epoch, hosts)
+        return Taken(granted, remaining, max(0, frees_at - second), self.epoch, hosts, is_new)
 
     def _forget(self, second: int) -> None:
         """Forget what is older than the window, and move calls of the future to this second.

@@ -16,7 +16,7 @@ from ..errors import BudgetSpent
 from ..storage.memory_state import process_state
 from ..storage.opening import Storage
 from ..storage.state import State, StateUnavailable, Taken
-from ..storage.window import SPAN_S
+from ..storage.window import HOST_S, SPAN_S
 
 WINDOW_S = 60
 BULK_SHARE = 0.5  # of the limit, for reading all customers
@@ -54,6 +54,7 @@ class RateLimit:
         self._host = _HostCounter(storage.host)
         self._shared = _Counter(storage.shared) if storage.shared is not storage.host else None
         self._hosts = hosts
+        self._known = _KnownHosts(hosts)
         self._token_digest = token_digest
         self._limit = per_minute if self._shared else self._of_host(per_minute)
         self._last = Taken(True, self._limit, 0, "", hosts)
@@ -94,18 +95,43 @@ class RateLimit:
         if self._shared is None:
             return self._host.take(key, self._of_host(limit))
         reserve = limit // _RESERVE
-        share = reserve // self._hosts
         taken = _UNKNOWN
         try:
             taken = self._shared.take(key, limit - reserve, self._host.id())
         except StateUnavailable:
             pass
         else:
-            # Another host may have used all of the reserve, until it has learned of this host.
-            share = reserve // max(self._hosts, taken.hosts) if taken.hosts else 0
+            self._known.learn(taken)
+        share = self._known.share(reserve)
         if taken.granted:
             return taken._replace(remaining=taken.remaining + share)
         return self._host.take(key, share) if share else taken
+
+
+class _KnownHosts:
+    """The hosts that divide the reserve, as far as Redis has told this process.
+
+    The greatest number counts for an hour, also while Redis cannot be used or has lost its data.
+    """
+
+    def __init__(self, hosts: int) -> None:
+        self._hosts = self._most = hosts
+        self._most_until = 0.0
+        self._new_until = 0.0
+
+    def learn(self, taken: Taken) -> None:
+        """Learn the number of hosts from a reply of Redis."""
+        now = clock.now()
+        if taken.hosts >= self._most or now >= self._most_until:
+            self._most, self._most_until = max(self._hosts, taken.hosts), now + HOST_S
+        # The settings have given this host a part already, unless there are more hosts.
+        is_extra = taken.is_new and taken.hosts > self._hosts
+        self._new_until = now + SPAN_S if is_extra else 0.0
+
+    def share(self, reserve: int) -> int:
+        """Return how many calls of the reserve belong to this host."""
+        # Another host may have used all of the reserve, until it has learned of this host.
+        return 0 if clock.now() < self._new_until else reserve // self._most
 
 
 class _Counter:

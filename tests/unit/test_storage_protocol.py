@@ -1,0 +1,259 @@
+"""The three states keep the same protocol, and the script in Redis takes the steps of `Window`.
+
+Memory and file get their time from a clock that the tests set. No command sets the clock of Redis.
+So the tests move the times to live in Redis, and let the script read its second from a key. A test
+of its own shows that the script without this change uses the clock of Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from flask_ecwid import clock
+from flask_ecwid.storage import redis_state
+from flask_ecwid.storage.file_state import FileState
+from flask_ecwid.storage.memory_state import MemoryState
+from flask_ecwid.storage.redis_connection import RedisConnection
+from flask_ecwid.storage.redis_state import RedisState
+from flask_ecwid.storage.state import State, Stored, Taken
+from flask_ecwid.storage.window import HOST_S, SPAN_S, Window
+
+from ..helpers.redis_server import RedisServer
+
+START = 1_800_000_000  # the second in which each test begins
+KEYS = ("one", "other", "the third")
+VALUES = (None, b"", b"a", b"b", b"\x00\xff {}")
+# A value differs from a value at the same moment of another state by the time that the test takes.
+# All times to live are therefore odd multiples of this number, and all passes even multiples.
+STEP_S = 100
+
+
+class Played:
+    """A memory, a file and a Redis with the same clock, which get the same calls."""
+
+    def __init__(self, redis: RedisServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._redis = redis
+        self.second = START
+        monkeypatch.setattr(clock, "now", lambda: float(self.second))
+        self.redis = RedisState(RedisConnection(f"{redis.url}?socket_timeout=20"))
+        self.states: list[State] = [
+            MemoryState(),
+            FileState(folder / "own" / "state.sqlite3"),
+            self.redis,
+        ]
+        script = redis_state._TAKE.replace("redis.call('TIME')[1]", "redis.call('GET', 'second')")
+        assert script != redis_state._TAKE
+        monkeypatch.setattr(redis_state, "_TAKE", script)
+        self.let_pass(0)
+
+    def let_pass(self, seconds: int) -> None:
+        """Let time pass in all three."""
+        self.second += seconds
+        for key in self._redis.client.scan_iter():
+            if self._redis.client.type(key) == b"string" and key != b"second":
+                left_ms = self._redis.client.pttl(key)
+                self._redis.client.pexpire(key, max(0, left_ms - 1000 * seconds))
+        self._redis.client.set("second", self.second)
+
+    def get(self, key: str) -> Stored | None:
+        """Return the value of all three, with the fewest seconds left."""
+        found = [state.get(key) for state in self.states]
+        values = {each and each.value for each in found}
+        assert len(values) == 1, f"{key}: {found}"
+        left_s = [each.left_s for each in found if each]
+        assert not left_s or max(left_s) - min(left_s) < STEP_S, left_s
+        return min((each for each in found if each), key=lambda each: each.left_s, default=None)
+
+    def compare_and_swap(
+        self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
+    ) -> bool:
+        """Swap in all three, and return their result."""
+        swapped = [state.compare_and_swap(key, before, after, ttl_s) for state in self.states]
+        assert swapped in ([True] * 3, [False] * 3), f"{key}: {swapped}"
+        return swapped[0]
+
+    def take(self, key: str, limit: int, host: str, seen: list[str]) -> list[Taken]:
+        """Take from all three. The epochs are random, so they are left out of the comparison."""
+        taken = [
+            state.take(key, limit, host=host, seen=epoch)
+            for state, epoch in zip(self.states, seen, strict=True)
+        ]
+        without_epoch = {each._replace(epoch="") for each in taken}
+        assert len(without_epoch) == 1, f"{key}, second {self.second - START}: {taken}"
+        return taken
+
+
+@pytest.fixture
+def played(redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
+    return Played(redis, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_get_and_compare_and_swap(played: Played, seed: int) -> None:
+    """Memory, file and Redis give equal results for equal calls of `get` and the swap."""
+    random = Random(seed)
+    results = set()
+    for _ in range(120):
+        key, step = random.choice(KEYS), random.random()
+        if step < 0.2:
+            played.let_pass(2 * STEP_S * random.randrange(4))
+        before = found.value if (found := played.get(key)) else None
+        results.add(("get", found is not None))
+        if random.random() < 0.3:
+            before = random.choice(VALUES)
+        after, ttl_s = random.choice(VALUES), STEP_S * random.choice((1, 3, 9))
+        results.add(("swap", played.compare_and_swap(key, before, after, ttl_s)))
+    assert len(results) == 4, "one result never came"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_take(played: Played, seed: int) -> None:
+    """Memory, file and Redis give equal results for equal calls of `take`.
+
+    The calls differ in key, limit, host and epoch, and come at any second up to the hour in which
+    a host is forgotten.
+    """
+    random = Random(seed)
+    seen = {key: ([""] * 3, START) for key in KEYS}  # The epochs, and the second of their reply.
+    results = set()
+
+    def take(key: str) -> None:
+        epochs, at = seen[key]
+        if random.random() < 0.05:
+            epochs = ["lost"] * 3
+        elif played.second - at >= SPAN_S or random.random() < 0.2:
+            epochs = [""] * 3
+        host = random.choice(("", "a", "b", "lab", "c0"))
+        taken = played.take(key, random.choice((1, 4, 5, 30)), host, epochs)
+        seen[key] = [each.epoch for each in taken], played.second
+        results.add((taken[0].granted, taken[0].is_new, taken[0].remaining == 0))
+
+    for _ in range(150):
+        if random.random() < 0.5:
+            played.let_pass(random.choice((1, 1, 2, 9, 30, SPAN_S - 1, SPAN_S, SPAN_S + 1)))
+        if random.random() < 0.1:
+            # Each window gets a call after an hour, so that no storage drops a window meanwhile.
+            played.let_pass(random.choice((HOST_S - 1, HOST_S, HOST_S + 1)))
+            for key in KEYS:
+                take(key)
+        take(random.choice(KEYS))
+    assert len(results) >= 6, results
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_script_takes_the_steps_of_window(
+    played: Played, redis: RedisServer, seed: int
+) -> None:
+    """From any window, the script and `Window.take` give the same reply and the same window.
+
+    The window may have times of the future, as after the clock of Redis was set back.
+    """
+    random = Random(seed)
+
+    def second(spread: int) -> int:
+        return played.second + random.randint(-spread, spread // 3)
+
+    for _ in range(10):
+        counts = {str(second(90)): random.randint(1, 4) for _ in range(random.randrange(12))}
+        hosts = {
+            id: sorted((second(2 * HOST_S), second(2 * HOST_S)))
+            for id in random.sample(("a", "b", "cc", "f9"), random.randrange(4))
+        }
+        window = Window("epoch", second(90), random.choice((0, second(90))), counts, hosts)
+        put_window(redis, window)
+        for _ in range(4):
+            limit = random.choice((1, 5, 10, 20, 40))
+            host, seen = random.choice(("", "a", "b")), random.choice(("", "epoch", "lost"))
+            taken = window.take(played.second, limit, host, seen)
+            assert played.redis.take("window", limit, host=host, seen=seen) == taken
+            assert window_in(redis) == window
+            played.let_pass(random.choice((-61, -1, 0, 1, 5, 61, 62, HOST_S)))
+
+
+def put_window(redis: RedisServer, window: Window) -> None:
+    """Write a window into Redis, as the script does."""
+    members: dict[Any, Any] = {"epoch": window.epoch, "began": window.began}
+    if window.closed_until:
+        members["closed_until"] = window.closed_until
+    members.update({f"c{at}": count for at, count in window.counts.items()})
+    for id, (first, last) in window.hosts.items():
+        members.update({f"f{id}": first, f"l{id}": last})
+    redis.client.delete("window")
+    redis.client.hset("window", mapping=members)
+
+
+def window_in(redis: RedisServer) -> Window:
+    """Return the window whose members the script left in Redis."""
+    members: dict[Any, Any] = redis.client.hgetall("window")
+    found = {name.decode(): value.decode() for name, value in members.items()}
+    window = Window(found.pop("epoch"), int(found.pop("began")), int(found.pop("closed_until")))
+    for name, value in sorted(found.items()):
+        if name[0] == "c":
+            window.counts[name[1:]] = int(value)
+        else:
+            window.hosts.setdefault(name[1:], []).append(int(value))  # The first, then the last.
+    return window
+
+
+def test_the_script_uses_the_clock_of_redis(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call is counted in the second of the clock of Redis, whatever the clocks of hosts show."""
+    for step_s in (-90, 90):
+        monkeypatch.setattr(clock, "wall", lambda s=step_s: START + s)
+        before = redis.client.time()[0]
+        RedisState(RedisConnection(f"{redis.url}?socket_timeout=20")).take("window", 5)
+        assert redis.client.hexists("window", f"c{before}") or before < redis.client.time()[0]
+    assert redis.client.hget("window", "began") is not None
+
+
+def storages(redis: RedisServer, folder: Path) -> Iterator[State]:
+    yield MemoryState()
+    yield FileState(folder / "own" / "state.sqlite3")
+    yield RedisState(RedisConnection(f"{redis.url}?socket_timeout=20"))
+
+
+def test_an_epoch_is_of_one_window(redis: RedisServer, tmp_path: Path) -> None:
+    """Every reply of a window has the same epoch, and no other window has this epoch."""
+    epochs = [
+        {state.take(key, 5).epoch for _ in range(3)}
+        for state in storages(redis, tmp_path)
+        for key in KEYS
+    ]
+    assert all(len(each) == 1 for each in epochs)
+    assert len(set.union(*epochs)) == len(epochs)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"\xff", b"null", b"7", b"[]", b"{}", b'{"epoch": "e", "began": "x", "closed_until": 0}']
+    + [
+        b'{"epoch": "e", "began": 1, "closed_until": 0, "counts": %s, "hosts": %s}' % each
+        for each in ((b"[]", b"{}"), (b'{"x": 1}', b"{}"), (b"{}", b'{"a": 1}'))
+    ],
+)
+def test_a_value_that_is_no_window(tmp_path: Path, value: bytes) -> None:
+    """A value in the file that is no window counts as a window that was lost."""
+    state = FileState(tmp_path / "own" / "state.sqlite3")
+    assert state.compare_and_swap("window", None, value, 3600)
+    assert not state.take("window", 5, seen="before").granted
+    assert not state.take("window", 5).granted  # The window is closed for a minute.
+
+
+def test_a_window_of_another_version(redis: RedisServer, tmp_path: Path) -> None:
+    """A window with members of another version keeps its calls, in the file and in Redis."""
+    file = FileState(tmp_path / "own" / "state.sqlite3")
+    second = int(clock.now())
+    window = Window("epoch", second, 0, {str(second): 3}).to_json()
+    assert file.compare_and_swap("window", None, window[:-1] + b',"colour":"red"}', 3600)
+    now = redis.client.time()[0]
+    members: dict[Any, Any] = {"epoch": "epoch", "began": "?", "closed_until": "?", "colour": "red"}
+    redis.client.hset("window", mapping={**members, f"c{now}": 3})
+    for state in (file, RedisState(RedisConnection(f"{redis.url}?socket_timeout=20"))):
+        assert [state.take("window", 5).remaining for _ in range(3)] == [1, 0, 0]
+        assert state.take("window", 5).epoch == "epoch"
