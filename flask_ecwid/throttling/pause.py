@@ -133,8 +133,11 @@ class SharedPause:
         Raises:
             Throttled: The pause holds.
         """
+        # `_look_next` is read first. Otherwise the end of another thread's look could fall between
+        # the two, and the old pause would count as current.
+        look_next = self._look_next
         pause = self._known
-        if pause is None and clock.now() < self._look_next:
+        if pause is None and clock.now() < look_next:
             return None
         if self._is_outdated(pause):
             pause = self._look()
