@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pytest_httpserver import HTTPServer
 
-from ..conftest import Config
+from flask_ecwid.storage import redis_connection
+
+from ..conftest import Api, Config, app_of
 from ..helpers.redis_server import RedisServer
 from ..helpers.worker import Worker
 from .test_cache import StoreOfOne
@@ -113,26 +116,51 @@ def test_a_failed_delivery_is_tried_again(lonely: Worker, other: Worker, link: L
     assert (lonely.lang(), other.lang()) == ("x1", "x1")
 
 
-def test_many_threads_deliver(lonely: Worker, other: Worker, link: Link) -> None:
-    """Each of several writes without Redis is told to the others, however many there were."""
-    assert (lonely.lang(), other.lang()) == ("x0", "x0")
-    link.cut()
-    for _ in range(3):
-        assert lonely.ask("POST", "/delete_customer/7")[0] == 200
-    link.mend()
-    assert (lonely.lang(), other.lang()) == ("x3", "x3")
+def test_many_threads_deliver(
+    store_of_one: StoreOfOne,
+    shared: Config,
+    other: Worker,
+    link: Link,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every write of many threads is told to the others, while Redis comes and goes."""
+    monkeypatch.setattr(redis_connection, "COOLDOWN_S", 0.0)
+    app = app_of({**shared, "ECWID_REDIS_URL": link.url})
+
+    def work(number: int) -> int:
+        api = Api(app.test_client())
+        for _ in range(5):
+            api.get("/customer/7")
+            api.post("/update_customer/7", {"lang": f"{number}"})
+        return api.get("/customer/7").status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        works = [pool.submit(work, number) for number in range(8)]
+        while not all(each.done() for each in works):
+            link.refuse_writes()
+            assert other.ask("GET", "/customer/7")[0] == 200
+            link.mend()
+        assert [each.result() for each in works] == [200] * 8
+    assert Api(app.test_client()).get("/customer/7").status_code == 200
+    assert other.lang() == f"x{store_of_one.languages}" == "x40"
 
 
-def test_another_process_of_the_host_delivers(lonely: Worker, other: Worker, link: Link) -> None:
+def test_another_process_of_the_host_delivers(
+    lonely: Worker, other: Worker, link: Link, store_of_one: StoreOfOne
+) -> None:
     """The other processes of the host see the write within seconds, also if its worker was killed.
 
-    The worker leaves a note in the host's file, which any process of the host reads.
+    The worker leaves a mark in the host's file. The process that delivers removes the mark, so the
+    cache works on.
     """
     assert other.lang() == "x0"
     link.cut()
     assert lonely.ask("POST", "/delete_customer/7")[0] == 200
     lonely.kill()
     assert becomes("x1", other.lang)
+    reads = store_of_one.reads
+    assert other.lang() == "x1"
+    assert store_of_one.reads == reads
 
 
 def test_a_new_process_of_the_host_delivers(
@@ -149,7 +177,7 @@ def test_a_new_process_of_the_host_delivers(
 
 
 def test_a_child_delivers(lonely: Worker, other: Worker, link: Link) -> None:
-    """A process that is forked from a worker with a debt shows nothing older than the write."""
+    """A process that is forked before the delivery shows nothing older than the write."""
     assert (lonely.lang(), other.lang()) == ("x0", "x0")
     link.refuse_writes()
     assert lonely.ask("POST", "/delete_customer/7")[0] == 200
