@@ -22,7 +22,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug.test import TestResponse
 
 from flask_ecwid import Ecwid, clock
-from flask_ecwid.storage import memory_state
+from flask_ecwid.storage import memory_state, process_memory
 
 from .helpers.programs import left_out
 
@@ -131,6 +131,7 @@ def _own_state(
     """Give each test a state file and a memory of its own, because all tests share one process."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setattr(memory_state, "_of_process", {})
+    monkeypatch.setattr(process_memory, "_of_process", {})
 
 
 class Api:

@@ -13,6 +13,7 @@ from ..private_files import UnsafeFile
 from ..settings import SANDBOX_ON, Settings, SettingsError
 from ..signals import CallSignals
 from ..storage.opening import Storage, open_storage
+from ..storage.store_memory import store_memory
 from ..throttling.guard import Guard, open_guard
 from .retries import RetryingSender
 from .shared_reads import SharedReads
@@ -63,7 +64,8 @@ def open_store(
     storage = storage or open_storage(settings)
     guard = open_guard(settings, storage)
     sender = RetryingSender(transport, guard, signals)
-    reads = SharedReads(sender, settings.deadline_s, storage.responses)
+    memory = store_memory(settings.store_digest)
+    reads = SharedReads(sender, settings.deadline_s, storage.responses, memory)
     return OpenStore(settings.store_digest, transport, storage, guard, sender, reads)
 
 

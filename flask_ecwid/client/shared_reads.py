@@ -14,11 +14,11 @@ from typing import Any
 from .. import clock
 from ..errors import Refused
 from ..storage.cache_backend import CacheBackend
+from ..storage.process_memory import ProcessWide
+from ..storage.store_memory import StoreMemory
 from .calls import Call
 from .replies import Reply
 from .retries import RetryingSender, read_in_turn
-
-_CallKey = tuple[int, str, tuple[tuple[str, str], ...]]  # The process, the path, the sorted query.
 
 
 @dataclass
@@ -34,18 +34,22 @@ class SharedReads:
     """Sends the calls of one store, and sends equal reads at the same time once.
 
     After each write, even a failed write, all cached responses are invalidated. This happens before
-    the caller gets the result, because every later read must see the write.
+    the caller gets the result, because every later read must see the write. All mounts and clients
+    of the store in this process forget their reads under way, too.
     """
 
     def __init__(
-        self, sender: RetryingSender, deadline_s: float, responses: CacheBackend | None
+        self,
+        sender: RetryingSender,
+        deadline_s: float,
+        responses: CacheBackend | None,
+        memory: ProcessWide[StoreMemory],
     ) -> None:
         self._sender = sender
         self._deadline_s = deadline_s
         self._responses = responses
-        self._generation: str | None = None  # The generation that a read of this process saw last.
-        # The dict needs no lock, because each step on it is atomic.
-        self._under_way: dict[_CallKey, _UnderWay] = {}
+        self._memory = memory
+        self._generation: str | None = None  # The generation that a read saw last.
 
     def send(self, call: Call, *, first_attempt_age_s: float | None = None) -> Any:
         """Return the value of a good reply, within the deadline.
@@ -62,16 +66,18 @@ class SharedReads:
             EcwidError: There is no good reply.
         """
         deadline = clock.now() + self._deadline_s
+        if self._responses is not None:
+            self._responses.deliver()
         if call.operation.kind != "read":
             try:
                 return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
             finally:
                 self._forget()
-        # The process is a part of the key, because a forked child inherits the reads that its
-        # parent has under way. Without it, the child would wait for replies that never come.
-        call_key = (clock.process_id(), call.path, tuple(sorted(call.query)))
+        # The object is a part of the key, because another client may have other limits.
+        call_key = (id(self), call.path, tuple(sorted(call.query)))
         mine = _UnderWay(clock.Event())
-        first = self._under_way.setdefault(call_key, mine)
+        under_way = self._memory.get().under_way
+        first: _UnderWay = under_way.setdefault(call_key, mine)
         if first is not mine:
             first.done.wait(self._deadline_s / 2)
             if first.reply:
@@ -87,8 +93,8 @@ class SharedReads:
                 mine.refusal = exc
             raise
         finally:
-            if self._under_way.get(call_key) is mine:  # Otherwise a newer read has the key.
-                self._under_way.pop(call_key, None)
+            if under_way.get(call_key) is mine:  # Otherwise a newer read has the key.
+                under_way.pop(call_key, None)
             mine.done.set()
 
     def join_only_in(self, generation: str) -> None:
@@ -100,11 +106,11 @@ class SharedReads:
         if generation != self._generation:
             # The reads are forgotten before the generation is noted. Otherwise a thread that sees
             # the new generation could join an old read.
-            self._under_way.clear()
+            self._memory.get().under_way.clear()
             self._generation = generation
 
     def _forget(self) -> None:
         """Forget the reads and responses from before this write, which no later read may see."""
-        self._under_way.clear()
+        self._memory.get().end_write()
         if self._responses is not None:
             self._responses.invalidate_all()

@@ -38,6 +38,8 @@ def open_storage(settings: Settings) -> Storage:
     return Storage(
         RedisState(redis) if redis else host,
         host,
-        open_cache_backend(settings.cache_ttl_s, redis, settings.store_digest),
+        open_cache_backend(
+            settings.cache_ttl_s, redis, settings.redis_url, settings.store_digest, host
+        ),
         redis,
     )

@@ -15,6 +15,7 @@ import orjson
 
 from ..client.calls import Call
 from ..client.shared_reads import SharedReads
+from ..clock import Moment
 from ..storage.cache_backend import CacheBackend
 from .envelope import Envelope, encode
 
@@ -26,7 +27,7 @@ class CachedResponse:
     etag: str
     attributes: bytes  # the attributes of the envelope, as JSON
     customer_id: int | None  # None for a page, because its envelope has the id of the request
-    age_s: int = 0  # whole seconds since Ecwid's reply
+    age_s: int = 0  # whole seconds since the read began
 
     @classmethod
     def from_envelope(cls, document: Envelope) -> CachedResponse:
@@ -34,13 +35,19 @@ class CachedResponse:
         data = document["data"]
         attributes = encode(data["attributes"])
         customer_id = data["id"] if isinstance(data["id"], int) else None
-        tag = hashlib.blake2b(b"%d " % (customer_id or 0) + attributes, digest_size=16)
-        return cls(tag.hexdigest(), attributes, customer_id)
+        etag = _etag(b"%d " % (customer_id or 0) + attributes)
+        return cls(etag.decode(), attributes, customer_id)
 
     @classmethod
-    def from_bytes(cls, value: bytes, age_s: int) -> CachedResponse:
-        """Parse the bytes of `to_bytes`."""
-        etag, customer_id, attributes = value.split(b" ", 2)
+    def from_bytes(cls, value: bytes, age_s: int) -> CachedResponse | None:
+        """Parse the bytes of `to_bytes`, or return None if the bytes are anything else.
+
+        Redis may hold garbage, or a value of another version of the plugin.
+        """
+        etag, _, tagged = value.partition(b" ")
+        customer_id, _, attributes = tagged.partition(b" ")
+        if etag != _etag(tagged) or not customer_id.isdigit():
+            return None
         return cls(etag.decode(), attributes, int(customer_id) or None, age_s)
 
     def to_bytes(self) -> bytes:
@@ -57,6 +64,10 @@ class CachedResponse:
         return orjson.dumps({"data": {"id": id, "type": "ecwid", "attributes": attributes}})
 
 
+def _etag(tagged: bytes) -> bytes:
+    return hashlib.blake2b(tagged, digest_size=16).hexdigest().encode()
+
+
 @dataclass(frozen=True)
 class Lookup:
     """The result of a look into the cache."""
@@ -64,6 +75,7 @@ class Lookup:
     response: CachedResponse | None  # None if the cache has no response
     cache_key: str
     generation: str  # the store's generation at the time of the look
+    began: Moment  # before the look, so that no response is younger than its age says
 
 
 class Cache:
@@ -80,16 +92,18 @@ class Cache:
 
     def get(self, call: Call) -> Lookup:
         """Look for the response to a request that makes this call."""
+        began = Moment.seconds_ago()
         cache_key = self._cache_key(call)
         generation, value, age_s = self._backend.get(cache_key)
         self._reads.join_only_in(generation)
         response = None if value is None else CachedResponse.from_bytes(value, int(age_s))
-        return Lookup(response, cache_key, generation)
+        return Lookup(response, cache_key, generation, began)
 
     def set(self, lookup: Lookup, document: Envelope) -> CachedResponse:
         """Store the envelope as the response that the lookup did not find, and return it."""
         response = CachedResponse.from_envelope(document)
-        self._backend.set(lookup.cache_key, lookup.generation, response.to_bytes())
+        age_s = lookup.began.elapsed_s()
+        self._backend.set(lookup.cache_key, lookup.generation, response.to_bytes(), age_s)
         return response
 
     def _cache_key(self, call: Call) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from flask_ecwid.errors import (
 )
 
 from ..conftest import PREFIX, TOKEN, app_of
-from ..helpers.raw_server import Gate, RawServer, good, resets, sends, stalls
+from ..helpers.raw_server import Gate, RawServer, Script, good, resets, sends, stalls
 
 CALLERS = 8
 
@@ -177,34 +178,27 @@ def test_the_deadline_covers_waiting_and_calling(callers: ThreadPoolExecutor) ->
         assert time.monotonic() - begun < 13  # half a deadline and a whole deadline would be 13.5 s
 
 
-def test_a_read_after_a_write_joins_no_older_read(callers: ThreadPoolExecutor) -> None:
-    """A read after a write returns the changed customer, even while an older read is under way."""
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("written", [sends(good(b'{"updateCount":1}')), resets], ids=["ok", "lost"])
+def test_a_read_after_a_write_joins_no_older_read(
+    callers: ThreadPoolExecutor, written: Script, same: bool
+) -> None:
+    """A read after a write, also of another client or without a reply, joins no older read."""
     gate = Gate()
     old, new = good(b'{"id":7,"lang":"en"}'), good(b'{"id":7,"lang":"de"}')
-    written = good(b'{"updateCount":1}')
-    with RawServer(gate.before(sends(old)), sends(written), sends(new)) as server:
+    with RawServer(gate.before(sends(old)), written, written, sends(new)) as server:
         client = client_of(server)
         older = callers.submit(client.get_customer, 7)
         assert gate.asked.wait(20)
-        client.update_customer(7, {"lang": "de"})
-        assert client.get_customer(7)["lang"] == "de"
+        writer = client if same else client_of(server)
+        for _ in range(1 if written is resets else 2):
+            with contextlib.suppress(ConnectionLost):
+                writer.update_customer(7, {"lang": "de"})
+        newer = callers.submit(client.get_customer, 7)
+        wait([newer], 1)  # a read that joins waits for the gate
         gate.open()
+        assert newer.result(20)["lang"] == "de"
         assert older.result(20)["lang"] == "en"
-
-
-def test_a_read_after_a_failed_write_joins_no_older_read(callers: ThreadPoolExecutor) -> None:
-    """A read after a write whose reply was lost joins no older read."""
-    gate = Gate()
-    old, new = good(b'{"id":7,"lang":"en"}'), good(b'{"id":7,"lang":"de"}')
-    with RawServer(gate.before(sends(old)), resets, resets, sends(new)) as server:
-        client = client_of(server)
-        older = callers.submit(client.get_customer, 7)
-        assert gate.asked.wait(20)
-        with pytest.raises(ConnectionLost):
-            client.update_customer(7, {"lang": "de"})
-        assert client.get_customer(7)["lang"] == "de"
-        gate.open()
-        older.result(20)
 
 
 def test_consecutive_reads_share_no_call() -> None:

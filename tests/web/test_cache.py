@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import socket
+import gc
+import hashlib
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 from werkzeug.test import TestResponse
 
-from flask_ecwid import EcwidError, SettingsError
-from flask_ecwid.storage import cache_backend, redis_connection
+from flask_ecwid import EcwidClient, EcwidError, Settings, SettingsError, clock
+from flask_ecwid.storage import redis_connection, store_memory
 
 from ..conftest import REQUEST_ID, STORE, Api, Config, app_of
 from ..helpers.raw_server import Gate, RawServer, good, sends
+from ..helpers.redis_relay import EmptyingRelay, LosingRelay
 from ..helpers.redis_server import RedisServer
+from ..helpers.worker import Worker
 
 TTL_S = 60
 CANARY = "canary@example.com"
@@ -41,6 +46,7 @@ class StoreOfOne:
         self.reads = 0
         self.status = 200
         self.customer_id: object = 7
+        self.on_read: Callable[[], None] = lambda: None
         ecwid.expect_request(f"{STORE}/customers/7", method="GET").respond_with_handler(self.get)
         ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_handler(self.list)
         for path, method in (("/7", "PUT"), ("/7", "DELETE"), ("", "POST")):
@@ -50,6 +56,7 @@ class StoreOfOne:
 
     def get(self, _: Request) -> Response:
         self.reads += 1
+        self.on_read()
         body = f'{{"id": {self.customer_id}, "lang": "x{self.languages}"}}'
         return Response(body, self.status, content_type="application/json")
 
@@ -125,7 +132,8 @@ def test_not_modified(store_of_one: StoreOfOne, cached: Config) -> None:
     api.post("/delete_customer/7")
     assert lang(api.get("/customers", headers=given)) == "x2"
     store_of_one.languages = 0
-    other = Api(app_of({**cached, "ECWID_REDIS_URL": ""}).test_client())
+    elsewhere = {**cached, "ECWID_REDIS_URL": "", "ECWID_CACHE_TTL_S": 2 * TTL_S}
+    other = Api(app_of(elsewhere).test_client())
     assert other.get("/customers", headers=given).status_code == 304
 
 
@@ -203,27 +211,31 @@ def test_a_read_from_before_a_write_is_not_cached(cached: Config) -> None:
         assert lang(Api(app.test_client()).get("/customer/7")) == "new"
 
 
-def test_a_read_joins_no_call_from_before_a_write(in_redis: Config) -> None:
-    """A read that begins after another worker's write joins no call from before the write."""
+@pytest.mark.parametrize("writer", ["worker", "mount", "client"])
+def test_a_read_joins_no_call_from_before_a_write(in_redis: Config, writer: str) -> None:
+    """A read that begins after a write elsewhere joins no call from before the write.
+
+    The write comes from another worker, or from another mount or client of this process. The old
+    reply is shown to nobody afterwards.
+    """
     gate = Gate()
     old, new = good(b'{"id":7,"lang":"old"}'), good(b'{"id":7,"lang":"new"}')
     written = good(b'{"updateCount":1}')
     with RawServer(gate.before(sends(old)), sends(written), sends(new)) as server:
         config = {**in_redis, "ECWID_API_URL": server.url}
-        workers = [app_of(config), app_of(config)]
-        read = threading.Thread(target=lambda: Api(workers[0].test_client()).get("/customer/7"))
+        app = app_of(config)
+        read = threading.Thread(target=lambda: Api(app.test_client()).get("/customer/7"))
         read.start()
         assert gate.asked.wait(20)
-        update = Api(workers[1].test_client()).post("/update_customer/7", {"lang": "new"})
-        assert update.status_code == 200
+        update_elsewhere(writer, config)
         with ThreadPoolExecutor(1) as pool:
-            after = pool.submit(lambda: lang(Api(workers[0].test_client()).get("/customer/7")))
+            after = pool.submit(lambda: lang(Api(app.test_client()).get("/customer/7")))
             wait([after], 1)  # a read that joins waits for the gate
             gate.open()
             assert after.result(20) == "new"
         read.join(20)
-        for worker in workers:
-            assert lang(Api(worker.test_client()).get("/customer/7")) == "new"
+        for each in (app, app_of(config)):
+            assert lang(Api(each.test_client()).get("/customer/7")) == "new"
 
 
 def test_deep_replies_are_not_cached(ecwid: HTTPServer, cached: Config) -> None:
@@ -235,11 +247,80 @@ def test_deep_replies_are_not_cached(ecwid: HTTPServer, cached: Config) -> None:
     assert Api(app_of(cached).test_client()).get("/customer/7").status_code == 502
 
 
-def test_apps_share_nothing_in_memory(store_of_one: StoreOfOne, config: Config) -> None:
-    """Each app has a cache of its own in memory."""
+@pytest.mark.parametrize("key", ["", "ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_CACHE_TTL_S"])
+def test_apps_share_in_memory(
+    store_of_one: StoreOfOne, ecwid: HTTPServer, config: Config, key: str
+) -> None:
+    """The apps of one process share the responses of one store, token and time to live."""
+    ecwid.expect_request("/api/v3/1004/customers/7").respond_with_handler(store_of_one.get)
+    config["ECWID_CACHE_TTL_S"] = TTL_S
+    apps = [app_of(each) for each in (config, {**config, key: "1004"} if key else config)]
+    for app in apps:
+        Api(app.test_client()).get("/customer/7")
+    assert store_of_one.reads == (2 if key else 1)
+
+
+@pytest.mark.parametrize("writer", ["worker", "mount", "client", "another token"])
+def test_a_write_elsewhere_is_seen(store_of_one: StoreOfOne, cached: Config, writer: str) -> None:
+    """Each mount and client of a process empties the cache of the others, as a worker in Redis."""
+    if writer == "worker" and "ECWID_REDIS_URL" not in cached:
+        cached["ECWID_REDIS_URL"] = ""
+        writer = "mount"
+    app = app_of(cached)
+    assert lang(Api(app.test_client()).get("/customer/7")) == "x0"
+    update_elsewhere(writer, cached)
+    assert lang(Api(app.test_client()).get("/customer/7")) == "x1"
+
+
+def update_elsewhere(writer: str, config: Config) -> None:
+    """Change customer 7 through another worker, or another mount or client of this process."""
+    if writer == "worker":
+        with Worker(config) as worker:
+            assert worker.ask("POST", "/update_customer/7", {"lang": "new"})[0] == 200
+        return
+    if writer == "client":  # which keeps no responses
+        settings = Settings(
+            config["ECWID_STORE_ID"], config["ECWID_TOKEN"], api_url=config["ECWID_API_URL"]
+        )
+        EcwidClient(settings).update_customer(7, {"lang": "new"})
+        return
+    if writer == "another token":
+        config = {**config, "ECWID_TOKEN": "secret_another", "ECWID_CACHE_TTL_S": 2 * TTL_S}
+    api = Api(app_of(config).test_client())
+    assert api.post("/update_customer/7", {"lang": "new"}).status_code == 200
+
+
+def test_an_app_that_is_dropped_leaves_no_response(
+    store_of_one: StoreOfOne, config: Config
+) -> None:
+    """An app finds no response of an app that no longer exists."""
     config["ECWID_CACHE_TTL_S"] = TTL_S
     for _ in range(2):
         Api(app_of(config).test_client()).get("/customer/7")
+        gc.collect()
+    assert store_of_one.reads == 2
+
+
+@pytest.mark.parametrize("during_the_read", [False, True])
+def test_a_suspended_host(
+    store_of_one: StoreOfOne, cached: Config, monkeypatch: pytest.MonkeyPatch, during_the_read: bool
+) -> None:
+    """A response expires while the host is suspended, also if its read was under way then.
+
+    Redis goes on meanwhile. The monotonic clock of the host stops, and the wall clock does not.
+    """
+    wall, asleep = clock.wall, [0.0]
+    monkeypatch.setattr(clock, "wall", lambda: wall() + asleep[0])
+    api = Api(app_of({**cached, "ECWID_CACHE_TTL_S": 2}).test_client())
+    if during_the_read:
+        store_of_one.on_read = lambda: asleep.insert(0, 3.0)
+    api.get("/customer/7")
+    store_of_one.on_read = lambda: None
+    if not during_the_read and "ECWID_REDIS_URL" not in cached:
+        asleep.insert(0, 3.0)
+    elif not during_the_read:
+        time.sleep(2.1)
+    api.get("/customer/7")
     assert store_of_one.reads == 2
 
 
@@ -247,46 +328,13 @@ def test_memory_has_a_limit(
     store_of_one: StoreOfOne, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A response that is too large for the cache is sent but not kept."""
-    monkeypatch.setattr(cache_backend, "MAX_BYTES", 10)
+    monkeypatch.setattr(store_memory, "MAX_BYTES", 10)
     api = Api(app_of({**config, "ECWID_CACHE_TTL_S": TTL_S}).test_client())
     assert [api.get("/customer/7").status_code for _ in range(2)] == [200, 200]
     assert store_of_one.reads == 2
 
 
 # Redis
-
-
-class EmptyingRelay:
-    """A relay to Redis that empties Redis before it passes on each reply."""
-
-    def __init__(self, redis: RedisServer) -> None:
-        self.emptied = 0
-        self._redis = redis
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
-
-    def __enter__(self) -> EmptyingRelay:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # the listener was closed, so the thread ends
-            while True:
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._relay, args=(connection,), daemon=True).start()
-
-    def _relay(self, connection: socket.socket) -> None:
-        port = int(self._redis.url.rpartition(":")[2].partition("/")[0])
-        with connection, socket.create_connection(("127.0.0.1", port)) as server:
-            while command := connection.recv(65_536):
-                server.sendall(command)
-                reply = server.recv(65_536)
-                self._redis.client.flushall()
-                self.emptied += 1
-                connection.sendall(reply)
 
 
 @pytest.fixture
@@ -370,6 +418,80 @@ def test_only_the_generation_lost(
     redis.client.delete(name)
     api.get("/customer/7")
     assert store_of_one.reads == 2
+
+
+ENTRY = "a response"
+GENERATION = "generation"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil"),
+    [
+        (ENTRY, lambda client, name: client.set(name, b"")),
+        (ENTRY, lambda client, name: client.set(name, b"\xff\xfe garbage \x00")),
+        (ENTRY, lambda client, name: client.set(name, client.get(name).partition(b" ")[2])),
+        (ENTRY, lambda client, name: client.set(name, b"2" + client.get(name)[1:], ex=9)),
+        (ENTRY, lambda client, name: client.set(name, client.get(name)[:-1], ex=9)),
+        (ENTRY, lambda client, name: client.set(name, foreign(client.get(name), b"x"), ex=9)),
+        (ENTRY, lambda client, name: client.set(name, foreign(client.get(name), b"x y"), ex=9)),
+        (ENTRY, lambda client, name: client.persist(name)),
+        (ENTRY, lambda client, name: (client.delete(name), client.rpush(name, "x"))),
+        (GENERATION, lambda client, name: client.set(name, b"")),
+        (GENERATION, lambda client, name: client.set(name, b"\xff\xfe garbage \x00")),
+        (GENERATION, lambda client, name: (client.delete(name), client.rpush(name, "x"))),
+    ],
+    ids=[
+        *("empty", "garbage", "no version", "another version", "cut", "foreign", "foreign tag"),
+        *("lasting", "a list", "empty generation", "foreign generation", "generation list"),
+    ],
+)
+def test_garbage_in_redis(
+    store_of_one: StoreOfOne,
+    in_redis: Config,
+    redis: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    spoil: Callable[[Any, Any], None],
+) -> None:
+    """Garbage or another version's value in Redis is no hit, and the cache goes on."""
+    api = Api(app_of(in_redis).test_client())
+    api.get("/customer/7")
+    texts = [name for name in redis.client.scan_iter() if redis.client.type(name) == b"string"]
+    [name] = [name for name in texts if (b"generation" in name) == (kind == GENERATION)]
+    store_of_one.languages = 5
+    spoil(redis.client, name)
+    assert [lang(api.get("/customer/7")) for _ in range(2)] == ["x5", "x5"]
+    assert store_of_one.reads == 2
+    assert "Redis has failed" not in caplog.text
+
+
+def foreign(entry: bytes, value: bytes) -> bytes:
+    """Return an entry of the same version and generation with another value and its digest."""
+    tag = hashlib.blake2b(value, digest_size=16).hexdigest().encode()
+    return b" ".join([*entry.split(b" ")[:2], tag, value])
+
+
+def test_a_generation_never_comes_back(
+    store_of_one: StoreOfOne, in_redis: Config, redis: RedisServer
+) -> None:
+    """A write whose reply from Redis is lost, and which is repeated, brings no old value back.
+
+    Another worker writes between the two attempts of the invalidation.
+    """
+    other = Api(app_of(in_redis).test_client())
+
+    def meanwhile() -> None:
+        assert lang(other.get("/customer/7")) == "x1"
+        update_elsewhere("worker", in_redis)
+
+    with LosingRelay(redis, meanwhile) as relay:
+        config = {**in_redis, "ECWID_REDIS_URL": relay.url}
+        with Worker(config, redis_timeout_s=60) as worker:
+            assert worker.lang() == "x0"
+            relay.loses = True
+            assert worker.ask("POST", "/delete_customer/7")[0] == 200
+            assert relay.lost == 1
+    assert lang(other.get("/customer/7")) == "x2"
 
 
 @pytest.mark.parametrize("fault", ["stopped", "halted"])

@@ -1,0 +1,60 @@
+"""Objects that all mounts and clients of one process share.
+
+Two mounts of one store share the count of writes. So a read through one mount sees a write through
+the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
+
+from .. import clock
+
+_T = TypeVar("_T")
+
+
+class _Objects:
+    """The objects of one process, each of which lives as long as a `ProcessWide` refers to it.
+
+    So an app that is dropped leaves nothing behind for another app with the same settings.
+    """
+
+    def __init__(self) -> None:
+        self._lock = clock.Lock()
+        self._objects: WeakValueDictionary[tuple[Any, str], Any] = WeakValueDictionary()
+
+    def find(self, make: Callable[[], _T], key: str) -> _T:
+        """Return the object of this key, which is made if there is none."""
+        with self._lock:
+            found: _T | None = self._objects.get((make, key))
+            if found is None:
+                found = self._objects[make, key] = make()
+            return found
+
+
+# The key is the process id, because a forked process may not share locks and counts with its
+# parent. Without the id, the child would wait for a lock that a thread of its parent had.
+_of_process: dict[int, _Objects] = {}
+
+
+class ProcessWide(Generic[_T]):
+    """Finds the object that all mounts and clients of this process share under one key."""
+
+    def __init__(self, make: Callable[[], _T], key: str) -> None:
+        """Make the object if no other mount or client of this process has made it."""
+        self._make = make
+        self._key = key
+        self._found = self._find()
+
+    def get(self) -> _T:
+        """Return the object of this process, which is another object in a forked process."""
+        process, found = self._found
+        if process != clock.process_id():
+            process, found = self._found = self._find()
+        return found
+
+    def _find(self) -> tuple[int, _T]:
+        process = clock.process_id()
+        return process, _of_process.setdefault(process, _Objects()).find(self._make, self._key)

@@ -1,0 +1,56 @@
+"""The part of the cache and of the shared reads that all mounts and clients of a process share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cachetools import TLRUCache
+
+from .. import clock
+from .process_memory import ProcessWide
+
+MAX_BYTES = 32 * 1024 * 1024  # of the responses of one store, in memory
+
+_Entry = tuple[clock.Moment, float, bytes]  # When the read began, the time to live, the value.
+
+
+class StoreMemory:
+    """The reads under way, the writes and the cached responses of one store in one process."""
+
+    def __init__(self) -> None:
+        self.under_way: dict[Any, Any] = {}  # needs no lock, because each step on it is atomic
+        self.writes = 0  # The writes of this process that have ended.
+        self._lock = clock.Lock()
+        self._values: TLRUCache[tuple[float, str], _Entry] = TLRUCache(
+            MAX_BYTES,
+            lambda _key, entry, now: now + entry[1] - entry[0].elapsed_s(),
+            clock.now,
+            getsizeof=lambda entry: len(entry[2]),
+        )
+
+    def end_write(self) -> None:
+        """Forget the reads and responses from before a write, which no later read may see."""
+        with self._lock:
+            self.writes += 1
+            self._values.clear()
+        self.under_way.clear()
+
+    def get(self, key: str, ttl_s: float) -> tuple[int, bytes | None, float]:
+        """Return the number of writes, a value or None, and the age of the value in seconds."""
+        with self._lock:
+            entry = self._values.get((ttl_s, key))
+            if entry is not None and (age_s := entry[0].elapsed_s()) < ttl_s:
+                return self.writes, entry[2], age_s
+            return self.writes, None, 0.0
+
+    def set(self, key: str, ttl_s: float, writes: int, value: bytes, age_s: float) -> None:
+        """Keep a value, if no write has ended since there were so many writes."""
+        entry = clock.Moment.seconds_ago(age_s), ttl_s, value
+        with self._lock:
+            if writes == self.writes and len(value) <= MAX_BYTES:
+                self._values[ttl_s, key] = entry
+
+
+def store_memory(store_digest: str) -> ProcessWide[StoreMemory]:
+    """Return the memory that all mounts and clients of this store share in each process."""
+    return ProcessWide(StoreMemory, store_digest)
