@@ -14,6 +14,7 @@ from typing import Any
 from .. import clock
 from ..errors import Refused
 from ..storage.cache_backend import CacheBackend
+from ..storage.work import current_work, piece_of_work
 from .calls import Call
 from .replies import Reply
 from .retries import RetryingSender, read_in_turn
@@ -47,8 +48,9 @@ class SharedReads:
         # The dict needs no lock, because each step on it is atomic.
         self._under_way: dict[_CallKey, _UnderWay] = {}
 
+    @piece_of_work()
     def send(self, call: Call, *, first_attempt_age_s: float | None = None) -> Any:
-        """Return the value of a good reply, within the deadline.
+        """Return the value of a good reply, within the deadline of the piece of work.
 
         The value fits the component of the contract that `call.operation.reply` names. A method of
         the client may therefore return it as the type of that name.
@@ -61,7 +63,7 @@ class SharedReads:
         Raises:
             EcwidError: There is no good reply.
         """
-        deadline = clock.now() + self._deadline_s
+        deadline = current_work().begun.monotonic + self._deadline_s
         if call.operation.kind != "read":
             try:
                 return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]

@@ -6,6 +6,7 @@ so one step invalidates all values.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Protocol
 
 from cachetools import TTLCache
@@ -90,15 +91,17 @@ class _Redis:
         if clock.now() < self._outdated_until:
             return "", None, 0
         full_key = f"{self._store_digest}:{key}"
+
+        def read(client: Any) -> tuple[bytes, bytes | None, int]:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.get(f"{self._store_digest}:generation")
+            pipeline.get(full_key)
+            pipeline.pttl(full_key)
+            generation, entry, left_ms = pipeline.execute()
+            return generation or self._first_generation(client), entry, left_ms
+
         try:
-            with self._redis.connection() as client:
-                pipeline = client.pipeline(transaction=False)
-                pipeline.get(f"{self._store_digest}:generation")
-                pipeline.get(full_key)
-                pipeline.pttl(full_key)
-                generation, entry, left_ms = pipeline.execute()
-                if not generation:
-                    generation = self._first_generation(client)
+            generation, entry, left_ms = self._redis.run(read)
         except RedisUnavailable:
             return "", None, 0
         entry_generation, _, value = (entry or b" ").partition(b" ")
@@ -122,16 +125,14 @@ class _Redis:
         if not generation:
             return
         entry = generation.encode() + b" " + value
-        try:
-            with self._redis.connection() as client:
-                client.set(f"{self._store_digest}:{key}", entry, px=int(self._ttl_s * 1000))
-        except RedisUnavailable:
-            pass
+        full_key, ttl_ms = f"{self._store_digest}:{key}", int(self._ttl_s * 1000)
+        with suppress(RedisUnavailable):
+            self._redis.run(lambda client: client.set(full_key, entry, px=ttl_ms))
 
     def invalidate_all(self) -> None:
+        name, generation = f"{self._store_digest}:generation", chance.token_hex(16)
         try:
-            with self._redis.connection() as client:
-                client.set(f"{self._store_digest}:generation", chance.token_hex(16))
+            self._redis.run(lambda client: client.set(name, generation))
         except RedisUnavailable:
             # The values in Redis are older than the write that calls this method, so this process
             # ignores them until they have expired. Other processes may still return them.
