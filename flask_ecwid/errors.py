@@ -15,6 +15,7 @@ EcwidError                       status                                         
 │   ├── Unreachable              503     No connection could be made.                    2 1 2
 │   ├── TlsFailed                502     The certificate is not Ecwid's.
 │   └── Throttled                503     The plugin made no call.
+│       ├── TooLate              503     The call was about to be sent too late.         1 1 1
 │       ├── BudgetSpent          429     The plugin's share of Ecwid's calls is spent.
 │       └── IdempotencyUnavailable 503   The storage of idempotency keys is unavailable.
 ├── NoReply                              The call may have reached Ecwid.
@@ -385,6 +386,17 @@ class Throttled(NotSent):
     def __init__(self, wait_s: float, detail: str | None = None) -> None:
         self.retry_after_s = max(1, math.ceil(wait_s))
         super().__init__(detail)
+
+
+class TooLate(Throttled):
+    """The call was about to be sent too long after its checks, so the plugin did not send it."""
+
+    detail = "No time was left for the call."
+    retries = Retries(1, 1, 1)  # The connection is kept, so the next attempt is quick.
+    blames_connection = True  # Ecwid has neither failed nor replied.
+
+    def __init__(self) -> None:
+        super().__init__(1, self.detail)
 
 
 class BudgetSpent(Throttled):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import select
 import socket
+import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -27,6 +29,8 @@ class Attempt:
     deadline: float  # A moment of `clock.now()`.
     connect_timeout: float  # In seconds. The adapters of `requests` know the timeouts by this name.
     read_timeout: float
+    # Raises a `NotSent` if the call must not be sent any more.
+    check: Callable[[], None] = lambda: None
     most_idle_s: float = 0.0  # A connection that was idle for longer does not carry the call.
     idle_s: float | None = None  # The time that the connection was idle, or None for a new one.
     sent: bool = False  # A byte of the call may have left.
@@ -56,7 +60,14 @@ class Connection:
         self.used_at = clock.Moment.seconds_ago()  # The moment of the last reply.
 
     def exchange(self, request: bytes, method: str, attempt: Attempt) -> tuple[HTTPResponse, bytes]:
-        """Send a request, and return its reply with the body, after which no byte may follow."""
+        """Send a request, and return its reply with the body, after which no byte may follow.
+
+        The request is checked after the connection was made, because a connection takes seconds.
+
+        Raises:
+            NotSent: The check fails. The connection can carry another request.
+        """
+        attempt.check()
         reply = self.begin(request, method, attempt)
         is_framed = reply.chunked or reply.length is not None
         chunks: list[bytes] = []
@@ -100,9 +111,17 @@ class Connection:
         return bool(self._reader.peek(1))
 
     def is_quiet(self) -> bool:
-        """Return whether the server has neither hung up nor sent a byte that nobody asked for."""
+        """Return whether the server has neither hung up nor sent a byte that nobody asked for.
+
+        Messages of TLS itself do not count. A server sends tickets after the handshake, so a
+        connection that has not carried a call would never be quiet.
+        """
         tls = getattr(self._sock, "sslobj", self._sock)
-        return not self._poll.poll(0) and not getattr(tls, "pending", int)()
+        if not self._poll.poll(0) and not getattr(tls, "pending", int)():
+            return True
+        with suppress(OSError):
+            return self._receiver.has_nothing()
+        return False
 
     def close(self) -> None:
         """Close the connection."""
@@ -123,6 +142,20 @@ class _Receiver(io.RawIOBase):
         self._left_bytes = _MOST_BYTES
         self.has_ended = False
         self._set_timeout()
+
+    def has_nothing(self) -> bool:
+        """Return whether no byte can be received now. A byte that can be received is lost.
+
+        Raises:
+            OSError: The connection is broken.
+        """
+        self._timeout_s = 0.0
+        self._sock.settimeout(0)
+        try:
+            self._sock.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        return False
 
     def readable(self) -> bool:
         return True

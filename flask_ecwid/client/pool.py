@@ -45,7 +45,7 @@ class PooledAdapter(BaseAdapter):
             reply, body = connection.exchange(message, request.method or "", attempt)
             is_kept = not reply.will_close
         finally:
-            if is_kept:
+            if is_kept or not attempt.sent:
                 with self._lock:
                     self._idle.append(connection)
             else:

@@ -24,8 +24,10 @@ from ..errors import (
     RateLimited,
     ServiceRefused,
     Throttled,
+    TooLate,
 )
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
+from ..storage.work import current_work, piece_of_work
 from ..throttling.guard import Guard, Permit
 from .calls import Call
 from .reconcile import WAITS_S, ecwid_time, find_created, search_call
@@ -36,6 +38,9 @@ log = logging.getLogger("flask_ecwid")
 
 BACKOFF_S = 0.25  # The longest wait before the first repetition, doubled for each further one.
 BACKOFF_MOST_S = 4.0
+# The longest time between the count of a call and its sending. Otherwise calls that were counted
+# earlier could arrive together, and exceed the limit of a minute.
+COUNTED_MOST_S = 1.0
 
 Value = dict[str, Any]
 
@@ -83,6 +88,7 @@ class RetryingSender:
         self._guard = guard
         self._signals = signals
 
+    @piece_of_work()
     def send(
         self, call: Call, deadline: float, *, first_attempt_age_s: float | None = None
     ) -> tuple[Reply, Value]:
@@ -108,8 +114,7 @@ class RetryingSender:
     def _send(
         self, call: Call, deadline: float, first_attempt_age_s: float | None, span: CallSpan
     ) -> tuple[Reply, Value]:
-        begun = clock.Moment.seconds_ago()
-        since = begun
+        since = clock.Moment.seconds_ago()
         may_have_executed = first_attempt_age_s is not None
         if first_attempt_age_s is not None:
             since = clock.Moment.seconds_ago(first_attempt_age_s)
@@ -120,14 +125,15 @@ class RetryingSender:
                 raise OutcomeUnknown
         previous: EcwidError | None = None
         for attempt in count(1):
+            counted_at = clock.Moment.seconds_ago()
             try:
-                permit = self._acquire(call, deadline, begun)
+                permit = self._acquire(call, deadline)
             except Throttled as exc:
                 span.throttled(exc)
                 raise _outcome(call, previous or exc, may_have_executed) from None
             error: EcwidError
             try:
-                reply, value = self._attempt(call, deadline, span)
+                reply, value = self._attempt(call, deadline, counted_at, span)
             except EcwidError as exc:
                 error = exc
             else:
@@ -149,11 +155,25 @@ class RetryingSender:
         raise AssertionError
 
     def _attempt(
-        self, call: Call, deadline: float, span: CallSpan, *, reconciling: bool = False
+        self,
+        call: Call,
+        deadline: float,
+        counted_at: clock.Moment,
+        span: CallSpan,
+        *,
+        reconciling: bool = False,
     ) -> tuple[Reply, Value]:
         """Send a call once and read its reply, between two signals.
 
+        Args:
+            call: The call.
+            deadline: The moment of `clock.now()` at which the call must have ended.
+            counted_at: The moment before the rate limit counted the call.
+            span: Counts the attempts, and sends the signals.
+            reconciling: True for a search after a creation.
+
         Raises:
+            TooLate: The deadline has passed, or the call was counted too long ago.
             EcwidError: There is no good reply.
         """
         span.attempts += not reconciling
@@ -161,10 +181,15 @@ class RetryingSender:
         span.status = None
         started_at = clock.now()
         failure: BaseException | None = None
+
+        def check() -> None:
+            if counted_at.elapsed_s() > COUNTED_MOST_S or _left_s(call, deadline) <= 0:
+                raise TooLate
+
         if attempt_started.receivers:
             span.send_attempt_started(reconciling=reconciling)
         try:
-            reply = self._transport.send(call, deadline)
+            reply = self._transport.send(call, deadline, check)
             span.status = reply.status
             # A search needs no customer that fits the contract, because it compares what it finds.
             read = parse_reply if reconciling else read_reply
@@ -176,21 +201,17 @@ class RetryingSender:
             if attempt_finished.receivers:
                 span.send_attempt_finished(failure, started_at, reconciling=reconciling)
 
-    def _acquire(self, call: Call, deadline: float, begun: clock.Moment) -> Permit:
+    def _acquire(self, call: Call, deadline: float) -> Permit:
         """Return the permit of a call whose deadline has not passed.
 
         The deadline is checked after the guard, because a slow Redis or a slow file can delay the
-        guard. The error is then `Throttled`, because Ecwid has not failed. A change is never sent
-        late on either clock, because its caller may have given up and sent the change elsewhere.
+        guard. The error is then `Throttled`, because Ecwid has not failed.
 
         Raises:
             Throttled: The guard refuses the call, or the deadline has passed.
         """
         permit = self._guard.acquire()
-        left_s = deadline - clock.now()
-        if call.operation.kind != "read":
-            left_s = min(left_s, deadline - begun.monotonic - begun.elapsed_s())
-        if left_s <= 0:
+        if _left_s(call, deadline) <= 0:
             self._guard.release(permit)
             raise Throttled(1, "No time was left for the call.")
         return permit
@@ -244,6 +265,7 @@ class RetryingSender:
         for wait_s in WAITS_S:
             if clock.now() + wait_s >= deadline or not clock.sleep(wait_s):
                 break
+            counted_at = clock.Moment.seconds_ago()
             try:
                 permit = (
                     self._guard.acquire_for_search() if ignores_pause else self._guard.acquire()
@@ -257,7 +279,7 @@ class RetryingSender:
                 break
             try:
                 email = str(sent.get("email", ""))
-                reply, page = self._search_once(permit, email, deadline, span)
+                reply, page = self._search_once(permit, email, deadline, counted_at, span)
             except EcwidError as exc:
                 # Ecwid shows some new customers late, so the last search has to succeed.
                 searched = False
@@ -280,13 +302,18 @@ class RetryingSender:
         return Found(searched, None)
 
     def _search_once(
-        self, permit: Permit, email: str, deadline: float, span: CallSpan
+        self,
+        permit: Permit,
+        email: str,
+        deadline: float,
+        counted_at: clock.Moment,
+        span: CallSpan,
     ) -> tuple[Reply, Value]:
         """Search once, and return the reply and its page."""
         call = search_call(email)
         error: EcwidError
         try:
-            found = self._attempt(call, deadline, span, reconciling=True)
+            found = self._attempt(call, deadline, counted_at, span, reconciling=True)
         except EcwidError as exc:
             error = exc
         else:
@@ -303,6 +330,19 @@ class RetryingSender:
             "create": error.retries.creations,
         }[call.operation.kind]
         return attempts <= allowed and self._guard.may_repeat(error)
+
+
+def _left_s(call: Call, deadline: float) -> float:
+    """Return the seconds until the deadline, for a change on the clock that shows fewer.
+
+    A change is never sent late on either clock, because its caller may have given up and sent the
+    change elsewhere.
+    """
+    left_s = deadline - clock.now()
+    if call.operation.kind == "read":
+        return left_s
+    begun = current_work().begun
+    return min(left_s, deadline - begun.monotonic - begun.elapsed_s())
 
 
 def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:

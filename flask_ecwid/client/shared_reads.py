@@ -16,6 +16,7 @@ from ..errors import Refused
 from ..storage.cache_backend import CacheBackend
 from ..storage.process_memory import ProcessWide
 from ..storage.store_memory import StoreMemory
+from ..storage.work import current_work, piece_of_work
 from .calls import Call
 from .replies import Reply
 from .retries import RetryingSender, read_in_turn
@@ -51,8 +52,9 @@ class SharedReads:
         self._memory = memory
         self._generation: str | None = None  # The generation that a read saw last.
 
+    @piece_of_work()
     def send(self, call: Call, *, first_attempt_age_s: float | None = None) -> Any:
-        """Return the value of a good reply, within the deadline.
+        """Return the value of a good reply, within the deadline of the piece of work.
 
         The value fits the component of the contract that `call.operation.reply` names. A method of
         the client may therefore return it as the type of that name.
@@ -65,7 +67,7 @@ class SharedReads:
         Raises:
             EcwidError: There is no good reply.
         """
-        deadline = clock.now() + self._deadline_s
+        deadline = current_work().begun.monotonic + self._deadline_s
         if self._responses is not None:
             self._responses.deliver()
         if call.operation.kind != "read":

@@ -20,7 +20,15 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from .. import clock
-from ..errors import BadReply, ConnectionLost, EcwidError, NoReply, ReplyTooLarge, Undecodable
+from ..errors import (
+    BadReply,
+    ConnectionLost,
+    EcwidError,
+    NoReply,
+    NotSent,
+    ReplyTooLarge,
+    Undecodable,
+)
 from ..settings import Secret, Settings
 from .calls import Call
 from .connection import Attempt
@@ -38,15 +46,18 @@ _GZIP = 16 + zlib.MAX_WBITS  # zlib's code for a body with a gzip header.
 class Transport(Protocol):
     """Sends calls to Ecwid. Threads share a transport."""
 
-    def send(self, call: Call, deadline: float) -> Reply:
+    def send(self, call: Call, deadline: float, check: Callable[[], None]) -> Reply:
         """Send a call once, and return the reply with any status.
 
         Args:
             call: The call.
             deadline: The moment of `clock.now()` at which the call must have ended.
+            check: The transport calls it right before the first byte of the call, because a
+                connection takes time, and a host can be suspended. The check raises a `NotSent` if
+                the call must not be sent any more.
 
         Raises:
-            NotSent: No byte of the call reached Ecwid.
+            NotSent: No byte of the call reached Ecwid, or the check has failed.
             NoReply: The call may have reached Ecwid, and no complete reply came back.
         """
 
@@ -78,13 +89,15 @@ class RequestsTransport(Transport):
             }
         )
 
-    def send(self, call: Call, deadline: float) -> Reply:
+    def send(self, call: Call, deadline: float, check: Callable[[], None]) -> Reply:
         """Send a call once and return its reply."""
         most_idle_s = FRESH_S if call.operation.kind == "create" else MOST_IDLE_S
-        attempt = Attempt(deadline, *self._timeouts_s, most_idle_s)
+        attempt = Attempt(deadline, *self._timeouts_s, check, most_idle_s)
         failure: EcwidError
         try:
             return self._exchange(self._prepared(call), attempt)
+        except NotSent:
+            raise  # from the check
         except NoReply as exc:
             failure = exc
         except Exception as exc:  # Any class. For example, a negative chunk size is a ValueError.
@@ -118,8 +131,10 @@ class RequestsTransport(Transport):
 
     def _exchange(self, request: requests.PreparedRequest, attempt: Attempt) -> Reply:
         adapter = self._process_adapter()
-        # Another adapter does not say whether the call was sent, so the call counts as sent.
-        attempt.sent = not isinstance(adapter, PooledAdapter)
+        if not isinstance(adapter, PooledAdapter):
+            attempt.check()
+            # Another adapter does not say whether the call was sent, so the call counts as sent.
+            attempt.sent = True
         response = adapter.send(request, stream=True, timeout=attempt)  # type: ignore[arg-type]
         attempt.received = True
         chunks: list[bytes] = []

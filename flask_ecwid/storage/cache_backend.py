@@ -250,6 +250,7 @@ class _Redis:
         Raises:
             RedisUnavailable: Redis cannot be used.
         """
-        with self._redis.connection() as client:
-            generation_key = f"{self._store_digest}:generation"
-            return client.register_script(script)([generation_key, *keys], values)
+        all_keys = [f"{self._store_digest}:generation", *keys]
+        return self._redis.run(
+            lambda client: client.eval(script, len(all_keys), *all_keys, *values)
+        )

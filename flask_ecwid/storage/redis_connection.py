@@ -1,28 +1,31 @@
 """The connection to Redis. No other module knows redis-py.
 
-The plugin works without Redis. The process gives up a command after 0.2 s. After a failure, the
-process sends no command for 5 s.
+The plugin works without Redis. A trip to Redis ends after 0.2 s, and all trips of a piece of work
+together end after 0.3 s. After a failure, the process sends no command for 5 s.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import clock
 from ..settings import SettingsError
 from . import names
+from .work import TRIP_S, current_work, piece_of_work
 
 if TYPE_CHECKING:
     import redis
 
 log = logging.getLogger("flask_ecwid")
 
-TIMEOUT_S = 0.2  # to resolve the name and connect, and to wait for each result
+T = TypeVar("T")
+
 COOLDOWN_S = 5.0  # how long the process works without Redis after a failure
 
 
@@ -47,34 +50,75 @@ class RedisConnection:
         from redis.retry import Retry
 
         self._failures = (redis.RedisError, OSError)
+        self._lost = redis.ConnectionError
         self._redis = redis.Redis.from_url(
             url,
             **_connection_class(url),
-            socket_timeout=TIMEOUT_S,
-            socket_connect_timeout=TIMEOUT_S,
-            # A lost connection is opened again once, because Redis closes idle connections. A
-            # timeout is not repeated, because a second wait would hold the request.
-            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+            socket_timeout=TRIP_S,
+            socket_connect_timeout=TRIP_S,
+            # `run` repeats a command, because redis-py does not know which commands may be
+            # repeated. Its repetitions would also take the time of the trips that follow.
+            retry=Retry(NoBackoff(), 0),
             retry_on_timeout=False,
+            # The older protocol needs no exchange before the first command. Each exchange would
+            # take a part of the trip's time.
+            protocol=2,
         )
         # The connections close with the app. Without it, a host's tests would leave them open.
         weakref.finalize(self, self._redis.close)
         self._cooldown = clock.Cooldown(COOLDOWN_S)
 
-    @contextmanager
-    def connection(self) -> Iterator[redis.Redis]:
-        """Lend the client of redis-py, and turn its failures into `RedisUnavailable`.
+    def run(
+        self,
+        command: Callable[[redis.Redis], T],
+        again: Callable[[redis.Redis], T] | None = None,
+    ) -> T:
+        """Return the result of a command, which is repeated once if the connection breaks.
+
+        Redis and a NAT close idle connections. Redis may have executed a command whose connection
+        broke. A command that gets no reply in time is not repeated, because no time is left.
+
+        Args:
+            command: Sends the command.
+            again: Sends the repetition, by default like `command`.
 
         Raises:
-            RedisUnavailable: Redis failed inside, or less than `COOLDOWN_S` ago.
+            RedisUnavailable: Redis failed, or the time for Redis is over.
         """
-        if not self._cooldown.is_over():
-            raise RedisUnavailable
-        failed = False
-        try:
-            yield self._redis
-        except self._failures:
+        with self.connection() as client:
+            try:
+                return command(client)
+            except self._lost:
+                pass
+            # The repetition needs a new connection, because a NAT that has forgotten one idle
+            # connection has probably forgotten the others.
+            self.close()
+            return (again or command)(client)
+
+    @contextmanager
+    def connection(self) -> Iterator[redis.Redis]:
+        """Lend the client of redis-py for one trip, and turn failures into `RedisUnavailable`.
+
+        The trip takes its time from the piece of work under way. When the time is spent, the
+        cooldown begins, because the next piece of work would be as slow.
+
+        Raises:
+            RedisUnavailable: Redis failed inside or less than `COOLDOWN_S` ago, or the time for
+                Redis is over.
+        """
+        with piece_of_work() as work:
+            # Redis has a record of the work, so the outcome is worth another trip.
+            is_due = work.stores_outcome and work.reached_redis
+            if not (is_due or self._cooldown.is_over()):
+                raise RedisUnavailable
             failed = True
+            try:
+                if work.begin_trip():
+                    yield self._redis
+                    failed = False
+                    work.reached_redis = True
+            except self._failures:
+                pass
         # The error is raised outside of the except clause. Otherwise its context would be the
         # library's error, which may hold a value.
         if failed:
@@ -87,30 +131,78 @@ class RedisConnection:
         # A connection that another thread uses goes back to the pool and is closed later.
         self._redis.connection_pool.disconnect(inuse_connections=False)
 
-    @property
-    def pool(self) -> redis.ConnectionPool:
-        """The connections, for a library that sends its own commands."""
-        return self._redis.connection_pool
-
 
 def _connection_class(url: str) -> dict[str, Any]:
-    """Return the option of redis-py for connections that resolve the host's name in bounded time.
+    """Return the option of redis-py for connections whose time is that of the trip under way.
 
     redis-py leaves the name to the operating system, whose resolver takes no timeout. A resolver
-    that hung would hold every request.
+    that hung would hold every request. A timeout of redis-py holds for a single receive, so a
+    server that sends a byte now and then would hold every request, too.
     """
-    from redis.connection import Connection, SSLConnection
+    from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 
-    class Bounded(Connection):
+    class Bounded:
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            # redis-py would send its name and version, and wait for two replies.
+            self.driver_info = self.lib_name = self.lib_version = None
+
+        def _connect(self) -> _BoundedSocket:
+            with current_work().wait(None) as timeout_s:
+                self.socket_connect_timeout = timeout_s
+                sock: socket.socket = super()._connect()  # type: ignore[misc]
+            return _BoundedSocket(sock)
+
+    class Tcp(Connection):
         def _connect(self) -> socket.socket:
             return _connected(self)
 
-    class BoundedTls(SSLConnection, Bounded):
-        """TLS over `Bounded`, because `SSLConnection` calls `super()._connect()`."""
+    class Tls(SSLConnection, Tcp):
+        """TLS over `Tcp`, because `SSLConnection` calls `super()._connect()`."""
 
+    classes = {"redis": Tcp, "rediss": Tls, "unix": UnixDomainSocketConnection}
     scheme, _, _ = url.partition("://")
-    classes = {"redis": Bounded, "rediss": BoundedTls}
-    return {"connection_class": classes[scheme]} if scheme in classes else {}
+    if scheme not in classes:
+        return {}
+    return {"connection_class": type("Connection", (Bounded, classes[scheme]), {})}
+
+
+class _BoundedSocket:
+    """A socket whose waits take their time from the trip under way."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._timeout_s = sock.gettimeout()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def settimeout(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+
+    def recv(self, *args: Any) -> bytes:
+        return self._bounded(self._sock.recv, *args)
+
+    def recv_into(self, *args: Any) -> int:
+        return self._bounded(self._sock.recv_into, *args)
+
+    def sendall(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._bounded(self._sock.send, view) :]
+
+    def _bounded(self, step: Callable[..., T], *args: Any) -> T:
+        """Do a step at once if it needs no wait, otherwise within the time of the trip."""
+        self._sock.settimeout(0)
+        try:
+            return step(*args)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if self._timeout_s == 0:
+                raise
+        with current_work().wait(self._timeout_s) as timeout_s:
+            self._sock.settimeout(timeout_s)
+            return step(*args)
+        raise AssertionError
 
 
 def _connected(connection: redis.Connection) -> socket.socket:
@@ -122,7 +214,7 @@ def _connected(connection: redis.Connection) -> socket.socket:
     Raises:
         OSError: No address accepted a connection in time.
     """
-    deadline = clock.now() + (connection.socket_connect_timeout or TIMEOUT_S)
+    deadline = clock.now() + (connection.socket_connect_timeout or TRIP_S)
     addresses = names.addresses(connection.host, deadline - clock.now())
     failure: OSError = TimeoutError("no time was left")
     for tried, address in enumerate(addresses):
@@ -133,10 +225,13 @@ def _connected(connection: redis.Connection) -> socket.socket:
         try:
             sock = socket.create_connection((address, connection.port), timeout_s)
         except OSError as exc:
-            failure = exc
+            # Without its traceback, the error does not keep this frame and the socket alive.
+            failure = exc.with_traceback(None)
             continue
         try:
             _set_options(sock, connection)
+            # The time that is left is for the handshake of TLS.
+            sock.settimeout(max(deadline - clock.now(), 0.001))
         except OSError:
             sock.close()
             raise
@@ -150,7 +245,6 @@ def _set_options(sock: socket.socket, connection: redis.Connection) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in connection.socket_keepalive_options.items():
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    sock.settimeout(connection.socket_timeout)
 
 
 def open_redis(url: str) -> RedisConnection | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import chance
 from .redis_connection import RedisConnection, RedisUnavailable
 from .state import StateUnavailable, Stored, Taken
 from .window import HOST_S, KEPT_S, SPAN_S
+
+_Value = bytes | int | str
 
 # KEYS[1] is the key.
 _GET = """
@@ -102,28 +104,50 @@ class RedisState:
 
     def get(self, key: str) -> Stored | None:
         """Return the value, or None."""
-        value, left_ms = self._run(_GET, key, [])
+        value, left_ms = self._run(_command(_GET, key, []))
         return None if value is None else Stored(bytes(value), max(0, left_ms) / 1000)
 
     def compare_and_swap(
         self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
-        """Replace a value, or return False if it has changed."""
+        """Replace a value, or return False if it has changed.
+
+        If the reply is lost, the swap is repeated. If the repetition then finds the value `after`,
+        the first swap happened, because each value has a random member. Without the look, the
+        caller would take its own record for the record of another caller.
+        """
         flags = int(before is not None), int(after is not None)
         ttl_ms = max(1, int(ttl_s * 1000))
-        values: list[bytes | int | str] = [flags[0], before or b"", flags[1], after or b"", ttl_ms]
-        return bool(self._run(_SWAP, key, values))
+        values: list[_Value] = [flags[0], before or b"", flags[1], after or b"", ttl_ms]
+        swap = _command(_SWAP, key, values)
+
+        def swap_again(client: Any) -> bool:
+            return bool(swap(client)) or client.get(key) == after
+
+        return bool(self._run(swap, swap_again))
 
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
-        """Count a call, as `State.take` describes."""
-        values: list[bytes | int | str] = [limit, host, seen, chance.token_hex(8)]
-        granted, remaining, reset_s, epoch, hosts, is_new = self._run(_TAKE, key, values)
+        """Count a call, as `State.take` describes.
+
+        If the reply is lost, the call is counted again. So one call may count twice, and the limit
+        holds.
+        """
+        values: list[_Value] = [limit, host, seen, chance.token_hex(8)]
+        granted, remaining, reset_s, epoch, hosts, is_new = self._run(_command(_TAKE, key, values))
         return Taken(bool(granted), remaining, reset_s, epoch.decode(), hosts, bool(is_new))
 
-    def _run(self, script: str, key: str, values: Sequence[bytes | int | str]) -> Any:
+    def _run(self, command: Callable[[Any], Any], again: Callable[[Any], Any] | None = None) -> Any:
         try:
-            with self._redis.connection() as client:
-                return client.register_script(script)([key], values)
+            return self._redis.run(command, again)
         except RedisUnavailable:
             pass
         raise StateUnavailable
+
+
+def _command(script: str, key: str, values: Sequence[_Value]) -> Callable[[Any], Any]:
+    """Return a function that runs a script in Redis.
+
+    The script itself is sent, and not its digest. A Redis that has forgotten the script would need
+    two more exchanges, and each would take a part of the trip's time.
+    """
+    return lambda client: client.eval(script, 1, key, *values)

@@ -19,6 +19,7 @@ from flask import Blueprint, Response, request
 from ..contract import Contract
 from ..errors import IdempotencyKeyRequired
 from ..signals import call_count
+from ..storage.work import piece_of_work
 from . import envelope, handlers, incoming, responses
 from .cache import CachedResponse
 from .context import CONTEXT, RequestContext, request_var
@@ -221,7 +222,8 @@ def _call_in_context(handler: Function, received: _Request) -> Any:
     context = received.request_context
     tokens = request_var.set(context), call_count.set(context.calls)
     try:
-        return handler(received)
+        with piece_of_work():
+            return handler(received)
     finally:
         request_var.reset(tokens[0])
         call_count.reset(tokens[1])

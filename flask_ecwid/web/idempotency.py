@@ -32,6 +32,7 @@ from ..errors import (
 )
 from ..storage.redis_connection import COOLDOWN_S
 from ..storage.state import State, StateUnavailable, Stored
+from ..storage.work import current_work, piece_of_work
 from .envelope import Envelope
 
 log = logging.getLogger("flask_ecwid")
@@ -88,6 +89,7 @@ class Idempotency:
         self._name = name
         self._lease_s = max(MIN_LEASE_S, deadline_s + 10)
 
+    @piece_of_work()
     def run(
         self,
         owner: tuple[str, ...],
@@ -116,6 +118,7 @@ class Idempotency:
         # the state could guess a body and check the guess.
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
         fingerprint = hmac.new(idempotency_key.encode(), canonical, hashlib.sha256).hexdigest()
+        current_work().keep_time_for_outcome()
         try:
             earlier, own = self._begin(name, fingerprint)
         except StateUnavailable:
@@ -194,6 +197,7 @@ class Idempotency:
         new = None
         if outcome:
             new = replace(outcome, tried_s=own.tried_s + begun.elapsed_s()).to_json()
+        current_work().begin_outcome()
         try:
             swapped = self._state.compare_and_swap(name, own.to_json(), new, TTL_S)
             if not swapped and new is not None:

@@ -163,7 +163,7 @@ def test_two_lines_of_configuration(dist: Path, python: str, tmp_path: Path) -> 
             wait_for(url, process)
             page = requests.get(url, params={"email": CANARY}, timeout=30)
             assert page.status_code == 200, page.text
-            assert page.headers["RateLimit-Policy"] == '"calls";q=270;w=60'
+            assert page.headers["RateLimit-Policy"] == '"calls";q=540;w=60'
             with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
                 connection.sendall(f"GET /?{CANARY} no HTTP\r\n\r\n".encode())
                 refused = connection.makefile("rb").read()

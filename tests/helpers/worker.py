@@ -13,10 +13,11 @@ PROGRAM = f"""
 import json, os, sys
 import flask
 from flask_ecwid import Ecwid
-from flask_ecwid.storage import redis_connection
+from flask_ecwid.storage import redis_connection, work
 
 redis_connection.COOLDOWN_S = 0.1
-redis_connection.TIMEOUT_S = float(os.environ["REDIS_TIMEOUT_S"])
+work.TRIP_S = float(os.environ["REDIS_TIMEOUT_S"])
+work.REDIS_S = max(work.REDIS_S, work.TRIP_S)
 app = flask.Flask("host")
 app.config.update(json.loads(os.environ["CONFIG"]))
 Ecwid(app)

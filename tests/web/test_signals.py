@@ -313,7 +313,7 @@ def test_a_defect(heard: Heard) -> None:
     """A call that fails with an unexpected exception still sends its signals."""
 
     class Broken:
-        def send(self, call: Call, deadline: float) -> NoReturn:
+        def send(self, call: Call, deadline: float, check: object) -> NoReturn:
             raise RuntimeError
 
         def close(self) -> None:
