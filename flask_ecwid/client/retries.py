@@ -15,6 +15,7 @@ import orjson
 
 from .. import chance, clock
 from ..errors import (
+    ContractBroken,
     CustomerNotFound,
     DeadlineExceeded,
     EcwidError,
@@ -27,9 +28,9 @@ from ..errors import (
 )
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..throttling.guard import Guard, Permit
-from .calls import Call
-from .reconcile import WAITS_S, date_of, find_created, search_call
-from .replies import Reply, parse_reply, read_reply
+from .calls import Call, neutral_call
+from .reconcile import WAITS_S, find_created, search_call
+from .replies import BRIEF_S, Reply, date_of, parse_reply, read_reply
 from .transport import Transport
 
 log = logging.getLogger("flask_ecwid")
@@ -121,7 +122,7 @@ class RetryingSender:
         previous: EcwidError | None = None
         for attempt in count(1):
             try:
-                permit = self._acquire(call, deadline, begun)
+                permit = self._acquire(call, deadline, begun, previous)
             except Throttled as exc:
                 span.throttled(exc)
                 raise _outcome(call, previous or exc, may_have_executed) from None
@@ -149,9 +150,22 @@ class RetryingSender:
         raise AssertionError
 
     def _attempt(
-        self, call: Call, deadline: float, span: CallSpan, *, reconciling: bool = False
+        self,
+        call: Call,
+        deadline: float,
+        span: CallSpan,
+        *,
+        read: Callable[[Call, Reply], Value] = read_reply,
+        reconciling: bool = False,
     ) -> tuple[Reply, Value]:
         """Send a call once and read its reply, between two signals.
+
+        Args:
+            call: The call.
+            deadline: The moment of `clock.now()` at which the call must have ended.
+            span: Counts the attempts.
+            read: Reads the reply. `parse_reply` does without the check against the contract.
+            reconciling: The call is a search for the customer of a creation.
 
         Raises:
             EcwidError: There is no good reply.
@@ -166,8 +180,6 @@ class RetryingSender:
         try:
             reply = self._transport.send(call, deadline)
             span.status = reply.status
-            # A search needs no customer that fits the contract, because it compares what it finds.
-            read = parse_reply if reconciling else read_reply
             return reply, read_in_turn(call, reply, deadline, read)
         except BaseException as exc:
             failure = exc
@@ -176,17 +188,27 @@ class RetryingSender:
             if attempt_finished.receivers:
                 span.send_attempt_finished(failure, started_at, reconciling=reconciling)
 
-    def _acquire(self, call: Call, deadline: float, begun: clock.Moment) -> Permit:
+    def _acquire(
+        self, call: Call, deadline: float, begun: clock.Moment, previous: EcwidError | None
+    ) -> Permit:
         """Return the permit of a call whose deadline has not passed.
 
         The deadline is checked after the guard, because a slow Redis or a slow file can delay the
         guard. The error is then `Throttled`, because Ecwid has not failed. A change is never sent
         late on either clock, because its caller may have given up and sent the change elsewhere.
 
+        Args:
+            call: The call.
+            deadline: The moment of `clock.now()` at which the call must have ended.
+            begun: When the request began.
+            previous: The failure of the previous attempt. After a brief 429, the call waits once
+                more while the 429 of another call prolongs the pause.
+
         Raises:
             Throttled: The guard refuses the call, or the deadline has passed.
         """
-        permit = self._guard.acquire()
+        patience_s = BRIEF_S if isinstance(previous, RateLimited) else 0
+        permit = self._permit(deadline, clock.now() + patience_s)
         left_s = deadline - clock.now()
         if call.operation.kind != "read":
             left_s = min(left_s, deadline - begun.monotonic - begun.elapsed_s())
@@ -194,6 +216,55 @@ class RetryingSender:
             self._guard.release(permit)
             raise Throttled(1, "No time was left for the call.")
         return permit
+
+    def _permit(self, deadline: float, patient_until: float = 0.0) -> Permit:
+        """Return a permit of the guard, after the neutral question if the guard is in doubt.
+
+        Args:
+            deadline: The moment of `clock.now()` at which the call must have ended.
+            patient_until: The moment of `clock.now()` until which the call begins to wait for a
+                brief pause, instead of being refused.
+
+        Raises:
+            Throttled: The guard refuses the call.
+        """
+        while True:
+            try:
+                permit = self._guard.acquire(deadline)
+                if permit.is_probe:
+                    self._ask_neutral(permit, deadline)
+                    permit = self._guard.acquire(deadline)
+            except Throttled as exc:
+                now = clock.now()
+                if exc.wait_s > BRIEF_S or now >= min(patient_until, deadline - exc.wait_s):
+                    raise
+                if not clock.sleep(exc.wait_s):
+                    raise
+                continue
+            if permit.is_probe:
+                self._guard.release(permit)
+                raise Throttled(1, "Several calls have failed, and the reason is not known yet.")
+            return permit
+
+    def _ask_neutral(self, permit: Permit, deadline: float) -> None:
+        """Ask the neutral question, so that the guard learns whether Ecwid fails every question.
+
+        The signals and the log show the question as a call of its own.
+        """
+        if clock.now() >= deadline:
+            self._guard.release(permit)
+            return
+        call = neutral_call()
+        try:
+            with CallSpan(self._signals, call.operation.name, True, clock.now()) as span:
+                self._attempt(call, deadline, span, read=parse_reply)
+        except ContractBroken:
+            pass  # Ecwid has replied.
+        except EcwidError as exc:
+            self._guard.record_failure(permit, exc)
+            log.warning("neutral question failed %s", exc.described)
+            return
+        self._guard.record_success(permit, first=False)
 
     def _inferred(
         self,
@@ -248,7 +319,7 @@ class RetryingSender:
                 break
             try:
                 permit = (
-                    self._guard.acquire_for_search() if ignores_pause else self._guard.acquire()
+                    self._guard.acquire_for_search() if ignores_pause else self._permit(deadline)
                 )
             except Throttled as exc:
                 span.throttled(exc, reconciling=True)
@@ -286,7 +357,8 @@ class RetryingSender:
         call = search_call(email)
         error: EcwidError
         try:
-            found = self._attempt(call, deadline, span, reconciling=True)
+            # A search needs no customer that fits the contract, because it compares what it finds.
+            found = self._attempt(call, deadline, span, read=parse_reply, reconciling=True)
         except EcwidError as exc:
             error = exc
         else:
