@@ -376,7 +376,7 @@ def _seconds(retry_after: str | None, date: float | None) -> int | None:
 
     The header holds whole seconds or a date. A date counts from the time of the reply, because both
     come from Ecwid's clock. A reply without its time leaves only our own clock, which may differ
-    from Ecwid's. Such a date never means a short wait, and a date in the past is not valid.
+    from Ecwid's. Such a date never means a short wait. A date in the past is not valid.
     https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     """
     text = (retry_after or "").strip()
@@ -385,10 +385,11 @@ def _seconds(retry_after: str | None, date: float | None) -> int | None:
     ends_at = _parse_date(text) if re.fullmatch(r"[A-Za-z]{3,9},? [ -~]{5,40}", text) else None
     if ends_at is None:
         return None
-    if date is not None:
-        return int(min(max(ends_at - date, 1), MAX_RETRY_AFTER_S))
-    seconds = ends_at - clock.wall()
-    return int(min(max(seconds, BRIEF_S + 1), MAX_RETRY_AFTER_S)) if seconds > 0 else None
+    if date is None:
+        seconds, least_s = ends_at - clock.wall(), BRIEF_S + 1
+    else:
+        seconds, least_s = ends_at - date, 1
+    return int(min(max(seconds, least_s), MAX_RETRY_AFTER_S)) if seconds >= 0 else None
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:
