@@ -63,6 +63,8 @@ DEFAULT_RETRY_AFTER_S = 10  # used if neither Ecwid nor the host says how long t
 # The pause in seconds after Ecwid refuses the token. Ecwid blocks a token, or an IP address, after
 # 20 bad calls in a minute. Without the pause, repeated calls would get the whole host blocked.
 REFUSED_TOKEN_S = 30.0
+# After so many suspicions in a row, the neutral question decides whether Ecwid refuses every call.
+SUSPICIONS_MOST = 3
 
 # Leads from `add_customer` to the served contract, which describes the idempotency keys.
 _KEYS_DESCRIBED = '<openapi.json>; rel="describedby"; type="application/json"'
@@ -132,7 +134,8 @@ class EcwidError(Exception):
     pause_s: float = 0.0  # seconds without any call after the failure
     probed: bool = False  # True if a single call tests Ecwid after the pause
     proves_token: bool = False  # True if Ecwid accepted the token and the store
-    suspects_token: bool = False  # True if Ecwid may have refused the token
+    # The weight of the suspicion that Ecwid refuses every call, which the reply does not say.
+    suspicions: int = 0
 
     def __init__(self, detail: str | None = None) -> None:
         if detail is not None:
@@ -384,6 +387,7 @@ class Throttled(NotSent):
     detail = "Wait as long as Retry-After says."
 
     def __init__(self, wait_s: float, detail: str | None = None) -> None:
+        self.wait_s = wait_s
         self.retry_after_s = max(1, math.ceil(wait_s))
         super().__init__(detail)
 
@@ -563,14 +567,13 @@ class RateLimited(Refused):
 
         Args:
             retry_after_s: The wait that Ecwid asks for.
-            brief: The wait is so short that the plugin waits and repeats the call.
+            brief: The wait is so short that the plugin waits for it and repeats the call.
             ecwid_code: The code in Ecwid's reply.
         """
         self.retry_after_s = retry_after_s
+        self.pause_s = retry_after_s
         if brief:
             self.retries = Retries(1, 1, 1)
-        else:
-            self.pause_s = retry_after_s
         super().__init__(ecwid_code=ecwid_code)
 
 
@@ -630,7 +633,7 @@ class ServiceRefused(Refused):
         reason: Refusal = "unknown",
         ecwid_code: str | None = None,
         pause_s: float = 0.0,
-        suspects_token: bool = False,
+        suspicions: int = 0,
     ) -> None:
         """Make the error with its policy.
 
@@ -639,12 +642,13 @@ class ServiceRefused(Refused):
             reason: The thing that Ecwid refused.
             ecwid_code: The code in Ecwid's reply.
             pause_s: Seconds during which Ecwid would refuse every other call, too.
-            suspects_token: Ecwid may have refused the token, but does not say so.
+            suspicions: The weight of the suspicion that Ecwid refuses every call, if the reply has
+                no code. The pause then begins after the neutral question is refused as well.
         """
         self.reason = reason
         self.pause_s = pause_s
-        self.suspects_token = suspects_token
-        self.proves_token = not pause_s and not suspects_token
+        self.suspicions = suspicions
+        self.proves_token = not pause_s and not suspicions
         super().__init__(detail, ecwid_code=ecwid_code)
 
 

@@ -69,6 +69,15 @@ def build_call(
     )
 
 
+def neutral_call() -> Call:
+    """Return the neutral question, which is a small call without any value of a caller.
+
+    Its reply tells whether Ecwid serves this service at all. Without the fields, a first customer
+    whose data is too large would fail the call.
+    """
+    return build_call("list_customers", query={"offset": 0, "limit": 1, "responseFields": "total"})
+
+
 def _completed(selection: str, required: str) -> str:
     try:
         return fields.complete(selection, required)

@@ -25,7 +25,7 @@ from ..signals import CallSignals
 from ..storage.opening import Storage
 from ..throttling.rate_limit import Remaining
 from . import bodies, upsert
-from .calls import Call, build_call
+from .calls import Call, build_call, neutral_call
 from .opening import open_store
 from .operations import OPERATIONS
 from .pagination import PAGE_SIZE, CustomerIterator
@@ -355,7 +355,7 @@ class EcwidClient:
         Raises:
             EcwidError: Ecwid does not reply, or refuses the token.
         """
-        call = _smallest_call()
+        call = neutral_call()
         started_at, sent_at = clock.now(), clock.wall()
         ahead_s: float | None = None
         try:
@@ -387,7 +387,7 @@ class EcwidClient:
             for name in ("add_customer", "update_customer")
         }
         probes = (
-            _smallest_call(),
+            neutral_call(),
             Call(broken["add_customer"], "/customers", body=b"{"),
             Call(broken["update_customer"], "/customers/0", body=b"{"),
         )
@@ -438,11 +438,6 @@ def _page_call(filters: Mapping[str, Any]) -> Call:
     _check_names(filters)
     given = {name: value for name, value in filters.items() if value is not None}
     return build_call("list_customers", query={"offset": 0, "limit": PAGE_SIZE, **given})
-
-
-def _smallest_call() -> Call:
-    # Without the fields, a first customer whose data is too large would fail the call.
-    return build_call("list_customers", query={"offset": 0, "limit": 1, "responseFields": "total"})
 
 
 def _lacks_scope(error: ServiceRefused) -> bool:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ..errors import EmailTaken
 from .calls import Call, build_call
-from .replies import Reply
+from .replies import Reply, date_of
 
 # The waits before three searches, because Ecwid's search shows some new customers late.
 WAITS_S = (0.0, 1.0, 2.0)
@@ -57,16 +56,6 @@ def clock_ahead_s(reply: Reply, sent_at: float, received_at: float) -> float | N
     if date is None:
         return None
     return min(0.0, date + 1 - sent_at) if date < received_at else date - received_at
-
-
-def date_of(reply: Reply) -> float | None:
-    """Return the time of a reply on Ecwid's clock, in UNIX seconds, or None if it is not known."""
-    if "age" in reply.headers:  # A proxy has kept the reply, so the `Date` is old.
-        return None
-    try:
-        return parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
-    except (ValueError, OverflowError, TypeError):
-        return None
 
 
 def ecwid_time(reply: Reply, wall: float) -> float:

@@ -24,6 +24,7 @@ from ..contract.schema import MAX_VIOLATIONS, Schema
 from ..errors import (
     DEFAULT_RETRY_AFTER_S,
     REFUSED_TOKEN_S,
+    SUSPICIONS_MOST,
     BadReply,
     ConnectionLost,
     ContractBroken,
@@ -120,6 +121,7 @@ def _read(call: Call, reply: Reply) -> tuple[dict[str, Any], bool]:
             code if isinstance(code, str) and _CODE.fullmatch(code) else None,
             reply.headers.get("retry-after"),
             body="object" if isinstance(value, dict) else "other" if reply.body else "none",
+            date=date_of(reply),
         )
     schema, _ = _component(call.operation.reply)
     if isinstance(value, dict):
@@ -274,6 +276,7 @@ def error_from_status(
     retry_after: str | None,
     *,
     body: Literal["object", "none", "other"],
+    date: float | None = None,
 ) -> EcwidError:
     """Return the error that a reply with a status other than 2xx stands for.
 
@@ -284,6 +287,7 @@ def error_from_status(
         retry_after: The header `Retry-After`.
         body: The kind of the body, which is a JSON object, empty, or something else. Ecwid sends an
             object, and at times no body. An HTML page comes from a proxy or a gateway.
+        date: The time of the reply on Ecwid's clock, in UNIX seconds, or None if it is not known.
     """
     if status < 300:  # A status 1xx announces another reply, so the call has no reply yet.
         return BadReply()
@@ -296,16 +300,12 @@ def error_from_status(
     if status == 409 and operation.sets_email:
         return EmailTaken(ecwid_code=code)
     if status == 429:
-        seconds = _seconds(retry_after)
+        seconds = _seconds(retry_after, date)
         brief = seconds is not None and seconds <= BRIEF_S
-        return RateLimited(
-            DEFAULT_RETRY_AFTER_S if seconds is None else seconds, brief=brief, ecwid_code=code
-        )
+        return RateLimited(seconds or DEFAULT_RETRY_AFTER_S, brief=brief, ecwid_code=code)
     if status == 503 and retry_after is not None:
-        seconds = _seconds(retry_after)
-        return EcwidUnavailable(
-            DEFAULT_RETRY_AFTER_S if seconds is None else max(1, seconds), ecwid_code=code
-        )
+        seconds = _seconds(retry_after, date)
+        return EcwidUnavailable(seconds or DEFAULT_RETRY_AFTER_S, ecwid_code=code)
     if status in (408, 504):
         return EcwidTimedOut(ecwid_code=code)
     if status >= 500:
@@ -316,42 +316,80 @@ def error_from_status(
 def _service_refused(
     operation: EcwidOperation, status: int, code: str | None, *, empty: bool
 ) -> EcwidError:
+    # Without a code of Ecwid, the refusal may come from a firewall that refuses only this call.
+    suspicions = SUSPICIONS_MOST if code is None else 0
     if status == 402:
         detail = "Ecwid's API is not available on the store's plan, or the store is suspended."
         reason: Refusal = "store" if code == "STORE_IS_SUSPENDED" else "plan"
-        return ServiceRefused(detail, reason=reason, ecwid_code=code, pause_s=CLOSED_STORE_S)
+        return ServiceRefused(
+            detail,
+            reason=reason,
+            ecwid_code=code,
+            pause_s=CLOSED_STORE_S,
+            suspicions=suspicions,
+        )
     if status == 404:
         detail = "Ecwid does not know the store."
-        return ServiceRefused(detail, reason="store", ecwid_code=code, pause_s=CLOSED_STORE_S)
+        return ServiceRefused(
+            detail,
+            reason="store",
+            ecwid_code=code,
+            pause_s=CLOSED_STORE_S,
+            suspicions=suspicions,
+        )
     if code == "INSUFFICIENT_APP_SCOPE":
         detail = f"This service's token lacks the scope {operation.ecwid_scope}."
         return ServiceRefused(detail, reason="ecwid-scope", ecwid_code=code)
     if status == 403 and (code == "INVALID_API_TOKEN" or empty):
         detail = "Ecwid does not accept this service's token."
-        return ServiceRefused(detail, reason="token", ecwid_code=code, pause_s=REFUSED_TOKEN_S)
+        return ServiceRefused(
+            detail,
+            reason="token",
+            ecwid_code=code,
+            pause_s=REFUSED_TOKEN_S,
+            suspicions=suspicions,
+        )
     return ServiceRefused(
         reason="token" if status == 401 else "unknown",
         ecwid_code=code,
-        suspects_token=status == 401 or (status == 403 and code is None),
+        suspicions=int(status == 401 or (status == 403 and code is None)),
     )
 
 
-def _seconds(retry_after: str | None) -> int | None:
-    """Return the seconds of a `Retry-After`, or None if the header is not valid.
+def date_of(reply: Reply) -> float | None:
+    """Return the time of a reply on Ecwid's clock, in UNIX seconds, or None if it is not known."""
+    if "age" in reply.headers:  # A proxy has kept the reply, so the `Date` is old.
+        return None
+    return _parse_date(reply.headers.get("date", ""))
 
-    The header holds whole seconds or a date in the future. A date never means a short wait, because
-    Ecwid's clock may differ from ours. https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+
+def _parse_date(text: str) -> float | None:
+    """Return the UNIX seconds of the date in a header, or None if the text is no date."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def _seconds(retry_after: str | None, date: float | None) -> int | None:
+    """Return the seconds of a `Retry-After`, at least 1, or None if the header is not valid.
+
+    The header holds whole seconds or a date. A date counts from the time of the reply, because both
+    come from Ecwid's clock. A reply without its time leaves only our own clock, which may differ
+    from Ecwid's. Such a date never means a short wait. A date in the past is not valid.
+    https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
     """
     text = (retry_after or "").strip()
     if re.fullmatch(r"[0-9]{1,30}", text):
-        return min(int(text), MAX_RETRY_AFTER_S)
-    if not re.fullmatch(r"[A-Za-z]{3,9},? [ -~]{5,40}", text):
+        return min(max(int(text), 1), MAX_RETRY_AFTER_S)
+    ends_at = _parse_date(text) if re.fullmatch(r"[A-Za-z]{3,9},? [ -~]{5,40}", text) else None
+    if ends_at is None:
         return None
-    try:
-        seconds = parsedate_to_datetime(text).timestamp() - clock.wall()
-    except (ValueError, OverflowError, TypeError):
-        return None
-    return min(max(int(seconds), BRIEF_S + 1), MAX_RETRY_AFTER_S) if seconds > 0 else None
+    if date is None:
+        seconds, least_s = ends_at - clock.wall(), BRIEF_S + 1
+    else:
+        seconds, least_s = ends_at - date, 1
+    return int(min(max(seconds, least_s), MAX_RETRY_AFTER_S)) if seconds >= 0 else None
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

@@ -15,6 +15,7 @@ import orjson
 
 from .. import chance, clock
 from ..errors import (
+    ContractBroken,
     CustomerNotFound,
     DeadlineExceeded,
     EcwidError,
@@ -29,9 +30,9 @@ from ..errors import (
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..storage.work import current_work, piece_of_work
 from ..throttling.guard import Guard, Permit
-from .calls import Call
+from .calls import Call, neutral_call
 from .reconcile import WAITS_S, ecwid_time, find_created, search_call
-from .replies import Reply, parse_reply, read_reply
+from .replies import BRIEF_S, Reply, parse_reply, read_reply
 from .transport import Transport
 
 log = logging.getLogger("flask_ecwid")
@@ -125,15 +126,14 @@ class RetryingSender:
                 raise OutcomeUnknown
         previous: EcwidError | None = None
         for attempt in count(1):
-            counted_at = clock.Moment.seconds_ago()
             try:
-                permit = self._acquire(call, deadline)
+                permit = self._acquire(call, deadline, previous)
             except Throttled as exc:
                 span.throttled(exc)
                 raise _outcome(call, previous or exc, may_have_executed) from None
             error: EcwidError
             try:
-                reply, value = self._attempt(call, deadline, counted_at, span)
+                reply, value = self._attempt(call, deadline, permit, span)
             except EcwidError as exc:
                 error = exc
             else:
@@ -158,9 +158,10 @@ class RetryingSender:
         self,
         call: Call,
         deadline: float,
-        counted_at: clock.Moment,
+        permit: Permit,
         span: CallSpan,
         *,
+        read: Callable[[Call, Reply], Value] = read_reply,
         reconciling: bool = False,
     ) -> tuple[Reply, Value]:
         """Send a call once and read its reply, between two signals.
@@ -168,9 +169,10 @@ class RetryingSender:
         Args:
             call: The call.
             deadline: The moment of `clock.now()` at which the call must have ended.
-            counted_at: The moment before the rate limit counted the call.
+            permit: The permit, which says when the rate limit counted the call.
             span: Counts the attempts, and sends the signals.
-            reconciling: True for a search after a creation.
+            read: Reads the reply. `parse_reply` does without the check against the contract.
+            reconciling: The call is a search for the customer of a creation.
 
         Raises:
             TooLate: The deadline has passed, or the call was counted too long ago.
@@ -183,7 +185,7 @@ class RetryingSender:
         failure: BaseException | None = None
 
         def check() -> None:
-            if counted_at.elapsed_s() > COUNTED_MOST_S or _left_s(call, deadline) <= 0:
+            if permit.counted_at.elapsed_s() > COUNTED_MOST_S or _left_s(call, deadline) <= 0:
                 raise TooLate
 
         if attempt_started.receivers:
@@ -191,8 +193,6 @@ class RetryingSender:
         try:
             reply = self._transport.send(call, deadline, check)
             span.status = reply.status
-            # A search needs no customer that fits the contract, because it compares what it finds.
-            read = parse_reply if reconciling else read_reply
             return reply, read_in_turn(call, reply, deadline, read)
         except BaseException as exc:
             failure = exc
@@ -201,20 +201,76 @@ class RetryingSender:
             if attempt_finished.receivers:
                 span.send_attempt_finished(failure, started_at, reconciling=reconciling)
 
-    def _acquire(self, call: Call, deadline: float) -> Permit:
+    def _acquire(self, call: Call, deadline: float, previous: EcwidError | None) -> Permit:
         """Return the permit of a call whose deadline has not passed.
 
         The deadline is checked after the guard, because a slow Redis or a slow file can delay the
         guard. The error is then `Throttled`, because Ecwid has not failed.
 
+        Args:
+            call: The call.
+            deadline: The moment of `clock.now()` at which the call must have ended.
+            previous: The failure of the previous attempt. After a brief 429, the call waits once
+                more while the 429 of another call prolongs the pause.
+
         Raises:
             Throttled: The guard refuses the call, or the deadline has passed.
         """
-        permit = self._guard.acquire()
+        patience_s = BRIEF_S if isinstance(previous, RateLimited) else 0
+        permit = self._permit(deadline, clock.now() + patience_s)
         if _left_s(call, deadline) <= 0:
             self._guard.release(permit)
             raise Throttled(1, "No time was left for the call.")
         return permit
+
+    def _permit(self, deadline: float, patient_until: float = 0.0) -> Permit:
+        """Return a permit of the guard, after the neutral question if the guard is in doubt.
+
+        Args:
+            deadline: The moment of `clock.now()` at which the call must have ended.
+            patient_until: The moment of `clock.now()` until which the call begins to wait for a
+                brief pause, instead of being refused.
+
+        Raises:
+            Throttled: The guard refuses the call.
+        """
+        while True:
+            try:
+                permit = self._guard.acquire(deadline)
+                if permit.is_probe:
+                    self._ask_neutral(permit, deadline)
+                    permit = self._guard.acquire(deadline)
+            except Throttled as exc:
+                now = clock.now()
+                if exc.wait_s > BRIEF_S or now >= min(patient_until, deadline - exc.wait_s):
+                    raise
+                if not clock.sleep(exc.wait_s):
+                    raise
+                continue
+            if permit.is_probe:
+                self._guard.release(permit)
+                raise Throttled(1, "Several calls have failed, and the reason is not known yet.")
+            return permit
+
+    def _ask_neutral(self, permit: Permit, deadline: float) -> None:
+        """Ask the neutral question, so that the guard learns whether Ecwid fails every question.
+
+        The signals and the log show the question as a call of its own.
+        """
+        if clock.now() >= deadline:
+            self._guard.release(permit)
+            return
+        call = neutral_call()
+        try:
+            with CallSpan(self._signals, call.operation.name, True, clock.now()) as span:
+                self._attempt(call, deadline, permit, span, read=parse_reply)
+        except ContractBroken:
+            pass  # Ecwid has replied.
+        except EcwidError as exc:
+            self._guard.record_failure(permit, exc)
+            log.warning("neutral question failed %s", exc.described)
+            return
+        self._guard.record_success(permit, first=False)
 
     def _inferred(
         self,
@@ -265,10 +321,9 @@ class RetryingSender:
         for wait_s in WAITS_S:
             if clock.now() + wait_s >= deadline or not clock.sleep(wait_s):
                 break
-            counted_at = clock.Moment.seconds_ago()
             try:
                 permit = (
-                    self._guard.acquire_for_search() if ignores_pause else self._guard.acquire()
+                    self._guard.acquire_for_search() if ignores_pause else self._permit(deadline)
                 )
             except Throttled as exc:
                 span.throttled(exc, reconciling=True)
@@ -279,7 +334,7 @@ class RetryingSender:
                 break
             try:
                 email = str(sent.get("email", ""))
-                reply, page = self._search_once(permit, email, deadline, counted_at, span)
+                reply, page = self._search_once(permit, email, deadline, span)
             except EcwidError as exc:
                 # Ecwid shows some new customers late, so the last search has to succeed.
                 searched = False
@@ -306,14 +361,14 @@ class RetryingSender:
         permit: Permit,
         email: str,
         deadline: float,
-        counted_at: clock.Moment,
         span: CallSpan,
     ) -> tuple[Reply, Value]:
         """Search once, and return the reply and its page."""
         call = search_call(email)
         error: EcwidError
         try:
-            found = self._attempt(call, deadline, counted_at, span, reconciling=True)
+            # A search needs no customer that fits the contract, because it compares what it finds.
+            found = self._attempt(call, deadline, permit, span, read=parse_reply, reconciling=True)
         except EcwidError as exc:
             error = exc
         else:

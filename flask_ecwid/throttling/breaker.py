@@ -13,8 +13,10 @@ BREAKER_OPEN_MOST_S = 60.0
 class Breaker:
     """The breaker of one process.
 
-    The breaker opens after `BREAKER_FAILURES` failures in a row. When its time is over, a single
-    call goes first as a probe. Success closes the breaker, and failure opens it for longer.
+    After `BREAKER_FAILURES` failures in a row the breaker is in doubt, because one question may
+    have caused all of them. The breaker opens if the neutral question then fails as well. When its
+    time is over, the neutral question goes first as a probe. Success closes the breaker, and
+    failure opens it for longer.
     """
 
     def __init__(self) -> None:
@@ -22,7 +24,12 @@ class Breaker:
         self.failures = 0  # in a row
         self._open_until = 0.0
         self._open_s = BREAKER_OPEN_S
-        self._probing = False
+        self.has_opened = False  # since the last success
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """True if the neutral question has to decide whether the breaker opens."""
+        return self.failures >= BREAKER_FAILURES and not self.has_opened
 
     def check(self) -> None:
         """Check whether a call may be made.
@@ -30,50 +37,38 @@ class Breaker:
         Raises:
             Throttled: The breaker is open.
         """
-        if self.failures >= BREAKER_FAILURES:
+        if self.has_opened:
             left_s = self._open_until - clock.now()
             if left_s > 0:
                 raise Throttled(left_s, "Ecwid has failed several times in a row.")
 
-    def claim_probe(self) -> bool:
-        """Make the call the probe, if the time of an open breaker is over.
-
-        Returns:
-            True if the call is the probe. The breaker stays open for all other calls meanwhile.
-            False if the breaker is closed.
+    def claim_probe(self) -> None:
+        """Make the call the probe, while the breaker stays open for all other calls.
 
         Raises:
             Throttled: Another call is the probe.
         """
-        if self.failures < BREAKER_FAILURES:
-            return False
         with self._lock:
             self.check()
-            self._probing = True
             self._open_until = clock.now() + self._open_s
-        return True
 
     def release_probe(self) -> None:
         """Let another call be the probe at once, because the probe is not sent."""
         with self._lock:
-            if self._probing:
-                self._probing = False
-                self._open_until = 0.0
+            self._open_until = 0.0
 
     def record_success(self) -> None:
         """Close the breaker."""
         with self._lock:
             self.failures = 0
             self._open_s = BREAKER_OPEN_S
-            self._probing = False
+            self.has_opened = False
 
-    def record_failure(self) -> None:
-        """Count a failure, and open the breaker if it was the last of several, or the probe."""
+    def record_failure(self, *, is_probe: bool) -> None:
+        """Count a failure, and open the breaker if it was the last of several and the probe."""
         with self._lock:
             self.failures += 1
-            if self.failures == BREAKER_FAILURES:
+            if is_probe and self.failures >= BREAKER_FAILURES:
                 self._open_until = clock.now() + self._open_s
-            elif self._probing:
-                self._probing = False
                 self._open_s = min(2 * self._open_s, BREAKER_OPEN_MOST_S)
-                self._open_until = clock.now() + self._open_s
+                self.has_opened = True

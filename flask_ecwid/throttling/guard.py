@@ -2,6 +2,10 @@
 
 The order of the checks is breaker, pause, rate limit. All workers and hosts with the same storage
 share the pause. Each process has its own breaker and its own retry budget.
+
+A caller's question may be the only one that fails, for example because of a firewall before Ecwid.
+So the breaker opens, and a refusal without a code begins a pause, only after the neutral question
+has failed as well. Otherwise one caller could stop the service for everybody.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import os
 from dataclasses import dataclass, replace
 
 from .. import clock
-from ..errors import REFUSED_TOKEN_S, DeadlineExceeded, EcwidError, Throttled
+from ..errors import REFUSED_TOKEN_S, SUSPICIONS_MOST, DeadlineExceeded, EcwidError, Throttled
 from ..settings import Settings
 from ..storage.opening import Storage
 from .breaker import Breaker
@@ -22,7 +26,7 @@ RETRY_COST = 5
 TIMEOUT_COST = 10  # A repetition after a timeout costs more, because a timeout holds a thread.
 # The first call over a kept connection has given 1. So all kept connections may be lost at once.
 CONNECTION_COST = 1
-SUSPICIONS_MOST = 3  # After so many refusals in a row, the token counts as refused.
+ASKING_MOST_S = 2.0  # The longest time that a call waits for the reply to the neutral question.
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,9 @@ class Permit:
     The holder passes the permit to `record_success`, `record_failure` or `release` afterwards.
     """
 
-    pause: Pause | None = None  # The pause of all other calls, if this call is its probe.
-    is_probe: bool = False  # The call is the probe of the breaker.
+    counted_at: clock.Moment  # The moment before the rate limit counted the call.
+    is_probe: bool = False  # The call has to be the neutral question.
+    pause: Pause | None = None  # The pause of all other calls, if the call is its probe.
 
 
 class Guard:
@@ -45,27 +50,55 @@ class Guard:
         self._breaker = Breaker()
         self._retry_budget = RetryBudget()
         self._suspicions = 0  # in a row
+        self._question = _Question()
 
-    def acquire(self) -> Permit:
+    def acquire(self, deadline: float) -> Permit:
         """Return the permit of a call that is about to be made.
+
+        If the permit is a probe, its holder asks the neutral question instead of its own. Then the
+        holder acquires the permit of its own call.
+
+        Args:
+            deadline: The moment of `clock.now()` at which the call must have ended.
 
         Raises:
             Throttled: The breaker is open, a pause holds, or no call remains.
         """
-        if self._breaker.failures:
-            self._breaker.check()
-        pause = self._pause.check()
-        self.rate_limit.acquire()
-        if not self._breaker.failures and pause is None:
-            return Permit()
-        permit = Permit(is_probe=self._breaker.claim_probe())
-        if pause is None:
-            return permit
+        pause = self._check()
+        asks = False
+        if pause is None and self._is_in_doubt():
+            asks = self._question.claim(deadline)
+            if not asks:
+                pause = self._check()  # because the neutral question of another call has failed
+        permit = Permit(clock.Moment.seconds_ago(), is_probe=asks)
         try:
-            return replace(permit, pause=self._pause.claim_probe(pause))
+            self.rate_limit.acquire()
+            if self._breaker.has_opened:
+                self._breaker.claim_probe()
+                permit = replace(permit, is_probe=True)
+            if pause:
+                permit = replace(permit, is_probe=True, pause=self._pause.claim_probe(pause))
         except Throttled:
             self.release(permit)
             raise
+        return permit
+
+    def _check(self) -> Pause | None:
+        """Check breaker and pause.
+
+        Returns:
+            A pause that is over and waits for its probe, or None.
+
+        Raises:
+            Throttled: The breaker is open, or a pause holds.
+        """
+        if self._breaker.failures:
+            self._breaker.check()
+        return self._pause.check()
+
+    def _is_in_doubt(self) -> bool:
+        """Return whether many calls in a row have failed, and Ecwid may fail every call."""
+        return self._suspicions >= SUSPICIONS_MOST or self._breaker.is_in_doubt
 
     def acquire_for_search(self) -> Permit:
         """Return the permit of a search for the customer of a failed creation.
@@ -76,8 +109,9 @@ class Guard:
         Raises:
             BudgetSpent: No call remains.
         """
+        permit = Permit(clock.Moment.seconds_ago())
         self.rate_limit.acquire()
-        return Permit()
+        return permit
 
     def release(self, permit: Permit) -> None:
         """Give a permit back, because its call is not made.
@@ -87,6 +121,7 @@ class Guard:
         """
         if permit.is_probe:
             self._breaker.release_probe()
+            self._question.release()
         if permit.pause:
             self._pause.release_probe(permit.pause)
 
@@ -103,40 +138,89 @@ class Guard:
         self._suspicions = 0
         if permit.pause:
             self._pause.end(permit.pause)
+        if permit.is_probe:
+            self._question.release()
         if first:
             self._retry_budget.give()
 
     def record_failure(self, permit: Permit, error: EcwidError) -> None:
-        """Record that a call failed, and begin a pause of all calls if the error asks for it."""
+        """Record that a call failed, and begin a pause of all calls if the error asks for it.
+
+        A failure that may be the fault of one question concerns all calls only if the call was the
+        neutral question.
+        """
         if error.blames_connection:
             self.release(permit)  # Ecwid has neither failed nor replied.
             return
         if error.trips_breaker:
-            self._breaker.record_failure()
+            self._breaker.record_failure(is_probe=permit.is_probe)
         else:
             self._breaker.record_success()  # Ecwid has replied, so Ecwid is reachable.
         pause_s = error.pause_s
-        if error.suspects_token:
-            self._suspicions += 1
-            if self._suspicions >= SUSPICIONS_MOST:
-                pause_s = REFUSED_TOKEN_S
+        if error.suspicions:
+            self._suspicions += error.suspicions
+            is_confirmed = permit.is_probe and self._suspicions >= SUSPICIONS_MOST
+            pause_s = (pause_s or REFUSED_TOKEN_S) if is_confirmed else 0.0
         if pause_s:
             self._pause.begin(error, pause_s)
         elif error.proves_token:
             self._suspicions = 0
             if permit.pause:
                 self._pause.end(permit.pause)
+        if permit.is_probe:
+            self._question.release()
 
     def may_repeat(self, error: EcwidError) -> bool:
-        """Take the cost of a repetition from the retry budget, or return False if it is too low."""
+        """Take the cost of a repetition from the retry budget.
+
+        Return False if the budget is too low, or if the next call has to be the neutral question.
+        A later request has more time for that question than the repetition of this one.
+        """
+        if self._is_in_doubt():
+            return False
         cost = TIMEOUT_COST if isinstance(error, DeadlineExceeded) else RETRY_COST
         return self._retry_budget.take(CONNECTION_COST if error.blames_connection else cost)
 
 
-class RetryBudget:
-    """The limit of repetitions, so that repetitions never become most of the calls.
+class _Question:
+    """The neutral question under way, for whose reply the other calls of the process wait.
 
-    Each first attempt that succeeds adds one, up to `RETRY_BUDGET`.
+    Without the wait, the others would go on making calls with a token that Ecwid refuses.
+    """
+
+    def __init__(self) -> None:
+        self._lock = clock.Lock()
+        self._answered: clock.Event | None = None  # Set when the question under way is answered.
+
+    def claim(self, deadline: float) -> bool:
+        """Return True if the caller has to ask, or wait while another call asks.
+
+        The wait ends after `ASKING_MOST_S`, so a question that hangs holds no other call for long.
+        """
+        with self._lock:
+            answered = self._answered
+            if answered is None:
+                self._answered = clock.Event()
+                return True
+        if not answered.wait(max(0.0, min(ASKING_MOST_S, deadline - clock.now()))):
+            with self._lock:
+                if self._answered is answered:  # Its thread hangs, or did not survive a fork.
+                    self._answered = None
+        return False
+
+    def release(self) -> None:
+        """Let the waiting calls go on."""
+        with self._lock:
+            answered, self._answered = self._answered, None
+        if answered:
+            answered.set()
+
+
+class RetryBudget:
+    """The limit of repetitions of a process, so that repetitions never become most of the calls.
+
+    The budget begins full. Each first attempt that succeeds adds one, up to `RETRY_BUDGET`. Time
+    adds nothing.
     """
 
     def __init__(self) -> None:

@@ -161,7 +161,7 @@ def test_ecwids_code(ecwid: HTTPServer, api: Api, body: str, code: str | None) -
     ("given", "sent"),
     [
         ("7", "7"),
-        ("0", "0"),
+        ("0", "1"),
         (" 7 ", "7"),
         ("86400", "3600"),
         ("", "10"),

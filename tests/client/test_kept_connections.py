@@ -181,7 +181,7 @@ def test_losses_of_new_connections_open_the_breaker(ecwid: ScriptedServer) -> No
     """Resets of kept connections open no breaker, and resets of new connections do."""
     client = client_of(ecwid)
     warm(client, ecwid)
-    ecwid.script = {"get_customer": [faults.resets]}
+    ecwid.script = {"get_customer": [faults.resets], "list_customers": [faults.resets]}
     found = set(read_at_once(client)) | set(read_at_once(client))
     assert found == {"upstream-lost", "throttled"}
 

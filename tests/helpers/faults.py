@@ -94,6 +94,7 @@ CLEAN = "clean"
 HELD = "held back"
 OTHERS = "clean, if it is another operation"
 EITHER = "clean or held back"  # not specified
+ASKED = "clean, after the neutral question"
 
 
 @dataclass(frozen=True, eq=False)
@@ -697,12 +698,12 @@ FAULTS: list[Fault] = [
     # 402 plan or suspended
     row("402",                              NO, NO, NO, REFUSED.coded("STORE_IS_SUSPENDED"),
         error(402, "STORE_IS_SUSPENDED"), next=HELD),
-    row("402 and empty",                    NO, NO, NO, REFUSED, reply(402), next=HELD),
+    row("402 and empty",                    NO, NO, NO, REFUSED, reply(402), next=ASKED),
 
     # 403 INVALID_API_TOKEN, and 403 with an empty body
     row("403 INVALID_API_TOKEN",            NO, NO, NO, REFUSED.coded("INVALID_API_TOKEN"),
         error(403, "INVALID_API_TOKEN"), next=HELD),
-    row("403 and empty",                    NO, NO, NO, REFUSED, reply(403), next=HELD),
+    row("403 and empty",                    NO, NO, NO, REFUSED, reply(403), next=ASKED),
     row("403 with HTML",                    NO, NO, NO, REFUSED, reply(403, HTML), next=EITHER),
 
     # 403 INSUFFICIENT_APP_SCOPE
@@ -715,7 +716,7 @@ FAULTS: list[Fault] = [
         reply(404, written({"errorMessage": "canary not found"})),
         but={"list_customers": (None, None)}),
     row("404 where there is no customer",   NO, None, NO, REFUSED,
-        reply(404, written({"errorMessage": "canary not found"})), next=EITHER,
+        reply(404, written({"errorMessage": "canary not found"})), next=ASKED,
         but={"get_customer": (None, None)}),
     row("404 STORE_NOT_FOUND",              NO, NO, NO, REFUSED.coded("STORE_NOT_FOUND"),
         error(404, "STORE_NOT_FOUND"), next=HELD),
@@ -748,13 +749,13 @@ FAULTS: list[Fault] = [
     row("422",                              NO, NO, NO,
         REJECTED._replace(status=422).coded("WRONG_URL"), error(422, "WRONG_URL")),
 
-    # 429, Retry-After <= 2 s
-    row("429, Retry-After 0",               WAIT, WAIT, WAIT, LIMITED.after(0, 3600),
-        limited(wait(b"0"))),
+    # 429, Retry-After <= 2 s. After the repetition, which fails as well, a brief pause follows.
+    row("429, Retry-After 0",               WAIT, WAIT, WAIT, LIMITED.after(1),
+        limited(wait(b"0")), next=HELD, pause_s=1),
     row("429, Retry-After 1",               WAIT, WAIT, WAIT, LIMITED.after(1, 2),
-        limited(wait(b"1")), pause_s=1),
+        limited(wait(b"1")), next=HELD, pause_s=1),
     row("429, Retry-After 2",               WAIT, WAIT, WAIT, LIMITED.after(1, 3),
-        limited(wait(b"2")), pause_s=2),
+        limited(wait(b"2")), next=HELD, pause_s=2),
 
     # 429 with more, a date, none, or absurd, and 503 with Retry-After (create reconciles first)
     *(row(f"429, Retry-After {name}",       NO, NO, NO, LIMITED.after(*told),

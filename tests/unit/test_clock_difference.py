@@ -6,8 +6,8 @@ from email.utils import formatdate
 
 import pytest
 
-from flask_ecwid.client.reconcile import clock_ahead_s, date_of, ecwid_time
-from flask_ecwid.client.replies import Reply
+from flask_ecwid.client.reconcile import clock_ahead_s, ecwid_time
+from flask_ecwid.client.replies import Reply, date_of
 
 ASKED = 1_800_000_000.5
 
