@@ -114,6 +114,8 @@ class WatchedLock:
         self._watch = watch
         self._lock = threading.Lock()
         watch.made += 1
+        if watch.locks():  # A fork holds back whoever makes a lock, and waits for all locks.
+            watch.note("the making of a lock")
 
     def __enter__(self) -> None:
         self._lock.acquire()
