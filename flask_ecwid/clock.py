@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoResult
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
-Lock = threading.Lock
 Event = threading.Event
 ThreadLocal = threading.local
 now = time.monotonic  # seconds for deadlines, which never go back and mean nothing elsewhere
@@ -20,6 +20,13 @@ process_id = os.getpid  # A forked process does without what the threads of its 
 
 _T = TypeVar("_T")
 
+# This lock guards the set of locks. A fork holds it, so no other thread makes a lock meanwhile. A
+# thread may take it twice, because the garbage collector can run any code at any moment.
+_forking = threading.RLock()
+_locks: weakref.WeakSet[threading.Lock] = weakref.WeakSet()
+_taken: list[threading.Lock] = []  # by a fork that is under way
+_LOCK_MOST_S = 1.0  # how long a fork waits for a lock
+
 _STEP_S = 0.05  # how long a sleep goes on, at most, after the process has begun to end
 # A plain flag, because a signal handler sets the flag. `Event.set` would wait forever for a lock
 # that the interrupted thread itself may hold.
@@ -27,6 +34,45 @@ _stopping = False
 # The results that a thread is working on. The key has the process id, because no thread survives a
 # fork. Without the id, a forked process would wait for a thread that it does not have.
 _under_way: dict[tuple[int, str], Future[Any]] = {}
+
+
+def Lock() -> threading.Lock:  # noqa: N802, because the name is that of threading
+    """Return a new lock, which is free in a forked child.
+
+    A fork copies a lock as it is, without the thread that holds the lock. Nobody in the child would
+    release the lock. Therefore a fork waits until it holds each lock, and both processes release
+    them. The values that the locks guard are then consistent as well.
+
+    A lock guards memory alone. No thread holds a lock during I/O, or while it takes another lock.
+    """
+    with _forking:
+        lock = threading.Lock()
+        _locks.add(lock)
+    return lock
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    ends_at = time.monotonic() + _LOCK_MOST_S
+    for lock in list(_locks):
+        # The time is limited, because a signal handler may fork while its own thread holds a lock.
+        if lock.acquire(timeout=max(0.0, ends_at - time.monotonic())):
+            _taken.append(lock)
+
+
+def _after_fork() -> None:
+    # Nothing is taken if the server has forked without the functions of `os.register_at_fork`.
+    if _taken:
+        for lock in _taken:
+            lock.release()
+        _taken.clear()
+        _forking.release()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork.
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
 
 
 def is_stopping() -> bool:

@@ -139,7 +139,10 @@ class Ecwid:
         try:
             return open_runtime(settings, self.name)
         except SettingsError as exc:
-            faults = [f"{self.config_prefix}{fault}" for fault in exc.faults]
+            faults = [
+                f"{self.config_prefix}{fault}" if fault.startswith("ECWID_") else fault
+                for fault in exc.faults
+            ]
             raise SettingsError(faults) from exc.__cause__
 
     def _document(self, document: dict[str, Any], settings: Settings) -> dict[str, Any]:

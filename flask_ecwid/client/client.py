@@ -69,13 +69,9 @@ class EcwidClient:
     A process may fork after it has used a client, and both processes may go on using the client.
     The child opens its own connections to Ecwid, to Redis and to the state file. The state file has
     a connection for each thread of each process. `close` in the child closes no connection of the
-    parent. Without Redis, parent and child count their calls separately, so together they may
-    exceed `calls_per_minute`. Fork while no other thread begins or ends a call, because the
-    thread may hold a lock. Nobody in the child would release the lock.
-
-    Without Redis, fork before other threads use a client. A thread that has used a client keeps the
-    state file open until the thread ends. A child that is forked beside such a thread cannot use
-    the state file safely. The child logs a warning, and does without the shared state.
+    parent. Other threads may make calls during the fork. The fork waits until no thread holds a
+    lock or uses the state file. If a thread uses the file for more than two seconds, the child logs
+    a warning, and does without the file.
     """
 
     def __init__(

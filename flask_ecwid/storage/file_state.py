@@ -11,13 +11,16 @@ import logging
 import os
 import stat
 import tempfile
-import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import chance, clock, private_files
+from ..settings import SettingsError
+from . import connections
+from .connections import Connection, Identity
+from .process import boot_id
 from .redis_connection import COOLDOWN_S
 from .state import StateUnavailable, Stored, Taken
 from .window import KEPT_S, Window
@@ -28,18 +31,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("flask_ecwid")
 
 
-def _boot_id() -> str:
-    """Return the id of this start of the host, or an empty text if the host has no such id."""
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes().decode().strip()
-    return ""
-
-
-_BOOT = _boot_id()
+_BOOT = boot_id()
 
 _BUSY_S = 1.0  # How long a process waits while another process writes.
 _BUSY_STEP_S = 0.005
+_CREATION_BUSY = 5  # On a busy host, the creation of the file takes longer than a change.
+_CHECKPOINT_S = 0.05  # How long a change waits for other processes that read older values.
+_CHECKPOINT_STEP_S = 0.001
 _FILE = "state.sqlite3"
+_COMPANIONS = ("-wal", "-shm", "-journal")  # SQLite keeps these files beside the file.
 _TRIAL = "flask-ecwid:trial"
 _REMOVALS = 5  # How often a file may be removed during one opening.
 _FORMAT = 2  # The format of the file. `_prepare` refuses a file of another format.
@@ -51,6 +51,7 @@ _SCHEMA = (
     " ends REAL NOT NULL, wall_ends REAL NOT NULL) WITHOUT ROWID",
     "CREATE INDEX state_ends ON state (boot, ends)",
 )
+_OLD = "FROM state WHERE boot <> ? AND wall_ends <= ?"
 # A value of an earlier start is kept for a day longer, because the wall clock may be wrong.
 _EXTRA_S = 24 * 3600.0
 
@@ -104,7 +105,7 @@ class FileState:
                 db.execute("DELETE FROM state WHERE name = ?", [key])
             elif is_there and after is not None:
                 _put(db, key, after, ttl_s)
-            db.execute("COMMIT")
+            _commit(db)
         return is_there
 
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
@@ -118,7 +119,7 @@ class FileState:
                 window = Window(chance.token_hex(8), second)
             taken = window.take(second, limit, host, seen)
             _put(db, key, window.to_json(), KEPT_S)
-            db.execute("COMMIT")
+            _commit(db)
         return taken
 
     @contextmanager
@@ -133,7 +134,9 @@ class FileState:
         if not self._cooldown.is_over():
             raise StateUnavailable(self._reason)
         try:
-            yield self._opened().db
+            self._leave_removed_companions()
+            with connections.at_work():
+                yield self._opened().db
         except (sqlite3.Error, OSError) as exc:
             self._close()
             self._fail(exc)
@@ -144,13 +147,33 @@ class FileState:
             self._close()
             raise
 
-    def _opened(self) -> _Connection:
-        connection: _Connection | None = getattr(self._thread, "connection", None)
-        if connection is None or not connection.is_open or connection.process != clock.process_id():
+    def _opened(self) -> Connection:
+        connection = self._present()
+        if connection is None:
             connection = self._thread.connection = _open(self._path)
-        elif connection.file != _identity(connection.path):
+        elif connection.files[0] != _identity(connection.path):
             connection = self._thread.connection = _moved(connection)
         return connection
+
+    def _present(self) -> Connection | None:
+        """Return the open connection of this thread, or None."""
+        found: Connection | None = getattr(self._thread, "connection", None)
+        return found if found and found.is_open and found.process == clock.process_id() else None
+
+    def _leave_removed_companions(self) -> None:
+        """Close all connections of this process if somebody removed a companion of the file.
+
+        Other processes may open new companions. Without the closing, this process would not see
+        their changes, and would write over them.
+        """
+        with connections.at_work():
+            connection = self._present()
+            if connection is None or connection.files == _identities(connection.path):
+                return
+            if connection.files[0] != _identity(connection.path):
+                return  # `_moved` takes the values out of a removed file.
+            _checkpoint(connection.db)
+        connections.close_all()
 
     @property
     def _path(self) -> Path:
@@ -165,7 +188,7 @@ class FileState:
         return self._found[1]
 
     def _close(self) -> None:
-        connection: _Connection | None = getattr(self._thread, "connection", None)
+        connection = self._present()
         if connection is not None:
             connection.close()
             del self._thread.connection
@@ -214,6 +237,32 @@ def _begin(db: sqlite3.Connection) -> None:
     _patiently(db, "BEGIN IMMEDIATE")
 
 
+def _commit(db: sqlite3.Connection) -> None:
+    """Commit, and move the change from the `-wal` file into the main file.
+
+    Somebody may remove the `-wal` file. Without the move, the changes in it would be lost.
+    """
+    db.execute("COMMIT")
+    _checkpoint(db)
+
+
+def _checkpoint(db: sqlite3.Connection) -> None:
+    """Move all changes into the main file, if no other process reads older values for long.
+
+    A failure raises nothing, because the changes are in the `-wal` file. A later change moves them.
+    """
+    import sqlite3
+
+    ends_at = clock.now() + _CHECKPOINT_S
+    while True:
+        with suppress(sqlite3.OperationalError):
+            is_busy, written, moved = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if not is_busy and moved >= written:
+                return
+        if clock.now() >= ends_at or not clock.sleep(_CHECKPOINT_STEP_S):
+            return
+
+
 def _patiently(
     db: sqlite3.Connection, sql: str, parameters: Sequence[object] = ()
 ) -> sqlite3.Cursor:
@@ -231,92 +280,24 @@ def _patiently(
         try:
             return db.execute(sql, parameters)
         except sqlite3.OperationalError as exc:
-            is_busy = "locked" in str(exc)
+            is_busy = "locked" in str(exc) or "locking protocol" in str(exc)
             if not is_busy or clock.now() >= ends_at or not clock.sleep(_BUSY_STEP_S):
                 raise
 
 
-class _Connection:
-    """A connection to the state file for one thread of one process.
-
-    A connection closes when its thread ends, when its state is dropped, or when its move to a new
-    file fails. Nothing refers to the connection then, so its finalizer runs.
-    """
-
-    def __init__(
-        self, db: sqlite3.Connection, path: Path, file: tuple[int, int], token: object
-    ) -> None:
-        self.db = db
-        self.path = path
-        self.file = file
-        self.process = clock.process_id()  # A forked child must not use the connection.
-        self.is_open = True
-        # The finalizer alone keeps `db` alive. Otherwise the garbage collector might come to `db`
-        # first, and Python 3.13 would warn of an open connection.
-        self._finalizer = weakref.finalize(self, _close, db, self.process, token)
-
-    def close(self) -> None:
-        self.is_open = False
-        self._finalizer()
-
-
-def _close(db: sqlite3.Connection, process: int, token: object) -> None:
-    if process == clock.process_id():
-        db.close()
-        _in_use.discard(token)
-    else:
-        # SQLite forbids a child to use or close a connection of its parent. Closing it could undo
-        # a write that the parent has under way. https://www.sqlite.org/howtocorrupt.html
-        _inherited.append(db)
-
-
-_inherited: list[sqlite3.Connection] = []
-_thread = clock.ThreadLocal()  # Its `open` holds all connections of a thread.
-# A token for each connection of this process, from before its opening until after its closing. No
-# lock guards the set, because `add` and `discard` are atomic.
-_in_use: set[object] = set()
-_is_cut_off = False  # True in a child that must not use the state file.
-
-
-def _close_before_fork() -> None:
-    """Close the connections of the thread that forks.
-
-    A fork copies SQLite's list of its locks into the child, but not the locks themselves. Without
-    the closing, parent and child would each act as the only user of the file, and lose values.
-    """
-    for connection in list(getattr(_thread, "open", ())):
-        connection.close()
-
-
-def _check_after_fork() -> None:
-    """Cut the child off from the state file if another thread had a connection during the fork.
-
-    SQLite's copied list then names locks that the child does not have. SQLite would take no lock in
-    the child, not even for a new connection, and the child's writes would corrupt the file.
-    """
-    global _is_cut_off
-    if _in_use:
-        _is_cut_off = True
-
-
-if hasattr(os, "register_at_fork"):  # Windows has no fork.
-    os.register_at_fork(before=_close_before_fork, after_in_child=_check_after_fork)
-
-
-def _open(path: Path) -> _Connection:
+def _open(path: Path) -> Connection:
     """Return a new connection of this thread.
 
     Raises:
         sqlite3.Error: The file cannot be used. Nothing stays open.
         OSError: The file or its folder cannot be used. Nothing stays open.
     """
-    if _is_cut_off:
+    if connections.is_cut_off():
         raise _Refused(
             "another thread kept the state file open when this process was forked. Fork the"
             " process before other threads use the store"
         )
-    token = object()
-    _in_use.add(token)
+    token = connections.begin_opening()
     try:
         for _ in range(_REMOVALS):
             _make_private(path.parent)
@@ -325,27 +306,27 @@ def _open(path: Path) -> _Connection:
                 return _connect(path, token, file) if file else _create(path, token)
         raise _Refused(f"the file {path} is removed again and again")
     except BaseException:
-        _in_use.discard(token)
+        connections.end_opening(token)
         raise
 
 
-def _create(path: Path, token: object) -> _Connection:
+def _create(path: Path, token: object) -> Connection:
     """Create a missing file after the removal of its leftovers, and return a connection.
 
     Somebody may have removed the main file alone. SQLite would then use the leftover `-shm` file
     for the new file and truncate it. Each process that still maps the `-shm` file would fail, or
     die of SIGBUS. A removal of the leftover files hurts no process that has them open.
     """
-    with _creation_lock(path.with_suffix(".lock")):
-        if _identity(path):
-            raise _Removed  # Another thread or process has created the file meanwhile.
-        for leftover in ("-wal", "-shm", ".new"):
+    with _creation_lock(path):
+        new = f"{path}.new"
+        for leftover in (*_COMPANIONS, ".new", *(f".new{each}" for each in _COMPANIONS)):
             Path(f"{path}{leftover}").unlink(missing_ok=True)
-        # The file gets its path after the closing. Otherwise the closing would drop the locks of a
-        # thread that uses the file already.
-        new = Path(f"{path}.new")
-        os.close(private_files.create(new))
-        new.rename(path)
+        # The file is complete when it gets its path, so no other thread waits for its table. The
+        # file is closed before, because a later closing would drop the locks of other threads.
+        os.close(private_files.create(Path(new)))
+        with closing(_database(Path(new))) as db:
+            _prepare(db, path)
+        os.rename(new, path)
         file = _identity(path)
         if file is None:
             raise _Removed
@@ -353,15 +334,18 @@ def _create(path: Path, token: object) -> _Connection:
 
 
 @contextmanager
-def _creation_lock(path: Path) -> Iterator[None]:
-    """Let only one thread of all processes go on.
+def _creation_lock(file: Path) -> Iterator[None]:
+    """Let only one thread of all processes create the file.
 
     Raises:
-        OSError: The lock cannot be used, or is held for longer than `_BUSY_S`.
+        _Removed: Another thread or process has created the file meanwhile.
+        OSError: The lock cannot be used, or is held for longer than `_CREATION_BUSY` times
+            `_BUSY_S`.
     """
     import fcntl  # Windows has no such module, and never comes here.
 
-    deadline = clock.now() + _BUSY_S
+    path = file.with_suffix(".lock")
+    deadline = clock.now() + _CREATION_BUSY * _BUSY_S
     while True:
         lock = private_files.open_or_create(path)
         try:
@@ -371,6 +355,8 @@ def _creation_lock(path: Path) -> Iterator[None]:
                 held = os.fstat(lock)
                 # Somebody may have removed the folder with the lock, and others use a new lock.
                 is_mine = _identity(path) == (held.st_dev, held.st_ino)
+            if _identity(file):
+                raise _Removed
             if is_mine:
                 yield
                 return
@@ -383,7 +369,7 @@ def _creation_lock(path: Path) -> Iterator[None]:
             raise _Refused(f"another process has held the lock {path} for too long")
 
 
-def _connect(path: Path, token: object, file: tuple[int, int]) -> _Connection:
+def _connect(path: Path, token: object, file: Identity) -> Connection:
     """Return a connection to this file, which may be empty.
 
     Raises:
@@ -393,22 +379,11 @@ def _connect(path: Path, token: object, file: tuple[int, int]) -> _Connection:
 
     db = None
     try:
-        # `check_same_thread` is off, because another thread may drop the state, which closes the
-        # connection.
-        db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw",
-            uri=True,
-            timeout=0.0,
-            isolation_level=None,
-            check_same_thread=False,
-        )
+        db = _database(path)
         _prepare(db, path)
         if _identity(path) != file:
             raise _Removed
-        connection = _Connection(db, path, file, token)
-        if not hasattr(_thread, "open"):
-            _thread.open = weakref.WeakSet()
-        _thread.open.add(connection)
+        connection = Connection(db, path, _identities(path), token)
     except BaseException as exc:
         # No other code knows this connection. Without the close, each failure would cost a
         # descriptor.
@@ -420,8 +395,28 @@ def _connect(path: Path, token: object, file: tuple[int, int]) -> _Connection:
     return connection
 
 
+def _database(path: Path) -> sqlite3.Connection:
+    """Open a file that exists.
+
+    SQLite waits for nothing, because its waits would hold every greenlet of the process. The check
+    for the same thread is off, because any thread may close the connection.
+    """
+    import sqlite3
+
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=0.0,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     """Give a new file its table, and refuse a file of another format unchanged."""
+    # A sync for each call to Ecwid would cost more than the rest of the call. Without syncs, all
+    # changes outlive the process, and only a loss of power can lose or damage the latest.
+    _patiently(db, "PRAGMA synchronous = OFF")
     if _format(db) == 0:
         _begin(db)
         [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -429,7 +424,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             for statement in _SCHEMA:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {_FORMAT}")
-        db.execute("COMMIT")
+        _patiently(db, "COMMIT")
     found = _format(db)
     if found != _FORMAT:
         raise _Refused(
@@ -437,9 +432,12 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             " uses the file, then remove it"
         )
     _patiently(db, "PRAGMA journal_mode = WAL")  # The file keeps this mode.
-    db.execute("PRAGMA synchronous = NORMAL")
     old = [_BOOT, clock.wall() - _EXTRA_S]
-    _patiently(db, "DELETE FROM state WHERE boot <> ? AND wall_ends <= ?", old)
+    [is_any] = _patiently(db, f"SELECT EXISTS (SELECT 1 {_OLD})", old).fetchone()
+    if is_any:  # Otherwise each opening would wait for the other processes that write.
+        _begin(db)
+        db.execute(f"DELETE {_OLD}", old)
+        _commit(db)
 
 
 def _format(db: sqlite3.Connection) -> int:
@@ -447,7 +445,7 @@ def _format(db: sqlite3.Connection) -> int:
     return int(found)
 
 
-def _moved(removed: _Connection) -> _Connection:
+def _moved(removed: Connection) -> Connection:
     """Move the values of a removed file into the file that now has the path, or into a new file.
 
     The values are deleted in the removed file, because other threads and processes may still have
@@ -460,7 +458,7 @@ def _moved(removed: _Connection) -> _Connection:
         log.warning("The state file was removed, so its values move to a new file.")
         _begin(connection.db)
         connection.db.executemany("INSERT OR IGNORE INTO state VALUES (?, ?, ?, ?, ?)", rows)
-        connection.db.execute("COMMIT")
+        _commit(connection.db)
         removed.db.execute("DELETE FROM state")
     removed.db.execute("COMMIT")
     removed.close()
@@ -468,7 +466,22 @@ def _moved(removed: _Connection) -> _Connection:
 
 
 def host_state() -> FileState:
-    """Return the state in the file of this user on this host, without opening the file."""
+    """Return the state in the file of this user on this host, without opening the file.
+
+    Raises:
+        SettingsError: Another user may have made the folder of the file. Every user may make
+            folders in the temporary directory.
+    """
+    fault = ""
+    if _own_folder() is None:
+        with suppress(_Refused):
+            folder = _host_path().parent
+            with suppress(FileNotFoundError):
+                fault = _fault_of_folder(folder, os.lstat(folder))
+    if fault:
+        raise SettingsError(
+            [f"{fault}. Set STATE_DIRECTORY or XDG_STATE_HOME to the path of a folder of this user"]
+        )
     return FileState()
 
 
@@ -480,36 +493,48 @@ class _Refused(OSError):
     """The folder or the file must not be used. The text is the reason in a log line."""
 
 
-def _host_path() -> Path:
-    """Return the path of the file in the folder for state.
+def _own_folder() -> str | None:
+    """Return the folder for state of this service or user, or None if there is no such folder.
 
-    systemd names that folder for a service, and the XDG standard names it for a user.
+    systemd names the folder of a service, and the XDG standard the folder of a user.
     https://specifications.freedesktop.org/basedir-spec/latest/
     """
-    name = f"flask-ecwid-{os.getuid()}"
-    for folder in (
-        os.environ.get("STATE_DIRECTORY", "").partition(":")[0],
-        os.environ.get("XDG_STATE_HOME", ""),
-    ):
+    service = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    for folder in (service, os.environ.get("XDG_STATE_HOME", "")):
         if os.path.isabs(folder):
-            return Path(folder) / name / _FILE
+            return folder
     folder = os.path.expanduser("~/.local/state")
     with suppress(OSError):
         os.makedirs(folder, mode=0o700, exist_ok=True)
         if os.stat(folder).st_uid == os.getuid() and os.access(folder, os.W_OK):
-            return Path(folder) / name / _FILE
+            return folder
+    return None
+
+
+def _host_path() -> Path:
+    """Return the path of the host's file.
+
+    Raises:
+        _Refused: No folder can be written to.
+    """
     try:
-        return Path(tempfile.gettempdir()) / name / _FILE
+        folder = _own_folder() or tempfile.gettempdir()
     except FileNotFoundError:
         raise _Refused("no temporary directory can be written to") from None
+    return Path(folder) / f"flask-ecwid-{os.getuid()}" / _FILE
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str | Path) -> Identity | None:
     try:
-        found = path.stat()
+        found = os.stat(path)
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _identities(path: Path) -> tuple[Identity | None, ...]:
+    """Return the identities of the file and of its companions."""
+    return tuple(_identity(f"{path}{ending}") for ending in ("", "-wal", "-shm"))
 
 
 def _make_private(folder: Path) -> None:
@@ -523,12 +548,19 @@ def _make_private(folder: Path) -> None:
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise _Refused(f"{folder} is not a real directory")
-    if found.st_uid != os.getuid():
-        raise _Refused(f"the folder {folder} belongs to another user")
+    if fault := _fault_of_folder(folder, found):
+        raise _Refused(fault)
     if stat.S_IMODE(found.st_mode) & 0o077:
         _close_to_others(folder)
+
+
+def _fault_of_folder(folder: Path, found: os.stat_result) -> str:
+    """Return why the folder must not be used, or an empty text."""
+    if not stat.S_ISDIR(found.st_mode):
+        return f"{folder} is not a real directory"
+    if found.st_uid != os.getuid():
+        return f"the folder {folder} belongs to another user"
+    return ""
 
 
 def _close_to_others(folder: Path) -> None:

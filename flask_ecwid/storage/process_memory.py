@@ -27,10 +27,11 @@ class _Objects:
 
     def find(self, make: Callable[[], _T], key: str) -> _T:
         """Return the object of this key, which is made if there is none."""
+        # The object is made before the lock is taken, because it may make a lock of its own. A fork
+        # holds back a thread that makes a lock, and waits for all other locks.
+        made = make()
         with self._lock:
-            found: _T | None = self._objects.get((make, key))
-            if found is None:
-                found = self._objects[make, key] = make()
+            found: _T = self._objects.setdefault((make, key), made)
             return found
 
 

@@ -6,6 +6,7 @@ for a refusal, a single call goes first as a probe.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -119,8 +120,10 @@ class SharedPause:
         self._known: Pause | None = None  # As of the last look or change.
         self._owed: Pause | None = None  # Begun by this process, and not published yet.
         self._look_next = 0.0
-        self._looking: clock.Event | None = None  # The look that is under way sets it at its end.
-        self._changing = 0  # Changes that are under way.
+        # The keys are process ids. Without them, a forked process would wait for looks of threads
+        # that it does not have, and discard each look because of their changes.
+        self._looking: dict[int, clock.Event] = {}  # A look under way sets its event at its end.
+        self._changing: Counter[int] = Counter()  # Changes that are under way.
         self._changed = 0  # Changes that are over.
 
     def check(self) -> Pause | None:
@@ -210,13 +213,14 @@ class SharedPause:
     @contextmanager
     def _change(self) -> Iterator[None]:
         """Discard the result of each look that overlaps the block, because the block changes."""
+        process = clock.process_id()
         with self._lock:
-            self._changing += 1
+            self._changing[process] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._changing -= 1
+                self._changing[process] -= 1
                 self._changed += 1
 
     def _is_outdated(self, pause: Pause | None) -> bool:
@@ -228,25 +232,26 @@ class SharedPause:
 
         Without the wait, the others would send calls during a pause that they have not seen yet.
         """
+        process = clock.process_id()
         with self._lock:
             if not self._is_outdated(self._known):
                 return self._known
-            looking = self._looking
+            looking = self._looking.get(process)
             if looking is None:
-                self._looking = mine = clock.Event()
+                self._looking[process] = mine = clock.Event()
         if looking is None:
             try:
                 self._update()
             finally:
                 with self._lock:
                     self._look_next = clock.now() + LOOK_EVERY_S
-                    if self._looking is mine:
-                        self._looking = None
+                    if self._looking.get(process) is mine:
+                        del self._looking[process]
                 mine.set()
         elif not looking.wait(LOOK_MOST_S):
             with self._lock:
-                if self._looking is looking:  # Its thread hangs, or did not survive a fork.
-                    self._looking = None
+                if self._looking.get(process) is looking:  # Its thread hangs.
+                    del self._looking[process]
                     self._changed += 1  # A late result of the look is discarded.
         return self._known
 
@@ -257,7 +262,7 @@ class SharedPause:
         with suppress(StateUnavailable):
             found = self._published(owed) if owed else self._read()[0]
             with self._lock:
-                if not self._changing and self._changed == changed:
+                if not self._changing[clock.process_id()] and self._changed == changed:
                     self._known, self._owed = found, None
 
     def _published(self, owed: Pause) -> Pause:

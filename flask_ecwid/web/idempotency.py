@@ -2,7 +2,8 @@
 
 A record tells how far the first request has come, and holds no personal data. The states are:
 
-    running   The request is under way. After the lease, its process is taken for dead.
+    running   The request is under way. After the lease, its process is taken for dead. A request
+              on the same host sees at once that the process is gone.
     done      The record keeps the envelope, or Ecwid's final refusal, for 24 h.
     unknown   The customer may exist. The next request searches for them before it creates.
 
@@ -30,6 +31,7 @@ from ..errors import (
     IdempotencyUnavailable,
     Rejected,
 )
+from ..storage import process
 from ..storage.redis_connection import COOLDOWN_S
 from ..storage.state import State, StateUnavailable, Stored
 from ..storage.work import current_work, piece_of_work
@@ -56,6 +58,7 @@ class _Record:
     envelope: Envelope | None = None  # the outcome, if the customer was created
     status: int = 0  # the status of Ecwid's refusal, otherwise 0
     ecwid_code: str | None = None  # the code of Ecwid's refusal
+    process: str = ""  # the mark of the process in which the request runs
 
     @classmethod
     def from_json(cls, value: bytes) -> _Record:
@@ -166,6 +169,7 @@ class Idempotency:
         Raises:
             StateUnavailable: The state cannot be reached, or holds no record.
         """
+        own_mark = process.own_mark()
         stored: Stored | None = None  # Most keys are new, so the first step expects no record.
         while True:
             earlier = None
@@ -178,10 +182,12 @@ class Idempotency:
                 if earlier.state == "done":
                     return earlier, earlier
                 if earlier.state == "running" and age_s < earlier.lease_s:
-                    raise IdempotencyKeyInUse
+                    if not process.is_gone(earlier.process):
+                        raise IdempotencyKeyInUse
+                    log.warning("The process that worked on an idempotency key is gone.")
                 tried_s = earlier.tried_s + age_s
             owner = chance.token_hex(8)
-            own = _Record("running", fingerprint, owner, tried_s, self._lease_s)
+            own = _Record("running", fingerprint, owner, tried_s, self._lease_s, process=own_mark)
             before = stored.value if stored else None
             if self._state.compare_and_swap(name, before, own.to_json(), TTL_S):
                 return earlier, own

@@ -24,7 +24,7 @@ OF_DATABASES = ("execute", "executemany", "executescript", "commit", "rollback")
 
 
 class LockWatch:
-    """A replacement of `clock.Lock` that records each wait or I/O under a lock."""
+    """A replacement of `clock.Lock` that records each wait, I/O or other lock under a lock."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._held = threading.local()
@@ -108,19 +108,22 @@ class LockWatch:
 
 
 class WatchedLock:
-    """A lock that knows which thread holds the lock."""
+    """A lock that knows which thread holds the lock, and which other locks that thread holds."""
 
     def __init__(self, watch: LockWatch) -> None:
         self._watch = watch
         self._lock = threading.Lock()
         watch.made += 1
+        if watch.locks():  # A fork holds back whoever makes a lock, and waits for all locks.
+            watch.note("the making of a lock")
 
     def __enter__(self) -> None:
         self._lock.acquire()
         caller = sys._getframe(1)
-        self._watch.locks().append(
-            f"{Path(caller.f_code.co_filename).stem}.{caller.f_code.co_name}"
-        )
+        place = f"{Path(caller.f_code.co_filename).stem}.{caller.f_code.co_name}"
+        if self._watch.locks():
+            self._watch.note(f"the lock of {place}")
+        self._watch.locks().append(place)
 
     def __exit__(self, *_: object) -> None:
         self._watch.locks().pop()

@@ -407,17 +407,17 @@ def test_descriptors_of_ended_threads(tmp_path: Path, kept: bool) -> None:
     assert open_files() - before == (4 if kept else 0)
 
 
-def test_a_child_leaves_its_parents_connections_alone(tmp_path: Path) -> None:
-    """A child closes no connection of its parent's threads, because SQLite forbids that."""
+def test_a_fork_beside_an_idle_thread(tmp_path: Path) -> None:
+    """A fork closes the connections of all threads, and the threads of the parent open new ones."""
     state = FileState(tmp_path / "private" / "state.sqlite3")
     with ThreadPoolExecutor(1) as threads:
-        threads.submit(state.get, "a").result()
         before = open_files()
+        assert threads.submit(state.compare_and_swap, "a", None, b"one", 60).result()
         child = os.fork()
         if child == 0:
-            gc.collect()
             os._exit(0 if open_files() == before else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert threads.submit(value_of, state, "a").result() == b"one"
 
 
 def test_descriptors_of_dropped_states(tmp_path: Path) -> None:
@@ -504,7 +504,7 @@ print(state.get("a")[0])
 
 
 FORKS_BESIDE_THREADS = f"""
-import logging, os, sys, threading
+import gc, logging, os, sys, threading
 from pathlib import Path
 from {MODULE} import FileState, StateUnavailable
 
@@ -515,14 +515,20 @@ is_open, may_end = threading.Event(), threading.Event()
 
 def hold():
     state.compare_and_swap("a", None, b"one", 60)
-    is_open.set()
-    may_end.wait()
+    if sys.argv[2] == "idle":
+        is_open.set()
+        may_end.wait()
+    else:
+        with state._connection():
+            is_open.set()
+            may_end.wait()
 
 def use_in_a_child(generations):
     if os.fork():
         return os.waitstatus_to_exitcode(os.wait()[1])
     if generations > 1:
         os._exit(use_in_a_child(generations - 1))
+    gc.collect()
     try:
         for used in state, FileState(path):
             used.compare_and_swap("a", b"one", b"two", 60)
@@ -543,17 +549,24 @@ print(beside_a_thread, kept, use_in_a_child(1), state.get("a").value)
 
 
 def test_a_fork_beside_threads_that_use_the_state(tmp_path: Path) -> None:
-    """A child does not use a file that other threads of its parent had open during the fork.
+    """A child does not use a file that another thread of its parent used during the whole fork.
 
-    The parent goes on with the file, and a fork after the end of these threads works again.
+    The parent goes on with the file, and a fork after the end of the thread works again.
     """
-    *logged, result = run(FORKS_BESIDE_THREADS, tmp_path / "private" / "state.sqlite3").splitlines()
+    path = tmp_path / "private" / "state.sqlite3"
+    *logged, result = run(FORKS_BESIDE_THREADS, path, "at work").splitlines()
     refusal = (
         "The shared state is unavailable, because another thread kept the state file open when this"
         " process was forked. Fork the process before other threads use the store."
     )
     assert logged == [refusal] * 2
     assert result == "[3, 3] b'one' 0 b'two'"
+
+
+def test_a_fork_beside_threads_that_have_used_the_state(tmp_path: Path) -> None:
+    """A child and its children use the file, although idle threads of the parent had it open."""
+    path = tmp_path / "private" / "state.sqlite3"
+    assert run(FORKS_BESIDE_THREADS, path, "idle") == "[0, 0] b'two' 0 b'two'"
 
 
 @pytest.mark.parametrize("fault", ["corrupted", "foreign", "locked", "a folder"])

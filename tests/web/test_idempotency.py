@@ -276,6 +276,60 @@ def test_a_worker_that_was_killed(
     assert len(ordered.creations()) == 1
 
 
+CREATES_IN_A_PROCESS = """
+import sys
+from flask_ecwid.signals import attempt_started
+from tests.conftest import Api, app_of
+attempt_started.connect(lambda *_, **__: print("sent", flush=True), weak=False)
+store, redis_url, key = sys.argv[1:]
+api = Api(app_of({"ECWID_SANDBOX": store, "ECWID_REDIS_URL": redis_url}).test_client())
+api.post(
+    "/add_customer",
+    {"email": "canary@example.com", "billingPerson": {"name": "Canary Name"}},
+    headers={"Idempotency-Key": key},
+)
+"""
+
+
+@pytest.mark.parametrize("after", [True, False], ids=["created", "perhaps not created"])
+def test_a_process_that_was_killed(
+    ordered: OrderedStore, shared: Config, key: str, after: bool
+) -> None:
+    """The next request takes over at once from a process of this host that is gone."""
+    ordered.orders.inject(
+        Fault("latency", operation="add_customer", seconds=60, after=after, nth=1)
+    )
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-c", CREATES_IN_A_PROCESS),
+            *(str(ordered.path), shared.get("ECWID_REDIS_URL", ""), key),
+        ],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+    ) as process:
+        api = ordered.api(**shared)
+        assert process.stdout
+        assert process.stdout.readline() == b"sent\n"
+        while after and CANARY not in [each["email"] for each in ordered.orders.customers()]:
+            time.sleep(0.05)
+        assert slug(add(api, key)) == "idempotency-key-in-use"
+        process.kill()
+        while not gone(process.pid):
+            time.sleep(0.05)
+        ordered.orders.clear_faults()
+        response = add(api, key)
+    assert response.status_code == 200
+    ids = [each["id"] for each in ordered.orders.customers() if each["email"] == CANARY]
+    assert [response.get_json()["data"]["id"]] == [str(each) for each in ids]
+    assert add(api, key).headers["Idempotency-Replayed"] == "true"
+
+
+def gone(process: int) -> bool:
+    """Return whether a process has ended, although its parent may not have reaped it."""
+    return b") Z " in Path(f"/proc/{process}/stat").read_bytes()
+
+
 def test_an_outcome_after_the_lease(
     ordered: OrderedStore, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

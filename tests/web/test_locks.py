@@ -1,4 +1,4 @@
-"""Tests that no lock is held during I/O, by one request or by many at once."""
+"""Tests that no lock is held during I/O or while another lock is taken, by one request or many."""
 
 from __future__ import annotations
 
@@ -95,6 +95,19 @@ def use(
     pass_time(31)
     ask_at_once(apps)
     assert 200 in ask_at_once(apps)
+
+
+def test_a_lock_under_a_lock(watch: LockWatch) -> None:
+    """The watch notices a lock that is taken while another is held, because a fork takes all."""
+    first, second = clock.Lock(), clock.Lock()
+    with first:
+        pass
+    with second:
+        assert watch.violations == set()
+        with first:
+            pass
+    place = "test_locks.test_a_lock_under_a_lock"
+    assert watch.violations == {f"the lock of {place} under the lock of {place}"}
 
 
 def test_in_memory(ecwid: HTTPServer, watch: LockWatch, later: list[float]) -> None:
