@@ -38,6 +38,7 @@ from ..errors import (
     Rejected,
     Violation,
 )
+from ..settings import SANDBOX_ON
 from ..web.idempotency import Idempotency
 from ..web.mount import Mount
 from . import terminal
@@ -52,6 +53,11 @@ from .report import Refusal, Report
 CALLER = "flask ecwid import"
 _EMAIL_TAKEN = "An e-mail that no other customer has."
 _NEEDS_EMAIL = "An e-mail, because Ecwid creates no customer without an e-mail."
+_ENDS_WITH_THE_COMMAND = (
+    "ECWID_SANDBOX=on is a simulated store that ends with this command, so no customer was kept."
+    " To keep customers, set ECWID_SANDBOX to the absolute path of a file, or use the settings that"
+    " `flask ecwid sandbox` prints."
+)
 _NEVER_SHOWN = frozenset({"password", "primaryPhone"})  # Ecwid takes these, and never returns them.
 
 Body = dict[str, Any]
@@ -212,6 +218,8 @@ def _import(mount: Mount, creations: list[Creation], report: Report, *, update: 
         terminal.say("stopped" if status else failure)
         terminal.say(f"{left} rows are left. The same command continues the import.")
     updated = f" {counts['updated']} updated," if update else ""
+    if mount.settings.sandbox == SANDBOX_ON:
+        terminal.say(_ENDS_WITH_THE_COMMAND)
     terminal.say(
         f"{counts['created']} created,{updated} {counts['exists']} there already,"
         f" {report.rows - counts['unknown']} refused, {counts['unknown']} unknown",

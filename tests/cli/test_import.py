@@ -591,3 +591,17 @@ def test_a_file_whose_mark_names_another_encoding(tmp_path: Path, encoding: str)
     assert (status, out) == (2, "")
     assert "the file is in UTF-8. Leave out --encoding" in err
     assert new(command) == []
+
+
+@pytest.mark.parametrize("is_private", [True, False])
+def test_a_sandbox_that_ends_with_the_command(tmp_path: Path, is_private: bool) -> None:
+    """An import into a store that ends with the process says so, and names the other sandboxes."""
+    command = Command(tmp_path)
+    if is_private:
+        command.settings["ECWID_SANDBOX"] = "on"
+    write(command, "new.jsonl", *GOOD)
+    status, out, err = command.run("import", "new.jsonl")
+    assert (status, out) == (0, "")
+    assert ("ends with this command, so no customer was kept" in err) == is_private
+    assert ("`flask ecwid sandbox`" in err) == is_private
+    assert len(new(command)) == (0 if is_private else 6)
