@@ -27,6 +27,7 @@ from .shop_columns import plain
 OTHER = "(other)"  # no member has parentheses in its name
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
+_COUNTRY_CODE = re.compile(r"[A-Za-z]{2}")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,15})?")
 # A formula begins at the start of a cell. Some spreadsheets split at `;`, tabs and line ends and
 # ignore our quotes, so a formula can begin after these as well. Spreadsheets also accept the wide
@@ -77,17 +78,19 @@ class Column:
         A cell of a wrong type stays a text, so that the row violates the contract.
         """
         # Other programs leave blanks around a text. An export has them only inside of a text.
-        is_exact = self.type == "string" and not self.rank and self.path != ("email",)
+        is_code = self.path[-1:] == ("countryCode",)
+        is_exact = self.type == "string" and not (self.rank or is_code or self.path == ("email",))
         text = unescape_formula(cell if is_exact else cell.strip())
         if self.type == "string":
-            return text
+            # Ecwid's codes are in capitals, and shops also write small letters.
+            return text.upper() if is_code and _COUNTRY_CODE.fullmatch(text) else text
         if self.type == "integer" and _INTEGER.fullmatch(text):
             return int(text)
         if self.type == "number" and _NUMBER.fullmatch(text):
             return float(text)
         if self.type == "boolean" and text.lower() in _BOOLEANS:  # spreadsheets write TRUE
             return _BOOLEANS[text.lower()]
-        if self.path == ("customerGroupId",) and self.rank and text.lower() == _GENERAL:
+        if self.path == ("customerGroupId",) and text.lower() == _GENERAL:
             return 0
         return _json(text) if self.type == "json" else text
 

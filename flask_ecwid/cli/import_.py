@@ -15,7 +15,7 @@ import os
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -81,7 +81,7 @@ def _known_encoding(context: click.Context, parameter: click.Parameter, name: st
         codec = codecs.lookup(name).name
     except (LookupError, UnicodeError, ValueError):
         raise click.BadParameter("the encoding is not known") from None
-    return UTF_8 if codec == "utf-8" else name
+    return UTF_8 if codec in ("utf-8", "utf-8-sig") else name
 
 
 @click.command("import")
@@ -97,7 +97,8 @@ def _known_encoding(context: click.Context, parameter: click.Parameter, name: st
 @click.option(
     "--update",
     is_flag=True,
-    help="Bring existing customers to the values of their rows. Values that a row leaves out stay.",
+    help="Bring existing customers to the values of their rows. Values that a row leaves out stay. "
+    "A changed address is added once, beside the old address.",
 )
 @click.option(
     "--map",
@@ -142,7 +143,7 @@ def import_(
     admin or of WooCommerce, and --columns lists all. Members that only Ecwid sets (id, registered,
     stats and others) are ignored. A name becomes billingPerson.name. All rows are checked before
     the first call. Valid rows are created, and invalid rows are refused. If two rows have the same
-    e-mail, the second is refused.
+    e-mail, the second is refused, also after a refused row.
 
     Importing the same rows again creates no duplicates, because a row counts as done if the store
     shows all its values. So an import may be stopped at any moment and run again. If a customer
@@ -217,9 +218,9 @@ def _import(mount: Mount, creations: list[Creation], report: Report, *, update: 
     if left:
         terminal.say("stopped" if status else failure)
         terminal.say(f"{left} rows are left. The same command continues the import.")
-    updated = f" {counts['updated']} updated," if update else ""
     if mount.settings.sandbox == SANDBOX_ON:
         terminal.say(_ENDS_WITH_THE_COMMAND)
+    updated = f" {counts['updated']} updated," if update else ""
     terminal.say(
         f"{counts['created']} created,{updated} {counts['exists']} there already,"
         f" {report.rows - counts['unknown']} refused, {counts['unknown']} unknown",
@@ -254,32 +255,58 @@ def check_rows(
     """Return the valid rows, and the refusals of the others. Each e-mail is valid only once."""
     creations: list[Creation] = []
     refusals: list[Refusal] = []
-    emails: set[str] = set()
+    first_lines: dict[str, int] = {}
     for row in rows:
+        email = _email(row.customer)
+        # A refused row counts as well, because nobody knows which of the two rows is meant.
+        first_line = first_lines.setdefault(email, row.line) if email else row.line
+        body: Body = {}
+        violations: list[Violation] = []
         try:
-            if row.violation:
-                raise InvalidRequest([row.violation])
-            if _lacks_email(row.customer):
-                raise InvalidRequest([Violation("/email", "required", _NEEDS_EMAIL)])
-            body = creation_body(loaded, row.customer)
-            email = body["email"].lower()
-            if email in emails:
-                raise InvalidRequest(
-                    [Violation("/email", "uniqueItems", "An e-mail that no other row has.")]
-                )
+            body = _body(row, loaded)
         except InvalidRequest as exc:
-            refusals += [_refusal(row.line, exc, each) for each in exc.errors]
-            continue
-        emails.add(email)
-        creations.append(Creation(row.line, body))
+            violations += exc.errors
+        if first_line != row.line and not any(each.pointer == "/email" for each in violations):
+            expected = f"An e-mail that no other row has. Line {first_line} has the same e-mail."
+            violations.append(Violation("/email", "uniqueItems", expected))
+        if violations:
+            refusals += [_refusal_of_row(row, each) for each in violations]
+        else:
+            creations.append(Creation(row.line, body))
     return creations, refusals
 
 
+def _body(row: Row, loaded: contract.Contract) -> Body:
+    """Return the body that creates the customer of a row.
+
+    Raises:
+        InvalidRequest: The row cannot be read, or violates the contract.
+    """
+    if row.violation:
+        raise InvalidRequest([row.violation])
+    if _lacks_email(row.customer):
+        raise InvalidRequest([Violation("/email", "required", _NEEDS_EMAIL)])
+    return creation_body(loaded, row.customer)
+
+
 def _lacks_email(customer: Any) -> bool:
-    if not isinstance(customer, dict):
-        return False
-    email = customer.get("email")
-    return email is None or (isinstance(email, str) and not email.strip())
+    return isinstance(customer, dict) and (customer.get("email") is None or _email(customer) == "")
+
+
+def _email(customer: Any) -> str | None:
+    """Return the e-mail of a row in lower case, or None if the row has no text there."""
+    email = customer.get("email") if isinstance(customer, dict) else None
+    return email.strip().lower() if isinstance(email, str) else None
+
+
+def _refusal_of_row(row: Row, violation: Violation) -> Refusal:
+    """Return the refusal of a row of the file, with its columns if the file is CSV."""
+    columns = row.columns
+    if row.cells and violation != row.violation:
+        violation, columns = row.cells.explained(violation), row.cells.columns(violation)
+    return replace(
+        _refusal(row.line, InvalidRequest([violation]), violation), columns=columns or None
+    )
 
 
 class Importer:

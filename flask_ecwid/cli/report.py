@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class Refusal:
     keyword: str
     expected: str | None = None
     ecwid_code: str | None = None
+    columns: Sequence[str] | None = None  # the headers of the columns in a CSV file
 
     def to_json(self) -> bytes:
         """Return the refusal as a line of JSON."""
@@ -75,6 +77,9 @@ class Report:
         self._shown.add(refusal.line)
         if len(self._shown) <= _SHOWN:
             place = refusal.pointer or "the row"
+            if refusal.columns:
+                noun = "column" if len(refusal.columns) == 1 else "columns"
+                place += f" ({noun} {', '.join(refusal.columns)})"
             expected = f". {refusal.expected}" if refusal.expected else ""
             terminal.say(f"line {refusal.line}: {place}: {refusal.keyword}{expected}")
         elif len(self._shown) == _SHOWN + 1:

@@ -70,8 +70,6 @@ _CUSTOMER: Mapping[str, Source] = {
     "customer phone": Source("billingPerson.phone", 5),
     "display name": Source("name", 5),
     "shipping name": Source("shippingAddresses.name", 1),
-    "customer group": Source("customerGroupId", 1),
-    "group": Source("customerGroupId", 2),
     "accepts marketing": Source("acceptMarketing", 1),
     "accepts email marketing": Source("acceptMarketing", 1),
     "marketing consent": Source("acceptMarketing", 1),
@@ -84,11 +82,16 @@ _CUSTOMER: Mapping[str, Source] = {
     "private notes": Source("privateAdminNotes", 1),
     "customer note": Source("privateAdminNotes", 1),
 }
+# The names of groups. Ecwid sets a group by its number, and ignores its name. If the columns were
+# left out, customers would lose their group without a word.
+GROUP_NAMES = ("customer group", "customer groups", "group", "group name")
 # Ecwid sets the values of these columns itself, or has no place for them.
 WITHOUT_MEMBER = (
     *("username", "user login", "user pass", "user nicename", "user url", "user status"),
-    *("user registered", "date registered", "registration date", "sign up", "last active"),
-    *("last update", "last login", "customer id", "user id", "role", "roles", "nickname"),
+    *("user registered", "date registered", "registration date", "registered on", "last active"),
+    *("sign up", "sign up date", "signed up", "created", "created at", "date created"),
+    *("creation date", "updated at", "date updated", "last updated", "last update", "last login"),
+    *("customer id", "user id", "role", "roles", "nickname"),
     *("locale", "avatar url", "paying customer", "is paying customer"),
     *("orders", "order count", "orders count", "total orders", "number of orders"),
     *("total spend", "total spent", "money spent", "total sales", "sales", "aov"),

@@ -15,7 +15,8 @@ from flask_ecwid import contract
 from flask_ecwid.cli.columns import OTHER, Columns, escape_formula, unescape_formula
 from flask_ecwid.cli.files import Format, Row, Writer, read_rows
 from flask_ecwid.cli.header import NotACustomerFile, described_columns, parse_mappings
-from flask_ecwid.cli.shop_columns import SHOPS, WITHOUT_MEMBER, plain
+from flask_ecwid.cli.shop_columns import GROUP_NAMES, SHOPS, WITHOUT_MEMBER, plain
+from flask_ecwid.errors import Violation
 from flask_ecwid.sandbox.seed import customers
 
 COLUMNS = Columns(contract.load())
@@ -178,6 +179,8 @@ def test_rows_that_cannot_be_read(text: bytes, lines: dict[int, str]) -> None:
         ("email,lang,Canary,fone", "Column 3 (C) of the header is not known. Column 4 (D)"),
         ("\nemail,canary", "line 2: Column 2 (B)"),
         ("sep=;\n;\nemail;canary", "line 3: Column 2 (B)"),
+        ("email,Canary,Customer Group", "Column 3 (C) of the header has names of groups"),
+        ('{"email": "canary"}', "line 1: the file looks like JSON Lines, for which use --format"),
         ("email,Email", "columns 1 and 2 of the header are both `email`"),
         ("email,shippingAddresses,shipping_city", "beside a column of one address"),
         ("lang", "the header has no column `email`"),
@@ -268,7 +271,7 @@ def test_columns_in_any_form() -> None:
 def test_every_column_of_a_shop() -> None:
     """Each column of the tables sets the member of its target, or is left out."""
     for words, source in SHOPS.items():
-        value = {"acceptMarketing": "no", "customerGroupId": "5"}.get(source.target, "x")
+        value = {"acceptMarketing": "no"}.get(source.target, "x")
         email = source.target == "email"
         [customer] = customers_of(
             f"{words}{'' if email else ',email'}\n{value},a@example.com\n"
@@ -278,10 +281,12 @@ def test_every_column_of_a_shop() -> None:
         for step in source.target.split("."):
             customer = customer[step]
             customer = customer[0] if isinstance(customer, list) else customer
-        assert customer == {"no": False, "5": 5}.get(value, value), words
+        assert customer == {"no": False}.get(value, value), words
     for words in WITHOUT_MEMBER:
         assert customers_of(f"email,{words}\na@example.com,x\n") == [{"email": "a@example.com"}]
+    refused = {*map(plain, GROUP_NAMES)}
     assert not {plain(words) for words in SHOPS} & {plain(words) for words in WITHOUT_MEMBER}
+    assert not refused & {*map(plain, SHOPS), *map(plain, WITHOUT_MEMBER)}
 
 
 def test_the_names_of_shops_hide_no_member() -> None:
@@ -306,8 +311,82 @@ def test_booleans(cell: str, value: object) -> None:
 @pytest.mark.parametrize(("cell", "group"), [("General", 0), ("5", 5), ("VIP", "VIP")])
 def test_the_name_of_a_group(cell: str, group: object) -> None:
     """The group General is the group 0. Another name violates the contract, and is not lost."""
-    [customer] = customers_of(f"email,Customer group\na@example.com,{cell}\n")
+    text = f"email,Customer group\na@example.com,{cell}\n"
+    [customer] = customers_of(text, "Customer group=customerGroupId")
     assert customer["customerGroupId"] == group
+
+
+@pytest.mark.parametrize(
+    ("cell", "code"), [("us", "US"), (" De ", "DE"), ("GB", "GB"), ("usa", "usa"), ("ß", "ß")]
+)
+@pytest.mark.parametrize("header", ["billingPerson.countryCode", "Shipping country", "country"])
+def test_country_codes(header: str, cell: str, code: str) -> None:
+    """A code of two letters is read in capitals, and every other text stays for the contract."""
+    [customer] = customers_of(f"email,{header}\na@example.com,{cell}\n")
+    address = customer.get("billingPerson") or customer["shippingAddresses"][0]
+    assert address == {"countryCode": code}
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (b"email,Billing phone,phone\na@example.com, ,\xff\n", ["phone"]),
+        (b"email,Billing phone,phone\na@example.com,\xff,\xff\n", ["Billing phone", "phone"]),
+        (b"email,,lang\na@example.com,x,de,y\n", ["B", "D"]),
+    ],
+)
+def test_the_columns_of_an_unreadable_row(text: bytes, names: list[str]) -> None:
+    """An unreadable row names the columns as the file has them, or by letter without a header."""
+    [row] = parsed(text)
+    assert row.violation
+    assert row.columns == names
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "violation", "names"),
+    [
+        ("E-Mail,lang", "x,de", Violation("/email", "pattern"), ["E-Mail"]),
+        ("E-Mail,lang", ",de", Violation("/email", "required"), ["E-Mail"]),
+        ("email,Phone,Billing phone", "a,b,", Violation("/billingPerson/phone", "x"), ["Phone"]),
+        ("email,Phone,Billing phone", "a,b,c", Violation("/billingPerson/phone", "x"), None),
+        (
+            "email,First name,Last name",
+            "a,b,c",
+            Violation("/name", "x"),
+            ["First name", "Last name"],
+        ),
+        ("email,Ship to", "a,b", Violation("/shippingAddresses/0/city", "x"), ["Ship to"]),
+        ("email,contacts", "a,b", Violation("/contacts/3/type", "x"), ["contacts"]),
+        ("email,Ship to", "a,b", Violation("", "x"), []),
+    ],
+)
+def test_the_columns_of_a_violation(
+    header: str, cells: str, violation: Violation, names: list[str] | None
+) -> None:
+    """A violation has the headers of exactly the columns that have set the member."""
+    mappings = ["Ship to=shippingAddresses.city"] if "Ship to" in header else []
+    [row] = parsed(f"{header}\n{cells}\n".encode(), "csv", *mappings)
+    assert row.cells is not None
+    expected = ["Billing phone"] if names is None else names
+    assert row.cells.columns(violation) == expected
+
+
+@pytest.mark.parametrize(
+    ("pointer", "keyword", "expected"),
+    [
+        ("/taxExempt", "type", "`true`, `false`, `yes`, `no`, `1` or `0`, in any case."),
+        ("/contacts", "type", "JSON in the cell. X."),
+        ("/contacts", "maxItems", "X."),
+        ("/contacts/0", "type", "X."),
+        ("/lang", "type", "X."),
+    ],
+)
+def test_the_values_of_a_cell(pointer: str, keyword: str, expected: str) -> None:
+    """A violation says all that a cell may be, where the contract says what JSON may be."""
+    [row] = parsed(b"email,taxExempt,contacts,lang\na,b,c,d\n")
+    assert row.cells is not None
+    explained = row.cells.explained(Violation(pointer, keyword, "X."))
+    assert explained == Violation(pointer, keyword, expected)
 
 
 def test_mappings() -> None:
@@ -318,8 +397,12 @@ def test_mappings() -> None:
     assert customers_of(text, *mappings) == [expected]
     text = "Mail,email\na@example.com,canary\n"
     assert customers_of(text, "Mail=email", "email=") == [{"email": "a@example.com"}]
-    with pytest.raises(NotACustomerFile, match="lacks a column that --map names"):
-        customers_of(text, "Mail=lang", "Fax=taxId")
+    with pytest.raises(NotACustomerFile) as refused:
+        customers_of(text, "Mail=lang", "E-Male=taxId", "Fax=taxId")
+    assert str(refused.value) == (
+        "line 1: --map number 2 names a header that the file lacks. The nearest header is that of"
+        " column 2 (B). --map number 3 names a header that the file lacks."
+    )
 
 
 def test_a_line_with_the_separator() -> None:
@@ -363,6 +446,58 @@ def test_a_header_in_another_encoding() -> None:
         parsed("email,Straße\n".encode("windows-1252"))
     with pytest.raises(NotACustomerFile, match="not in utf-16"):
         parsed(b"email,lang\na@example.com,de\n", encoding="utf-16")
+
+
+UTF_8_FILES = {
+    "a name in the last of many rows": b"email,city\n"
+    + b"a@example.com,Ulm\n" * 9999
+    + b"b,K\xc3\xb6ln",
+    "a header": "email,Straße\n".encode(),
+    "two pieces": b"email,city\n" + b"b,\xe2\x82\xac" * 5000,
+    "the mark": b"\xef\xbb\xbfemail,city\na@example.com,Ulm\n",
+    "the mark before damaged text": b"\xef\xbb\xbfemail,city\na@example.com,\xff\n",
+}
+NOT_UTF_8 = ("windows-1252", "latin-1", "cp1251", "mac-roman", "gb18030", "utf-16-le")
+
+
+@pytest.mark.parametrize("encoding", NOT_UTF_8)
+@pytest.mark.parametrize("text", UTF_8_FILES.values(), ids=UTF_8_FILES)
+def test_utf_8_in_another_encoding(text: bytes, encoding: str) -> None:
+    """A file that is UTF-8 is refused with another encoding, which would garble its names."""
+    with pytest.raises(NotACustomerFile, match=r"the file is in UTF-8\. Leave out --encoding"):
+        parsed(text, encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("email,city\na@example.com,Ulm\n", "windows-1252"),
+        ("email,city\na@example.com,Köln\nb@example.com,KÃ¶ln\n", "windows-1252"),
+        ("email,city\na@example.com,KÃ¶ln\nb@example.com,K\u00e3", "windows-1252"),
+        ("email,city\na@example.com,\u80c3\n", "utf-16-le"),
+    ],
+)
+def test_text_that_is_no_utf_8(text: str, encoding: str) -> None:
+    """A file is read in its encoding if it is ASCII, or as a whole no UTF-8."""
+    rows = parsed(text.encode(encoding), encoding=encoding)
+    assert [row.violation for row in rows] == [None] * (text.count("@"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "email,lang\n{}\n",
+        '"email"\n"a@example.com"\n',
+        "\n\ufeffemail\n",
+        '[{"email": "canary"}]\n',
+        '{\n  "email": "canary"\n}\n',
+    ],
+)
+def test_a_file_that_is_no_json_lines(text: str) -> None:
+    """A file whose first line is no object is refused as a whole, and not line by line."""
+    with pytest.raises(NotACustomerFile, match="use --format csv") as refused:
+        parsed(text.encode(), "jsonl")
+    assert "canary" not in str(refused.value)
 
 
 def test_described_columns() -> None:

@@ -539,7 +539,8 @@ def test_the_file_of_a_shop(tmp_path: Path) -> None:
     options = ["--map", "Fon=billingPerson.phone", "--map", "Punkte="]
     status, _, err = command.run("import", "new.csv", *options)
     assert status == 1
-    assert "line 3: the row: encoding. Text in UTF-8. If the file has another encoding" in err
+    columns = "columns billing_first_name, billing_last_name, billing_city"
+    assert f"line 3: the row ({columns}): encoding. Text in UTF-8. If the file has another" in err
     status, _, err = command.run("import", "new.csv", *options, "--encoding", "windows-1252")
     assert (status, err) == (0, "")
     customer = command.customers()[id_of(command, "new-1@example.com")]
@@ -580,17 +581,127 @@ def test_wrong_options(tmp_path: Path, options: list[str]) -> None:
     assert command.orders.ledger() == []
 
 
-@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1"])
-def test_a_file_whose_mark_names_another_encoding(tmp_path: Path, encoding: str) -> None:
-    """A file with the mark of UTF-8 is not read in another encoding, which would garble names."""
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("path", ["new.csv", "-"])
+def test_utf_8_in_another_encoding(tmp_path: Path, path: str, mark: str) -> None:
+    """A file in UTF-8 is refused with another encoding before any call, also from a pipe."""
     command = Command(tmp_path)
-    (tmp_path / "new.csv").write_bytes(
-        "email,city\nnew-1@example.com,K\u00f6ln\n".encode("utf-8-sig")
-    )
-    status, out, err = command.run("import", "new.csv", "--encoding", encoding)
+    rows = "".join(f"new-{n}@example.com,Ulm\n" for n in range(2000))
+    text = f"{mark}email,city\n{rows}new-x@example.com,K\u00f6ln\n".encode()
+    (tmp_path / "new.csv").write_bytes(text)
+    options = ["--format", "csv", "--encoding", "windows-1252"]
+    status, out, err = command.run("import", path, *options, stdin=text)
     assert (status, out) == (2, "")
     assert "the file is in UTF-8. Leave out --encoding" in err
-    assert new(command) == []
+    assert command.orders.ledger() == []
+    options[-1] = "utf-8-sig"
+    assert command.run("import", path, *options, "--dry-run", stdin=text) == (0, "", "")
+
+
+# The first row of a file, its columns and its violation. The second row has the same e-mail.
+REPEATED = [
+    ("new-1@example.com,yes,DE", [], "uniqueItems"),
+    ("new-1@example.com,maybe,DE", ["Accepts marketing"], "type"),
+    ("new-1@example.com,yes,Germany", ["billing_country"], "pattern"),
+    ("new-1@example.com,yes,\xff", ["billing_country"], "encoding"),
+    ("new-1@example.com,yes,DE,x", ["D"], "maxItems"),
+]
+
+
+@pytest.mark.parametrize(("first", "columns", "keyword"), REPEATED)
+@pytest.mark.parametrize("options", [[], ["--update"]])
+def test_a_repeated_email(
+    tmp_path: Path, first: str, columns: list[str], keyword: str, options: list[str]
+) -> None:
+    """The second row of an e-mail is refused with the line of the first, valid or not.
+
+    Each refusal of a CSV file has the columns as the file names them.
+    """
+    command = Command(tmp_path)
+    text = f"E-Mail,Accepts marketing,billing_country\n{first}\nNEW-1@example.com,no,MX\n"
+    (tmp_path / "new.csv").write_bytes(text.encode("latin-1"))
+    report = ["--report", "report.jsonl"]
+    assert command.run("import", "new.csv", *options, *report)[0] == 1
+    lines = command.lines("report.jsonl")
+    assert lines[-1]["line"] == 3
+    assert (lines[-1]["pointer"], lines[-1]["keyword"]) == ("/email", "uniqueItems")
+    assert "Line 2 has the same e-mail." in lines[-1]["expected"]
+    assert lines[-1]["columns"] == ["E-Mail"]
+    refused = [(each["columns"], each["keyword"]) for each in lines[:-1]]
+    assert refused == ([(columns, keyword)] if columns else [])
+    assert len(new(command)) == (0 if columns else 1)
+    _, _, err = command.run("import", "new.csv", "--dry-run")
+    for each in columns:
+        assert f"(column {each}): {keyword}. " in err
+
+
+def test_the_violations_of_a_repeated_email(tmp_path: Path) -> None:
+    """A repeated e-mail is reported beside the other violations of a row.
+
+    If the text is no e-mail, only that is reported. Another program's rows often have the same
+    text there.
+    """
+    command = Command(tmp_path)
+    rows = [GOOD[0], {**GOOD[0], "lang": 5}, {"email": "none"}, {"email": "none"}]
+    write(command, "new.jsonl", *rows)
+    assert command.run("import", "new.jsonl", "--dry-run", "--report", "report.jsonl")[0] == 1
+    found = [(line["line"], line["pointer"]) for line in command.lines("report.jsonl")]
+    assert found == [(2, "/lang"), (2, "/email"), (3, "/email"), (4, "/email")]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("shipping_first_name", "Bob"),
+        ("shipping_address_1", "Low St 2"),
+        ("shipping_city", "Bonn"),
+        ("shipping_country", "fr"),
+        ("shipping_phone", "2"),
+        ("shippingAddresses.countryName", "BRD"),
+    ],
+)
+def test_an_update_with_a_changed_address(tmp_path: Path, column: str, cell: str) -> None:
+    """With --update, a changed address is added beside the old one, by the first run only."""
+    command = Command(tmp_path)
+    address = {
+        "shipping_first_name": "Ada",
+        "shipping_address_1": "High St 1",
+        "shipping_city": "Ulm",
+        "shipping_country": "de",
+        "shipping_phone": "1",
+        "shippingAddresses.countryName": "Germany",
+    }
+    counts = []
+    for row in (address, {**address, column: cell}, {**address, column: cell}, address):
+        text = f"email,{','.join(row)}\nnew-1@example.com,{','.join(row.values())}\n"
+        (tmp_path / "new.csv").write_text(text)
+        command.orders.clear_ledger()
+        assert command.run("import", "new.csv", "--update") == (0, "", "")
+        customer = command.customers()[id_of(command, "new-1@example.com")]
+        writes = calls(command, "add_customer", "update_customer")
+        counts.append((writes, len(customer["shippingAddresses"])))
+    if column == "shippingAddresses.countryName":  # Ecwid derives the name from the code
+        assert counts == [(1, 1), (0, 1), (0, 1), (0, 1)]
+    else:
+        assert counts == [(1, 1), (1, 2), (0, 2), (0, 2)]
+    assert customer["shippingAddresses"][0]["countryCode"] == "DE"
+
+
+def test_an_update_mends_a_country_code(tmp_path: Path) -> None:
+    """With --update, a code that the store shows in small letters is written in capitals, once."""
+    command = Command(tmp_path)
+    home = {"street": "High St 1", "countryCode": "us"}
+    there = {"email": "new-1@example.com", "billingPerson": home, "shippingAddresses": [home]}
+    write(command, "there.jsonl", there)
+    assert command.run("import", "there.jsonl") == (0, "", "")
+    header = "email,billing_country,shipping_address_1,shipping_country"
+    (tmp_path / "new.csv").write_text(f"{header}\nnew-1@example.com,us,High St 1,us\n")
+    for _ in range(2):
+        assert command.run("import", "new.csv", "--update") == (0, "", "")
+    customer = command.customers()[id_of(command, "new-1@example.com")]
+    assert customer["billingPerson"]["countryCode"] == "US"
+    assert [each["countryCode"] for each in customer["shippingAddresses"]] == ["US"]
+    assert calls(command, "update_customer") == 1
 
 
 @pytest.mark.parametrize("is_private", [True, False])
@@ -605,3 +716,18 @@ def test_a_sandbox_that_ends_with_the_command(tmp_path: Path, is_private: bool) 
     assert ("ends with this command, so no customer was kept" in err) == is_private
     assert ("`flask ecwid sandbox`" in err) == is_private
     assert len(new(command)) == (0 if is_private else 6)
+
+
+def test_csv_that_is_given_as_json_lines(tmp_path: Path) -> None:
+    """A file of CSV without its ending is refused at its first line, with the option to use."""
+    command = Command(tmp_path)
+    text = "email,lang\n" + "canary@example.com,de\n" * 50
+    (tmp_path / "new.jsonl").write_text(text)
+    for path in ("new.jsonl", "-"):
+        status, _, err = command.run("import", path, stdin=text.encode())
+        assert status == 2
+        assert "line 1: the file does not look like JSON Lines" in err
+        assert "use --format csv" in err
+        assert err.count("line") <= 3
+        assert "canary" not in err
+    assert command.orders.ledger() == []
