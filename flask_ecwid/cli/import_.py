@@ -92,7 +92,7 @@ def _known_encoding(context: click.Context, parameter: click.Parameter, name: st
     "report_path",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write refused rows to this file as JSON Lines with line, type, pointer, keyword and "
-    "expected.",
+    "expected. Replaces only an empty file or an earlier report.",
 )
 @click.option(
     "--update",
@@ -164,7 +164,7 @@ def import_(
     file_format = file_format or format_of(path)
     if file_format == "jsonl" and (mappings or encoding != UTF_8):
         raise click.UsageError("--map and --encoding belong to CSV, and JSON Lines are in UTF-8")
-    if report_path and report_path.exists() and path != "-" and os.path.samefile(path, report_path):
+    if report_path and _is_same_file(path, report_path):
         raise click.UsageError("--report would overwrite PATH")
     # The report is emptied first. Otherwise the report of an earlier run would seem to be new.
     with Report(report_path) as report:
@@ -194,6 +194,10 @@ def import_(
             )
             sys.exit(1 if report.rows else 0)
         sys.exit(_import(mount, creations, report, update=update))
+
+
+def _is_same_file(path: str, report_path: Path) -> bool:
+    return path != "-" and os.path.exists(report_path) and os.path.samefile(path, report_path)
 
 
 def _import(mount: Mount, creations: list[Creation], report: Report, *, update: bool) -> int:

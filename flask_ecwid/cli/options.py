@@ -10,6 +10,7 @@ from flask.cli import ScriptInfo
 
 from ..settings import SettingsError
 from ..web.mount import Mount
+from . import terminal
 from .files import ENDINGS, Format
 
 store_option = click.option(
@@ -36,7 +37,7 @@ def load_mount(info: ScriptInfo, store: str) -> Mount:
     except SettingsError as exc:
         for error in exc.faults:
             click.echo(error, err=True)
-        sys.exit(2)
+        sys.exit(terminal.USAGE_ERROR)
 
 
 def find_mount(info: ScriptInfo, store: str) -> Mount:

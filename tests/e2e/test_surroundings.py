@@ -256,16 +256,6 @@ def test_a_full_disk_for_the_report(tmp_path: Path) -> None:
     assert shown[0].startswith(f"line {written[-1]['line'] + 1}: /email: type.")
 
 
-def test_a_device_for_the_report(tmp_path: Path) -> None:
-    """A report that is a device is refused before the first call."""
-    command = Command(tmp_path)
-    (tmp_path / "new.jsonl").write_text('{"email": "new-1@example.com"}\n{}\n')
-    done = shell(command, "flask ecwid import new.jsonl --report /dev/full")
-    assert done.returncode == 1
-    assert "is not a regular file" in done.stderr
-    assert command.orders.ledger() == []
-
-
 def test_a_full_disk_for_an_export(tmp_path: Path) -> None:
     """An export on a full disk fails with a sentence, and --resume continues the export."""
     sandbox = begin_sandbox(tmp_path, "--customers", "400")
