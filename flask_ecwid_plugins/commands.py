@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
+_INTERRUPTED = 130  # the exit status that shells use for SIGINT
 _NO_LOG = logging.NullHandler()
 
 
@@ -23,6 +25,12 @@ class _LazyGroup(click.Group):
             from flask_ecwid import cli
 
             return cli.load_command(cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would exit with 1, as after a failure
+            ctx.exit(_INTERRUPTED)
 
 
 @contextmanager
