@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..contract.schema import pointer
 from ..errors import Violation
+from .columns import counting
 from .header import Header, letters
 
 # A cell may be more than the member of JSON that the contract describes.
@@ -50,6 +51,24 @@ class Cells:
             for number, column in enumerate(columns)
             if column.path and f"{place}/".startswith(f"{pointer(column.path)}/")
         ]
-        given = [number for number in able if "".join(self.texts[number : number + 1]).strip()]
-        rank = min((columns[number].rank for number in given), default=0)
-        return [number for number in given if columns[number].rank == rank] or able
+        given = [number for number in able if self._text(number)]
+        used = counting(columns[number] for number in given)
+        return [number for number in given if columns[number] in used] or able
+
+    def unused(self) -> list[str]:
+        """Return the headers of the columns whose values set nothing, because others count.
+
+        A value that one of the others also has is not lost, so its column is left out.
+        """
+        texts = {column: self._text(n) for n, column in enumerate(self.header.columns)}
+        given = [column for column, text in texts.items() if column.path and text]
+        found = []
+        for column in given:
+            used = counting(other for other in given if other.path == column.path)
+            values = [texts[other] for other in used]
+            if texts[column] not in (*values, " ".join(values)):
+                found.append(self.header.columns.index(column))
+        return self.named(found)
+
+    def _text(self, number: int) -> str:
+        return "".join(self.texts[number : number + 1]).strip()

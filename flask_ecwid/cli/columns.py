@@ -14,7 +14,7 @@ has such a column.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +46,8 @@ class Column:
     """A column for a scalar member or a list.
 
     `type` is the member's type in the contract, or `json` for a list. `rank` and `part` are those
-    of a shop's column, and 0 for a column that is named after its member.
+    of a shop's column. A column that is named after its member has the rank 0. Such a column has
+    the whole member, but a street is its first line, because files have the second line beside it.
     """
 
     path: tuple[str | int, ...]
@@ -135,11 +136,11 @@ class Columns:
 
     def customer(self, columns: Sequence[Column], cells: Sequence[str]) -> dict[str, Any]:
         """Return the customer that the cells under these columns describe. Ignore blank cells."""
-        given: dict[tuple[str | int, ...], list[tuple[Column, str]]] = {}
+        given: dict[tuple[str | int, ...], dict[Column, str]] = {}
         for column, cell in zip(columns, cells, strict=False):
             if column.path and cell.strip():
-                given.setdefault(column.path, []).append((column, cell))
-        other = _value(given.pop((OTHER,), []))
+                given.setdefault(column.path, {})[column] = cell
+        other = _value(given.pop((OTHER,), {}))
         customer: dict[str, Any] = {}
         for path, of_member in given.items():
             _put(customer, path, _value(of_member))
@@ -148,18 +149,28 @@ class Columns:
         return _joined(customer, other) if isinstance(other, dict) else {**customer, OTHER: other}
 
 
-def _value(given: Sequence[tuple[Column, str]]) -> Any:
+def counting(given: Iterable[Column]) -> list[Column]:
+    """Return the columns that set a member, of those with a value for the member.
+
+    The most specific column of each part counts. The whole counts only without a part.
+    """
+    of_part: dict[int, Column] = {}
+    for column in sorted(given, key=lambda each: each.rank, reverse=True):
+        of_part[column.part] = column
+    if len(of_part) > 1:
+        of_part.pop(0, None)
+    return [of_part[part] for part in sorted(of_part)]
+
+
+def _value(given: Mapping[Column, str]) -> Any:
     """Return the value of a member, which may be in several columns of a shop."""
     if not given:
         return None
-    rank = min(column.rank for column, _ in given)
-    parts = sorted(
-        (column.part, column.value(cell)) for column, cell in given if column.rank == rank
-    )
-    if len(parts) == 1:
-        return parts[0][1]
-    between = "\n" if given[0][0].path[-1] == "street" else " "
-    return between.join(value for _, value in parts)
+    values = [column.value(given[column]) for column in counting(given)]
+    if len(values) == 1:
+        return values[0]
+    between = "\n" if next(iter(given)).path[-1] == "street" else " "
+    return between.join(values)
 
 
 def _put(customer: dict[str, Any], path: Sequence[str | int], value: Any) -> None:
@@ -202,7 +213,8 @@ def _columns(
             yield from _columns(schemas, member, (*path, name), settable=settable)
         else:
             scalar = _type(schemas, member) in ("string", "integer", "number", "boolean")
-            yield Column((*path, name), _type(schemas, member) if scalar else "json")
+            part = 1 if name == "street" else 0
+            yield Column((*path, name), _type(schemas, member) if scalar else "json", part=part)
 
 
 def _type(schemas: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ import io
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -57,6 +57,10 @@ _ENDS_WITH_THE_COMMAND = (
     "ECWID_SANDBOX=on is a simulated store that ends with this command, so no customer was kept."
     " To keep customers, set ECWID_SANDBOX to the absolute path of a file, or use the settings that"
     " `flask ecwid sandbox` prints."
+)
+_UNUSED = (
+    "The values of the column {column} were not used in {times} {rows}, because other columns set"
+    " the same member."
 )
 _NEVER_SHOWN = frozenset({"password", "primaryPhone"})  # Ecwid takes these, and never returns them.
 
@@ -189,6 +193,7 @@ def import_(
             rows_have = "row has" if without == 1 else "rows have"
             terminal.say(f"{without} {rows_have} no e-mail. Ecwid creates no customer without one.")
         if dry_run:
+            _say_unused(creations)
             terminal.say(
                 f"{len(creations)} valid rows, {report.rows} invalid", success=not report.rows
             )
@@ -224,6 +229,7 @@ def _import(mount: Mount, creations: list[Creation], report: Report, *, update: 
         terminal.say(f"{left} rows are left. The same command continues the import.")
     if mount.settings.sandbox == SANDBOX_ON:
         terminal.say(_ENDS_WITH_THE_COMMAND)
+    _say_unused(creations)
     updated = f" {counts['updated']} updated," if update else ""
     terminal.say(
         f"{counts['created']} created,{updated} {counts['exists']} there already,"
@@ -237,12 +243,20 @@ def _import(mount: Mount, creations: list[Creation], report: Report, *, update: 
     return 1 if left or report.rows else 0
 
 
+def _say_unused(creations: Iterable[Creation]) -> None:
+    """Say which columns of the file have values that set nothing, because other columns count."""
+    for column, times in Counter(name for each in creations for name in each.unused).items():
+        rows = "row" if times == 1 else "rows"
+        terminal.say(_UNUSED.format(column=column, times=times, rows=rows))
+
+
 @dataclass(frozen=True)
 class Creation:
-    """A valid row, and the body of the creation."""
+    """A valid row, the body of the creation, and the columns whose values set nothing."""
 
     line: int
     body: Body
+    unused: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -276,7 +290,7 @@ def check_rows(
         if violations:
             refusals += [_refusal_of_row(row, each) for each in violations]
         else:
-            creations.append(Creation(row.line, body))
+            creations.append(Creation(row.line, body, row.cells.unused() if row.cells else ()))
     return creations, refusals
 
 

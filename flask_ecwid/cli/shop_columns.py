@@ -18,8 +18,9 @@ _NO_LETTER = re.compile(r"[^a-z0-9]+")
 class Source(NamedTuple):
     """A column of a shop.
 
-    Of several columns for one target, those of the lowest rank that have a value set the target.
-    If these are several, their values are joined in the order of `part`.
+    Of several columns for one part of a target, the column of the lowest rank that has a value
+    counts. The parts are joined in their order. The part 0 is the whole target, and counts only if
+    no other part has a value.
     """
 
     target: str  # the name of the column that an export would have
@@ -34,16 +35,17 @@ def plain(header: str) -> str:
 
 _PERSON: Mapping[str, tuple[str, int]] = {
     "full name": ("name", 0),
-    "first name": ("name", 0),
-    "last name": ("name", 1),
+    "first name": ("name", 1),
+    "middle name": ("name", 2),
+    "last name": ("name", 3),
     "company": ("companyName", 0),
     "company name": ("companyName", 0),
-    "address": ("street", 0),
-    "address 1": ("street", 0),
-    "address line 1": ("street", 0),
-    "street": ("street", 0),
-    "address 2": ("street", 1),
-    "address line 2": ("street", 1),
+    "address": ("street", 1),
+    "address 1": ("street", 1),
+    "address line 1": ("street", 1),
+    "street": ("street", 1),
+    "address 2": ("street", 2),
+    "address line 2": ("street", 2),
     "city": ("city", 0),
     "postcode": ("postalCode", 0),
     "postal code": ("postalCode", 0),

@@ -253,6 +253,54 @@ def test_files_of_woocommerce() -> None:
     ]
 
 
+NAMES = {"first name": "Ann", "last name": "Smith", "billing first name": "Anna"}
+STREETS = {"Address 1": "High St", "Billing address 2": "Apt 2"}
+# The cells below each header, the member that they set, and the headers without use.
+MEMBERS: list[tuple[dict[str, str], str, str, list[str]]] = [
+    ({**NAMES, "billing last name": ""}, "name", "Anna Smith", ["first name"]),
+    ({**NAMES, "billing last name": "Jones"}, "name", "Anna Jones", ["first name", "last name"]),
+    ({"first name": "Ann", "billing first name": " Ann "}, "name", "Ann", []),
+    ({"billing last name": "Smith", "first name": "Ann"}, "name", "Ann Smith", []),
+    ({"last name": "Smith", "Middle Name": "B", "first name": "Ann"}, "name", "Ann B Smith", []),
+    ({"name": "Ann S", "first name": "Ann"}, "name", "Ann", ["name"]),
+    ({"Display name": "Annie S", "first name": "Ann"}, "name", "Ann", ["Display name"]),
+    ({"Display name": "Ann S", "first name": "Ann", "last name": "S"}, "name", "Ann S", []),
+    ({"Display name": "Annie S", "first name": " "}, "name", "Annie S", []),
+    (
+        {"Display name": "x", "Billing name": "y", "Full name": "z"},
+        "name",
+        "y",
+        ["Display name", "Full name"],
+    ),
+    (STREETS, "street", "High St\nApt 2", []),
+    ({"Address 2": "Apt 2", "billingPerson.street": "High St"}, "street", "High St\nApt 2", []),
+    ({**STREETS, "Address 2": "Apt 1"}, "street", "High St\nApt 2", ["Address 2"]),
+    ({**STREETS, "billing street": "Low St"}, "street", "Low St\nApt 2", ["Address 1"]),
+    ({"phone": "1", "billing phone": "2"}, "phone", "2", ["phone"]),
+    ({"Created at": "1", "phone": "1"}, "phone", "1", []),
+]
+
+
+@pytest.mark.parametrize(("cells", "member", "value", "unused"), MEMBERS)
+def test_several_columns_of_a_member(
+    cells: dict[str, str], member: str, value: str, unused: list[str]
+) -> None:
+    """The most specific column of each part counts, and the whole counts only without a part.
+
+    A column whose value is not in the member is unused.
+    """
+    for order in (list(cells), list(reversed(cells))):
+        line = ",".join(cells[name] for name in order)
+        [row] = parsed(f"email,{','.join(order)}\na@example.com,{line}\n".encode())
+        assert row.cells is not None
+        person = {**row.customer, **row.customer.get("billingPerson", {})}
+        assert person[member] == value
+        assert sorted(row.cells.unused()) == sorted(unused)
+        used = set(order) - set(unused) - {name for name in cells if not cells[name].strip()}
+        place = "/name" if member == "name" else f"/billingPerson/{member}"
+        assert set(row.cells.columns(Violation(place, "x"))) <= used - {"Created at"}
+
+
 def test_columns_in_any_form() -> None:
     """Case, blanks and underscores of a header do not matter, and no cell below a name is lost."""
     for header in (

@@ -545,6 +545,24 @@ def test_the_file_of_a_shop(tmp_path: Path) -> None:
     assert (person["name"], person["city"], person["phone"]) == ("Zoë Müller", "Köln", "0221 1")
 
 
+@pytest.mark.parametrize(("options", "status"), [([], 0), (["--update"], 0), (["--dry-run"], 0)])
+def test_values_without_use(tmp_path: Path, options: list[str], status: int) -> None:
+    """A column whose values set nothing is named at the end, with the number of such rows."""
+    command = Command(tmp_path)
+    lines = ["1,Annie S,Ann,1,2", "2,Bob,Bob,,", "3,Cara,,,", "4,Dan D,Dan,,"]
+    text = "email,Display Name,First Name,Phone,Billing phone\n"
+    text += "".join(f"new-{line[0]}@example.com{line[1:]}\n" for line in lines)
+    (tmp_path / "new.csv").write_text(text)
+    assert command.run("import", "new.csv", *options) == (
+        status,
+        "",
+        "The values of the column Display Name were not used in 2 rows, because other columns set"
+        " the same member.\n"
+        "The values of the column Phone were not used in 1 row, because other columns set the same"
+        " member.\n",
+    )
+
+
 def test_printed_columns(tmp_path: Path) -> None:
     """The option --columns prints the columns, without a file and without a call."""
     command = Command(tmp_path)
