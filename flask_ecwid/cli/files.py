@@ -22,6 +22,7 @@ from ..contract import strict_json
 from ..errors import InvalidRequest, Violation
 from .cells import Cells
 from .columns import UNNAMED, Column, Columns
+from .garbled import garbled
 from .header import Header, NotACustomerFile, read_header
 from .rows import MOST, Lines, RowTooLong
 from .watched_file import WatchedFile
@@ -198,6 +199,14 @@ def _row(line: int, texts: list[str], header: Header, columns: Columns, encoding
     if below := [n for n, text in enumerate(texts) if n not in named and text.strip()]:
         expected = "As many cells as the header, and none below an empty cell of the header."
         return Row(line, customer, Violation("", "maxItems", expected), cells.named(below), cells)
+    faults = {
+        number: fault
+        for number, (column, text) in enumerate(zip(header.columns, texts, strict=False))
+        if column.path and (fault := garbled(text, encoding))
+    }
+    for violation in faults.values():
+        alike = [number for number, fault in faults.items() if fault == violation]
+        return Row(line, customer, violation, cells.named(alike), cells)
     return replace(_strictly(line, json.dumps(customer).encode()), cells=cells)
 
 

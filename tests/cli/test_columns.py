@@ -146,7 +146,7 @@ def test_as_spreadsheets_save_it(separator: str, bom: bytes, end: str) -> None:
 
 
 # csv itself rejects NUL before Python 3.11.
-NUL = "json" if sys.version_info >= (3, 11) else "csv"
+NUL = "control" if sys.version_info >= (3, 11) else "csv"
 
 
 @pytest.mark.parametrize(
@@ -520,8 +520,8 @@ def test_utf_8_in_another_encoding(text: bytes, encoding: str) -> None:
     ("text", "encoding"),
     [
         ("email,city\na@example.com,Ulm\n", "windows-1252"),
-        ("email,city\na@example.com,Köln\nb@example.com,KÃ¶ln\n", "windows-1252"),
-        ("email,city\na@example.com,KÃ¶ln\nb@example.com,K\u00e3", "windows-1252"),
+        ("email,city\na@example.com,Köln\nb@example.com,Köln\n", "windows-1252"),
+        ("email,city\na@example.com,KölnÃ¶\nb@example.com,K\u00e3", "windows-1252"),
         ("email,city\na@example.com,\u80c3\n", "utf-16-le"),
     ],
 )
@@ -529,6 +529,51 @@ def test_text_that_is_no_utf_8(text: str, encoding: str) -> None:
     """A file is read in its encoding if it is ASCII, or as a whole no UTF-8."""
     rows = parsed(text.encode(encoding), encoding=encoding)
     assert [row.violation for row in rows] == [None] * (text.count("@"))
+
+
+@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1", "iso-8859-15", "mac-roman"])
+@pytest.mark.parametrize("name", ["Müller", "Kołek", "Ann \u2013 Bob", "Öz"])
+def test_a_cell_in_utf_8(name: str, encoding: str) -> None:
+    """A cell in UTF-8 within a file of another encoding refuses its row, and no other row."""
+    text = "email,city,Created at\na@example.com,Köln,\nb@example.com,".encode(encoding)
+    left_out = b"\nc@example.com,Ulm," + name.encode()
+    rows = parsed(text + name.encode() + b"," + left_out, encoding=encoding)
+    refused = {row.line: (row.violation.keyword, *row.columns) for row in rows if row.violation}
+    assert refused == {3: ("encoding", "city")}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "other"),
+    [
+        ("windows-1252", "MÜLLER É Ã ¼ «Â» Müller\u2019s ÃO “São”", "Ü"),
+        ("windows-1251", "Лі", "й"),
+        ("windows-1250", "Łódź Żółć ŠĎŤ", "Ü"),
+        ("koi8-r", "её", "й"),
+        ("utf-16", "Ã¼", "Ü"),
+        ("UTF-8", "Ã¼", "Ü"),
+    ],
+)
+def test_text_that_resembles_utf_8(encoding: str, text: str, other: str) -> None:
+    """A text of an encoding stays, if its bytes are no pairs of UTF-8 or a word of its own."""
+    file = f"email,city\nb@c.de,{other}\na@b.de,{text}\n".encode(encoding)
+    [_, row] = parsed(file, encoding=encoding)
+    assert (row.violation, row.customer["billingPerson"]["city"]) == (None, text)
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x08", "\x0b", "\x7f", "\x80", "\x85", "\x9f"])
+@pytest.mark.parametrize("encoding", ["UTF-8", "utf-16", "latin-1"])
+def test_control_characters(character: str, encoding: str) -> None:
+    """A control character in a cell refuses its row. A tab and a line end are no such characters.
+
+    In Latin-1, the upper ones are the letters of windows-1252, which the sentence names.
+    """
+    lines = ["email,city,Points", 'b@c.de,"a\tb\r\nc",', f"a@b.de,x{character},", "c@b.de,é,\x1b"]
+    rows = parsed("\n".join(lines).encode(encoding), "csv", "Points=", encoding=encoding)
+    [row] = [row for row in rows if row.violation]
+    assert row.violation is not None
+    assert (row.line, row.columns, row.violation.keyword) == (4, ["city"], "control")
+    is_hinted = "--encoding windows-1252" in str(row.violation.expected)
+    assert is_hinted == (encoding == "latin-1" and character >= "\x80")
 
 
 @pytest.mark.parametrize(
