@@ -6,9 +6,9 @@
     absent, null, an empty text     an empty cell
 
 The columns follow from the contract and not from the customers, so every export has the same
-columns. A text that a spreadsheet would run as a formula gets an apostrophe, and reading removes
-the apostrophe. A column such as `shippingAddresses.city` belongs to the first address. No export
-has such a column.
+columns. A text that a spreadsheet would run as a formula gets an apostrophe. Blanks at the ends of
+a text get one as well. Reading removes the apostrophes, and other blanks at the ends of a cell. A
+column such as `shippingAddresses.city` belongs to the first address. No export has such a column.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,15})?")
 # A formula begins at the start of a cell. Some spreadsheets split at `;`, tabs and line ends and
 # ignore our quotes, so a formula can begin after these as well. Spreadsheets also accept the wide
 # forms of the characters. Existing apostrophes are doubled, so that unescaping restores the text.
+# Shops also mark digits as a text by an apostrophe, so an apostrophe before digits is doubled too.
 _FORMULA = r"(?='*[=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001
-_UNESCAPED = re.compile(rf"(?<![^;\t\r\n]){_FORMULA}")
-_ESCAPED = re.compile(rf"(?<![^;\t\r\n])'{_FORMULA}")
-
+_UNESCAPED = re.compile(rf"(?<![^;\t\r\n]){_FORMULA}|\A(?='+[0-9])")
+_ESCAPED = re.compile(rf"(?<![^;\t\r\n])'{_FORMULA}|\A'(?='*[0-9])")
+# Other programs leave blanks around a text, so reading drops blanks at the ends of a cell. An
+# apostrophe outside of them keeps the blanks of a text. Apostrophes of the text are doubled there.
+_BLANK_START, _BLANK_END = re.compile(r"\A(?='*\s)"), re.compile(r"(?<=\s)'*\Z")
+_KEPT_START, _KEPT_END = re.compile(r"\A'(?='*\s)"), re.compile(r"(?<=\s)('*)'\Z")
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _GENERAL = "general"  # Ecwid's name of the group 0
@@ -69,7 +73,7 @@ class Column:
         if value is None:
             return ""
         if isinstance(value, str) and self.type == "string":
-            return escape_formula(value)
+            return escape_formula(escape_blanks(value))
         text = orjson.dumps(value).decode()
         return text if self.type in ("integer", "number", "boolean") else escape_formula(text)
 
@@ -78,11 +82,10 @@ class Column:
 
         A cell of a wrong type stays a text, so that the row violates the contract.
         """
-        # Other programs leave blanks around a text. An export has them only inside of a text.
-        is_code = self.path[-1:] == ("countryCode",)
-        is_exact = self.type == "string" and not (self.rank or is_code or self.path == ("email",))
-        text = unescape_formula(cell if is_exact else cell.strip())
+        text = unescape_formula(cell.strip())
         if self.type == "string":
+            text = unescape_blanks(text)
+            is_code = self.path[-1:] == ("countryCode",)
             # Ecwid's codes are in capitals, and shops also write small letters.
             return text.upper() if is_code and _COUNTRY_CODE.fullmatch(text) else text
         if self.type == "integer" and _INTEGER.fullmatch(text):
@@ -194,8 +197,18 @@ def escape_formula(text: str) -> str:
 
 
 def unescape_formula(text: str) -> str:
-    """Return the text that `escape_formula` was given."""
+    """Return the text that `escape_formula` was given. Remove the text mark of a shop as well."""
     return _ESCAPED.sub("", text)
+
+
+def escape_blanks(text: str) -> str:
+    """Return the text whose blanks at its ends are kept by an apostrophe outside of them."""
+    return _BLANK_END.sub(r"\g<0>'", _BLANK_START.sub("'", text))
+
+
+def unescape_blanks(text: str) -> str:
+    """Return the text that `escape_blanks` was given."""
+    return _KEPT_END.sub(r"\1", _KEPT_START.sub("", text))
 
 
 def _columns(
