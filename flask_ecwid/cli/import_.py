@@ -12,6 +12,7 @@ import codecs
 import hashlib
 import io
 import os
+import re
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,6 +54,8 @@ from .report import Refusal, Report
 CALLER = "flask ecwid import"
 _EMAIL_TAKEN = "An e-mail that no other customer has."
 _NEEDS_EMAIL = "An e-mail, because Ecwid creates no customer without an e-mail."
+_PLAIN_EMAIL = "An e-mail without `mailto:` and without invisible characters."
+_MAILTO = re.compile(r"\s*mailto:", re.IGNORECASE)
 _ENDS_WITH_THE_COMMAND = (
     "ECWID_SANDBOX=on is a simulated store that ends with this command, so no customer was kept."
     " To keep customers, set ECWID_SANDBOX to the absolute path of a file, or use the settings that"
@@ -102,7 +105,8 @@ def _known_encoding(context: click.Context, parameter: click.Parameter, name: st
     "--update",
     is_flag=True,
     help="Bring existing customers to the values of their rows. Values that a row leaves out stay. "
-    "A changed address is added once, beside the old address.",
+    "A changed address is added once, beside the old address. If several customers have the e-mail "
+    "of a row, the row is refused.",
 )
 @click.option(
     "--map",
@@ -304,6 +308,9 @@ def _body(row: Row, loaded: contract.Contract) -> Body:
         raise InvalidRequest([row.violation])
     if _lacks_email(row.customer):
         raise InvalidRequest([Violation("/email", "required", _NEEDS_EMAIL)])
+    email = row.customer.get("email") if isinstance(row.customer, dict) else None
+    if isinstance(email, str) and (_MAILTO.match(email) or not email.strip().isprintable()):
+        raise InvalidRequest([Violation("/email", "pattern", _PLAIN_EMAIL)])
     return creation_body(loaded, row.customer)
 
 
@@ -380,7 +387,7 @@ class Importer:
     def _put(self, body: Body) -> Literal["created", "updated", "exists"]:
         """Create or update the customer. A put needs no idempotency key, because it searches."""
         outcome = self._client.wait_while_unavailable(
-            lambda: upsert.put(self._client, body, self._client.wait_for_budget)
+            lambda: upsert.put(self._client, body, self._client.wait_for_budget, only_one=True)
         ).outcome
         return "exists" if outcome == "unchanged" else outcome
 

@@ -18,6 +18,7 @@ from flask_ecwid.storage.state import host_state
 
 from ..helpers.command import GOOD, Command, change_customer, new, write
 
+INVISIBLE = "\u200b\ufeff\u00ad\u2060\u202e\u00a0"
 EXPECTED = [
     "A text of at most 254 characters, for example `customer@example",
     "A text of at most 1,000 characters",
@@ -465,6 +466,32 @@ def test_update_beside_an_odd_customer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--update"]])
+def test_an_email_of_several_customers(tmp_path: Path, options: list[str]) -> None:
+    """An update refuses a row whose e-mail several customers have, and changes none of them.
+
+    Without an update, the row counts as there if a customer shows its values.
+    """
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD[:3])
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    forget(command)
+    twin = [GOOD[0]["email"]] * 2
+    with sqlite3.connect(command.store) as db:
+        db.execute(
+            "UPDATE customers SET email = ?, document = json_set(document, '$.email', ?)"
+            f" WHERE id = {id_of(command, GOOD[1]['email'])}",
+            twin,
+        )
+    db.close()
+    before = command.customers()
+    write(command, "new.jsonl", GOOD[0], GOOD[2])
+    status, _, err = command.run("import", "new.jsonl", *options)
+    assert (status, command.customers()) == (1 if options else 0, before)
+    is_said = "uniqueItems. An e-mail that one customer has. Several customers of the store" in err
+    assert is_said == bool(options)
+
+
+@pytest.mark.parametrize("options", [[], ["--update"]])
 def test_a_store_that_takes_an_email_twice(tmp_path: Path, options: list[str]) -> None:
     """Without known keys, an import searches for the row's customer before the creation.
 
@@ -510,6 +537,22 @@ def test_a_row_without_an_email(tmp_path: Path, row: dict[str, Any]) -> None:
     assert status == 1
     assert "line 1: /email: required. An e-mail, because Ecwid creates no customer without" in err
     assert "1 created, 0 there already, 1 refused, 0 unknown" in err
+
+
+@pytest.mark.parametrize("name", ["new.jsonl", "new.csv"])
+@pytest.mark.parametrize(
+    "email",
+    ["mailto:x@example.com", " MailTo:x@example.com", *(f"x{c}@example.com" for c in INVISIBLE)],
+)
+def test_an_email_with_more_than_an_email(tmp_path: Path, name: str, email: str) -> None:
+    """An e-mail with `mailto:` or with an invisible character is refused, and not repaired."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", {"email": email}, GOOD[0])
+    (tmp_path / "new.csv").write_text(f"email\n{email}\n{GOOD[0]['email']}\n", encoding="utf-8")
+    status, _, err = command.run("import", name, "--dry-run")
+    assert status == 1
+    assert ": pattern. An e-mail without `mailto:` and without invisible characters.\n" in err
+    assert "1 valid rows, 1 invalid\n" in err
 
 
 @pytest.mark.parametrize(
