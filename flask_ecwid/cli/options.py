@@ -36,7 +36,7 @@ def load_mount(info: ScriptInfo, store: str) -> Mount:
         return find_mount(info, store)
     except SettingsError as exc:
         for error in exc.faults:
-            click.echo(error, err=True)
+            terminal.say(error)
         sys.exit(terminal.USAGE_ERROR)
 
 

@@ -41,11 +41,27 @@ def test_an_export_without_a_standard_error(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 34
 
 
-@pytest.mark.parametrize("line", ["export - --where canary=1", "export - --canary", "canary"])
-def test_a_failure_without_a_standard_error(tmp_path: Path, line: str) -> None:
-    """A failure without a standard error has its exit status, and prints nothing elsewhere."""
-    done = shell(Command(tmp_path), f"flask ecwid {line} 2>&-")
+REFUSED = [
+    *("export - --where canary=1", "export - --canary", "canary", "--canary", ""),
+    *("import --canary", "import shop.csv", "import shop.csv --report /proc/x", "import none.csv"),
+    *("check --store x", "openapi --canary", "sandbox --port 99999", "key ''"),
+]
+
+
+@pytest.mark.parametrize("line", REFUSED)
+@pytest.mark.parametrize("to", ["&-", "/dev/full"])
+def test_a_failure_without_a_standard_error(tmp_path: Path, line: str, to: str) -> None:
+    """A failure whose message cannot be written has its exit status, and prints nothing else."""
+    (tmp_path / "shop.csv").write_text("email,canary\n")
+    done = shell(Command(tmp_path), f"flask ecwid {line} 2>{to}")
     assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_wrong_settings_without_a_standard_error(tmp_path: Path) -> None:
+    """Wrong settings have their exit status, although the message cannot be written."""
+    command = Command(tmp_path, ECWID_AUTH="canary")
+    assert shell(command, "flask ecwid check 2>/dev/full").returncode == 2
+    assert shell(command, "flask ecwid export - 2>/dev/full").returncode == 2
 
 
 def test_no_message_goes_into_the_file(tmp_path: Path) -> None:
