@@ -172,6 +172,8 @@ def import_(
     file_format = file_format or format_of(path)
     if file_format == "jsonl" and (mappings or encoding != UTF_8):
         raise click.UsageError("--map and --encoding belong to CSV, and JSON Lines are in UTF-8")
+    if report_path == Path("-"):
+        raise click.UsageError("--report needs the path of a file, and - is none")
     if report_path and _is_same_file(path, report_path):
         raise click.UsageError("--report would overwrite PATH")
     # The report is emptied first. Otherwise the report of an earlier run would seem to be new.
@@ -191,6 +193,8 @@ def import_(
             raise click.UsageError(f"{path}: {exc}") from None
         except OSError as exc:
             raise click.UsageError(f"{path}: {exc.strerror}") from None
+        if not (creations or refusals):
+            terminal.say(f"{path}: the file has no row, so there is nothing to import.")
         for refusal in refusals:
             report.add(refusal)
         if without := sum(refusal.expected == _NEEDS_EMAIL for refusal in refusals):

@@ -53,7 +53,7 @@ _NEEDED = {member.name for member in fields(Refusal) if member.default is MISSIN
 class Report:
     """The refusals of an import, in a file or as a short list on the standard error.
 
-    If the file cannot be written any more, the standard error gets the further refusals. Otherwise
+    If the file cannot be written any more, the standard error gets all further ones. Otherwise
     a full disk would end an import that can still create customers.
     """
 
@@ -93,7 +93,10 @@ class Report:
         return len(self._lines)
 
     def add(self, refusal: Refusal) -> None:
-        """Write the refusal into the file. Without a file, show the refusals of the first rows."""
+        """Write the refusal into the file.
+
+        Without a file, show the refusals of the first rows. After a full disk, show all.
+        """
         self._lines.add(refusal.line)
         if self._fd is not None:
             line = refusal.to_json()
@@ -107,7 +110,7 @@ class Report:
 
     def _show(self, refusal: Refusal) -> None:
         self._shown.add(refusal.line)
-        if len(self._shown) <= _SHOWN:
+        if self._path or len(self._shown) <= _SHOWN:
             place = refusal.pointer or "the row"
             if refusal.columns:
                 noun = "column" if len(refusal.columns) == 1 else "columns"

@@ -606,6 +606,24 @@ def test_values_without_use(tmp_path: Path, options: list[str], status: int) -> 
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("new.csv", "email,lang\n"),
+        ("new.csv", "email\n\n,\n"),
+        ("new.jsonl", ""),
+        ("new.jsonl", "\n"),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_file_without_a_row(tmp_path: Path, name: str, text: str, options: list[str]) -> None:
+    """A file without a row is said, because such a file is mostly a mistake. The status is 0."""
+    command = Command(tmp_path)
+    (tmp_path / name).write_text(text)
+    said = f"{name}: the file has no row, so there is nothing to import.\n"
+    assert command.run("import", name, *options) == (0, "", said)
+
+
 def test_printed_columns(tmp_path: Path) -> None:
     """The option --columns prints the columns, without a file and without a call."""
     command = Command(tmp_path)

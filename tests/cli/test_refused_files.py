@@ -36,6 +36,7 @@ IMPORTS = [
     *(["new.jsonl", "--report", path] for path in NO_FILES),
     *(["new.jsonl", "--report", path] for path in ("new.jsonl", "./new.jsonl", "shop.csv")),
     ["shop.csv", "--report", "report.jsonl"],
+    ["new.jsonl", "--report", "-"],
     ["new.jsonl", "--store", "other", "--report", "report.jsonl"],
     ["new.jsonl", "--map", "canary=email", "--report", "report.jsonl"],
 ]
