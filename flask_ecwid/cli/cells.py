@@ -11,7 +11,7 @@ from .columns import counting
 from .header import Header, letters
 
 # A cell may be more than the member of JSON that the contract describes.
-_BOOLEAN = "`true`, `false`, `yes`, `no`, `1` or `0`, in any case."
+_BOOLEAN = "`true`, `false`, `yes`, `no`, `ja`, `nein`, `wahr`, `falsch`, `1` or `0`, in any case."
 _JSON = "JSON in the cell."
 
 

@@ -41,7 +41,11 @@ _ESCAPED = re.compile(rf"(?<![^;\t\r\n])'{_FORMULA}|\A'(?='*[0-9])")
 _BLANK_START, _BLANK_END = re.compile(r"\A(?='*\s)"), re.compile(r"(?<=\s)'*\Z")
 _KEPT_START, _KEPT_END = re.compile(r"\A'(?='*\s)"), re.compile(r"(?<=\s)('*)'\Z")
 
-_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+# German spreadsheets write WAHR and FALSCH.
+_BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "1", "ja", "wahr"), True),
+    **dict.fromkeys(("false", "no", "0", "nein", "falsch"), False),
+}
 _GENERAL = "general"  # Ecwid's name of the group 0
 
 

@@ -7,6 +7,7 @@ lines before the header, or another encoding.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -30,17 +31,22 @@ from .watched_file import WatchedFile
 T = TypeVar("T")
 Format = Literal["jsonl", "csv"]
 
+JSON_TO_LINES = "To convert a JSON array, use for example `jq -c '.[]' FILE.json > FILE.jsonl`."
 ENDINGS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _BOM = "\ufeff".encode()
 _TOO_LONG = Violation("", "maxLength", "A row of at most 8 MiB.")
-_NO_CSV = Violation("", "csv", "Cells with a quote at both ends.")
+_NO_CSV = Violation(
+    "",
+    "csv",
+    "Cells with a quote at both ends. After a quote that is not closed, the following lines are a"
+    " part of the cell.",
+)
 UTF_8 = "UTF-8"
 _NO_COLUMNS: Mapping[str, Column] = {}
 _SEPARATOR_LINE = re.compile(r"""["']?sep=(.)["']?\s*""", re.IGNORECASE)
-_SAY_ENCODING = "If the file has another encoding, use for example --encoding windows-1252."
 _QUOTED = re.compile(r'"[^"]*"')
 _NOT_DECODED = re.compile("[\udc80-\udcff]")  # the bytes that the encoding does not have
-_UTF_16_MARK = re.compile("\udcff\udcfe|\udcfe\udcff")
+_UTF_16_MARK = re.compile("\udcff\udcfe|\udcfe\udcff|ÿþ|þÿ")
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ def read_rows(
     except NotACustomerFile as exc:
         fault = exc
     except UnicodeError:
-        fault = NotACustomerFile(f"the file is not in {encoding}. {_SAY_ENCODING}")
+        fault = NotACustomerFile(f"the file is not in {encoding}. {_say_encoding(encoding)}")
     finally:
         text.detach()  # the caller closes the file
     if encoding != UTF_8 and watched.is_utf_8:
@@ -142,6 +148,11 @@ def _read_json_lines(file: BinaryIO) -> Iterator[Row]:
             continue
         if is_first and (not text.lstrip().startswith(b"{") or text.strip() == b"{"):
             # Without this check, each line of the file would be refused.
+            if text.lstrip()[:1] in (b"[", b"{"):
+                raise NotACustomerFile(
+                    f"line {number}: the file looks like JSON, and JSON Lines have one object on"
+                    f" each line. {JSON_TO_LINES}"
+                )
             raise NotACustomerFile(
                 f"line {number}: the file does not look like JSON Lines, which have one object on"
                 " each line. If the file is CSV, use --format csv"
@@ -193,7 +204,7 @@ def _row(line: int, texts: list[str], header: Header, columns: Columns, encoding
     cells = Cells(header, texts)
     customer = columns.customer(header.columns, texts)
     if undecoded := [number for number, text in enumerate(texts) if _NOT_DECODED.search(text)]:
-        violation = Violation("", "encoding", f"Text in {encoding}. {_SAY_ENCODING}")
+        violation = Violation("", "encoding", f"Text in {encoding}. {_say_encoding(encoding)}")
         return Row(line, customer, violation, cells.named(undecoded), cells)
     named = {number for number, column in enumerate(header.columns) if column != UNNAMED}
     if below := [n for n, text in enumerate(texts) if n not in named and text.strip()]:
@@ -218,6 +229,10 @@ def _first_line(lines: Lines[str]) -> tuple[str, int, str]:
         line = next(lines, "")
         if not line:
             raise NotACustomerFile("the file has no header")
+        if _UTF_16_MARK.match(line) or line.count("\0") * 3 > len(line):
+            raise NotACustomerFile(
+                f"line {number}: the file looks like UTF-16. Use --encoding {_utf_16(line, number)}"
+            )
         if found := _SEPARATOR_LINE.fullmatch(line):
             separator = found[1]
         elif line.startswith("{"):
@@ -242,11 +257,25 @@ def _header(
         cells = None
     if cells is None:
         raise NotACustomerFile(f"line {line}: a quote of the header is misplaced or missing")
-    if _UTF_16_MARK.match(cells[0]):
-        raise NotACustomerFile(f"line {line}: the file is in UTF-16. Use --encoding utf-16")
     if any(map(_NOT_DECODED.search, cells)):
-        raise NotACustomerFile(f"line {line}: the header is not in {encoding}. {_SAY_ENCODING}")
+        hint = _say_encoding(encoding)
+        raise NotACustomerFile(f"line {line}: the header is not in {encoding}. {hint}")
     return read_header(cells, columns, mappings, line)
+
+
+def _say_encoding(encoding: str) -> str:
+    """Return what to do if the file has another encoding than this one."""
+    example = "windows-1252" if codecs.lookup(encoding).name != "cp1252" else "iso-8859-15"
+    return f"If the file has another encoding, use for example --encoding {example}."
+
+
+def _utf_16(line: str, number: int) -> str:
+    """Return the encoding of a line with a NUL in every second byte."""
+    if _UTF_16_MARK.match(line):
+        return "utf-16"
+    if number > 1:  # a line end has put a byte of the character before this line
+        return "utf-16-le or utf-16-be"
+    return "utf-16-be" if line.startswith("\0") else "utf-16-le"
 
 
 def _strictly(line: int, text: bytes) -> Row:

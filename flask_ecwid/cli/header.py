@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..nearest import nearest_name
+from ..nearest import misspelt_name, nearest_name
 from .columns import LEFT_OUT, UNNAMED, Column, Columns
 from .shop_columns import GROUP_NAMES, SHOPS, SOURCES, WITHOUT_MEMBER, plain
 
@@ -18,6 +18,8 @@ _HELP = (
     " --map 'HEADER=' leaves the column out."
 )
 
+_MOST_FAULTS = 18  # with the two further lines, a message fits on a screen
+_PARTS = ". The columns `first name`, `middle name` and `last name` are parts of a name"
 _TYPES = {"string": "text", "integer": "whole number", "boolean": "yes or no", "json": "JSON"}
 
 
@@ -83,11 +85,13 @@ def read_header(
             f" line must name the columns. {_HELP}"
         )
     if unknown:
-        faults = " ".join(
+        faults = [
             f"Column {_numbered(number)} of the header {_reason(names[number], columns)}"
-            for number in unknown
-        )
-        raise NotACustomerFile(f"line {line}: {faults} {_HELP}")
+            for number in unknown[:_MOST_FAULTS]
+        ]
+        if more := len(unknown) - len(faults):
+            faults.append(f"{more} more columns of the header are not known.")
+        raise NotACustomerFile("\n".join([f"line {line}: {faults[0]}", *faults[1:], _HELP]))
     header = [column for column in found if column]
     if not has_email:
         raise NotACustomerFile(f"line {line}: the header has no column `email`. {_HELP}")
@@ -95,7 +99,7 @@ def read_header(
         if column.path and column in header[:number]:
             raise NotACustomerFile(
                 f"line {line}: columns {header.index(column) + 1} and {number + 1} of the header"
-                f" are both `{column.name}`"
+                f" are both `{column.name}`{_PARTS if column.path[-1] == 'name' else ''}"
             )
     paths = {column.path[:2] for column in header}
     if ("shippingAddresses",) in paths and ("shippingAddresses", 0) in paths:
@@ -157,7 +161,7 @@ def _reason(name: str, columns: Columns) -> str:
 def _nearest(name: str, columns: Columns) -> str:
     targets = {key: column.name for key, column in columns.by_plain_name.items()}
     targets.update({key: source.target for key, source in SOURCES.items()})
-    near = nearest_name(name, targets)
+    near = misspelt_name(name, targets)
     return f" The nearest known column is `{targets[near]}`." if near else ""
 
 

@@ -12,7 +12,6 @@ import codecs
 import hashlib
 import io
 import os
-import re
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +45,7 @@ from . import terminal
 from .columns import Columns
 from .files import UTF_8, Format, Row, read_rows
 from .header import NotACustomerFile, described_columns, parse_mappings
+from .mistaken import mistaken
 from .new_customer import creation_body
 from .options import format_of, format_option, load_mount, store_option
 from .report import Refusal, Report
@@ -54,8 +54,6 @@ from .report import Refusal, Report
 CALLER = "flask ecwid import"
 _EMAIL_TAKEN = "An e-mail that no other customer has."
 _NEEDS_EMAIL = "An e-mail, because Ecwid creates no customer without an e-mail."
-_PLAIN_EMAIL = "An e-mail without `mailto:` and without invisible characters."
-_MAILTO = re.compile(r"\s*mailto:", re.IGNORECASE)
 _ENDS_WITH_THE_COMMAND = (
     "ECWID_SANDBOX=on is a simulated store that ends with this command, so no customer was kept."
     " To keep customers, set ECWID_SANDBOX to the absolute path of a file, or use the settings that"
@@ -312,9 +310,8 @@ def _body(row: Row, loaded: contract.Contract) -> Body:
         raise InvalidRequest([row.violation])
     if _lacks_email(row.customer):
         raise InvalidRequest([Violation("/email", "required", _NEEDS_EMAIL)])
-    email = row.customer.get("email") if isinstance(row.customer, dict) else None
-    if isinstance(email, str) and (_MAILTO.match(email) or not email.strip().isprintable()):
-        raise InvalidRequest([Violation("/email", "pattern", _PLAIN_EMAIL)])
+    if faults := [*mistaken(row.customer)]:
+        raise InvalidRequest(faults)
     return creation_body(loaded, row.customer)
 
 

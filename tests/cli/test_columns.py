@@ -201,13 +201,15 @@ def test_rows_that_cannot_be_read(text: bytes, lines: dict[int, str]) -> None:
 @pytest.mark.parametrize(
     ("header", "told"),
     [
-        ("email,canary@example.com", "line 1: Column 2 (B) of the header is not known. --columns"),
-        ("email,canary", "line 1: Column 2 (B) of the header is not known. --columns"),
-        ("email,,canaryPhone", "Column 3 (C) of the header is not known. The nearest"),
+        ("email,canary@example.com", "line 1: Column 2 (B) of the header is not known.\n--columns"),
+        ("email,canary", "line 1: Column 2 (B) of the header is not known.\n--columns"),
+        ("email,,canaryPhone", "Column 3 (C) of the header is not known.\n--columns"),
+        ("email,Maiden name", "Column 2 (B) of the header is not known.\n--columns"),
+        ("email,name,name", "both `name`. The columns `first name`, `middle name` and `last name`"),
         ("email;lang,canary", "Column 1 (A) of the header is not known."),
         ("email,emial", "The nearest known column is `email`"),
         ("email,Phone nr", "The nearest known column is `billingPerson.phone`"),
-        ("email,lang,Canary,fone", "Column 3 (C) of the header is not known. Column 4 (D)"),
+        ("email,lang,Canary,fone", "Column 3 (C) of the header is not known.\nColumn 4 (D)"),
         ("\nemail,canary", "line 2: Column 2 (B)"),
         ("sep=;\n;\nemail;canary", "line 3: Column 2 (B)"),
         ("email,Canary,Customer Group", "Column 3 (C) of the header has names of groups"),
@@ -227,6 +229,18 @@ def test_an_invalid_header(header: str, told: str) -> None:
     assert "canary" not in str(refused.value).lower()
 
 
+@pytest.mark.parametrize("unknown", [1, 2, 18, 19, 500])
+def test_many_unknown_columns(unknown: int) -> None:
+    """A refused header has a line for each unknown column, and 20 lines at most."""
+    with pytest.raises(NotACustomerFile) as refused:
+        parsed(f"email,{','.join(f'canary {n}' for n in range(unknown))}\n".encode())
+    lines = str(refused.value).splitlines()
+    assert len(lines) == min(unknown + 1, 20)
+    shown = sum(line.endswith(") of the header is not known.") for line in lines)
+    left = [f"{unknown - shown} more columns of the header are not known."]
+    assert lines[shown:-1] == (left if unknown > shown else [])
+
+
 @pytest.mark.parametrize("text", ["", "\n\n", ";;\n,\n", "sep=,\n"])
 def test_a_file_without_a_line(text: str) -> None:
     """A CSV file without any text is refused, because its columns are not known."""
@@ -234,6 +248,7 @@ def test_a_file_without_a_line(text: str) -> None:
         parsed(text.encode())
 
 
+BOOLEANS = "`true`, `false`, `yes`, `no`, `ja`, `nein`, `wahr`, `falsch`"
 WOOCOMMERCE_REPORT = """\
 Name,Username,"Last Active","Sign Up",Email,Orders,"Total Spend",AOV,"Country / Region",City,\
 Region,"Postal Code","Billing Phone","Shipping Phone",Role
@@ -347,6 +362,56 @@ def test_columns_in_any_form() -> None:
         }
 
 
+SHOPIFY = """\
+Customer ID,First Name,Last Name,Email,Accepts Email Marketing,Default Address Company,\
+Default Address Address1,Default Address Address2,Default Address City,\
+Default Address Province Code,Default Address Country Code,Default Address Zip,\
+Default Address Phone,Phone,Accepts SMS Marketing,Total Spent,Total Orders,Note,Tax Exempt,Tags
+'7,Ann,Smith,a@example.com,yes,Engines,High St 1,Floor 2,Ulm,BY,DE,'01067,'+49 1,,no,5.00,1,x,no,a
+"""
+GOOGLE = """\
+First Name,Middle Name,Last Name,Organization Name,Notes,E-mail 1 - Label,E-mail 1 - Value,\
+Phone 1 - Label,Phone 1 - Value,Address 1 - Label,Address 1 - Formatted,Address 1 - Street,\
+Address 1 - City,Address 1 - Region,Address 1 - Postal Code,Address 1 - Country
+Ann,,Smith,Engines,x,* Work,a@example.com,Home,+49 1,Home,High St 1 Ulm,High St 1,Ulm,BY,01067,DE
+"""
+GERMAN = """\
+Vorname;Nachname;Straße;PLZ;Ort;Land;Telefon;E-Mail;Firma;Tax Exempt
+Ann;Smith;High St 1;01067;Ulm;DE;+49 1;a@example.com;Engines;FALSCH
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "street", "more"),
+    [
+        (
+            SHOPIFY,
+            "High St 1\nFloor 2",
+            {"acceptMarketing": True, "taxExempt": False, "privateAdminNotes": "x"},
+        ),
+        (GOOGLE, "High St 1", {"privateAdminNotes": "x"}),
+        (GERMAN, "High St 1", {"taxExempt": False}),
+    ],
+)
+def test_files_of_others(text: str, street: str, more: dict[str, Any]) -> None:
+    """The reader knows the columns of Shopify, of Google's contacts and of German spreadsheets."""
+    [customer] = customers_of(text)
+    person = customer.pop("billingPerson")
+    assert customer == {"email": "a@example.com", "name": "Ann Smith", **more}
+    region = person.pop("stateOrProvinceCode", "BY")
+    assert (region, person) == (
+        "BY",
+        {
+            "companyName": "Engines",
+            "street": street,
+            "city": "Ulm",
+            "countryCode": "DE",
+            "postalCode": "01067",
+            "phone": "+49 1",
+        },
+    )
+
+
 def test_every_column_of_a_shop() -> None:
     """Each column of the tables sets the member of its target, or is left out."""
     for words, source in SHOPS.items():
@@ -379,10 +444,13 @@ def test_the_names_of_shops_hide_no_member() -> None:
 
 @pytest.mark.parametrize(
     ("cell", "value"),
-    [("yes", True), ("NO", False), ("1", True), ("0", False), ("True", True), ("maybe", "maybe")],
+    [
+        *(("yes", True), ("NO", False), ("1", True), ("0", False), ("True", True)),
+        *(("Ja", True), ("nein", False), ("WAHR", True), ("FALSCH", False), ("maybe", "maybe")),
+    ],
 )
 def test_booleans(cell: str, value: object) -> None:
-    """A boolean is yes, no, 1, 0, true or false in any case. Another text stays a text."""
+    """A boolean is one of ten words in any case. Another text stays a text."""
     [customer] = customers_of(f"email,taxExempt\na@example.com, {cell}\n")
     assert customer["taxExempt"] == value
 
@@ -453,7 +521,7 @@ def test_the_columns_of_a_violation(
 @pytest.mark.parametrize(
     ("pointer", "keyword", "expected"),
     [
-        ("/taxExempt", "type", "`true`, `false`, `yes`, `no`, `1` or `0`, in any case."),
+        ("/taxExempt", "type", f"{BOOLEANS}, `1` or `0`, in any case."),
         ("/contacts", "type", "JSON in the cell. X."),
         ("/contacts", "maxItems", "X."),
         ("/contacts/0", "type", "X."),
@@ -517,6 +585,26 @@ def test_encodings(encoding: str, first: str) -> None:
         assert row.violation is not None
         assert "UTF-8" in str(row.violation.expected)
         assert "--encoding windows-1252" in str(row.violation.expected)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16"])
+@pytest.mark.parametrize("given", ["UTF-8", "windows-1252"])
+@pytest.mark.parametrize("first", ["", "sep=;\n", "\n", "\ufeff"])
+def test_utf_16_in_another_encoding(first: str, given: str, encoding: str) -> None:
+    """A file that looks like UTF-16 is refused with its encoding, also without a mark."""
+    with pytest.raises(NotACustomerFile, match="looks like UTF-16") as refused:
+        parsed(f"{first}email\na@example.com\n".encode(encoding), encoding=given)
+    is_marked = encoding == "utf-16" or first == "\ufeff"
+    assert ("utf-16" if is_marked else encoding) in str(refused.value)
+
+
+def test_the_hint_at_another_encoding() -> None:
+    """The hint at another encoding does not name the encoding that was used."""
+    for encoding in ("UTF-8", "windows-1252", "cp1252"):
+        [row] = parsed(b"email,lang\nb@c.de,\xfc\x81\n", encoding=encoding)
+        assert row.violation
+        hint = str(row.violation.expected).partition("--encoding ")[2]
+        assert hint == ("windows-1252." if encoding == "UTF-8" else "iso-8859-15.")
 
 
 def test_a_header_in_another_encoding() -> None:
@@ -614,12 +702,17 @@ def test_control_characters(character: str, encoding: str) -> None:
         '"email"\n"a@example.com"\n',
         "\n\ufeffemail\n",
         '[{"email": "canary"}]\n',
+        '[\n{"email": "canary"}]\n',
         '{\n  "email": "canary"\n}\n',
     ],
 )
 def test_a_file_that_is_no_json_lines(text: str) -> None:
-    """A file whose first line is no object is refused as a whole, and not line by line."""
-    with pytest.raises(NotACustomerFile, match="use --format csv") as refused:
+    """A file whose first line is no object is refused as a whole, and not line by line.
+
+    The sentence says how to convert JSON, or how to read CSV.
+    """
+    hint = "jq -c" if text[0] in "[{" else "use --format csv"
+    with pytest.raises(NotACustomerFile, match=hint) as refused:
         parsed(text.encode(), "jsonl")
     assert "canary" not in str(refused.value)
 

@@ -539,6 +539,20 @@ def test_a_row_without_an_email(tmp_path: Path, row: dict[str, Any]) -> None:
     assert "1 created, 0 there already, 1 refused, 0 unknown" in err
 
 
+@pytest.mark.parametrize("code", ["UK", "uk", "GB"])
+@pytest.mark.parametrize("place", ["billingPerson", "shippingAddresses/0"])
+def test_the_code_of_no_country(tmp_path: Path, place: str, code: str) -> None:
+    """The country code UK is refused, and the reason names GB."""
+    command = Command(tmp_path)
+    name, _, is_item = place.partition("/")
+    address = {"countryCode": code}
+    write(command, "new.jsonl", {**GOOD[0], name: [address] if is_item else address})
+    status, _, err = command.run("import", "new.jsonl", "--dry-run")
+    assert status == (0 if code == "GB" else 1)
+    said = f"line 1: /{place}/countryCode: enum. A code of ISO 3166-1. The United Kingdom has"
+    assert (said in err) == (code != "GB")
+
+
 @pytest.mark.parametrize("name", ["new.jsonl", "new.csv"])
 @pytest.mark.parametrize(
     "email",
@@ -622,6 +636,25 @@ def test_a_file_without_a_row(tmp_path: Path, name: str, text: str, options: lis
     (tmp_path / name).write_text(text)
     said = f"{name}: the file has no row, so there is nothing to import.\n"
     assert command.run("import", name, *options) == (0, "", said)
+
+
+def test_a_file_of_json(tmp_path: Path) -> None:
+    """A file with the ending .json is refused with the command that makes JSON Lines of it."""
+    command = Command(tmp_path)
+    (tmp_path / "shop.json").write_text("[]")
+    status, _, err = command.run("import", "shop.json")
+    assert status == 2
+    assert "`jq -c '.[]' FILE.json > FILE.jsonl`" in " ".join(err.split())
+
+
+def test_a_quote_that_is_not_closed(tmp_path: Path) -> None:
+    """The report of a quote that is not closed says that the following lines were in the cell."""
+    command = Command(tmp_path)
+    (tmp_path / "new.csv").write_text('email,lang\na@example.com,"de\nb@example.com,de\n')
+    status, _, err = command.run("import", "new.csv", "--dry-run")
+    assert status == 1
+    assert "line 2: the row: csv. " in err
+    assert "After a quote that is not closed, the following lines are a part of the cell." in err
 
 
 def test_printed_columns(tmp_path: Path) -> None:
