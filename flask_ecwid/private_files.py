@@ -5,7 +5,8 @@ checks here, a process would write personal data into the other user's file, or 
 the target of the link.
 
 A file is new, or is a regular file that belongs to this user and has one link. No function follows
-a link at the end of a path.
+a link at the end of a path. A folder on the way may be a link, but not one that another user has
+made in a folder that everybody may write.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ def create(path: Path) -> int:
 
     Raises:
         FileExistsError: The path exists, perhaps as a link.
+        UnsafeFile: A folder of the path must not be used.
         OSError: The file cannot be created.
     """
+    _check_folders(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return _made_private(os.open(path, flags, _MODE))
 
@@ -65,7 +68,7 @@ def open_or_create(path: Path) -> int:
         with suppress(FileExistsError):
             return create(path)
         with suppress(FileNotFoundError):
-            return _open(path, os.O_RDWR)
+            return _made_private(_open(path, os.O_RDWR))
     raise FileNotFoundError(errno.ENOENT, "The file is removed again and again", str(path))
 
 
@@ -77,11 +80,39 @@ def read(path: Path) -> bytes | None:
         OSError: The file cannot be read.
     """
     try:
-        fd = _open(path, os.O_RDONLY)
+        fd = _made_private(_open(path, os.O_RDONLY))
     except FileNotFoundError:
         return None
     with os.fdopen(fd, "rb") as file:
         return file.read()
+
+
+def peek(path: Path, most_bytes: int) -> bytes | None:
+    """Return the first bytes of a file of this user, or None if there is no such file.
+
+    The mode of the file stays, because the caller may find that the file is not one of the package.
+
+    Raises:
+        UnsafeFile: The file must not be used.
+        OSError: The file cannot be read.
+    """
+    try:
+        fd = _open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(fd, "rb") as file:
+        return file.read(most_bytes)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise the error of `replace` before there is any data.
+
+    Raises:
+        UnsafeFile: A file must not be used.
+        OSError: A name is too long, for example.
+    """
+    _check_if_there(_new(path))
+    _check_if_there(path)
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -91,7 +122,7 @@ def replace(path: Path, data: bytes) -> None:
         UnsafeFile: The file must not be used.
         OSError: The data cannot be written. The path is as before then.
     """
-    new = path.with_name(path.name + ".new")
+    new = _new(path)
     with suppress(FileNotFoundError):
         _check(new, new.lstat())
         new.unlink()  # a process was killed before it could rename the file
@@ -170,6 +201,7 @@ def _open(path: Path, access: int) -> int:
         UnsafeFile: The file must not be used.
         OSError: The file cannot be opened.
     """
+    _check_folders(path)
     _check(path, path.lstat())  # an opening alone can have an effect on a device or a pipe
     try:
         fd = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -182,7 +214,29 @@ def _open(path: Path, access: int) -> int:
     except BaseException:
         os.close(fd)
         raise
-    return _made_private(fd)
+    return fd
+
+
+def _new(path: Path) -> Path:
+    """Return the path of the data that will replace a file."""
+    return path.with_name(path.name + ".new")
+
+
+def _check_folders(path: Path) -> None:
+    """Raise UnsafeFile if another user can lead the path elsewhere by a link.
+
+    A link of another user in a folder that only its owner can write is used, because an
+    administrator made it. Linux has the same rule (`fs.protected_symlinks`), if it is switched on.
+    """
+    for folder in reversed(path.absolute().parents):
+        found = folder.lstat()
+        if not stat.S_ISLNK(found.st_mode):
+            continue
+        is_shared = folder.parent.stat().st_mode & stat.S_IWOTH
+        if is_shared and found.st_uid not in (0, os.geteuid()):
+            raise UnsafeFile(folder, "is a link of another user")
+        folder.stat()  # links in a circle fail here, and would never end in the next line
+        _check_folders(folder.parent / folder.readlink() / path.name)
 
 
 def _check_if_there(path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import click
 
+_INTERRUPTED = 130  # the exit status that shells use for SIGINT
 _NO_LOG = logging.NullHandler()
 
 
@@ -23,6 +25,35 @@ class _LazyGroup(click.Group):
             from flask_ecwid import cli
 
             return cli.load_command(cmd_name)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _shown_errors():
+            with _import_errors_as_a_sentence():
+                from flask_ecwid.cli import terminal
+
+                terminal.fill_closed_streams()
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with _shown_errors():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would exit with 1, as after a failure
+            ctx.exit(_INTERRUPTED)
+
+
+@contextmanager
+def _shown_errors() -> Iterator[None]:
+    """Show an error of click, and exit with its status although the error cannot be written.
+
+    Without this, a full standard error would turn the status 2 into 1.
+    """
+    try:
+        yield
+    except click.ClickException as exc:
+        with suppress(OSError):
+            exc.show()
+        raise click.exceptions.Exit(exc.exit_code) from None
 
 
 @contextmanager

@@ -11,8 +11,6 @@ from importlib import import_module
 
 import click
 
-from . import terminal
-
 # A module has the name of its command, except import_, because Python reserves the word import.
 _MODULES = {
     "check": "check",
@@ -27,7 +25,6 @@ COMMANDS = tuple(_MODULES)
 
 def load_command(name: str) -> click.Command | None:
     """Return the command of this name, or None if there is none. Import only its module."""
-    terminal.fill_closed_streams()
     module = _MODULES.get(name)
     if module is None:
         return None

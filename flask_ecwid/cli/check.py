@@ -42,7 +42,8 @@ def check(info: ScriptInfo, store: str, as_json: bool) -> None:
     replies. The last lines are warnings about settings. The command changes nothing in the store.
 
     With --json, the output is an object. `ok` is true for the exit status 0. Each member of
-    `findings` has `about`, `status` (ok, warning or failed) and `text`.
+    `findings` has `about`, `status` (ok, warning or failed) and `text`. A wrong argument is a text
+    on the standard error without JSON.
 
     The exit status is 0 if all five operations and the state can be used. The status is 1 if one of
     them cannot be used, and 2 if the settings are wrong.
@@ -94,7 +95,7 @@ def _print_json(info: ScriptInfo, store: str) -> None:
         status = 1 if any(finding.status == "failed" for finding in found) else 0
     except SettingsError as exc:
         found = [Finding("settings", fault, "failed") for fault in exc.faults]
-        status = 2
+        status = terminal.USAGE_ERROR
     result: dict[str, Any] = {
         "ok": status == 0,
         "store": store,

@@ -6,15 +6,15 @@
     absent, null, an empty text     an empty cell
 
 The columns follow from the contract and not from the customers, so every export has the same
-columns. A text that a spreadsheet would run as a formula gets an apostrophe, and reading removes
-the apostrophe. A column such as `shippingAddresses.city` belongs to the first address. No export
-has such a column.
+columns. A text that a spreadsheet would run as a formula gets an apostrophe. Blanks at the ends of
+a text get one as well. Reading removes the apostrophes, and other blanks at the ends of a cell. A
+column such as `shippingAddresses.city` belongs to the first address. No export has such a column.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,16 +27,25 @@ from .shop_columns import plain
 OTHER = "(other)"  # no member has parentheses in its name
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,15})")
+_COUNTRY_CODE = re.compile(r"[A-Za-z]{2}")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,15})?")
 # A formula begins at the start of a cell. Some spreadsheets split at `;`, tabs and line ends and
 # ignore our quotes, so a formula can begin after these as well. Spreadsheets also accept the wide
 # forms of the characters. Existing apostrophes are doubled, so that unescaping restores the text.
+# Shops also mark digits as a text by an apostrophe, so an apostrophe before digits is doubled too.
 _FORMULA = r"(?='*[=+\-@\t\r\n＝＋－＠])"  # noqa: RUF001
-_UNESCAPED = re.compile(rf"(?<![^;\t\r\n]){_FORMULA}")
-_ESCAPED = re.compile(rf"(?<![^;\t\r\n])'{_FORMULA}")
+_UNESCAPED = re.compile(rf"(?<![^;\t\r\n]){_FORMULA}|\A(?='+[0-9])")
+_ESCAPED = re.compile(rf"(?<![^;\t\r\n])'{_FORMULA}|\A'(?='*[0-9])")
+# Other programs leave blanks around a text, so reading drops blanks at the ends of a cell. An
+# apostrophe outside of them keeps the blanks of a text. Apostrophes of the text are doubled there.
+_BLANK_START, _BLANK_END = re.compile(r"\A(?='*\s)"), re.compile(r"(?<=\s)'*\Z")
+_KEPT_START, _KEPT_END = re.compile(r"\A'(?='*\s)"), re.compile(r"(?<=\s)('*)'\Z")
 
-
-_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+# German spreadsheets write WAHR and FALSCH.
+_BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "1", "ja", "wahr"), True),
+    **dict.fromkeys(("false", "no", "0", "nein", "falsch"), False),
+}
 _GENERAL = "general"  # Ecwid's name of the group 0
 
 
@@ -45,7 +54,8 @@ class Column:
     """A column for a scalar member or a list.
 
     `type` is the member's type in the contract, or `json` for a list. `rank` and `part` are those
-    of a shop's column, and 0 for a column that is named after its member.
+    of a shop's column. A column that is named after its member has the rank 0. Such a column has
+    the whole member, but a street is its first line, because files have the second line beside it.
     """
 
     path: tuple[str | int, ...]
@@ -67,7 +77,7 @@ class Column:
         if value is None:
             return ""
         if isinstance(value, str) and self.type == "string":
-            return escape_formula(value)
+            return escape_formula(escape_blanks(value))
         text = orjson.dumps(value).decode()
         return text if self.type in ("integer", "number", "boolean") else escape_formula(text)
 
@@ -76,18 +86,19 @@ class Column:
 
         A cell of a wrong type stays a text, so that the row violates the contract.
         """
-        # Other programs leave blanks around a text. An export has them only inside of a text.
-        is_exact = self.type == "string" and not self.rank and self.path != ("email",)
-        text = unescape_formula(cell if is_exact else cell.strip())
+        text = unescape_formula(cell.strip())
         if self.type == "string":
-            return text
+            text = unescape_blanks(text)
+            is_code = self.path[-1:] == ("countryCode",)
+            # Ecwid's codes are in capitals, and shops also write small letters.
+            return text.upper() if is_code and _COUNTRY_CODE.fullmatch(text) else text
         if self.type == "integer" and _INTEGER.fullmatch(text):
             return int(text)
         if self.type == "number" and _NUMBER.fullmatch(text):
             return float(text)
         if self.type == "boolean" and text.lower() in _BOOLEANS:  # spreadsheets write TRUE
             return _BOOLEANS[text.lower()]
-        if self.path == ("customerGroupId",) and self.rank and text.lower() == _GENERAL:
+        if self.path == ("customerGroupId",) and text.lower() == _GENERAL:
             return 0
         return _json(text) if self.type == "json" else text
 
@@ -132,11 +143,11 @@ class Columns:
 
     def customer(self, columns: Sequence[Column], cells: Sequence[str]) -> dict[str, Any]:
         """Return the customer that the cells under these columns describe. Ignore blank cells."""
-        given: dict[tuple[str | int, ...], list[tuple[Column, str]]] = {}
+        given: dict[tuple[str | int, ...], dict[Column, str]] = {}
         for column, cell in zip(columns, cells, strict=False):
             if column.path and cell.strip():
-                given.setdefault(column.path, []).append((column, cell))
-        other = _value(given.pop((OTHER,), []))
+                given.setdefault(column.path, {})[column] = cell
+        other = _value(given.pop((OTHER,), {}))
         customer: dict[str, Any] = {}
         for path, of_member in given.items():
             _put(customer, path, _value(of_member))
@@ -145,18 +156,28 @@ class Columns:
         return _joined(customer, other) if isinstance(other, dict) else {**customer, OTHER: other}
 
 
-def _value(given: Sequence[tuple[Column, str]]) -> Any:
+def counting(given: Iterable[Column]) -> list[Column]:
+    """Return the columns that set a member, of those with a value for the member.
+
+    The most specific column of each part counts. The whole counts only without a part.
+    """
+    of_part: dict[int, Column] = {}
+    for column in sorted(given, key=lambda each: each.rank, reverse=True):
+        of_part[column.part] = column
+    if len(of_part) > 1:
+        of_part.pop(0, None)
+    return [of_part[part] for part in sorted(of_part)]
+
+
+def _value(given: Mapping[Column, str]) -> Any:
     """Return the value of a member, which may be in several columns of a shop."""
     if not given:
         return None
-    rank = min(column.rank for column, _ in given)
-    parts = sorted(
-        (column.part, column.value(cell)) for column, cell in given if column.rank == rank
-    )
-    if len(parts) == 1:
-        return parts[0][1]
-    between = "\n" if given[0][0].path[-1] == "street" else " "
-    return between.join(value for _, value in parts)
+    values = [column.value(given[column]) for column in counting(given)]
+    if len(values) == 1:
+        return values[0]
+    between = "\n" if next(iter(given)).path[-1] == "street" else " "
+    return between.join(values)
 
 
 def _put(customer: dict[str, Any], path: Sequence[str | int], value: Any) -> None:
@@ -180,8 +201,18 @@ def escape_formula(text: str) -> str:
 
 
 def unescape_formula(text: str) -> str:
-    """Return the text that `escape_formula` was given."""
+    """Return the text that `escape_formula` was given. Remove the text mark of a shop as well."""
     return _ESCAPED.sub("", text)
+
+
+def escape_blanks(text: str) -> str:
+    """Return the text whose blanks at its ends are kept by an apostrophe outside of them."""
+    return _BLANK_END.sub(r"\g<0>'", _BLANK_START.sub("'", text))
+
+
+def unescape_blanks(text: str) -> str:
+    """Return the text that `escape_blanks` was given."""
+    return _KEPT_END.sub(r"\1", _KEPT_START.sub("", text))
 
 
 def _columns(
@@ -199,7 +230,8 @@ def _columns(
             yield from _columns(schemas, member, (*path, name), settable=settable)
         else:
             scalar = _type(schemas, member) in ("string", "integer", "number", "boolean")
-            yield Column((*path, name), _type(schemas, member) if scalar else "json")
+            part = 1 if name == "street" else 0
+            yield Column((*path, name), _type(schemas, member) if scalar else "json", part=part)
 
 
 def _type(schemas: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

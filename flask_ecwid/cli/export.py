@@ -15,7 +15,6 @@ from .. import contract
 from ..client import EcwidClient
 from ..client.pagination import CustomerIterator
 from ..errors import EcwidError, InvalidRequest
-from ..private_files import UnsafeFile
 from ..web.mount import Mount
 from . import terminal
 from .columns import Columns
@@ -95,7 +94,7 @@ def export(
             else:
                 filters_digest = CustomerIterator.digest_of(filters)
                 job = f"{mount.client.store.digest} {file_format} {filters_digest}"
-                with ResumableFile(Path(path), job, resume=resume) as file:
+                with _open(path, job, resume) as file:
                     if resume and not file.resumed:
                         terminal.say(
                             "There is nothing to resume, so a new export begins.", success=True
@@ -103,14 +102,13 @@ def export(
                     customers = _export_to_file(mount, filters, writer, file)
                 left_out = file.checkpoint.left_out
                 terminal.say(f"{file.checkpoint.customers} customers in {path}", success=True)
-    except (CannotWrite, UnsafeFile) as exc:
-        raise click.UsageError(str(exc)) from None
     except BrokenPipeError:
         raise  # the reader has closed the pipe, and click exits without a message
     except OSError as exc:
+        reason = terminal.describe_file(path, exc)
         if not os.path.lexists(f"{path}.resume"):
-            raise click.ClickException(f"{path}: {exc.strerror}") from None
-        _say_failed(f"failed: {path}: {exc.strerror}", path)
+            raise click.ClickException(reason) from None
+        _say_failed(f"failed: {reason}", path)
         sys.exit(1)
     except terminal.Stopped as exc:
         _say_failed("stopped", path)
@@ -133,6 +131,20 @@ def export(
             success=missing < 0,  # customers were deleted after the export had read them
         )
     sys.exit(1 if missing > 0 or left_out else 0)
+
+
+def _open(path: str, job: str, resume: bool) -> ResumableFile:
+    """Begin the file of an export, or continue it.
+
+    Raises:
+        click.UsageError: The file cannot be begun or continued.
+    """
+    try:
+        return ResumableFile(Path(path), job, resume=resume)
+    except CannotWrite as exc:
+        raise click.UsageError(str(exc)) from None
+    except OSError as exc:
+        raise click.UsageError(terminal.describe_file(path, exc)) from None
 
 
 def _say_failed(why: str, path: str) -> None:

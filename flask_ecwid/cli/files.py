@@ -7,12 +7,13 @@ lines before the header, or another encoding.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, AnyStr, BinaryIO, Literal, TextIO, TypeVar
 
@@ -20,34 +21,51 @@ import orjson
 
 from ..contract import strict_json
 from ..errors import InvalidRequest, Violation
+from .cells import Cells
 from .columns import UNNAMED, Column, Columns
-from .header import NotACustomerFile, read_header
+from .garbled import garbled
+from .header import Header, NotACustomerFile, read_header
 from .rows import MOST, Lines, RowTooLong
+from .watched_file import WatchedFile
 
 T = TypeVar("T")
 Format = Literal["jsonl", "csv"]
 
+JSON_TO_LINES = "To convert a JSON array, use for example `jq -c '.[]' FILE.json > FILE.jsonl`."
 ENDINGS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _BOM = "\ufeff".encode()
-_BOM_AS_LATIN = _BOM.decode("windows-1252")
 _TOO_LONG = Violation("", "maxLength", "A row of at most 8 MiB.")
-_NO_CSV = Violation("", "csv", "Cells with a quote at both ends.")
+_NO_CSV = Violation(
+    "",
+    "csv",
+    "Cells with a quote at both ends. After a quote that is not closed, the following lines are a"
+    " part of the cell.",
+)
 UTF_8 = "UTF-8"
 _NO_COLUMNS: Mapping[str, Column] = {}
 _SEPARATOR_LINE = re.compile(r"""["']?sep=(.)["']?\s*""", re.IGNORECASE)
-_SAY_ENCODING = "If the file has another encoding, use for example --encoding windows-1252."
 _QUOTED = re.compile(r'"[^"]*"')
 _NOT_DECODED = re.compile("[\udc80-\udcff]")  # the bytes that the encoding does not have
-_UTF_16_MARK = re.compile("\udcff\udcfe|\udcfe\udcff")
+_UTF_16_MARK = re.compile("\udcff\udcfe|\udcfe\udcff|ÿþ|þÿ")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a file, with its first line, and its customer or the reason why it is unreadable."""
+    """A row of a file.
+
+    Args:
+        line: The first line of the row.
+        customer: The customer. An unreadable row of CSV has the members that can be read.
+        violation: The reason why the row is unreadable.
+        columns: The headers of the columns that `violation` is about.
+        cells: The cells of a row of CSV.
+    """
 
     line: int
     customer: Any = None
     violation: Violation | None = None
+    columns: Sequence[str] = ()
+    cells: Cells | None = None
 
 
 class Writer:
@@ -92,7 +110,8 @@ def read_rows(
         encoding: The encoding of a CSV file. JSON Lines are always in UTF-8.
 
     Raises:
-        NotACustomerFile: The header of a CSV file has an unknown column, or cannot be read.
+        NotACustomerFile: The header of a CSV file has an unknown column, or cannot be read. Or the
+            file has another format or another encoding, which shows as late as at its end.
     """
     if file_format == "jsonl":
         yield from _read_json_lines(file)
@@ -100,27 +119,46 @@ def read_rows(
     # A byte that the encoding does not have becomes a lone surrogate, so that only its row is
     # refused. Otherwise one such byte would end the reading of the whole file.
     codec = "utf-8-sig" if encoding == UTF_8 else encoding
-    text = io.TextIOWrapper(file, codec, errors="surrogateescape", newline="")
+    watched = WatchedFile(file)
+    text = io.TextIOWrapper(io.BufferedReader(watched), codec, errors="surrogateescape", newline="")
+    fault = None
     try:
         yield from _csv_rows(text, columns, mappings, encoding)
+    except NotACustomerFile as exc:
+        fault = exc
     except UnicodeError:
-        cannot_be_read = NotACustomerFile(f"the file is not in {encoding}. {_SAY_ENCODING}")
-    else:
-        return
+        fault = NotACustomerFile(f"the file is not in {encoding}. {_say_encoding(encoding)}")
     finally:
         text.detach()  # the caller closes the file
-    raise cannot_be_read
+    if encoding != UTF_8 and watched.is_utf_8:
+        fault = NotACustomerFile("the file is in UTF-8. Leave out --encoding")
+    if fault:
+        raise fault
 
 
 def _read_json_lines(file: BinaryIO) -> Iterator[Row]:
     lines = Lines(file)
+    is_first = True
     for number, line in _numbered(lines, lines):
         if isinstance(line, Violation):
             yield Row(number, violation=line)
             continue
         text = line.removeprefix(_BOM) if number == 1 else line
-        if text.strip():
-            yield _strictly(number, text)
+        if not text.strip():
+            continue
+        if is_first and (not text.lstrip().startswith(b"{") or text.strip() == b"{"):
+            # Without this check, each line of the file would be refused.
+            if text.lstrip()[:1] in (b"[", b"{"):
+                raise NotACustomerFile(
+                    f"line {number}: the file looks like JSON, and JSON Lines have one object on"
+                    f" each line. {JSON_TO_LINES}"
+                )
+            raise NotACustomerFile(
+                f"line {number}: the file does not look like JSON Lines, which have one object on"
+                " each line. If the file is CSV, use --format csv"
+            )
+        is_first = False
+        yield _strictly(number, text)
 
 
 def _numbered(lines: Lines[AnyStr], rows: Iterator[T]) -> Iterator[tuple[int, T | Violation]]:
@@ -162,16 +200,25 @@ def _csv_rows(
             yield _row(line, cells, header, columns, encoding)
 
 
-def _row(line: int, cells: list[str], header: list[Column], columns: Columns, encoding: str) -> Row:
-    if any(map(_NOT_DECODED.search, cells)):
-        return Row(
-            line, violation=Violation("", "encoding", f"Text in {encoding}. {_SAY_ENCODING}")
-        )
-    below = [*header, *[UNNAMED] * (len(cells) - len(header))]
-    if any(cell.strip() for cell, column in zip(cells, below, strict=False) if column == UNNAMED):
+def _row(line: int, texts: list[str], header: Header, columns: Columns, encoding: str) -> Row:
+    cells = Cells(header, texts)
+    customer = columns.customer(header.columns, texts)
+    if undecoded := [number for number, text in enumerate(texts) if _NOT_DECODED.search(text)]:
+        violation = Violation("", "encoding", f"Text in {encoding}. {_say_encoding(encoding)}")
+        return Row(line, customer, violation, cells.named(undecoded), cells)
+    named = {number for number, column in enumerate(header.columns) if column != UNNAMED}
+    if below := [n for n, text in enumerate(texts) if n not in named and text.strip()]:
         expected = "As many cells as the header, and none below an empty cell of the header."
-        return Row(line, violation=Violation("", "maxItems", expected))
-    return _strictly(line, json.dumps(columns.customer(header, cells)).encode())
+        return Row(line, customer, Violation("", "maxItems", expected), cells.named(below), cells)
+    faults = {
+        number: fault
+        for number, (column, text) in enumerate(zip(header.columns, texts, strict=False))
+        if column.path and (fault := garbled(text, encoding))
+    }
+    for violation in faults.values():
+        alike = [number for number, fault in faults.items() if fault == violation]
+        return Row(line, customer, violation, cells.named(alike), cells)
+    return replace(_strictly(line, json.dumps(customer).encode()), cells=cells)
 
 
 def _first_line(lines: Lines[str]) -> tuple[str, int, str]:
@@ -182,8 +229,16 @@ def _first_line(lines: Lines[str]) -> tuple[str, int, str]:
         line = next(lines, "")
         if not line:
             raise NotACustomerFile("the file has no header")
+        if _UTF_16_MARK.match(line) or line.count("\0") * 3 > len(line):
+            raise NotACustomerFile(
+                f"line {number}: the file looks like UTF-16. Use --encoding {_utf_16(line, number)}"
+            )
         if found := _SEPARATOR_LINE.fullmatch(line):
             separator = found[1]
+        elif line.startswith("{"):
+            raise NotACustomerFile(
+                f"line {number}: the file looks like JSON Lines, for which use --format jsonl"
+            )
         elif line.strip('\ufeff",;\t\r\n '):
             outside = _QUOTED.sub("", line)
             return line, number, separator or max(",;\t", key=outside.count)
@@ -195,20 +250,32 @@ def _header(
     mappings: Mapping[str, Column],
     encoding: str,
     line: int,
-) -> list[Column]:
+) -> Header:
     try:
         cells = next(reader)
     except csv.Error:
         cells = None
     if cells is None:
         raise NotACustomerFile(f"line {line}: a quote of the header is misplaced or missing")
-    if _UTF_16_MARK.match(cells[0]):
-        raise NotACustomerFile(f"line {line}: the file is in UTF-16. Use --encoding utf-16")
-    if cells[0].startswith(_BOM_AS_LATIN):
-        raise NotACustomerFile(f"line {line}: the file is in UTF-8. Leave out --encoding")
     if any(map(_NOT_DECODED.search, cells)):
-        raise NotACustomerFile(f"line {line}: the header is not in {encoding}. {_SAY_ENCODING}")
+        hint = _say_encoding(encoding)
+        raise NotACustomerFile(f"line {line}: the header is not in {encoding}. {hint}")
     return read_header(cells, columns, mappings, line)
+
+
+def _say_encoding(encoding: str) -> str:
+    """Return what to do if the file has another encoding than this one."""
+    example = "windows-1252" if codecs.lookup(encoding).name != "cp1252" else "iso-8859-15"
+    return f"If the file has another encoding, use for example --encoding {example}."
+
+
+def _utf_16(line: str, number: int) -> str:
+    """Return the encoding of a line with a NUL in every second byte."""
+    if _UTF_16_MARK.match(line):
+        return "utf-16"
+    if number > 1:  # a line end has put a byte of the character before this line
+        return "utf-16-le or utf-16-be"
+    return "utf-16-be" if line.startswith("\0") else "utf-16-le"
 
 
 def _strictly(line: int, text: bytes) -> Row:

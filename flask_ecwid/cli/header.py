@@ -1,27 +1,40 @@
 """The header of a CSV file -> the columns of its rows. The module is pure.
 
-A message never quotes a cell of the header. If the file has no header, the cell is a customer's
-value.
+A message about a header that is refused never quotes a cell. If the file has no header, the cell is
+a customer's value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from ..nearest import nearest_name
+from ..nearest import misspelt_name, nearest_name
 from .columns import LEFT_OUT, UNNAMED, Column, Columns
-from .shop_columns import SHOPS, SOURCES, WITHOUT_MEMBER, plain
+from .shop_columns import GROUP_NAMES, SHOPS, SOURCES, WITHOUT_MEMBER, plain
 
 _HELP = (
     "--columns lists the known columns. --map 'HEADER=COLUMN' names the column of a header, and"
     " --map 'HEADER=' leaves the column out."
 )
 
+_MOST_FAULTS = 18  # with the two further lines, a message fits on a screen
+_PARTS = ". The columns `first name`, `middle name` and `last name` are parts of a name"
 _TYPES = {"string": "text", "integer": "whole number", "boolean": "yes or no", "json": "JSON"}
 
 
 class NotACustomerFile(Exception):
     """The file has no valid header. The message says why, without a value."""
+
+
+class Header(NamedTuple):
+    """The columns of a file in their order, and their names in the file.
+
+    The names are no values of a customer, because each is known or the user has mapped it.
+    """
+
+    columns: list[Column]
+    names: list[str]
 
 
 def parse_mappings(texts: Iterable[str], columns: Columns) -> dict[str, Column]:
@@ -48,7 +61,7 @@ def parse_mappings(texts: Iterable[str], columns: Columns) -> dict[str, Column]:
 
 def read_header(
     cells: Sequence[str], columns: Columns, mappings: Mapping[str, Column], line: int
-) -> list[Column]:
+) -> Header:
     """Return the column of each cell. An empty cell names no column.
 
     Args:
@@ -61,8 +74,8 @@ def read_header(
         NotACustomerFile: A cell names no column, or the header has no column for the e-mail.
     """
     names = [cell.strip() for cell in cells]
-    if set(mappings) - {_same(name) for name in names}:
-        raise NotACustomerFile(f"line {line}: the header lacks a column that --map names")
+    if lacking := _lacking(mappings, names):
+        raise NotACustomerFile(f"line {line}: {lacking}")
     found = [mappings.get(_same(name)) or _known(name, columns) for name in names]
     unknown = [number for number, column in enumerate(found) if column is None]
     has_email = any(column and column.path == ("email",) for column in found)
@@ -72,12 +85,13 @@ def read_header(
             f" line must name the columns. {_HELP}"
         )
     if unknown:
-        faults = " ".join(
-            f"Column {number + 1} ({_letters(number)}) of the header is not known."
-            f"{_nearest(names[number], columns)}"
-            for number in unknown
-        )
-        raise NotACustomerFile(f"line {line}: {faults} {_HELP}")
+        faults = [
+            f"Column {_numbered(number)} of the header {_reason(names[number], columns)}"
+            for number in unknown[:_MOST_FAULTS]
+        ]
+        if more := len(unknown) - len(faults):
+            faults.append(f"{more} more columns of the header are not known.")
+        raise NotACustomerFile("\n".join([f"line {line}: {faults[0]}", *faults[1:], _HELP]))
     header = [column for column in found if column]
     if not has_email:
         raise NotACustomerFile(f"line {line}: the header has no column `email`. {_HELP}")
@@ -85,14 +99,14 @@ def read_header(
         if column.path and column in header[:number]:
             raise NotACustomerFile(
                 f"line {line}: columns {header.index(column) + 1} and {number + 1} of the header"
-                f" are both `{column.name}`"
+                f" are both `{column.name}`{_PARTS if column.path[-1] == 'name' else ''}"
             )
     paths = {column.path[:2] for column in header}
     if ("shippingAddresses",) in paths and ("shippingAddresses", 0) in paths:
         raise NotACustomerFile(
             f"line {line}: the header has `shippingAddresses` beside a column of one address"
         )
-    return header
+    return Header(header, names)
 
 
 def described_columns(columns: Columns) -> Iterator[str]:
@@ -123,10 +137,31 @@ def _known(name: str, columns: Columns) -> Column | None:
     return LEFT_OUT if key in map(plain, WITHOUT_MEMBER) else None
 
 
+def _lacking(mappings: Iterable[str], names: Sequence[str]) -> str:
+    """Return a sentence for each mapping whose header the file lacks."""
+    places = {_same(name): number for number, name in reversed([*enumerate(names)])}
+    sentences = []
+    for number, header in enumerate(mappings, start=1):
+        if header not in places:
+            near = nearest_name(header, places)
+            hint = (
+                f" The nearest header is that of column {_numbered(places[near])}." if near else ""
+            )
+            sentences.append(f"--map number {number} names a header that the file lacks.{hint}")
+    return " ".join(sentences)
+
+
+def _reason(name: str, columns: Columns) -> str:
+    """Return why a header names no column, without the header."""
+    if plain(name) in map(plain, GROUP_NAMES):
+        return "has names of groups. Ecwid takes only the number of a group, `customerGroupId`."
+    return f"is not known.{_nearest(name, columns)}"
+
+
 def _nearest(name: str, columns: Columns) -> str:
     targets = {key: column.name for key, column in columns.by_plain_name.items()}
     targets.update({key: source.target for key, source in SOURCES.items()})
-    near = nearest_name(name, targets)
+    near = misspelt_name(name, targets)
     return f" The nearest known column is `{targets[near]}`." if near else ""
 
 
@@ -134,11 +169,15 @@ def _same(header: str) -> str:
     return " ".join(header.split()).casefold()
 
 
-def _letters(number: int) -> str:
+def _numbered(number: int) -> str:
+    return f"{number + 1} ({letters(number)})"
+
+
+def letters(number: int) -> str:
     """Return the letters of a column in a spreadsheet, for example C for 2."""
-    letters = ""
+    found = ""
     number += 1
     while number:
         number, rest = divmod(number - 1, 26)
-        letters = chr(ord("A") + rest) + letters
-    return letters
+        found = chr(ord("A") + rest) + found
+    return found

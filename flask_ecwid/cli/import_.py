@@ -14,8 +14,8 @@ import io
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -38,12 +38,14 @@ from ..errors import (
     Rejected,
     Violation,
 )
+from ..settings import SANDBOX_ON
 from ..web.idempotency import Idempotency
 from ..web.mount import Mount
 from . import terminal
 from .columns import Columns
 from .files import UTF_8, Format, Row, read_rows
 from .header import NotACustomerFile, described_columns, parse_mappings
+from .mistaken import mistaken
 from .new_customer import creation_body
 from .options import format_of, format_option, load_mount, store_option
 from .report import Refusal, Report
@@ -52,6 +54,15 @@ from .report import Refusal, Report
 CALLER = "flask ecwid import"
 _EMAIL_TAKEN = "An e-mail that no other customer has."
 _NEEDS_EMAIL = "An e-mail, because Ecwid creates no customer without an e-mail."
+_ENDS_WITH_THE_COMMAND = (
+    "ECWID_SANDBOX=on is a simulated store that ends with this command, so no customer was kept."
+    " To keep customers, set ECWID_SANDBOX to the absolute path of a file, or use the settings that"
+    " `flask ecwid sandbox` prints."
+)
+_UNUSED = (
+    "The values of the column {column} were not used in {times} {rows}, because other columns set"
+    " the same member."
+)
 _NEVER_SHOWN = frozenset({"password", "primaryPhone"})  # Ecwid takes these, and never returns them.
 
 Body = dict[str, Any]
@@ -75,7 +86,7 @@ def _known_encoding(context: click.Context, parameter: click.Parameter, name: st
         codec = codecs.lookup(name).name
     except (LookupError, UnicodeError, ValueError):
         raise click.BadParameter("the encoding is not known") from None
-    return UTF_8 if codec == "utf-8" else name
+    return UTF_8 if codec in ("utf-8", "utf-8-sig") else name
 
 
 @click.command("import")
@@ -86,12 +97,14 @@ def _known_encoding(context: click.Context, parameter: click.Parameter, name: st
     "report_path",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write refused rows to this file as JSON Lines with line, type, pointer, keyword and "
-    "expected.",
+    "expected. Replaces only an empty file or an earlier report.",
 )
 @click.option(
     "--update",
     is_flag=True,
-    help="Bring existing customers to the values of their rows. Values that a row leaves out stay.",
+    help="Bring existing customers to the values of their rows. Values that a row leaves out stay. "
+    "A changed address is added once, beside the old address. If several customers have the e-mail "
+    "of a row, the row is refused.",
 )
 @click.option(
     "--map",
@@ -136,7 +149,7 @@ def import_(
     admin or of WooCommerce, and --columns lists all. Members that only Ecwid sets (id, registered,
     stats and others) are ignored. A name becomes billingPerson.name. All rows are checked before
     the first call. Valid rows are created, and invalid rows are refused. If two rows have the same
-    e-mail, the second is refused.
+    e-mail, the second is refused, also after a refused row.
 
     Importing the same rows again creates no duplicates, because a row counts as done if the store
     shows all its values. So an import may be stopped at any moment and run again. If a customer
@@ -157,7 +170,9 @@ def import_(
     file_format = file_format or format_of(path)
     if file_format == "jsonl" and (mappings or encoding != UTF_8):
         raise click.UsageError("--map and --encoding belong to CSV, and JSON Lines are in UTF-8")
-    if report_path and report_path.exists() and path != "-" and os.path.samefile(path, report_path):
+    if report_path == Path("-"):
+        raise click.UsageError("--report needs the path of a file, and - is none")
+    if report_path and _is_same_file(path, report_path):
         raise click.UsageError("--report would overwrite PATH")
     # The report is emptied first. Otherwise the report of an earlier run would seem to be new.
     with Report(report_path) as report:
@@ -176,17 +191,24 @@ def import_(
             raise click.UsageError(f"{path}: {exc}") from None
         except OSError as exc:
             raise click.UsageError(f"{path}: {exc.strerror}") from None
+        if not (creations or refusals):
+            terminal.say(f"{path}: the file has no row, so there is nothing to import.")
         for refusal in refusals:
             report.add(refusal)
         if without := sum(refusal.expected == _NEEDS_EMAIL for refusal in refusals):
             rows_have = "row has" if without == 1 else "rows have"
             terminal.say(f"{without} {rows_have} no e-mail. Ecwid creates no customer without one.")
         if dry_run:
+            _say_unused(creations)
             terminal.say(
                 f"{len(creations)} valid rows, {report.rows} invalid", success=not report.rows
             )
             sys.exit(1 if report.rows else 0)
         sys.exit(_import(mount, creations, report, update=update))
+
+
+def _is_same_file(path: str, report_path: Path) -> bool:
+    return path != "-" and os.path.exists(report_path) and os.path.samefile(path, report_path)
 
 
 def _import(mount: Mount, creations: list[Creation], report: Report, *, update: bool) -> int:
@@ -211,6 +233,9 @@ def _import(mount: Mount, creations: list[Creation], report: Report, *, update: 
     if left:
         terminal.say("stopped" if status else failure)
         terminal.say(f"{left} rows are left. The same command continues the import.")
+    if mount.settings.sandbox == SANDBOX_ON:
+        terminal.say(_ENDS_WITH_THE_COMMAND)
+    _say_unused(creations)
     updated = f" {counts['updated']} updated," if update else ""
     terminal.say(
         f"{counts['created']} created,{updated} {counts['exists']} there already,"
@@ -224,12 +249,20 @@ def _import(mount: Mount, creations: list[Creation], report: Report, *, update: 
     return 1 if left or report.rows else 0
 
 
+def _say_unused(creations: Iterable[Creation]) -> None:
+    """Say which columns of the file have values that set nothing, because other columns count."""
+    for column, times in Counter(name for each in creations for name in each.unused).items():
+        rows = "row" if times == 1 else "rows"
+        terminal.say(_UNUSED.format(column=column, times=times, rows=rows))
+
+
 @dataclass(frozen=True)
 class Creation:
-    """A valid row, and the body of the creation."""
+    """A valid row, the body of the creation, and the columns whose values set nothing."""
 
     line: int
     body: Body
+    unused: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -246,32 +279,60 @@ def check_rows(
     """Return the valid rows, and the refusals of the others. Each e-mail is valid only once."""
     creations: list[Creation] = []
     refusals: list[Refusal] = []
-    emails: set[str] = set()
+    first_lines: dict[str, int] = {}
     for row in rows:
+        email = _email(row.customer)
+        # A refused row counts as well, because nobody knows which of the two rows is meant.
+        first_line = first_lines.setdefault(email, row.line) if email else row.line
+        body: Body = {}
+        violations: list[Violation] = []
         try:
-            if row.violation:
-                raise InvalidRequest([row.violation])
-            if _lacks_email(row.customer):
-                raise InvalidRequest([Violation("/email", "required", _NEEDS_EMAIL)])
-            body = creation_body(loaded, row.customer)
-            email = body["email"].lower()
-            if email in emails:
-                raise InvalidRequest(
-                    [Violation("/email", "uniqueItems", "An e-mail that no other row has.")]
-                )
+            body = _body(row, loaded)
         except InvalidRequest as exc:
-            refusals += [_refusal(row.line, exc, each) for each in exc.errors]
-            continue
-        emails.add(email)
-        creations.append(Creation(row.line, body))
+            violations += exc.errors
+        if first_line != row.line and not any(each.pointer == "/email" for each in violations):
+            expected = f"An e-mail that no other row has. Line {first_line} has the same e-mail."
+            violations.append(Violation("/email", "uniqueItems", expected))
+        if violations:
+            refusals += [_refusal_of_row(row, each) for each in violations]
+        else:
+            creations.append(Creation(row.line, body, row.cells.unused() if row.cells else ()))
     return creations, refusals
 
 
+def _body(row: Row, loaded: contract.Contract) -> Body:
+    """Return the body that creates the customer of a row.
+
+    Raises:
+        InvalidRequest: The row cannot be read, or violates the contract.
+    """
+    if row.violation:
+        raise InvalidRequest([row.violation])
+    if _lacks_email(row.customer):
+        raise InvalidRequest([Violation("/email", "required", _NEEDS_EMAIL)])
+    if faults := [*mistaken(row.customer)]:
+        raise InvalidRequest(faults)
+    return creation_body(loaded, row.customer)
+
+
 def _lacks_email(customer: Any) -> bool:
-    if not isinstance(customer, dict):
-        return False
-    email = customer.get("email")
-    return email is None or (isinstance(email, str) and not email.strip())
+    return isinstance(customer, dict) and (customer.get("email") is None or _email(customer) == "")
+
+
+def _email(customer: Any) -> str | None:
+    """Return the e-mail of a row in lower case, or None if the row has no text there."""
+    email = customer.get("email") if isinstance(customer, dict) else None
+    return email.strip().lower() if isinstance(email, str) else None
+
+
+def _refusal_of_row(row: Row, violation: Violation) -> Refusal:
+    """Return the refusal of a row of the file, with its columns if the file is CSV."""
+    columns = row.columns
+    if row.cells and violation != row.violation:
+        violation, columns = row.cells.explained(violation), row.cells.columns(violation)
+    return replace(
+        _refusal(row.line, InvalidRequest([violation]), violation), columns=columns or None
+    )
 
 
 class Importer:
@@ -327,7 +388,7 @@ class Importer:
     def _put(self, body: Body) -> Literal["created", "updated", "exists"]:
         """Create or update the customer. A put needs no idempotency key, because it searches."""
         outcome = self._client.wait_while_unavailable(
-            lambda: upsert.put(self._client, body, self._client.wait_for_budget)
+            lambda: upsert.put(self._client, body, self._client.wait_for_budget, only_one=True)
         ).outcome
         return "exists" if outcome == "unchanged" else outcome
 

@@ -10,7 +10,8 @@ from flask.cli import ScriptInfo
 
 from ..settings import SettingsError
 from ..web.mount import Mount
-from .files import ENDINGS, Format
+from . import terminal
+from .files import ENDINGS, JSON_TO_LINES, Format
 
 store_option = click.option(
     "--store", default="ecwid", show_default=True, help="The name of the store's mount in the app."
@@ -35,8 +36,8 @@ def load_mount(info: ScriptInfo, store: str) -> Mount:
         return find_mount(info, store)
     except SettingsError as exc:
         for error in exc.faults:
-            click.echo(error, err=True)
-        sys.exit(2)
+            terminal.say(error)
+        sys.exit(terminal.USAGE_ERROR)
 
 
 def find_mount(info: ScriptInfo, store: str) -> Mount:
@@ -63,5 +64,8 @@ def format_of(path: str) -> Format:
     found = ENDINGS.get(Path(path).suffix.lower())
     if found is None:
         endings = ", ".join(ENDINGS)
-        raise click.UsageError(f"PATH has none of the endings {endings}, so --format is needed")
+        hint = f". {JSON_TO_LINES}" if path.lower().endswith(".json") else ""
+        raise click.UsageError(
+            f"PATH has none of the endings {endings}, so --format is needed{hint}"
+        )
     return found

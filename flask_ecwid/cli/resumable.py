@@ -59,34 +59,23 @@ class ResumableFile:
             UnsafeFile: another user may have made the part or the checkpoint.
             OSError: the part cannot be opened.
         """
-        with suppress(FileNotFoundError):
-            mode = path.lstat().st_mode
-            # A link in a shared folder may lead to a file that its target's owner needs.
-            if stat.S_ISLNK(mode):
-                raise CannotWrite(f"{path} is not a regular file, but a link")
-            if not stat.S_ISREG(mode):
-                raise CannotWrite(f"{path} is not a regular file")
+        _check_target(path)
         self._path = path
         self._part = path.with_name(path.name + ".part")
         self._state = path.with_name(path.name + ".resume")
         self._fd = private_files.open_or_create(self._part)
         try:
             self._lock()
-            found = self._read_checkpoint()
-            if found and not resume:
-                raise CannotWrite(
-                    f"an export to {path} is unfinished. Continue it with --resume, or remove"
-                    f" {self._state} to begin a new one"
-                )
-            if found and found.job != job:
-                raise CannotWrite(
-                    f"the unfinished export to {path} has another store, other filters or another"
-                    f" format. Remove {self._state} to begin a new one"
-                )
-            self.resumed = found is not None
-            self.checkpoint = found or Checkpoint(job)
-            if not self.checkpoint.complete:
-                self._cut()
+            try:
+                found = self._find_checkpoint(job, resume)
+                self.resumed = found is not None
+                self.checkpoint = found or Checkpoint(job)
+                if not self.checkpoint.complete:
+                    self._cut()
+            except BaseException:
+                if self._is_the_part() and os.fstat(self._fd).st_size == 0:
+                    self._part.unlink()  # a part without data is of no use for a later run
+                raise
         except BaseException:
             os.close(self._fd)
             raise
@@ -161,6 +150,22 @@ class ResumableFile:
         except FileNotFoundError:
             return False
 
+    def _find_checkpoint(self, job: str, resume: bool) -> Checkpoint | None:
+        """Return the checkpoint of an earlier run, if there is one and it may be continued."""
+        private_files.check_replaceable(self._state)
+        found = self._read_checkpoint()
+        if found and not resume:
+            raise CannotWrite(
+                f"an export to {self._path} is unfinished. Continue it with --resume, or remove"
+                f" {self._state} to begin a new one"
+            )
+        if found and found.job != job:
+            raise CannotWrite(
+                f"the unfinished export to {self._path} has another store, other filters or another"
+                f" format. Remove {self._state} to begin a new one"
+            )
+        return found
+
     def _read_checkpoint(self) -> Checkpoint | None:
         text = private_files.read(self._state)
         if text is None:
@@ -184,3 +189,22 @@ class ResumableFile:
         """Replace the checkpoint on the disk in one step."""
         private_files.replace(self._state, orjson.dumps(asdict(checkpoint)))
         self.checkpoint = checkpoint
+
+
+def _check_target(path: Path) -> None:
+    """Raise CannotWrite if a complete part could not replace the file at the path."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    # A link in a shared folder may lead to a file that its target's owner needs.
+    if stat.S_ISLNK(found.st_mode):
+        raise CannotWrite(f"{path} is not a regular file, but a link")
+    if not stat.S_ISREG(found.st_mode):
+        raise CannotWrite(f"{path} is not a regular file")
+    # In a sticky folder, only root and the owners of file and folder may replace a file. Without
+    # the check, an export of hours would fail at its end.
+    folder = path.parent.stat()
+    may_replace = os.geteuid() in (0, found.st_uid, folder.st_uid)
+    if folder.st_mode & stat.S_ISVTX and not may_replace:
+        raise CannotWrite(f"{path} belongs to another user, and cannot be replaced in its folder")

@@ -18,7 +18,9 @@ import click
 
 from .. import clock
 from ..errors import EcwidError
+from ..private_files import UnsafeFile
 
+USAGE_ERROR = 2  # the exit status of a command that is refused before its first call
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -125,6 +127,16 @@ def describe_places(error: EcwidError) -> str:
         f"{violation.pointer}: {violation.keyword}. {violation.expected or ''}".rstrip(". ") + "."
         for violation in error.errors
     )
+
+
+def describe_file(path: str, error: OSError) -> str:
+    """Return the text of an error of a file, with the file that must not be used or else the path.
+
+    Args:
+        path: the path in the words of the caller.
+        error: the error of this file, or of a file beside it.
+    """
+    return str(error) if isinstance(error, UnsafeFile) else f"{path}: {error.strerror}"
 
 
 @contextmanager

@@ -16,12 +16,12 @@ from ..contract import load
 
 # Ecwid leaves out a member without a value, so an absent member has its default.
 _DEFAULTS: Mapping[str, Any] = {"customerGroupId": 0, "taxExempt": False, "b2b_b2c": "b2c"}
-# Ecwid derives a name of this table from its code, and ignores the name in a body.
-_DERIVED_FROM = {"countryName": "countryCode", "stateOrProvinceName": "stateOrProvinceCode"}
 # A customer is found by the e-mail. An id may come from another store. Ecwid keeps one default
-# contact of each type.
-_NOT_COMPARED = frozenset({"email", "id", "default"})
-_IN_ANY_CASE = frozenset({"countryCode", "type"})
+# contact of each type. Ecwid derives both names from their codes, and ignores a name in a body. If
+# these names counted, each put would send an update again, or would add the address again.
+_NOT_COMPARED = frozenset({"email", "id", "default", "countryName", "stateOrProvinceName"})
+# These members of an address name neither the recipient nor the place.
+_NO_PART_OF_AN_ADDRESS = frozenset({"note", "defaultAddress", "orderBy"})
 _NUMBERS = frozenset({"PHONE", "WHATSAPP", "VIBER"})  # the types of contacts with a phone number
 _NO_DIGIT = re.compile(r"[^0-9]+")
 _ITEM_KEYS = {"contacts": ("type", "contact"), "extrafields": ("key",)}
@@ -78,7 +78,6 @@ def _differing(sent: Mapping[str, Any], shown: Mapping[str, Any]) -> list[str]:
         for name, value in sent.items()
         if value is not None
         and name not in _NOT_COMPARED
-        and sent.get(_DERIVED_FROM.get(name, "")) is None
         and not _shows(name, kind, value, shown.get(name))
     ]
 
@@ -91,7 +90,12 @@ def _shows(name: str, kind: str, sent: Any, shown: Any) -> bool:
         return all(_is_shown(item, _list(shown)) for item in sent)
     if isinstance(sent, str):
         shown = _DEFAULTS.get(name, "") if shown is None else shown
-        return isinstance(shown, str) and _tidied(name, kind, sent) == _tidied(name, kind, shown)
+        if not isinstance(shown, str):
+            return False
+        mine, theirs = _tidied(name, kind, sent), _tidied(name, kind, shown)
+        # A store may write `us` as `US`. The other way round, the store shows a code that it has
+        # not understood, and an update mends the code.
+        return theirs in (mine, mine.upper()) if name == "countryCode" else mine == theirs
     return bool(sent == (_DEFAULTS.get(name) if shown is None else shown))
 
 
@@ -119,7 +123,7 @@ def _tidied(name: str, kind: str, text: str) -> str:
     tidy = " ".join(unicodedata.normalize("NFC", text).split())
     if (name == "phone" or (name == "contact" and kind in _NUMBERS)) and _NO_DIGIT.sub("", tidy):
         return _NO_DIGIT.sub("", tidy)
-    if name in _IN_ANY_CASE or (name == "contact" and kind == "EMAIL"):
+    if name == "type" or (name == "contact" and kind == "EMAIL"):
         return tidy.lower()
     return tidy
 
@@ -157,8 +161,18 @@ def _is_same(name: str, sent: Mapping[str, Any], shown: Mapping[str, Any]) -> bo
     if name in _ITEM_KEYS:
         return not set(_ITEM_KEYS[name]) & set(differing)
     # An address is the same if only members are added. Another value may be another recipient.
+    others = [
+        member
+        for member in differing
+        if member not in _NO_PART_OF_AN_ADDRESS and not _is_same_country(member, sent, shown)
+    ]
     has_street = bool(sent.get("street")) and bool(shown.get("street"))
-    return has_street and all(shown.get(member) in (None, "") for member in differing)
+    return not others or (has_street and all(shown.get(each) in (None, "") for each in others))
+
+
+def _is_same_country(member: str, sent: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
+    """Return whether the member is a country code that differs only in its case."""
+    return member == "countryCode" and str(sent[member]).upper() == str(shown.get(member)).upper()
 
 
 def _settable(schema: Mapping[str, Any], shown: Any) -> dict[str, Any]:

@@ -27,6 +27,10 @@ from .types import Customer
 if TYPE_CHECKING:
     from .client import EcwidClient
 
+_SEVERAL = (
+    "An e-mail that one customer has. Several customers of the store have the e-mail, so nobody"
+    " knows which of them is meant."
+)
 BeforeCall = Callable[[], None]
 
 
@@ -80,21 +84,29 @@ def find(client: EcwidClient, email: str, before_call: BeforeCall) -> Customer |
     """Return the oldest customer with this e-mail, or None."""
     for exact in (True, False):
         listed = list_with_email(client, email, before_call, exact=exact)
-        if customer := _first_existing(client, email, listed, before_call):
+        if customer := next(_existing(client, email, listed, before_call), None):
             return customer
     return None
 
 
-def put(client: EcwidClient, body: Mapping[str, Any], before_call: BeforeCall) -> Put:
+def put(
+    client: EcwidClient,
+    body: Mapping[str, Any],
+    before_call: BeforeCall,
+    *,
+    only_one: bool = False,
+) -> Put:
     """Create the customer, or bring the customer with this e-mail to the members of the body.
 
     Args:
         client: Makes the calls.
         body: The prepared body of a creation.
         before_call: Is called before each call.
+        only_one: Refuse an e-mail that several customers have. Otherwise the oldest is meant.
 
     Raises:
         EmailTaken: Ecwid refuses the e-mail, and Ecwid's search shows no customer with the e-mail.
+            With `only_one`, several customers have the e-mail.
         InvalidRequest: The body has no e-mail.
     """
     email = body.get("email")
@@ -102,7 +114,10 @@ def put(client: EcwidClient, body: Mapping[str, Any], before_call: BeforeCall) -
         raise InvalidRequest([Violation("/email", "required", "The e-mail of the customer.")])
     with _without_effect():
         listed = list_with_email(client, email, before_call)
-        customer = _first_existing(client, email, listed, before_call)
+        customers = _existing(client, email, listed, before_call)
+        customer = next(customers, None)
+        if only_one and next(customers, None):
+            raise EmailTaken().changed(errors=[Violation("/email", "uniqueItems", _SEVERAL)])
     if customer is None:
         before_call()
         try:
@@ -137,15 +152,15 @@ def _find_taken(client: EcwidClient, email: str, before_call: BeforeCall) -> Cus
         if not clock.sleep(wait_s):
             break
         listed = list_with_email(client, email, before_call, exact=False)
-        if customer := _first_existing(client, email, listed, before_call):
+        if customer := next(_existing(client, email, listed, before_call), None):
             return customer
     return None
 
 
-def _first_existing(
+def _existing(
     client: EcwidClient, email: str, listed: Iterable[Mapping[str, Any]], before_call: BeforeCall
-) -> Customer | None:
-    """Return the first listed customer that still exists and still has the e-mail.
+) -> Iterator[Customer]:
+    """Yield the listed customers that still exist and still have the e-mail.
 
     Raises:
         ContractBroken: The customer violates the contract. The error names the customer.
@@ -159,5 +174,4 @@ def _first_existing(
         except ContractBroken as exc:
             raise exc.changed(customer_ids=[item["id"]]) from None
         if same_email({"email": email}, customer):
-            return customer
-    return None
+            yield customer

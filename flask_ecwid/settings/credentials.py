@@ -7,10 +7,13 @@ import re
 from functools import cache
 
 _QUOTES = "'\"`\u2018\u2019\u201c\u201d«»"
-# Ecwid's tokens are letters, digits and an underscore. So dots in a row, brackets and signs for
-# variables show an example, or a variable that no shell has replaced.
+# Ecwid's tokens are a prefix, an underscore and 32 random letters and digits. So dots in a row,
+# brackets and signs for variables show an example, or a variable that no shell has replaced. A word
+# may stand in a real token by chance, so a word counts only in fewer than 20 signs.
+_WORD = "token|your|xxx|change[_-]?me|example|placeholder|replace|insert|todo"
 _PLACEHOLDER = re.compile(
-    r"secret_|(secret_)?([x*]{4,}|your[_-].*|change[_-]?me)|.*(\.\.\.|…|[<>{}$%]).*",
+    rf"secret_?|(secret_)?([x*]{{3,}}|(.)\3\3+|your[_-].*|(?!.{{20}}).*({_WORD}).*)"
+    r"|.*(\.\.\.|…|[<>{}$%]).*",
     re.IGNORECASE | re.DOTALL,
 )
 _VISIBLE = re.compile(r"[!-~]{1,512}")
@@ -39,6 +42,11 @@ def quotes_fault(text: str) -> str:
     if stripped and (stripped[0] in _QUOTES or stripped[-1] in _QUOTES):
         return "has quotes around the value, so remove the quotes"
     return ""
+
+
+def without_quotes(text: str) -> str:
+    """Return a text without the quotes around it."""
+    return text.strip().strip(_QUOTES)
 
 
 def token_fault(token: str) -> str:

@@ -198,11 +198,11 @@ class Settings:
             raw = config[key_of(spec.name, prefix)]
             if isinstance(raw, str) and (fault := credentials.quotes_fault(raw)):
                 unreadable[spec.name] = fault
-                continue
+                raw = credentials.without_quotes(raw)  # so that no other fault follows from this
             try:
                 values[spec.name] = _read(spec, raw)
             except (TypeError, ValueError):
-                unreadable[spec.name] = spec.metadata["kind"].fault
+                unreadable.setdefault(spec.name, spec.metadata["kind"].fault)
         for name in _unused(values):
             unreadable.pop(name, None)
         closed = authorize or "api_keys" in unreadable
@@ -210,7 +210,8 @@ class Settings:
         serving = {} if "api_keys" in unreadable else _serving_faults(values, authorize, prefix)
         if "auth" in serving and "auth" not in given:
             serving["auth"] += " (keys is the default)"
-        if faults := {**_faults(values, given, prefix), **serving, **unreadable}:
+        ranges = _faults(values, given, prefix, unreadable.keys())
+        if faults := {**ranges, **serving, **unreadable}:
             for name in faults.keys() & given:
                 faults[name] += f" (found in {origin(config, key_of(name, prefix))})"
             names = [spec.name for spec in fields(cls)]
@@ -247,13 +248,19 @@ def _sentences(faults: Mapping[str, str], prefix: str = "") -> list[str]:
     return [f"{key_of(name, prefix)} {faults[name]}" for name in names if name in faults]
 
 
-def _faults(values: Mapping[str, Any], given: Set[str], prefix: str = "") -> dict[str, str]:
+def _faults(
+    values: Mapping[str, Any],
+    given: Set[str],
+    prefix: str = "",
+    unreadable: Set[str] = frozenset(),
+) -> dict[str, str]:
     """Return the fault of each setting that is out of its range, or contradicts another setting.
 
     Args:
         values: All settings.
         given: The names of the settings that somebody has set.
         prefix: Stands before the keys in the texts.
+        unreadable: The names of the settings that have faults already, so no other fault follows.
     """
     unused = _unused(values)
     faults: dict[str, str] = {}
@@ -267,15 +274,15 @@ def _faults(values: Mapping[str, Any], given: Set[str], prefix: str = "") -> dic
     if "store_id" in faults and not given & {"store_id", "token"}:
         sandbox = key_of("sandbox", prefix)
         faults["store_id"] += f", or set {sandbox}=on to try the plugin without a store"
-    return {**_pair_faults(values, given, prefix, faults), **faults}
+    sound = values.keys() - faults.keys() - unreadable
+    return {**_pair_faults(values, given, prefix, sound), **faults}
 
 
 def _pair_faults(
-    values: Mapping[str, Any], given: Set[str], prefix: str, faults: Mapping[str, str]
+    values: Mapping[str, Any], given: Set[str], prefix: str, sound: Set[str]
 ) -> dict[str, str]:
-    """Return the fault of each setting that cannot work together with another setting."""
+    """Return the fault of each sound setting that cannot work together with another one."""
     found = {}
-    sound = values.keys() - faults.keys()
     timeout, deadline, calls, hosts = (
         values[name] if name in sound else 0
         for name in ("connect_timeout_s", "deadline_s", "calls_per_minute", "hosts")

@@ -291,11 +291,57 @@ def test_check_of_bad_settings() -> None:
     assert "Traceback" not in result.output
 
 
-def test_check_of_another_store() -> None:
-    """The check says that the app does not have the named store."""
-    result = of_config({"ECWID_SANDBOX": "on"})("check", "--store", "outlet")
-    assert result.exit_code == 2
-    assert "no Ecwid store named 'outlet'" in result.output
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_check_of_another_store(options: list[str]) -> None:
+    """The check says on the standard error that the app does not have the named store."""
+    result = of_config({"ECWID_SANDBOX": "on"})("check", "--store", "outlet", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no Ecwid store named 'outlet'" in result.stderr
+
+
+INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+# Python imports this module at its start. The import of the named module is interrupted.
+INTERRUPT_AN_IMPORT = f"""
+import sys
+
+class Finder:
+    def find_spec(name, *_):
+        if name == {{name!r}}:
+            {INTERRUPT}
+
+sys.meta_path.insert(0, Finder)
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        (["check"], "flask_ecwid"),
+        (["check"], "flask_ecwid.cli.check"),
+        (["export", "all.jsonl"], "flask_ecwid.cli.export"),
+        (["import", "new.jsonl"], "flask_ecwid.cli.import_"),
+        (["key", "a"], "flask_ecwid.cli.key"),
+        (["openapi"], "flask_ecwid.cli.openapi"),
+        (["sandbox"], "flask_ecwid.cli.sandbox"),
+        (["export", "--help"], "flask_ecwid.cli.export"),
+        *((args, "host") for args in (["check"], ["export", "all.jsonl"], ["import", "new.jsonl"])),
+    ],
+    ids=str,
+)
+def test_interrupted_at_the_start(tmp_path: Path, args: list[str], name: str) -> None:
+    """Ctrl-C while a command imports its modules or the app ends the command with 130."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT_AN_IMPORT.format(name=name))
+    (tmp_path / "host.py").write_text("")
+    (tmp_path / "new.jsonl").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "host.py", "ecwid", *args],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}"),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("form", ["yaml", "json"])

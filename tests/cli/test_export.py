@@ -210,14 +210,6 @@ def test_standard_output(tmp_path: Path) -> None:
     assert command.run("export", "-", "--resume")[0] == 2
 
 
-@pytest.mark.parametrize("path", ["all.xml", "no/folder.jsonl", "."])
-def test_an_invalid_path(tmp_path: Path, path: str) -> None:
-    """A path that cannot be written is an error without a traceback."""
-    status, _, err = Command(tmp_path).run("export", path)
-    assert status in (1, 2)
-    assert err
-
-
 def test_a_device_stays(tmp_path: Path) -> None:
     """An export does not replace a device by a file."""
     (tmp_path / "null.jsonl").symlink_to("/dev/null")

@@ -18,6 +18,7 @@ from flask_ecwid.storage.file_state import host_state
 
 from ..helpers.command import GOOD, Command, change_customer, new, write
 
+INVISIBLE = "\u200b\ufeff\u00ad\u2060\u202e\u00a0"
 EXPECTED = [
     "A text of at most 254 characters, for example `customer@example",
     "A text of at most 1,000 characters",
@@ -335,23 +336,19 @@ def test_it_waits_for_ecwid(tmp_path: Path) -> None:
 
 
 def test_invalid_files(tmp_path: Path) -> None:
-    """An unreadable file, or a report that would overwrite the file, is refused before any call."""
+    """A file that cannot be read or is no file of customers is refused before any call."""
     command = Command(tmp_path)
     write(command, "new.jsonl", *GOOD)
     (tmp_path / "new.csv").write_text("canary@example.com,Anna\n")
     for args in (
         ["none.jsonl"],
         ["new.xml"],
-        ["new.jsonl", "--report", "new.jsonl"],
-        ["new.jsonl", "--report", "./new.jsonl"],
         ["new.csv"],
     ):
         status, _, err = command.run("import", *args)
         assert status == 2
         assert "canary" not in err
-    assert command.run("import", "new.jsonl", "--report", "no/report.jsonl")[0] == 1
     assert command.orders.ledger() == []
-    assert len(command.lines("new.jsonl")) == 6
 
 
 def test_standard_input(tmp_path: Path) -> None:
@@ -469,6 +466,32 @@ def test_update_beside_an_odd_customer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--update"]])
+def test_an_email_of_several_customers(tmp_path: Path, options: list[str]) -> None:
+    """An update refuses a row whose e-mail several customers have, and changes none of them.
+
+    Without an update, the row counts as there if a customer shows its values.
+    """
+    command = Command(tmp_path)
+    write(command, "new.jsonl", *GOOD[:3])
+    assert command.run("import", "new.jsonl") == (0, "", "")
+    forget(command)
+    twin = [GOOD[0]["email"]] * 2
+    with sqlite3.connect(command.store) as db:
+        db.execute(
+            "UPDATE customers SET email = ?, document = json_set(document, '$.email', ?)"
+            f" WHERE id = {id_of(command, GOOD[1]['email'])}",
+            twin,
+        )
+    db.close()
+    before = command.customers()
+    write(command, "new.jsonl", GOOD[0], GOOD[2])
+    status, _, err = command.run("import", "new.jsonl", *options)
+    assert (status, command.customers()) == (1 if options else 0, before)
+    is_said = "uniqueItems. An e-mail that one customer has. Several customers of the store" in err
+    assert is_said == bool(options)
+
+
+@pytest.mark.parametrize("options", [[], ["--update"]])
 def test_a_store_that_takes_an_email_twice(tmp_path: Path, options: list[str]) -> None:
     """Without known keys, an import searches for the row's customer before the creation.
 
@@ -516,6 +539,36 @@ def test_a_row_without_an_email(tmp_path: Path, row: dict[str, Any]) -> None:
     assert "1 created, 0 there already, 1 refused, 0 unknown" in err
 
 
+@pytest.mark.parametrize("code", ["UK", "uk", "GB"])
+@pytest.mark.parametrize("place", ["billingPerson", "shippingAddresses/0"])
+def test_the_code_of_no_country(tmp_path: Path, place: str, code: str) -> None:
+    """The country code UK is refused, and the reason names GB."""
+    command = Command(tmp_path)
+    name, _, is_item = place.partition("/")
+    address = {"countryCode": code}
+    write(command, "new.jsonl", {**GOOD[0], name: [address] if is_item else address})
+    status, _, err = command.run("import", "new.jsonl", "--dry-run")
+    assert status == (0 if code == "GB" else 1)
+    said = f"line 1: /{place}/countryCode: enum. A code of ISO 3166-1. The United Kingdom has"
+    assert (said in err) == (code != "GB")
+
+
+@pytest.mark.parametrize("name", ["new.jsonl", "new.csv"])
+@pytest.mark.parametrize(
+    "email",
+    ["mailto:x@example.com", " MailTo:x@example.com", *(f"x{c}@example.com" for c in INVISIBLE)],
+)
+def test_an_email_with_more_than_an_email(tmp_path: Path, name: str, email: str) -> None:
+    """An e-mail with `mailto:` or with an invisible character is refused, and not repaired."""
+    command = Command(tmp_path)
+    write(command, "new.jsonl", {"email": email}, GOOD[0])
+    (tmp_path / "new.csv").write_text(f"email\n{email}\n{GOOD[0]['email']}\n", encoding="utf-8")
+    status, _, err = command.run("import", name, "--dry-run")
+    assert status == 1
+    assert ": pattern. An e-mail without `mailto:` and without invisible characters.\n" in err
+    assert "1 valid rows, 1 invalid\n" in err
+
+
 @pytest.mark.parametrize(
     "options", [["bad.csv"], ["new.csv", "--map", "x=emial"], ["new.csv", "--store", "other"]]
 )
@@ -539,13 +592,69 @@ def test_the_file_of_a_shop(tmp_path: Path) -> None:
     options = ["--map", "Fon=billingPerson.phone", "--map", "Punkte="]
     status, _, err = command.run("import", "new.csv", *options)
     assert status == 1
-    assert "line 3: the row: encoding. Text in UTF-8. If the file has another encoding" in err
+    columns = "columns billing_first_name, billing_last_name, billing_city"
+    assert f"line 3: the row ({columns}): encoding. Text in UTF-8. If the file has another" in err
     status, _, err = command.run("import", "new.csv", *options, "--encoding", "windows-1252")
     assert (status, err) == (0, "")
     customer = command.customers()[id_of(command, "new-1@example.com")]
     assert customer["acceptMarketing"] is True
     person = customer["billingPerson"]
     assert (person["name"], person["city"], person["phone"]) == ("Zoë Müller", "Köln", "0221 1")
+
+
+@pytest.mark.parametrize(("options", "status"), [([], 0), (["--update"], 0), (["--dry-run"], 0)])
+def test_values_without_use(tmp_path: Path, options: list[str], status: int) -> None:
+    """A column whose values set nothing is named at the end, with the number of such rows."""
+    command = Command(tmp_path)
+    lines = ["1,Annie S,Ann,1,2", "2,Bob,Bob,,", "3,Cara,,,", "4,Dan D,Dan,,"]
+    text = "email,Display Name,First Name,Phone,Billing phone\n"
+    text += "".join(f"new-{line[0]}@example.com{line[1:]}\n" for line in lines)
+    (tmp_path / "new.csv").write_text(text)
+    assert command.run("import", "new.csv", *options) == (
+        status,
+        "",
+        "The values of the column Display Name were not used in 2 rows, because other columns set"
+        " the same member.\n"
+        "The values of the column Phone were not used in 1 row, because other columns set the same"
+        " member.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("new.csv", "email,lang\n"),
+        ("new.csv", "email\n\n,\n"),
+        ("new.jsonl", ""),
+        ("new.jsonl", "\n"),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_file_without_a_row(tmp_path: Path, name: str, text: str, options: list[str]) -> None:
+    """A file without a row is said, because such a file is mostly a mistake. The status is 0."""
+    command = Command(tmp_path)
+    (tmp_path / name).write_text(text)
+    said = f"{name}: the file has no row, so there is nothing to import.\n"
+    assert command.run("import", name, *options) == (0, "", said)
+
+
+def test_a_file_of_json(tmp_path: Path) -> None:
+    """A file with the ending .json is refused with the command that makes JSON Lines of it."""
+    command = Command(tmp_path)
+    (tmp_path / "shop.json").write_text("[]")
+    status, _, err = command.run("import", "shop.json")
+    assert status == 2
+    assert "`jq -c '.[]' FILE.json > FILE.jsonl`" in " ".join(err.split())
+
+
+def test_a_quote_that_is_not_closed(tmp_path: Path) -> None:
+    """The report of a quote that is not closed says that the following lines were in the cell."""
+    command = Command(tmp_path)
+    (tmp_path / "new.csv").write_text('email,lang\na@example.com,"de\nb@example.com,de\n')
+    status, _, err = command.run("import", "new.csv", "--dry-run")
+    assert status == 1
+    assert "line 2: the row: csv. " in err
+    assert "After a quote that is not closed, the following lines are a part of the cell." in err
 
 
 def test_printed_columns(tmp_path: Path) -> None:
@@ -580,14 +689,153 @@ def test_wrong_options(tmp_path: Path, options: list[str]) -> None:
     assert command.orders.ledger() == []
 
 
-@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1"])
-def test_a_file_whose_mark_names_another_encoding(tmp_path: Path, encoding: str) -> None:
-    """A file with the mark of UTF-8 is not read in another encoding, which would garble names."""
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("path", ["new.csv", "-"])
+def test_utf_8_in_another_encoding(tmp_path: Path, path: str, mark: str) -> None:
+    """A file in UTF-8 is refused with another encoding before any call, also from a pipe."""
     command = Command(tmp_path)
-    (tmp_path / "new.csv").write_bytes(
-        "email,city\nnew-1@example.com,K\u00f6ln\n".encode("utf-8-sig")
-    )
-    status, out, err = command.run("import", "new.csv", "--encoding", encoding)
+    rows = "".join(f"new-{n}@example.com,Ulm\n" for n in range(2000))
+    text = f"{mark}email,city\n{rows}new-x@example.com,K\u00f6ln\n".encode()
+    (tmp_path / "new.csv").write_bytes(text)
+    options = ["--format", "csv", "--encoding", "windows-1252"]
+    status, out, err = command.run("import", path, *options, stdin=text)
     assert (status, out) == (2, "")
     assert "the file is in UTF-8. Leave out --encoding" in err
-    assert new(command) == []
+    assert command.orders.ledger() == []
+    options[-1] = "utf-8-sig"
+    assert command.run("import", path, *options, "--dry-run", stdin=text) == (0, "", "")
+
+
+# The first row of a file, its columns and its violation. The second row has the same e-mail.
+REPEATED = [
+    ("new-1@example.com,yes,DE", [], "uniqueItems"),
+    ("new-1@example.com,maybe,DE", ["Accepts marketing"], "type"),
+    ("new-1@example.com,yes,Germany", ["billing_country"], "pattern"),
+    ("new-1@example.com,yes,\xff", ["billing_country"], "encoding"),
+    ("new-1@example.com,yes,DE,x", ["D"], "maxItems"),
+]
+
+
+@pytest.mark.parametrize(("first", "columns", "keyword"), REPEATED)
+@pytest.mark.parametrize("options", [[], ["--update"]])
+def test_a_repeated_email(
+    tmp_path: Path, first: str, columns: list[str], keyword: str, options: list[str]
+) -> None:
+    """The second row of an e-mail is refused with the line of the first, valid or not.
+
+    Each refusal of a CSV file has the columns as the file names them.
+    """
+    command = Command(tmp_path)
+    text = f"E-Mail,Accepts marketing,billing_country\n{first}\nNEW-1@example.com,no,MX\n"
+    (tmp_path / "new.csv").write_bytes(text.encode("latin-1"))
+    report = ["--report", "report.jsonl"]
+    assert command.run("import", "new.csv", *options, *report)[0] == 1
+    lines = command.lines("report.jsonl")
+    assert lines[-1]["line"] == 3
+    assert (lines[-1]["pointer"], lines[-1]["keyword"]) == ("/email", "uniqueItems")
+    assert "Line 2 has the same e-mail." in lines[-1]["expected"]
+    assert lines[-1]["columns"] == ["E-Mail"]
+    refused = [(each["columns"], each["keyword"]) for each in lines[:-1]]
+    assert refused == ([(columns, keyword)] if columns else [])
+    assert len(new(command)) == (0 if columns else 1)
+    _, _, err = command.run("import", "new.csv", "--dry-run")
+    for each in columns:
+        assert f"(column {each}): {keyword}. " in err
+
+
+def test_the_violations_of_a_repeated_email(tmp_path: Path) -> None:
+    """A repeated e-mail is reported beside the other violations of a row.
+
+    If the text is no e-mail, only that is reported. Another program's rows often have the same
+    text there.
+    """
+    command = Command(tmp_path)
+    rows = [GOOD[0], {**GOOD[0], "lang": 5}, {"email": "none"}, {"email": "none"}]
+    write(command, "new.jsonl", *rows)
+    assert command.run("import", "new.jsonl", "--dry-run", "--report", "report.jsonl")[0] == 1
+    found = [(line["line"], line["pointer"]) for line in command.lines("report.jsonl")]
+    assert found == [(2, "/lang"), (2, "/email"), (3, "/email"), (4, "/email")]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        ("shipping_first_name", "Bob"),
+        ("shipping_address_1", "Low St 2"),
+        ("shipping_city", "Bonn"),
+        ("shipping_country", "fr"),
+        ("shipping_phone", "2"),
+        ("shippingAddresses.countryName", "BRD"),
+    ],
+)
+def test_an_update_with_a_changed_address(tmp_path: Path, column: str, cell: str) -> None:
+    """With --update, a changed address is added beside the old one, by the first run only."""
+    command = Command(tmp_path)
+    address = {
+        "shipping_first_name": "Ada",
+        "shipping_address_1": "High St 1",
+        "shipping_city": "Ulm",
+        "shipping_country": "de",
+        "shipping_phone": "1",
+        "shippingAddresses.countryName": "Germany",
+    }
+    counts = []
+    for row in (address, {**address, column: cell}, {**address, column: cell}, address):
+        text = f"email,{','.join(row)}\nnew-1@example.com,{','.join(row.values())}\n"
+        (tmp_path / "new.csv").write_text(text)
+        command.orders.clear_ledger()
+        assert command.run("import", "new.csv", "--update") == (0, "", "")
+        customer = command.customers()[id_of(command, "new-1@example.com")]
+        writes = calls(command, "add_customer", "update_customer")
+        counts.append((writes, len(customer["shippingAddresses"])))
+    if column == "shippingAddresses.countryName":  # Ecwid derives the name from the code
+        assert counts == [(1, 1), (0, 1), (0, 1), (0, 1)]
+    else:
+        assert counts == [(1, 1), (1, 2), (0, 2), (0, 2)]
+    assert customer["shippingAddresses"][0]["countryCode"] == "DE"
+
+
+def test_an_update_mends_a_country_code(tmp_path: Path) -> None:
+    """With --update, a code that the store shows in small letters is written in capitals, once."""
+    command = Command(tmp_path)
+    home = {"street": "High St 1", "countryCode": "us"}
+    there = {"email": "new-1@example.com", "billingPerson": home, "shippingAddresses": [home]}
+    write(command, "there.jsonl", there)
+    assert command.run("import", "there.jsonl") == (0, "", "")
+    header = "email,billing_country,shipping_address_1,shipping_country"
+    (tmp_path / "new.csv").write_text(f"{header}\nnew-1@example.com,us,High St 1,us\n")
+    for _ in range(2):
+        assert command.run("import", "new.csv", "--update") == (0, "", "")
+    customer = command.customers()[id_of(command, "new-1@example.com")]
+    assert customer["billingPerson"]["countryCode"] == "US"
+    assert [each["countryCode"] for each in customer["shippingAddresses"]] == ["US"]
+    assert calls(command, "update_customer") == 1
+
+
+@pytest.mark.parametrize("is_private", [True, False])
+def test_a_sandbox_that_ends_with_the_command(tmp_path: Path, is_private: bool) -> None:
+    """An import into a store that ends with the process says so, and names the other sandboxes."""
+    command = Command(tmp_path)
+    if is_private:
+        command.settings["ECWID_SANDBOX"] = "on"
+    write(command, "new.jsonl", *GOOD)
+    status, out, err = command.run("import", "new.jsonl")
+    assert (status, out) == (0, "")
+    assert ("ends with this command, so no customer was kept" in err) == is_private
+    assert ("`flask ecwid sandbox`" in err) == is_private
+    assert len(new(command)) == (0 if is_private else 6)
+
+
+def test_csv_that_is_given_as_json_lines(tmp_path: Path) -> None:
+    """A file of CSV without its ending is refused at its first line, with the option to use."""
+    command = Command(tmp_path)
+    text = "email,lang\n" + "canary@example.com,de\n" * 50
+    (tmp_path / "new.jsonl").write_text(text)
+    for path in ("new.jsonl", "-"):
+        status, _, err = command.run("import", path, stdin=text.encode())
+        assert status == 2
+        assert "line 1: the file does not look like JSON Lines" in err
+        assert "use --format csv" in err
+        assert err.count("line") <= 3
+        assert "canary" not in err
+    assert command.orders.ledger() == []

@@ -9,11 +9,13 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 import flask_ecwid
 from flask_ecwid import private_files
+from flask_ecwid.cli.resumable import CannotWrite, ResumableFile
 from flask_ecwid.private_files import UnsafeFile
 from flask_ecwid.sandbox import Fault, create_sandbox
 from flask_ecwid.settings import SettingsError
@@ -186,7 +188,7 @@ def test_a_file_of_this_user_is_used(
 
 
 def test_a_refusal_has_a_reason(tmp_path: Path) -> None:
-    """A refused file is named with the reason, and the exit status is 2 for an export."""
+    """A refused file is named with the reason."""
     command = Command(tmp_path, 20)
     (tmp_path / "all.jsonl.part").symlink_to("victim")
     status, _, err = command.run("export", "all.jsonl")
@@ -195,8 +197,8 @@ def test_a_refusal_has_a_reason(tmp_path: Path) -> None:
     (tmp_path / "report.jsonl").symlink_to("victim")
     (tmp_path / "new.jsonl").write_text("{}\n")
     status, _, err = command.run("import", "new.jsonl", "--report", "report.jsonl")
-    assert status == 1
-    assert "is a link" in err
+    assert status == 2
+    assert "report.jsonl is a link" in " ".join(err.split())
     command.settings["ECWID_SANDBOX"] = str(tmp_path / "report.jsonl")
     status, _, err = command.run("export", "all.jsonl")
     assert (status, err) == (
@@ -271,7 +273,7 @@ def test_own_files_become_private(tmp_path: Path) -> None:
     """A file of this user that others can read is set to 0600 before it is used again."""
     command = Command(tmp_path, 250)
     leave_unfinished(command, "all.jsonl")
-    (tmp_path / "report.jsonl").write_text("of an earlier run")
+    assert report(command, "report.jsonl")
     create_sandbox(tmp_path / "shop.sqlite3")
     for name in ("all.jsonl.part", "all.jsonl.resume", "report.jsonl", "shop.sqlite3"):
         (tmp_path / name).chmod(0o644)
@@ -280,6 +282,100 @@ def test_own_files_become_private(tmp_path: Path) -> None:
     create_sandbox(tmp_path / "shop.sqlite3")
     for name in ("all.jsonl.part", "all.jsonl.resume", "report.jsonl", "shop.sqlite3"):
         assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600, name
+
+
+def use_directly(path: Path) -> list[Callable[[], object]]:
+    """Return each way in which the package may open a file at a path."""
+    return [
+        lambda: os.close(private_files.create(path)),
+        lambda: os.close(private_files.open_or_create(path)),
+        lambda: private_files.read(path),
+        lambda: private_files.peek(path, 1),
+        lambda: private_files.replace(path, b"data"),
+        lambda: private_files.claim_database(path),
+    ]
+
+
+@pytest.mark.skipif(bool(os.geteuid()), reason="only root can make a link of another user")
+@pytest.mark.parametrize(
+    ("mode", "owner", "is_used"),
+    [
+        (0o1777, NOBODY, False),
+        (0o777, NOBODY, False),
+        (0o1777, 0, True),
+        (0o755, NOBODY, True),
+    ],
+    ids=["sticky", "open", "own", "administrator"],
+)
+@pytest.mark.parametrize("depth", ["direct", "below", "behind an own link"])
+def test_a_folder_that_is_a_link(
+    tmp_path: Path, mode: int, owner: int, is_used: bool, depth: str
+) -> None:
+    """A folder that is a link of another user in a folder of everybody is not followed.
+
+    A link of this user is followed, and so is a link that an administrator made.
+    """
+    target = tmp_path / "target"
+    (target / "deep").mkdir(parents=True)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "link").symlink_to("../target")
+    os.lchown(shared / "link", owner, owner)
+    (tmp_path / "mine").symlink_to("shared/link")
+    shared.chmod(mode)
+    folders = {"direct": shared / "link", "below": shared / "link/deep/../deep"}
+    path = folders.get(depth, tmp_path / "mine") / "file"
+    for number in range(len(use_directly(path))):
+        use = use_directly(path.with_name(f"file-{number}"))[number]
+        if is_used:
+            use()
+        else:
+            with pytest.raises(UnsafeFile, match="link is a link of another user"):
+                use()
+    command = Command(tmp_path)
+    assert (command.run("export", f"{path}.jsonl")[0] == 0) is is_used
+    assert report(command, f"{path}.report") is is_used
+    assert is_used or [each.name for each in target.rglob("*")] == ["deep"]
+
+
+def test_links_in_a_circle(tmp_path: Path) -> None:
+    """A folder that is a link to itself is an error of the system."""
+    (tmp_path / "link").symlink_to("link")
+    for use in use_directly(tmp_path / "link" / "file"):
+        with pytest.raises(OSError, match="symbolic links"):
+            use()
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(bool(os.geteuid()), reason="only root can become another user")
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_file_of_another_user_in_a_sticky_folder(mode: int) -> None:
+    """A file that could not be replaced at the end is refused before the export begins."""
+    with TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        path = folder / "all.jsonl"
+        path.write_text(SECRET)
+        folder.chmod(mode)
+        with as_nobody():
+            try:
+                with ResumableFile(path, "job", resume=False) as file:
+                    file.append(b"data", customers=1, cursor="")
+                    file.finish()
+                refusal = ""
+            except CannotWrite as exc:
+                refusal = str(exc)
+        expected = f"{path} belongs to another user, and cannot be replaced in its folder"
+        assert refusal == (expected if mode == 0o1777 else "")
+        assert path.read_text() == (SECRET if refusal else "data")
+        assert os.listdir(folder) == ["all.jsonl"]
 
 
 def test_a_file_that_appears_during_the_check(

@@ -181,6 +181,22 @@ LISTS: list[tuple[str, list[Any], list[Any], list[Any]]] = [
     ("shippingAddresses", [HOME], [{**HOME, "phone": "1"}], [{**HOME, "phone": "1"}]),
     ("shippingAddresses", [HOME], [{**HOME, "name": "Bob"}], [HOME, {**HOME, "name": "Bob"}]),
     ("shippingAddresses", [HOME], [], [HOME]),
+    ("shippingAddresses", [], [{**HOME, "countryName": "BRD"}], [HOME]),
+    ("shippingAddresses", [], [{"city": "Ulm", "countryName": "BRD"}], [{"city": "Ulm"}]),
+    (
+        "shippingAddresses",
+        [{**HOME, "countryCode": "de"}],
+        [{**HOME, "countryCode": "DE"}],
+        [{**HOME, "countryCode": "DE"}],
+    ),
+    *(
+        ("shippingAddresses", [{**HOME, **old}], [{**HOME, **new}], [{**HOME, **new}])
+        for old, new in (
+            ({"note": "a"}, {"note": "b"}),
+            ({"orderBy": 1}, {"orderBy": 2}),
+            ({"defaultAddress": False}, {"defaultAddress": True}),
+        )
+    ),
     ("extrafields", [{"key": "a", "value": "1"}], [{"key": "b"}], [{"value": "1"}, {"key": "b"}]),
     ("extrafields", [{"key": "a", "value": "1"}], [{"key": "a", "value": "2"}], [{"value": "2"}]),
 ]
@@ -365,16 +381,18 @@ COMPARED: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({"billingPerson": {"name": "ada"}}, {"name": "Ada"}, ["/billingPerson/name"]),
     ({"billingPerson": {"name": "A  B "}}, {"billingPerson": {"name": "A B"}}, []),
     ({"billingPerson": {"countryCode": "de"}}, {"billingPerson": {"countryCode": "DE"}}, []),
+    ({"billingPerson": {"countryCode": "de"}}, {"billingPerson": {"countryCode": "de"}}, []),
+    (
+        {"billingPerson": {"countryCode": "DE"}},
+        {"billingPerson": {"countryCode": "de"}},
+        ["/billingPerson/countryCode"],
+    ),
     (
         {"billingPerson": {"countryCode": "DE", "countryName": "BRD"}},
         {"billingPerson": {"countryCode": "DE"}},
         [],
     ),
-    (
-        {"billingPerson": {"countryName": "BRD"}},
-        {"billingPerson": {}},
-        ["/billingPerson/countryName"],
-    ),
+    ({"billingPerson": {"countryName": "BRD", "stateOrProvinceName": "Bayern"}}, {}, []),
     ({"contacts": [PHONE]}, {"contacts": [{"type": "EMAIL", "contact": EMAIL}, PHONE]}, []),
     ({"contacts": [PHONE]}, {"contacts": [{**PHONE, "contact": "2"}]}, ["/contacts"]),
     ({"contacts": [PHONE]}, {"contacts": [{**PHONE, "type": "VIBER"}]}, ["/contacts"]),

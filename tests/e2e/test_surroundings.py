@@ -41,11 +41,27 @@ def test_an_export_without_a_standard_error(tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 34
 
 
-@pytest.mark.parametrize("line", ["export - --where canary=1", "export - --canary", "canary"])
-def test_a_failure_without_a_standard_error(tmp_path: Path, line: str) -> None:
-    """A failure without a standard error has its exit status, and prints nothing elsewhere."""
-    done = shell(Command(tmp_path), f"flask ecwid {line} 2>&-")
+REFUSED = [
+    *("export - --where canary=1", "export - --canary", "canary", "--canary", ""),
+    *("import --canary", "import shop.csv", "import shop.csv --report /proc/x", "import none.csv"),
+    *("check --store x", "openapi --canary", "sandbox --port 99999", "key ''"),
+]
+
+
+@pytest.mark.parametrize("line", REFUSED)
+@pytest.mark.parametrize("to", ["&-", "/dev/full"])
+def test_a_failure_without_a_standard_error(tmp_path: Path, line: str, to: str) -> None:
+    """A failure whose message cannot be written has its exit status, and prints nothing else."""
+    (tmp_path / "shop.csv").write_text("email,canary\n")
+    done = shell(Command(tmp_path), f"flask ecwid {line} 2>{to}")
     assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_wrong_settings_without_a_standard_error(tmp_path: Path) -> None:
+    """Wrong settings have their exit status, although the message cannot be written."""
+    command = Command(tmp_path, ECWID_AUTH="canary")
+    assert shell(command, "flask ecwid check 2>/dev/full").returncode == 2
+    assert shell(command, "flask ecwid export - 2>/dev/full").returncode == 2
 
 
 def test_no_message_goes_into_the_file(tmp_path: Path) -> None:
@@ -228,7 +244,7 @@ def limited(size: int) -> None:
 def test_a_full_disk_for_the_report(tmp_path: Path) -> None:
     """An import whose report cannot be written any more goes on, and says so at once.
 
-    The report keeps its whole lines, and the standard error gets the further refusals.
+    The report keeps its whole lines, and the standard error gets all further refusals.
     """
     sandbox = begin_sandbox(tmp_path)
     try:
@@ -249,21 +265,12 @@ def test_a_full_disk_for_the_report(tmp_path: Path) -> None:
     assert process.returncode == 1
     told, *shown, summary = err.splitlines()
     assert told == "report.jsonl: File too large. The report is not complete."
-    assert len(shown) == 11
     assert summary == "3 created, 0 there already, 6000 refused, 0 unknown"
     written = command.lines("report.jsonl")
     assert 1000 < len(written) < 6000
-    assert shown[0].startswith(f"line {written[-1]['line'] + 1}: /email: type.")
-
-
-def test_a_device_for_the_report(tmp_path: Path) -> None:
-    """A report that is a device is refused before the first call."""
-    command = Command(tmp_path)
-    (tmp_path / "new.jsonl").write_text('{"email": "new-1@example.com"}\n{}\n')
-    done = shell(command, "flask ecwid import new.jsonl --report /dev/full")
-    assert done.returncode == 1
-    assert "is not a regular file" in done.stderr
-    assert command.orders.ledger() == []
+    assert len(shown) == 6000 - len(written)
+    for number, line in enumerate(shown, start=len(written) + 1):
+        assert line.startswith(f"line {number}: /email: type.")
 
 
 def test_a_full_disk_for_an_export(tmp_path: Path) -> None:

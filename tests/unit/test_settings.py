@@ -22,6 +22,9 @@ GOOD: dict[str, Any] = {
 }
 
 
+STORE = {"ECWID_STORE_ID": GOOD["ECWID_STORE_ID"], "ECWID_TOKEN": GOOD["ECWID_TOKEN"]}
+
+
 def faults(config: dict[str, Any], prefix: str = "") -> list[str]:
     with pytest.raises(SettingsError) as caught:
         Settings.from_config(config, prefix)
@@ -202,15 +205,24 @@ QUOTES = [("'", "'"), ('"', '"'), ("`", "`"), ("\u2018", "\u2019"), ("“", "”
             ("<token>", "$TOKEN", "${ECWID_TOKEN}", "{{ token }}", "%TOKEN%", "your-token"),
             "is a placeholder, so set the secret token",
         ),
+        (
+            [
+                *("secret_YOURTOKEN", "secret_TOKEN", "TOKEN", "secret_token", "your_token"),
+                *("xxx", "secret_xxx", "secret_000", "changeme", "secret_change-me", "secret"),
+                *("secret_example", "ecwid_token", "placeholder", "secret_insert_here"),
+                *("a" * 32, "secret_" + "0" * 32, "secret_your_key_from_the_admin_of_ecwid"),
+            ],
+            "is a placeholder, so set the secret token",
+        ),
         (("public_canary", "PUBLIC_canary"), "is a public token, which cannot read customers, so"),
         (("Bearer secret_canary", "bearer canary"), "begins with the word Bearer, so remove"),
         (
             [f"{a}secret_canary{b}" for a, b in QUOTES] + ["'secret_canary", "secret_canary'"],
             "has quotes around the value, so remove the quotes",
         ),
-        (("two canaries", "c\nanary", "canarÿ", "c" * 513), "is not visible ASCII characters"),
+        (("two canaries", "c\nanary", "canarÿ", "ca" * 257), "is not visible ASCII characters"),
     ],
-    ids=["missing", "dots", "variable", "public", "Bearer", "quotes", "other"],
+    ids=["missing", "dots", "variable", "word", "public", "Bearer", "quotes", "other"],
 )
 def test_a_token_that_cannot_be_right(tokens: list[str | None], said: str) -> None:
     """A placeholder, a public or a quoted token stops the start, and the fault says what to do."""
@@ -223,10 +235,17 @@ def test_a_token_that_cannot_be_right(tokens: list[str | None], said: str) -> No
 
 
 @pytest.mark.parametrize(
-    "token", ["secret_x", "secret_test", "secret_" + "Ab1" * 10 + "xx", "3secret_a", "a-b.c/d=~"]
+    "token",
+    [
+        *("secret_x", "secret_test", "secret_" + "Ab1" * 10 + "xx", "3secret_a", "a-b.c/d=~"),
+        *(f"secret_{word:0<32}"[:39] for word in ("token1", "1yours2", "xxx", "Example", "todo")),
+    ],
 )
 def test_a_token_that_may_be_right(token: str) -> None:
-    """A token that is no known mistake passes, because Ecwid alone knows its tokens."""
+    """A token that is no known mistake passes, because Ecwid alone knows its tokens.
+
+    A token of Ecwid's length may have a word by chance.
+    """
     assert Settings(store_id="1003", token=token).token == token
 
 
@@ -237,6 +256,25 @@ def test_quotes_around_a_value(spec: Any) -> None:
         fault = fault_of(f"ECWID_{spec.name.upper()}", f"{left}canary{right}")
         assert "has quotes around the value, so remove the quotes" in fault
         assert "canary" not in fault
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "more"),
+    [
+        ("ECWID_SANDBOX", "'on'", {}),
+        ("ECWID_SANDBOX", '"/tmp/store.sqlite3"', {}),
+        ("ECWID_AUTH", "'none'", STORE),
+        ("ECWID_API_KEYS", f"'a:read:{'0' * 64}'", STORE),
+        ("ECWID_DEADLINE_S", "'30'", {**GOOD, "ECWID_CONNECT_TIMEOUT_S": "25"}),
+        ("ECWID_DEADLINE_S", "30s", {**GOOD, "ECWID_CONNECT_TIMEOUT_S": "25"}),
+        ("ECWID_CALLS_PER_MINUTE", "9,000", {**GOOD, "ECWID_PROCESSES": "600"}),
+        ("ECWID_REDIS_URL", "'redis://host'", {**GOOD, "ECWID_PROCESSES": "600"}),
+        ("ECWID_REDIS_URL", 5, {**GOOD, "ECWID_PROCESSES": "600"}),
+    ],
+)
+def test_nothing_follows_from_a_fault(key: str, value: object, more: dict[str, Any]) -> None:
+    """A setting in quotes, or of a wrong kind, is the only fault, and no other follows from it."""
+    assert faults({**more, key: value}) == [key]
 
 
 def key_entry(name: str, api_key: str) -> str:
