@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ OPERATIONS: dict[str, Callable[[Api], TestResponse]] = {
     "update_customer": lambda api: api.post(f"/update_customer/{ID}", {"lang": "en"}),
     "delete_customer": lambda api: api.post("/delete_customer/5"),
 }
-DEAD = Fault("status", status=403, empty=True)
+REFUSED_TOKEN = Fault("status", status=403, code="INVALID_API_TOKEN")
+EMPTY_403 = Fault("status", status=403, empty=True)
 
 
 class Later:
@@ -74,21 +76,23 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Later:
     return Later(monkeypatch)
 
 
+NEUTRAL = ["list_customers"]  # The ledger shows the neutral question as a list.
 PAUSES = [
-    (DEAD, 30),
-    (Fault("status", status=403, code="INVALID_API_TOKEN"), 30),
-    (Fault("status", status=402, code="STORE_IS_SUSPENDED"), 60),
-    (Fault("status", status=404, code="STORE_NOT_FOUND"), 60),
-    (Fault("status", status=429, retry_after="3"), 3),
-    (Fault("status", status=429), 10),
-    (Fault("status", status=429, retry_after="canary"), 10),
-    (Fault("status", status=429, retry_after="-1"), 10),
-    (Fault("status", status=429, retry_after="999999"), 3600),
-    (Fault("status", status=503, retry_after="40"), 40),
+    (EMPTY_403, 30, NEUTRAL),
+    (Fault("status", status=402, empty=True), 60, NEUTRAL),
+    (REFUSED_TOKEN, 30, []),
+    (Fault("status", status=402, code="STORE_IS_SUSPENDED"), 60, []),
+    (Fault("status", status=404, code="STORE_NOT_FOUND"), 60, []),
+    (Fault("status", status=429, retry_after="3"), 3, []),
+    (Fault("status", status=429), 10, []),
+    (Fault("status", status=429, retry_after="canary"), 10, []),
+    (Fault("status", status=429, retry_after="-1"), 10, []),
+    (Fault("status", status=429, retry_after="999999"), 3600, []),
+    (Fault("status", status=503, retry_after="40"), 40, []),
 ]
 
 
-@pytest.mark.parametrize(("fault", "seconds"), PAUSES)
+@pytest.mark.parametrize(("fault", "seconds", "neutral"), PAUSES)
 @pytest.mark.usefixtures("no_waiting")
 def test_the_pause(
     ordered: OrderedStore,
@@ -96,12 +100,18 @@ def test_the_pause(
     caplog: pytest.LogCaptureFixture,
     fault: Fault,
     seconds: int,
+    neutral: list[str],
 ) -> None:
-    """No call is sent during a pause that a refusal or a Retry-After of Ecwid began."""
+    """No call is sent during a pause that a refusal or a Retry-After of Ecwid began.
+
+    A refusal without a code begins the pause when the neutral question is refused as well.
+    """
     caplog.set_level("DEBUG")
     api = ordered.api()
     ordered.orders.inject(fault)
     assert OPERATIONS["get_customer"](api).status_code in (429, 502, 503)
+    assert is_throttled(OPERATIONS["get_customer"](api), seconds)
+    assert ordered.asked() == ["get_customer", *neutral]
     made = ordered.calls()
     later(seconds - 1)
     for ask in OPERATIONS.values():
@@ -120,6 +130,7 @@ def test_the_pause(
     [
         Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE"),
         Fault("status", status=403, code="SOMETHING_ELSE"),
+        EMPTY_403,
         Fault("status", status=401, empty=True),
         Fault("status", status=404, empty=True),
         Fault("status", status=405),
@@ -154,32 +165,35 @@ def at_once(ask: Callable[[], TestResponse], times: int = 16) -> list[int]:
 
 
 def test_a_single_probe(ordered: OrderedStore, later: Later) -> None:
-    """A single probe follows a pause for a refused token, and its refusal renews the pause."""
+    """After a pause for a refused token, only the neutral question is sent, and only once.
+
+    Its refusal renews the pause.
+    """
     api = ordered.api()
-    ordered.orders.inject(DEAD)
+    ordered.orders.inject(REFUSED_TOKEN)
     api.get(f"/customer/{ID}")
     for round in (1, 2, 3):
         later(31)
         # The requests are writes, because equal reads would share a call.
-        statuses = at_once(lambda: api.post("/delete_customer/5"))
-        assert ordered.calls() == 1 + round
-        assert sorted(statuses) == [502] + [503] * 15
+        assert at_once(lambda: api.post("/delete_customer/5")) == [503] * 16
+        assert ordered.asked() == ["get_customer"] + NEUTRAL * round
 
 
 def test_a_single_probe_over_all_hosts(
     ordered: OrderedStore, later: Later, redis: RedisServer
 ) -> None:
-    """Of all hosts that share Redis a single host sends the probe."""
+    """Of all hosts that share Redis a single host sends the neutral question after a pause."""
     apis = [ordered.api(ECWID_REDIS_URL=redis.url) for _ in range(4)]
-    ordered.orders.inject(DEAD)
+    ordered.orders.inject(REFUSED_TOKEN)
     apis[0].get(f"/customer/{ID}")
     later(1)
     assert all(is_throttled(api.get("/customers"), 30) for api in apis)
-    assert ordered.calls() == 1
+    assert ordered.asked() == ["get_customer"]
     later(31)
     redis.age(31)
-    at_once(lambda: apis[threading.get_ident() % 4].get("/customers"))
-    assert ordered.calls() == 2
+    hosts = cycle(apis)
+    assert at_once(lambda: next(hosts).post("/delete_customer/5")) == [503] * 16
+    assert ordered.asked() == ["get_customer", *NEUTRAL]
     ordered.orders.clear_faults()
     later(31)
     redis.age(31)
@@ -212,7 +226,7 @@ def test_the_pause_without_its_redis(ordered: OrderedStore, later: Later) -> Non
     """A pause that this process has seen continues when Redis is gone."""
     with RedisServer() as redis:
         api = ordered.api(ECWID_REDIS_URL=redis.url)
-        ordered.orders.inject(DEAD)
+        ordered.orders.inject(REFUSED_TOKEN)
         api.get(f"/customer/{ID}")
         redis.stop()
         later(1)
@@ -226,7 +240,7 @@ def test_the_pause_without_its_redis(ordered: OrderedStore, later: Later) -> Non
 def test_apps_in_a_process_share_no_pause(ordered: OrderedStore) -> None:
     """Two apps in a process without Redis share no pause."""
     one, other = ordered.api(), ordered.api()
-    ordered.orders.inject(replace(DEAD, times=1))
+    ordered.orders.inject(replace(REFUSED_TOKEN, times=1))
     one.get("/customers")
     assert other.get("/customers").status_code == 200
 
@@ -593,22 +607,24 @@ UNEXPLAINED = [
 
 @pytest.mark.parametrize("fault", UNEXPLAINED, ids=lambda fault: f"{fault.status} {fault.kind}")
 def test_unexplained_refusals(ordered: OrderedStore, later: Later, fault: Fault) -> None:
-    """Three refusals in a row that may concern the token begin a pause.
+    """Three refusals in a row that may concern the token lead to the neutral question.
 
-    A good reply starts the count again.
+    If the neutral question is refused as well, a pause begins. A good reply starts the count again.
     """
     api = ordered.api()
+    ask = lambda: api.get(f"/customer/{ID}").status_code  # noqa: E731
     ordered.orders.inject(replace(fault, times=2))
-    assert [api.get(f"/customer/{ID}").status_code for _ in range(3)] == [502, 502, 200]
-    ordered.orders.inject(replace(fault, times=4))
-    assert [api.get(f"/customer/{ID}").status_code for _ in range(3)] == [502, 502, 502]
-    assert is_throttled(api.get("/customers"), 30)
-    assert ordered.calls() == 6
-    later(31)
-    assert api.get(f"/customer/{ID}").status_code == 502
-    assert is_throttled(api.get("/customers"), 30)
-    later(31)
-    assert api.get("/customers").status_code == 200
+    assert [ask() for _ in range(3)] == [502, 502, 200]
+    ordered.orders.inject(replace(fault, times=5))
+    assert [ask() for _ in range(3)] == [502, 502, 502]
+    assert ordered.asked() == ["get_customer"] * 6
+    for neutral in (1, 2):  # before the pause, and as its probe
+        for _ in range(3):
+            assert is_throttled(api.get(f"/customer/{ID}"), 30)
+        assert ordered.asked() == ["get_customer"] * 6 + NEUTRAL * neutral
+        later(31)
+    assert ask() == 200
+    assert ordered.asked() == ["get_customer"] * 6 + NEUTRAL * 3 + ["get_customer"]
 
 
 PROVES_THE_TOKEN = [
@@ -620,37 +636,55 @@ PROVES_THE_TOKEN = [
 
 
 @pytest.mark.parametrize(("operation", "fault"), PROVES_THE_TOKEN)
-def test_what_ends_a_pause(
-    ordered: OrderedStore, later: Later, operation: str, fault: Fault
-) -> None:
-    """A probe that is refused for its own reasons proves the token and ends the pause."""
+def test_what_proves_the_token(ordered: OrderedStore, operation: str, fault: Fault) -> None:
+    """A refusal for a call's own reasons starts the count of unexplained refusals again."""
     api = ordered.api()
-    ordered.orders.inject(replace(DEAD, times=1))
-    api.get("/customers")
-    ordered.orders.inject(replace(fault, times=1))
+    for _ in range(2):
+        ordered.orders.inject(Fault("status", status=401, times=2))
+        for _ in range(2):
+            assert OPERATIONS["delete_customer"](api).status_code == 502
+        ordered.orders.inject(replace(fault, times=1))
+        assert OPERATIONS[operation](api).status_code == (502 if fault.code else fault.status)
+    assert ordered.asked() == (["delete_customer"] * 2 + [operation]) * 2
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", status=400),
+        Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE"),
+    ],
+)
+def test_what_ends_a_pause(ordered: OrderedStore, later: Later, fault: Fault) -> None:
+    """A refusal of the neutral question for its own reasons proves the token and ends the pause."""
+    api = ordered.api()
+    ordered.orders.inject(replace(REFUSED_TOKEN, times=1))
+    api.get(f"/customer/{ID}")
     later(31)
-    assert not is_throttled(OPERATIONS[operation](api), 30)
+    ordered.orders.inject(replace(fault, times=1))
+    assert api.get(f"/customer/{ID}").status_code == 200
+    assert ordered.asked() == ["get_customer", *NEUTRAL, "get_customer"]
     assert [ask(api).status_code == 503 for ask in OPERATIONS.values()] == [False] * 5
 
 
 @pytest.mark.usefixtures("no_waiting")
 def test_what_does_not_end_a_pause(ordered: OrderedStore, later: Later) -> None:
-    """A probe that fails or is rate limited does not end the pause."""
+    """A neutral question that fails or is rate limited does not end the pause."""
     api = ordered.api()
-    ordered.orders.inject(replace(DEAD, times=1))
-    api.get("/customers")
+    ordered.orders.inject(replace(REFUSED_TOKEN, times=1))
+    api.get(f"/customer/{ID}")
     for fault in (Fault("status", status=500), Fault("reset"), Fault("status", status=429)):
         ordered.orders.inject(replace(fault, times=1))
         later(31)
-        assert api.get(f"/customer/{ID}").status_code != 200
+        assert is_throttled(api.get(f"/customer/{ID}"), 30)
         assert is_throttled(api.get("/customers"), 30)
-    assert ordered.calls() == 4
+    assert ordered.asked() == ["get_customer"] + NEUTRAL * 3
 
 
 def test_a_call_from_before_does_not_end_the_pause(ordered: OrderedStore) -> None:
     """A call that was sent before the pause does not end it."""
     ordered.orders.inject(Fault("latency", operation="list_customers", seconds=0.6))
-    ordered.orders.inject(replace(DEAD, operation="get_customer"))
+    ordered.orders.inject(replace(REFUSED_TOKEN, operation="get_customer"))
     api = ordered.api()
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(lambda: api.get("/customers").status_code)
@@ -708,28 +742,31 @@ def test_the_state_is_not_read_all_the_time(later: Later) -> None:
 
 @pytest.mark.usefixtures("no_waiting")
 def test_the_breaker(ordered: OrderedStore, later: Later) -> None:
-    """Five failures in a row open the breaker for 10 s, and then a single probe is sent.
+    """Five failures in a row and a failed neutral question open the breaker for 10 s.
 
-    A failed probe doubles the time, up to 60 s. A good reply closes the breaker.
+    Then the neutral question is sent once. If it fails, the time doubles, up to 60 s. A good reply
+    to it closes the breaker.
     """
     api = ordered.api()
     ordered.orders.inject(Fault("status", status=500))
-    assert api.get("/customers").status_code == 502  # three calls
-    assert api.get("/customers").status_code == 502  # two calls, and then the breaker is open
-    made = ordered.calls()
-    assert made == 5
-    assert is_throttled(api.get("/customers"), 10)
+    assert api.get(f"/customer/{ID}").status_code == 502  # three calls
+    assert api.get(f"/customer/{ID}").status_code == 502  # two calls, and then doubt
+    asked = ["get_customer"] * 5
+    assert ordered.asked() == asked
+    assert is_throttled(api.get(f"/customer/{ID}"), 10)
+    asked += NEUTRAL
     for seconds in (10, 20, 40, 60, 60):
         later(seconds - 1)
-        assert is_throttled(api.get("/customers"), 1)
+        assert is_throttled(api.get(f"/customer/{ID}"), 1)
+        assert ordered.asked() == asked
         later(1.5)
-        statuses = at_once(lambda: api.post("/delete_customer/5"))
-        made += 1
-        assert ordered.calls() == made
-        assert sorted(statuses) == [502] + [503] * 15
+        assert at_once(lambda: api.post("/delete_customer/5")) == [503] * 16
+        asked += NEUTRAL
+        assert ordered.asked() == asked
     later(61)
     ordered.orders.clear_faults()
-    assert [api.get("/customers").status_code for _ in range(3)] == [200] * 3
+    assert [api.get(f"/customer/{ID}").status_code for _ in range(3)] == [200] * 3
+    assert ordered.asked() == [*asked, *NEUTRAL] + ["get_customer"] * 3
 
 
 @pytest.mark.parametrize(
@@ -741,14 +778,19 @@ def test_the_breaker(ordered: OrderedStore, later: Later) -> None:
     ],
 )
 @pytest.mark.usefixtures("no_waiting")
-def test_what_is_no_failure(ordered: OrderedStore, between: Fault) -> None:
-    """A reply other than a server error starts the count of failures again."""
+def test_what_is_no_failure(ordered: OrderedStore, later: Later, between: Fault) -> None:
+    """A reply other than a server error starts the count of failures again.
+
+    So the calls are repeated as before, and no neutral question is sent.
+    """
     api = ordered.api()
     ordered.orders.inject(between, Fault("status", status=500, times=8))
     for _ in range(3):
         response = api.get(f"/customer/{ID}")
         assert response.status_code in (404, 429, 502)
         assert response.get_json()["origin"] == "ecwid"
+        later(2)  # so that the brief pause of a 429 is over
+    assert ordered.asked() == ["get_customer"] * 8
 
 
 # The retry budget
@@ -842,7 +884,7 @@ def test_workers_share_the_pause(
 ) -> None:
     """A refused token that one worker has seen stops the calls of all workers."""
     url, _ = gunicorn
-    ordered.orders.inject(DEAD)
+    ordered.orders.inject(REFUSED_TOKEN)
     with ThreadPoolExecutor(4) as threads:
         ask = lambda _: requests.get(f"{url}/customers", timeout=30).status_code  # noqa: E731
         statuses = list(threads.map(ask, range(120)))
