@@ -16,7 +16,7 @@ from flask_ecwid import Ecwid
 from flask_ecwid.storage import redis_connection, work
 
 redis_connection.COOLDOWN_S = 0.1
-work.TRIP_S = float(os.environ["REDIS_TIMEOUT_S"])
+work.TRIP_S = redis_connection.TRIP_S = float(os.environ["REDIS_TIMEOUT_S"])
 work.REDIS_S = max(work.REDIS_S, work.TRIP_S)
 app = flask.Flask("host")
 app.config.update(json.loads(os.environ["CONFIG"]))
