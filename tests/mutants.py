@@ -241,9 +241,44 @@ MUTANTS = [
     Mutant(
         "no limit of unexplained refusals",
         "throttling.guard",
-        "if self._suspicions >= SUSPICIONS_MOST:",
-        "if False:",
-        "test_guard.py",
+        "return self._suspicions >= SUSPICIONS_MOST or self._breaker.is_in_doubt",
+        "return self._breaker.is_in_doubt",
+        "test_guard.py -k unexplained",
+    ),
+    Mutant(
+        "a pause without the neutral question",
+        "throttling.guard",
+        "is_confirmed = permit.is_probe and ",
+        "is_confirmed = ",
+        "test_guard.py -k no_pause",
+    ),
+    Mutant(
+        "calls beside the neutral question",
+        "throttling.guard",
+        "asks = self._question.claim(deadline)",
+        "asks = True",
+        "test_refusals.py -k wait_for_the_neutral",
+    ),
+    Mutant(
+        "a repetition before the neutral question",
+        "throttling.guard",
+        "        if self._is_in_doubt():\n            return False\n",
+        "",
+        "test_guard.py -k the_breaker",
+    ),
+    Mutant(
+        "refusals that a proof of the token leaves unexplained",
+        "throttling.guard",
+        "elif error.proves_token:\n            self._suspicions = 0\n",
+        "elif error.proves_token:\n",
+        "test_guard.py -k proves_the_token",
+    ),
+    Mutant(
+        "a pause that a proof of the token leaves",
+        "throttling.guard",
+        "            if permit.pause:\n                self._pause.end(permit.pause)\n",
+        "",
+        "test_guard.py -k ends_a_pause",
     ),
     Mutant(
         "a pause after the searches",
@@ -486,15 +521,29 @@ MUTANTS = [
     Mutant(
         "no breaker",
         "throttling.guard",
-        "self._breaker.record_failure()",
+        "self._breaker.record_failure(is_probe=permit.is_probe)",
         "pass",
-        "test_guard.py",
+        "test_guard.py -k the_breaker",
+    ),
+    Mutant(
+        "a breaker without the neutral question",
+        "throttling.breaker",
+        "if is_probe and self.failures",
+        "if self.failures",
+        "test_guard.py -k the_breaker",
+    ),
+    Mutant(
+        "failures in a row that a reply leaves",
+        "throttling.guard",
+        "            self._breaker.record_success()  # Ecwid has replied",
+        "            pass  # Ecwid has replied",
+        "test_guard.py -k no_failure",
     ),
     Mutant(
         "no rate limit",
         "throttling.guard",
-        "        self.rate_limit.acquire()\n        if",
-        "        if",
+        "            self.rate_limit.acquire()\n            if",
+        "            if",
         "test_rate_limit.py",
     ),
     Mutant(
@@ -928,18 +977,17 @@ MUTANTS = [
     Mutant(
         "a deadline checked before the guard",
         "client.retries",
-        "        permit = self._guard.acquire()\n",
+        "        permit = self._permit(deadline, clock.now() + patience_s)\n",
         "        asked_at = clock.now()\n"
-        "        permit = self._guard.acquire()\n"
-        "        deadline += clock.now() - asked_at\n"
-        "        ends_at += clock.now() - asked_at\n",
+        "        permit = self._permit(deadline, clock.now() + patience_s)\n"
+        "        deadline += clock.now() - asked_at\n",
         "test_gateway.py",
     ),
     Mutant(
         "a search whose time ran out blamed on Ecwid",
         "client.retries",
-        "if clock.now() >= deadline:",
-        "if False:",
+        "            if clock.now() >= deadline:",
+        "            if False:",
         "test_gateway.py",
     ),
     Mutant(
@@ -1036,8 +1084,8 @@ MUTANTS = [
     Mutant(
         "a memory for each mount",
         "storage.process_memory",
-        "if found is None:",
-        "if True:",
+        "self._objects.setdefault((make, key), made)",
+        "made",
         "test_cache.py",
     ),
     Mutant(
