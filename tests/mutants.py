@@ -260,6 +260,13 @@ MUTANTS = [
         "test_refusals.py -k wait_for_the_neutral",
     ),
     Mutant(
+        "the neutral question over an old connection",
+        "client.calls",
+        "fresh=True",
+        "fresh=False",
+        "test_kept_connections.py -k neutral",
+    ),
+    Mutant(
         "a repetition before the neutral question",
         "throttling.guard",
         "        if self._is_in_doubt():\n            return False\n",
@@ -1238,8 +1245,8 @@ MUTANTS = [
     Mutant(
         "a creation over an idle connection",
         "client.transport",
-        'FRESH_S if call.operation.kind == "create" else MOST_IDLE_S',
-        "MOST_IDLE_S",
+        'call.fresh or call.operation.kind == "create"',
+        "call.fresh",
         "test_kept_connections.py -k creation",
     ),
     Mutant(

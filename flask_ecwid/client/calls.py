@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,7 @@ class Call:
     query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes | None = field(default=None, repr=False)
     bulk: bool = False  # A page keeps the customers that violate the contract.
+    fresh: bool = False  # The call takes no connection that the way may have forgotten.
 
 
 def build_call(
@@ -73,9 +74,11 @@ def neutral_call() -> Call:
     """Return the neutral question, which is a small call without any value of a caller.
 
     Its reply tells whether Ecwid serves this service at all. Without the fields, a first customer
-    whose data is too large would fail the call.
+    whose data is too large would fail the call. The call is not repeated, so a connection that was
+    lost during a pause would cost a request.
     """
-    return build_call("list_customers", query={"offset": 0, "limit": 1, "responseFields": "total"})
+    query = {"offset": 0, "limit": 1, "responseFields": "total"}
+    return replace(build_call("list_customers", query=query), fresh=True)
 
 
 def _completed(selection: str, required: str) -> str:

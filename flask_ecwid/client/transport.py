@@ -91,7 +91,8 @@ class RequestsTransport(Transport):
 
     def send(self, call: Call, deadline: float, check: Callable[[], None]) -> Reply:
         """Send a call once and return its reply."""
-        most_idle_s = FRESH_S if call.operation.kind == "create" else MOST_IDLE_S
+        is_fresh = call.fresh or call.operation.kind == "create"
+        most_idle_s = FRESH_S if is_fresh else MOST_IDLE_S
         attempt = Attempt(deadline, *self._timeouts_s, check, most_idle_s)
         failure: EcwidError
         try:

@@ -612,7 +612,10 @@ def test_unexplained_refusals(ordered: OrderedStore, later: Later, fault: Fault)
     If the neutral question is refused as well, a pause begins. A good reply starts the count again.
     """
     api = ordered.api()
-    ask = lambda: api.get(f"/customer/{ID}").status_code  # noqa: E731
+
+    def ask() -> int:
+        return api.get(f"/customer/{ID}").status_code
+
     ordered.orders.inject(replace(fault, times=2))
     assert [ask() for _ in range(3)] == [502, 502, 200]
     ordered.orders.inject(replace(fault, times=5))

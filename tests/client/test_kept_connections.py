@@ -116,6 +116,25 @@ def test_reads_at_once_after_a_quiet_time(
         assert client.add_customer({"email": EMAIL}) == {"id": 7}
 
 
+@FORGOTTEN
+def test_a_neutral_question_after_a_quiet_time(
+    ecwid: ScriptedServer, later: Callable[[float], None], by: By
+) -> None:
+    """The neutral question after a pause is sent once, over a new connection."""
+    with Relay(ecwid.port, by) as relay:
+        client = client_of(relay)
+        warm(client, ecwid, 1)
+        ecwid.script = {"get_customer": [faults.error(403, "INVALID_API_TOKEN")]}
+        with pytest.raises(EcwidError):
+            client.get_customer(7)
+        ecwid.script = {}
+        later(31)
+        relay.forget()
+        assert client.get_customer(7)["id"] == 7
+        assert ecwid.count() == {"get_customer": 2, "list_customers": 1}
+        assert relay.connections == 2
+
+
 @pytest.mark.parametrize("number", [20, 40])
 @pytest.mark.usefixtures("no_waiting")
 def test_a_large_burst_of_reads(
