@@ -977,9 +977,16 @@ MUTANTS = [
     Mutant(
         "a permit that is not given back",
         "client.retries",
-        "            self._guard.release(permit)\n            raise",
-        "            raise",
-        "test_gateway.py",
+        "                self._guard.release(permit)\n                raise",
+        "                raise",
+        "test_gateway.py -k probe",
+    ),
+    Mutant(
+        "a permit of a neutral question that is not given back",
+        "client.retries",
+        "            self._guard.release(permit)\n            return",
+        "            return",
+        "test_gateway.py -k probe",
     ),
     Mutant(
         "a deadline checked before the guard",

@@ -219,7 +219,6 @@ class RetryingSender:
         patience_s = BRIEF_S if isinstance(previous, RateLimited) else 0
         permit = self._permit(deadline, clock.now() + patience_s)
         if _left_s(call, deadline) <= 0:
-            self._guard.release(permit)
             raise Throttled(1, "No time was left for the call.")
         return permit
 
@@ -330,7 +329,6 @@ class RetryingSender:
                 searched = False
                 break
             if clock.now() >= deadline:
-                self._guard.release(permit)
                 break
             try:
                 email = str(sent.get("email", ""))
