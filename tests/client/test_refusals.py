@@ -283,13 +283,19 @@ def test_a_brief_429_pauses_every_process(
 
 def test_a_brief_429_is_waited_for(ecwid: FakeEcwid) -> None:
     """The calls that got a brief 429 are repeated after it, and other calls are throttled."""
-    ecwid.fails, ecwid.failure = lambda call: True, error(429, "LIMITED", wait(b"1"))
+    # All four calls are heard before the first 429, which would throttle the others.
+    meeting, refused = threading.Barrier(4), threading.Event()
+
+    def limited(connection: Any, call: Heard) -> bool:
+        meeting.wait(20)
+        refused.set()
+        return error(429, "LIMITED", wait(b"2"))(connection, call)
+
+    ecwid.fails, ecwid.failure = lambda call: not refused.is_set(), limited
     client = client_of(ecwid)
     with ThreadPoolExecutor(4) as threads:
         waiting = [threads.submit(outcome, lambda: client.delete_customer(7)) for _ in range(4)]
-        while len(ecwid.heard) < 4:
-            time.sleep(0.01)
-        ecwid.fails = lambda call: False
+        assert refused.wait(20)
         time.sleep(0.2)
         assert outcome(lambda: client.get_customer(7)) == "throttled"
         assert [each.result() for each in waiting] == ["good"] * 4
