@@ -219,12 +219,13 @@ def _find(db: sqlite3.Connection, key: str) -> Stored | None:
     if found is None:
         return None
     value, boot, ends, wall_ends = found
-    left_s = ends - _now()
+    left_s, left_on_wall_s = ends - _now(), wall_ends - clock.wall()
+    missed_s = max(0.0, left_s - left_on_wall_s)
     if boot != _BOOT:
-        left_s = wall_ends - clock.wall()
+        left_s, missed_s = left_on_wall_s, 0.0
         if -_EXTRA_S < left_s < 1.0:
             left_s = 1.0
-    return Stored(bytes(value), left_s) if left_s > 0 else None
+    return Stored(bytes(value), left_s, missed_s) if left_s > 0 else None
 
 
 def _put(db: sqlite3.Connection, key: str, value: bytes, ttl_s: float) -> None:

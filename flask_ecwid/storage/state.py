@@ -18,10 +18,15 @@ class StateUnavailable(Exception):
 
 
 class Stored(NamedTuple):
-    """A value, and for how many more seconds the storage keeps the value."""
+    """A value, and for how many more seconds the storage keeps the value.
+
+    The clock of a host's file stops while the host is suspended. `missed_s` says for how many
+    seconds at most the clock has stopped since the value was written.
+    """
 
     value: bytes
     left_s: float
+    missed_s: float = 0.0
 
 
 class Taken(NamedTuple):

@@ -70,6 +70,9 @@ class Guard:
             asks = self._question.claim(deadline)
             if not asks:
                 pause = self._check()  # because the neutral question of another call has failed
+                if pause is None and self._is_in_doubt():
+                    # The question has no reply. Otherwise all waiting calls would go at once.
+                    raise Throttled(1, "Several calls have failed in a row.")
         permit = Permit(clock.Moment.seconds_ago(), is_probe=asks)
         try:
             self.rate_limit.acquire()

@@ -136,13 +136,11 @@ class SharedPause:
         Raises:
             Throttled: The pause holds.
         """
-        # `_look_next` is read first. Otherwise the end of another thread's look could fall between
-        # the two, and the old pause would count as current.
+        # `_look_next` is read first, and once. Otherwise the end of another thread's look could
+        # fall between the two, and the old pause would count as current.
         look_next = self._look_next
         pause = self._known
-        if pause is None and clock.now() < look_next:
-            return None
-        if self._is_outdated(pause):
+        if _is_outdated(pause, look_next):
             pause = self._look()
         if pause is None:
             return None
@@ -223,10 +221,6 @@ class SharedPause:
                 self._changing[process] -= 1
                 self._changed += 1
 
-    def _is_outdated(self, pause: Pause | None) -> bool:
-        """Return whether other processes may have begun or ended a pause since the last look."""
-        return clock.now() >= self._look_next or (pause is not None and pause.left_s() <= 0)
-
     def _look(self) -> Pause | None:
         """Read the shared state in one thread, and let the others wait for its result.
 
@@ -234,7 +228,7 @@ class SharedPause:
         """
         process = clock.process_id()
         with self._lock:
-            if not self._is_outdated(self._known):
+            if not _is_outdated(self._known, self._look_next):
                 return self._known
             looking = self._looking.get(process)
             if looking is None:
@@ -293,3 +287,8 @@ class SharedPause:
         return self._shared.compare_and_swap(
             self._key, before, after.to_json() if after else None, ttl_s
         )
+
+
+def _is_outdated(pause: Pause | None, look_next: float) -> bool:
+    """Return whether other processes may have begun or ended a pause since the last look."""
+    return clock.now() >= look_next or (pause is not None and pause.left_s() <= 0)

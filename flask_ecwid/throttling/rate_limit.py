@@ -126,7 +126,10 @@ class _KnownHosts:
             self._most, self._most_until = max(self._hosts, taken.hosts), now + HOST_S
         # The settings have given this host a part already, unless there are more hosts.
         is_extra = taken.is_new and taken.hosts > self._hosts
-        self._new_until = now + SPAN_S if is_extra else 0.0
+        if is_extra:
+            self._new_until = now + SPAN_S
+        elif taken.hosts >= self._most:  # Otherwise Redis has lost its data, and the other hosts.
+            self._new_until = 0.0
 
     def share(self, reserve: int) -> int:
         """Return how many calls of the reserve belong to this host."""

@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -122,16 +123,15 @@ class Idempotency:
         canonical = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
         fingerprint = hmac.new(idempotency_key.encode(), canonical, hashlib.sha256).hexdigest()
         current_work().keep_time_for_outcome()
-        try:
-            earlier, own = self._begin(name, fingerprint)
-        except StateUnavailable:
-            earlier = own = None
-        if own is None:  # outside of the except block, so that no context shows the state's error
+        began = None
+        with suppress(StateUnavailable):
+            began = self._begin(name, fingerprint)
+        if began is None:  # outside of the block, so that no context shows the state's error
             raise IdempotencyUnavailable(COOLDOWN_S)
+        earlier, own, begun = began
         if own.state == "done":
             return _replay(own), True
-        begun = clock.Moment.seconds_ago()
-        first_attempt_age_s = own.tried_s if earlier else None
+        first_attempt_age_s = own.tried_s + begun.elapsed_s() if earlier else None
         try:
             envelope = create(first_attempt_age_s)
         except EcwidError as exc:
@@ -161,16 +161,18 @@ class Idempotency:
         digest = hashlib.sha256(orjson.dumps([*owner, idempotency_key])).hexdigest()
         return f"{self._name}:once:{digest}"
 
-    def _begin(self, name: str, fingerprint: str) -> tuple[_Record | None, _Record]:
+    def _begin(self, name: str, fingerprint: str) -> tuple[_Record | None, _Record, clock.Moment]:
         """Return the earlier record of the key, and the record that this request has written.
 
-        The second record is the earlier one if an earlier request is done.
+        The second record is the earlier one if an earlier request is done. The moment is that
+        before the writing, because the host may be suspended during each step.
 
         Raises:
             StateUnavailable: The state cannot be reached, or holds no record.
         """
         own_mark = process.own_mark()
         stored: Stored | None = None  # Most keys are new, so the first step expects no record.
+        asked = begun = clock.Moment.seconds_ago()
         while True:
             earlier = None
             tried_s = 0.0
@@ -180,17 +182,21 @@ class Idempotency:
                 if earlier.body != fingerprint:
                     raise IdempotencyKeyReused
                 if earlier.state == "done":
-                    return earlier, earlier
+                    return earlier, earlier, begun
                 if earlier.state == "running" and age_s < earlier.lease_s:
                     if not process.is_gone(earlier.process):
                         raise IdempotencyKeyInUse
                     log.warning("The process that worked on an idempotency key is gone.")
-                tried_s = earlier.tried_s + age_s
+                # A suspended host counts here, but not for the lease, because its requests have
+                # stopped as well.
+                tried_s = earlier.tried_s + age_s + stored.missed_s + asked.elapsed_s()
             owner = chance.token_hex(8)
             own = _Record("running", fingerprint, owner, tried_s, self._lease_s, process=own_mark)
             before = stored.value if stored else None
+            begun = clock.Moment.seconds_ago()
             if self._state.compare_and_swap(name, before, own.to_json(), TTL_S):
-                return earlier, own
+                return earlier, own, begun
+            asked = clock.Moment.seconds_ago()
             stored = self._state.get(name)
 
     def _settle(

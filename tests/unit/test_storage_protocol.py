@@ -1,4 +1,6 @@
-"""The three states keep the same protocol, and the script in Redis takes the steps of `Window`.
+"""All states keep the same protocol, and the script in Redis takes the steps of `Window`.
+
+The models of the simulator keep the protocol, too. Otherwise a simulation would prove its models.
 
 Memory and file get their time from a clock that the tests set. No command sets the clock of Redis.
 So the tests move the times to live in Redis, and let the script read its second from a key. A test
@@ -24,6 +26,10 @@ from flask_ecwid.storage.state import State, Stored, Taken
 from flask_ecwid.storage.window import HOST_S, SPAN_S, Window
 
 from ..helpers.redis_server import RedisServer
+from ..simulation import storage_model as simulated
+from ..simulation.setting import Setting
+from ..simulation.storage_model import HostFile, HostFileState, SimulatedConnection
+from ..simulation.world import Host, Process, Task, World
 
 START = 1_800_000_000  # the second in which each test begins
 KEYS = ("one", "other", "the third")
@@ -34,7 +40,7 @@ STEP_S = 100
 
 
 class Played:
-    """A memory, a file and a Redis with the same clock, which get the same calls."""
+    """A memory, a file, a Redis and two models with the same clock, which get the same calls."""
 
     def __init__(self, redis: RedisServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._redis = redis
@@ -49,11 +55,19 @@ class Played:
         script = redis_state._TAKE.replace("redis.call('TIME')[1]", "redis.call('GET', 'second')")
         assert script != redis_state._TAKE
         monkeypatch.setattr(redis_state, "_TAKE", script)
+        self._world = World(seed=0)
+        host = Host("A", 0.0, file=HostFile())
+        process = Process("A1", host, 1)
+        # The only task of this world is always the next one, so no message of the model waits.
+        self._world.current = Task("A1/r1", process, 1, self._world.generator("A1/r1"))
+        model = SimulatedConnection(simulated.RedisServer(self._world, Setting(redis=True)))
+        self.states += [HostFileState(self._world, host), RedisState(model)]
         self.let_pass(0)
 
     def let_pass(self, seconds: int) -> None:
-        """Let time pass in all three."""
+        """Let time pass in all of them."""
         self.second += seconds
+        self._world.time = self.second - START
         for key in self._redis.client.scan_iter():
             if self._redis.client.type(key) == b"string" and key != b"second":
                 left_ms = self._redis.client.pttl(key)
@@ -61,7 +75,7 @@ class Played:
         self._redis.client.set("second", self.second)
 
     def get(self, key: str) -> Stored | None:
-        """Return the value of all three, with the fewest seconds left."""
+        """Return the value of all of them, with the fewest seconds left."""
         found = [state.get(key) for state in self.states]
         values = {each and each.value for each in found}
         assert len(values) == 1, f"{key}: {found}"
@@ -72,13 +86,13 @@ class Played:
     def compare_and_swap(
         self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
-        """Swap in all three, and return their result."""
+        """Swap in all of them, and return their result."""
         swapped = [state.compare_and_swap(key, before, after, ttl_s) for state in self.states]
-        assert swapped in ([True] * 3, [False] * 3), f"{key}: {swapped}"
+        assert len(set(swapped)) == 1, f"{key}: {swapped}"
         return swapped[0]
 
     def take(self, key: str, limit: int, host: str, seen: list[str]) -> list[Taken]:
-        """Take from all three. The epochs are random, so they are left out of the comparison."""
+        """Take from all of them. The epochs are random, so they are left out of the comparison."""
         taken = [
             state.take(key, limit, host=host, seen=epoch)
             for state, epoch in zip(self.states, seen, strict=True)
@@ -95,7 +109,7 @@ def played(redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_get_and_compare_and_swap(played: Played, seed: int) -> None:
-    """Memory, file and Redis give equal results for equal calls of `get` and the swap."""
+    """Each storage and each model gives equal results for equal calls of `get` and the swap."""
     random = Random(seed)
     results = set()
     for _ in range(120):
@@ -113,21 +127,24 @@ def test_get_and_compare_and_swap(played: Played, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_take(played: Played, seed: int) -> None:
-    """Memory, file and Redis give equal results for equal calls of `take`.
+    """Each storage and each model gives equal results for equal calls of `take`.
 
     The calls differ in key, limit, host and epoch, and come at any second up to the hour in which
     a host is forgotten.
     """
     random = Random(seed)
-    seen = {key: ([""] * 3, START) for key in KEYS}  # The epochs, and the second of their reply.
+    count = len(played.states)
+    seen = {
+        key: ([""] * count, START) for key in KEYS
+    }  # The epochs, and the second of their reply.
     results = set()
 
     def take(key: str) -> None:
         epochs, at = seen[key]
         if random.random() < 0.05:
-            epochs = ["lost"] * 3
+            epochs = ["lost"] * count
         elif played.second - at >= SPAN_S or random.random() < 0.2:
-            epochs = [""] * 3
+            epochs = [""] * count
         host = random.choice(("", "a", "b", "lab", "c0"))
         taken = played.take(key, random.choice((1, 4, 5, 30)), host, epochs)
         seen[key] = [each.epoch for each in taken], played.second
@@ -210,6 +227,25 @@ def test_the_script_uses_the_clock_of_redis(
         RedisState(RedisConnection(f"{redis.url}?socket_timeout=20")).take("window", 5)
         assert redis.client.hexists("window", f"c{before}") or before < redis.client.time()[0]
     assert redis.client.hget("window", "began") is not None
+
+
+@pytest.mark.parametrize("suspended_s", [0, 45])
+def test_the_file_tells_how_long_its_clock_has_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suspended_s: int
+) -> None:
+    """The file tells how many seconds its clock has missed while the host was suspended.
+
+    A wall clock that is set back makes no such time.
+    """
+    state = FileState(tmp_path / "own" / "state.sqlite3")
+    now, wall = clock.now(), clock.wall()
+    monkeypatch.setattr(clock, "now", lambda: now)
+    monkeypatch.setattr(clock, "wall", lambda: wall)
+    assert state.compare_and_swap("key", None, b"value", 3600)
+    now, wall = now + 5, wall + 5 + suspended_s
+    assert state.get("key") == pytest.approx((b"value", 3595, suspended_s))
+    wall -= 300
+    assert state.get("key") == pytest.approx((b"value", 3595, 0))
 
 
 def storages(redis: RedisServer, folder: Path) -> Iterator[State]:
