@@ -9,18 +9,20 @@
 # make bystanders: measure the cost of the entry points for other projects (benchmarks/README.md)
 # make fuzz: send generated requests and replies (15 minutes on two cores)
 # make soak: run the long runs of docs/reliability.md (45 minutes)
+# make simulate: play 100,000 simulated histories (10 minutes), or print one with SEED=n
+# make simulate-planted: plant defects, each of which a simulated history has to show (10 minutes)
 # make mutants: switch off each guard, one at a time, and expect a test to fail
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-IN_PROCESS := $(addprefix tests/,unit web client sandbox cli)
+IN_PROCESS := $(addprefix tests/,unit web client sandbox cli simulation)
 PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test quick lint in-process lowest clients browser docs fuzz fuzz-requests fuzz-documents bench bystanders soak mutants clean
+.PHONY: run test quick lint in-process lowest clients browser docs fuzz fuzz-requests fuzz-documents bench bystanders soak simulate simulate-planted mutants clean
 .PHONY: has-nginx has-wrk has-npm has-chromium
 
 # For a program: the Debian package that has it.
@@ -61,7 +63,7 @@ in-process: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 4 --dist loadscope $(IN_PROCESS)
 
 test: lint
-	$(BIN)/python -m pytest -n 4 --dist loadscope --cov --cov-report=term
+	SIMULATED_HISTORIES=2000 $(BIN)/python -m pytest -n 4 --dist loadscope --cov --cov-report=term
 
 # uv installs the lowest versions, which pip cannot. mypy is left out, because old versions have
 # fewer types.
@@ -93,6 +95,12 @@ browser: has-chromium $(VENV)/.clients
 
 soak: $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.soak $(SOAK)
+
+simulate: $(VENV)/.installed
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--histories 100000 --jobs 2)
+
+simulate-planted: $(VENV)/.installed
+	$(BIN)/python -m tests.simulation.defects
 
 mutants: $(VENV)/.installed
 	$(BIN)/python tests/mutants.py

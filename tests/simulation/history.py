@@ -1,0 +1,436 @@
+"""Play a plan in a world of its own, judge the ledger, and print the history for people."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import orjson
+
+from flask_ecwid import clock, contract
+from flask_ecwid.errors import EcwidError
+from flask_ecwid.settings import Settings
+from flask_ecwid.storage.work import piece_of_work
+from flask_ecwid.web import handlers
+from flask_ecwid.web.cache import CachedResponse
+from flask_ecwid.web.context import RequestContext, request_var
+from flask_ecwid.web.mount import Mount
+
+from . import seams
+from .ecwid_model import Customer, Ecwid
+from .invariants import BACK_S, FINAL, Violation, judge
+from .ledger import DEADLINE_S, Ledger, Request
+from .network import Network, SimulatedTransport
+from .plan import Event, Plan
+from .storage_model import HostFile, RedisServer, foreign, open_storage
+from .world import Endless, Host, Killed, Line, Process, World
+
+TARGETS = 3  # the customers that are there from the beginning
+_CONTRACT = contract.load()
+
+
+@dataclass(frozen=True)
+class Result:
+    """A history that was played."""
+
+    plan: Plan
+    violations: list[Violation]
+    trace: list[Line]
+    steps: int
+
+    @property
+    def digest(self) -> str:
+        """A digest of the trace, which is the same whenever the plan is played."""
+        return hashlib.blake2b(repr(self.trace).encode(), digest_size=8).hexdigest()
+
+
+def play(plan: Plan) -> Result:
+    """Play a plan, and judge its history."""
+    world = World(plan.seed, plan.setting.preempt_p)
+    with seams.installed(world, plan.setting):
+        history = _History(plan, world)
+        try:
+            try:
+                history.play()
+            except Endless:
+                history.ledger.is_endless = True
+            history.close_ledger()
+            violations = judge(history.ledger)
+        finally:
+            world.end()
+    return Result(plan, violations, world.trace, world.steps)
+
+
+class _History:
+    """The playing of one plan."""
+
+    def __init__(self, plan: Plan, world: World) -> None:
+        setting = plan.setting
+        self._plan, self._setting, self._world = plan, setting, world
+        self._ecwid = Ecwid(world, setting)
+        self._network = Network(world, setting, self._ecwid)
+        self._redis = RedisServer(world, setting) if setting.redis else None
+        self._hosts = [
+            Host("ABC"[number], ahead_s, file=HostFile())
+            for number, ahead_s in enumerate(setting.ahead_s)
+        ]
+        self._processes: list[Process] = []
+        self._transports: list[tuple[Process, SimulatedTransport]] = []
+        self._shop: dict[int, Customer] = {}
+        targets = [
+            self._ecwid.put(f"seed{number}@x.example", f"seed{number}", lag_s=-1.0).id
+            for number in range(TARGETS)
+        ]
+        self.ledger = Ledger(plan, world, self._ecwid, self._network, targets, self._redis)
+        for slot in range(len(setting.processes)):
+            self._processes.append(self._start(slot))
+
+    # From the beginning to the end
+
+    def play(self) -> None:
+        """Play the events of the plan, end all faults, and ask for a sign of life."""
+        world = self._world
+        for event in self._plan.events:
+            if "point" in event:
+                at_point = world.faults.setdefault((event["request"], event["point"]), [])
+                at_point.append(lambda event=event: self._happen(event))  # type: ignore[misc]
+            else:
+                world.at(event["at"], self._happen, event)
+        world.run()
+        self._end_faults()
+        self._look_after(world.time + BACK_S)
+        world.run()
+
+    def close_ledger(self) -> None:
+        ledger = self.ledger
+        ledger.slots = [process.name for process in self._processes]
+        for process, transport in self._transports:
+            ledger.breaker_breaches += transport.breaker.breaches
+            if transport.retries.debt:
+                ledger.retry_debts.append((process.name, transport.retries.debt))
+        ledger.stuck = [
+            task.name for task in self._world.tasks if not task.done and not task.process.dead
+        ]
+
+    def _end_faults(self) -> None:
+        self._world.log("ALL FAULTS END")
+        self.ledger.faults_ended_at = self._world.time
+        self._world.faults.clear()
+        self._network.healed = True
+        self._network.slow = (-1.0, 0.0, None)
+        self._ecwid.refusing.clear()
+        self._ecwid.blocked_until.clear()
+        self._ecwid.evil = None
+        for host in self._hosts:
+            host.file.gone_until = -1.0
+        if self._redis:
+            self._redis.mode, self._redis.healed = "up", True
+        for slot, process in enumerate(self._processes):
+            if process.dead or process.stopping:
+                self._restart(slot)
+
+    def _look_after(self, time: float) -> None:
+        """Send a read to each process and a creation for each key, and again if they fail.
+
+        The creations come one after the other, because a small rate limit is for one at a time.
+        """
+        world, number = self._world, 1000
+        requests = self.ledger.requests
+        written = [each.target for each in requests if each.operation in ("update", "delete")]
+        target = written[-1] if written else 0
+        keys = {each.key: each for each in requests if each.key}
+        for _ in range(4):
+            world.run(until=time)
+            is_done = True
+            for slot in range(len(self._processes)):
+                if not self._has_final(slot=slot):
+                    number, is_done = number + 1, False
+                    self._request(number, slot, "get", target, is_final=True)
+            for key, first in keys.items():
+                if not self._has_final(key=key):
+                    number, is_done = number + 1, False
+                    world.run()
+                    world.run(until=world.time + 61)
+                    slot = number % len(self._processes)
+                    self._request(number, slot, "create", first.target, key, is_final=True)
+            if is_done:
+                return
+            world.run()
+            time = world.time + 35
+
+    def _has_final(self, *, slot: int | None = None, key: str | None = None) -> bool:
+        return any(
+            each.is_final
+            and each.key == key
+            and (slot is None or each.slot == slot)
+            and (each.outcome in FINAL or each.outcome == "customer-not-found")
+            for each in self.ledger.requests
+        )
+
+    # Processes
+
+    def _start(self, slot: int) -> Process:
+        """Start a process, which opens its store as a worker does."""
+        world, number = self._world, len(self._transports) + 1
+        host = self._hosts[self._setting.processes[slot]]
+        process = Process(f"{host.name}{number}", host, number)
+        world.building = world.processes[number] = process
+        settings = _settings(self._setting, self._setting.tokens[slot])
+        transport = SimulatedTransport(self._network, process, settings)
+        storage = open_storage(world, self._redis, host, settings)
+        runtime = seams.open_runtime(settings, transport, storage)
+        world.building = None
+        process.runtime = Mount(
+            app_name="simulated",
+            name="ecwid",
+            url_prefix="/ecwid",
+            settings=settings,
+            warnings=(),
+            contract=_CONTRACT,
+            document={},
+            authenticator=cast(Any, None),
+            store=runtime,
+            refusals=cast(Any, None),
+        )
+        self._transports.append((process, transport))
+        return process
+
+    def _restart(self, slot: int) -> None:
+        process = self._processes[slot]
+        if process.dead or process.stopping:
+            self._processes[slot] = self._start(slot)
+            self._world.log("STARTED", self._processes[slot].name)
+
+    # Requests
+
+    def _request(
+        self,
+        number: int,
+        slot: int,
+        operation: str,
+        target: int | str,
+        key: str | None = None,
+        *,
+        is_final: bool = False,
+    ) -> None:
+        request = Request(number, slot, operation, target, key, is_final)
+        self.ledger.requests.append(request)
+        process = self._processes[slot]
+        if not process.dead:
+            request.process = process
+            name = f"{process.name}/r{number}"
+            self._world.start(name, process, number, lambda: self._serve(request, process))
+
+    def _serve(self, request: Request, process: Process) -> None:
+        """Serve a request, and note what its caller is told."""
+        world, host = self._world, process.host
+        request.begin, asleep_s = world.time, host.asleep_s
+        key = f"key {request.key}" if request.key else ""
+        world.log("request", request.operation, request.target, key)
+        try:
+            request.value = self._respond(request, process)
+            request.outcome = "ok"
+        except Killed:
+            raise
+        except EcwidError as exc:
+            request.outcome, request.error = exc.slug, exc
+        except Exception as exc:
+            request.outcome, request.error = "crash", exc
+        request.end = world.time
+        request.asleep_s = host.asleep_s - asleep_s
+        error = request.error
+        if isinstance(error, EcwidError):
+            wait = f"Retry-After {error.retry_after_s}" if error.retry_after_s else ""
+            executed = f"executed: {error.executed}"
+            world.log("response", error.status, error.slug, executed, wait)
+        else:
+            world.log("response", 500 if error else 200, repr(error or request.value))
+
+    def _respond(self, request: Request, process: Process) -> object:
+        """Return the tag or the id that the response shows. The real handlers make the response."""
+        if request.operation == "export":
+            return self._export(request, process)
+        with piece_of_work():  # as the view of a request does
+            return self._handle(request, process)
+
+    def _handle(self, request: Request, process: Process) -> object:
+        mount: Mount = process.runtime
+        context = RequestContext(mount, None, str(request.id), idempotency_key=request.key)
+        request_var.set(context)
+        if request.operation == "create":
+            body = {"email": request.target, "taxId": request.tag}
+            made = handlers.add_customer(body)
+            document = made[0] if isinstance(made, tuple) else made
+            return int(document["data"]["id"])
+        if request.operation == "search":
+            handlers.list_customers(keyword=request.target)
+            return None
+        assert isinstance(request.target, int)
+        id = self.ledger.targets[request.target]
+        if request.operation == "get":
+            shown = handlers.get_customer(id)
+            if isinstance(shown, CachedResponse):
+                return orjson.loads(shown.attributes)["taxId"]
+            return shown["data"]["attributes"]["taxId"]
+        if request.operation == "update":
+            handlers.update_customer(id, {"taxId": request.tag})
+        else:
+            handlers.delete_customer(id)
+        return request.operation
+
+    def _export(self, request: Request, process: Process) -> int:
+        """Read all customers. Resume from the cursor now and then, and go on after each error."""
+        [event] = [each for each in self._plan.events if each["do"] == "export"]
+        client, limit = process.runtime.client, event["limit"]
+        reader = client.iter_customers(limit=limit)
+        exported = self.ledger.exported
+        while True:
+            try:
+                exported.append(next(reader)["id"])
+            except StopIteration:
+                return len(exported)
+            except EcwidError as exc:
+                self._world.log("failed", exc.slug)
+                clock.sleep(1.0)
+            if event["resumes_after"] and len(exported) % event["resumes_after"] == 0:
+                reader = client.iter_customers(limit=limit, cursor=reader.cursor)
+
+    # Events
+
+    def _happen(self, event: Event) -> None:
+        getattr(self, "_do_" + event["do"].replace("-", "_"))(event)
+
+    def _do_request(self, event: Event) -> None:
+        names = ("id", "process", "operation", "target", "key")
+        self._request(*(event[name] for name in names))
+
+    def _do_export(self, event: Event) -> None:
+        self._request(1, event["process"], "export", "")
+
+    def _do_kill(self, event: Event) -> None:
+        self._world.kill(self._processes[event["process"]])
+        self._world.at(self._world.time + event["back_s"], self._restart, event["process"])
+
+    def _do_reload(self, event: Event) -> None:
+        """Ask a process to end, as a reload does. It is killed if it has not ended after 30 s."""
+        process = self._processes[event["process"]]
+        self._world.stop(process)
+        self._world.at(self._world.time + 30.0, self._world.kill, process)
+        self._restart(event["process"])
+
+    def _do_step(self, event: Event) -> None:
+        self._world.step(self._hosts[event["host"]], event["seconds"])
+
+    def _do_suspend(self, event: Event) -> None:
+        self._world.suspend(self._hosts[event["host"]], event["seconds"])
+
+    def _do_outage(self, event: Event) -> None:
+        until = self._world.time + event["seconds"]
+        self._network.outages.append((until, event["host"], event["fate"]))
+        self._world.log("OUTAGE", event["fate"], f"for {event['seconds']} s")
+
+    def _do_slow(self, event: Event) -> None:
+        until = self._world.time + event["seconds"]
+        self._network.slow = until, event["one_way_s"], event["what"]
+        self._world.log("SLOW", f"{event['one_way_s']} s each way, for {event['seconds']} s")
+
+    def _do_redis_mode(self, event: Event) -> None:
+        if self._redis:
+            self._redis.set_mode(event["mode"])
+            self._world.at(self._world.time + event["seconds"], self._redis.set_mode, "up")
+
+    def _do_redis_emptied(self, event: Event) -> None:
+        if self._redis:
+            self._redis.empty()
+
+    def _do_redis_snapshot(self, event: Event) -> None:
+        if self._redis:
+            self._redis.snapshot()
+
+    def _do_redis_failover(self, event: Event) -> None:
+        if self._redis:
+            self._redis.fail_over()
+
+    def _do_file_gone(self, event: Event) -> None:
+        self._hosts[event["host"]].file.gone_until = self._world.time + event["seconds"]
+        self._world.log("FILE GONE", f"for {event['seconds']} s")
+
+    def _do_file_lost(self, event: Event) -> None:
+        self._hosts[event["host"]].file.values.clear()
+        self._world.log("FILE LOST")
+
+    def _do_foreign(self, event: Event) -> None:
+        """Replace the pause or the records by those of another version, or by garbage."""
+        stores = [self._redis] if self._redis else [host.file for host in self._hosts]
+        mark = ":pause" if event["what"] == "pause" else ":once:"
+        for store in stores:
+            for key, (value, ends) in store.values.items():
+                if mark in key:
+                    store.values[key] = foreign(value, event["how"]), ends
+        self._world.log("FOREIGN", event["what"], event["how"])
+
+    def _do_refuse(self, event: Event) -> None:
+        token = event["token"]
+        self._ecwid.refusing[token] = event["refusal"]
+        self._world.log("ECWID REFUSES", token, event["refusal"], f"for {event['seconds']} s")
+        end = self._world.time + event["seconds"]
+        self._world.at(end, lambda: self._ecwid.refusing.pop(token, None))
+
+    def _do_evil(self, event: Event) -> None:
+        self._ecwid.evil = event["refusal"]
+
+    def _do_shop(self, event: Event) -> None:
+        """Let somebody change a customer in the shop itself."""
+        number, what = event["number"], event["what"]
+        if what == "create":
+            self._shop[number] = self._ecwid.put(f"shop{number}@x.example", f"shop{number}")
+        else:
+            customer = self._shop.get(number)  # A shrunk plan may not have made the customer.
+            if customer is None or customer.gone_at is not None:
+                return
+            self._ecwid.change(customer, "gone" if what == "delete" else customer.tag)
+        self._world.log("SHOP", what, self._shop[number].id)
+
+
+@lru_cache(256)
+def _settings(setting: Any, token: str) -> Settings:
+    return Settings(
+        store_id="7",
+        token=token,
+        auth="none",
+        calls_per_minute=setting.calls_per_minute,
+        redis_url="redis://simulated" if setting.redis else "",
+        hosts=setting.known_hosts or len(setting.ahead_s),
+        cache_ttl_s=setting.cache_ttl_s,
+        deadline_s=DEADLINE_S,
+    )
+
+
+def printed(result: Result) -> str:
+    """Return the history as text for people."""
+    plan, setting = result.plan, result.plan.setting
+    lines = [
+        f"seed {plan.seed}, aim {plan.aim}: "
+        + ("e-mails are unique" if setting.unique else "the store takes an e-mail twice")
+        + f", the search lags up to {setting.lag_s:g} s, {setting.calls_per_minute} calls a minute"
+        + (", Redis" if setting.redis else ", no Redis")
+        + (", cache" if setting.cache_ttl_s else "")
+    ]
+    for number, ahead_s in enumerate(setting.ahead_s):
+        count = setting.processes.count(number)
+        lines.append(f"  host {'ABC'[number]}: clock {ahead_s:+g} s, {count} processes")
+    text = " ".join(violation.text for violation in result.violations)
+    for line in result.trace:
+        request = line.who.partition("/r")[2]
+        if request.isdecimal() and int(request) > 1000 and f"r{request} " not in f"{text} ":
+            continue  # A sign of life at the end, of which no violation speaks.
+        facts = " ".join(str(fact) for fact in line.facts if fact != "")
+        lines.append(f"{line.time:9.3f}  {line.who or '*':9} {line.what:9} {facts}")
+    for name in dict.fromkeys(each.invariant for each in result.violations):
+        texts = [each.text for each in result.violations if each.invariant == name]
+        lines += [f"VIOLATED {name}: {text}" for text in texts[:3]]
+        if len(texts) > 3:
+            lines.append(f"VIOLATED {name}: {len(texts) - 3} more times")
+    return "\n".join(lines)

@@ -1,0 +1,602 @@
+"""The invariants. Each is one function that yields a text for each violation in a ledger.
+
+The docstring states the rule. The exceptions stand below the rule, and each is stated in
+docs/reliability.md as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from flask_ecwid.errors import EcwidError, Throttled
+
+from .ecwid_model import GONE
+from .ledger import DEADLINE_S, Ledger, Request
+
+# A call may leave up to half a second after it was counted, so a minute is a little shorter here.
+MINUTE_S = 59.5
+ADMITTED_S = 0.5  # A call that was admitted before a pause may leave so much later.
+SUSPICIONS = 4  # refusals after which a process takes the token for refused, one of them neutral
+TRIP_S = 0.2  # the longest trip to Redis
+LONGEST_PAUSE_S = 60.0  # the longest pause that the model of Ecwid causes
+LEASE_S = 31.0  # of a key, and a second for the way
+CLOCKS_DIFFER_S = 298.0  # Five minutes, and the whole seconds of a Date and of its way.
+DELIVERED_S = 6.5  # A process leaves Redis alone for 5 s, and looks for a mark each second.
+BACK_S = 130.0  # how long after the faults the service may need
+
+Invariant = Callable[[Ledger], Iterator[str]]
+FINAL = frozenset({"ok", "email-taken", "rejected-by-ecwid", "idempotency-key-reused"})
+
+
+class Violation(NamedTuple):
+    """A broken rule: the name of the invariant, and what happened."""
+
+    invariant: str
+    text: str
+
+
+def judge(ledger: Ledger) -> list[Violation]:
+    """Return the violations of all invariants in a ledger."""
+    return [
+        Violation(invariant.__name__, text)
+        for invariant in INVARIANTS
+        for text in invariant(ledger)
+    ]
+
+
+# Creations
+
+
+def one_key_makes_one_customer(ledger: Ledger) -> Iterator[str]:
+    """One idempotency key makes at most one customer, and so does one request without a key.
+
+    Exceptions: after records were lost, a store that takes an e-mail twice may get two customers,
+    and so may two bodies with different e-mails.
+    """
+    for tag, ids in ledger.ecwid.created.items():
+        if len(ids) < 2 or tag.startswith(("seed", "shop")):
+            continue
+        emails = {ledger.ecwid.customers[id].email for id in ids}
+        if ledger.has_lost_records and (not ledger.plan.setting.unique or len(emails) > 1):
+            continue
+        yield f"{tag} has made the customers {ids}"
+
+
+def the_id_belongs_to_the_key(ledger: Ledger) -> Iterator[str]:
+    """A caller who is told an id is told the id of the customer of the request.
+
+    Exception: after records were lost.
+    """
+    for request in ledger.requests:
+        if request.operation == "create" and request.outcome == "ok":
+            own = ledger.ecwid.created.get(request.tag, ())
+            if request.value not in own and not ledger.has_lost_records:
+                yield f"r{request.id} was told {request.value}, and {request.tag} has made {own}"
+
+
+def one_key_has_one_body(ledger: Ledger) -> Iterator[str]:
+    """Of the requests with one key, only requests with one body succeed.
+
+    Exception: after records were lost.
+    """
+    bodies: dict[str, set[object]] = {}
+    for request in ledger.requests:
+        if request.key and request.outcome == "ok":
+            bodies.setdefault(request.key, set()).add(request.target)
+    for key, targets in bodies.items():
+        if len(targets) > 1 and not ledger.has_lost_records:
+            yield f"{key} has succeeded with {len(targets)} bodies"
+
+
+def no_409_for_the_own_customer(ledger: Ledger) -> Iterator[str]:
+    """A 409 with `executed: no` never means the customer of the same key, and never after all.
+
+    Exceptions: after records were lost. A 409 with `executed: unknown` if the clock of the host
+    differs by more than five minutes from Ecwid's clock, because Ecwid's `Date` is not believed
+    then.
+    """
+    for request in ledger.requests:
+        if request.outcome != "email-taken" or not request.key or ledger.has_lost_records:
+            continue
+        if request.executed != "no" and (not request.is_final or _has_wrong_clock(ledger, request)):
+            continue
+        customers = ledger.ecwid.customers.values()
+        owners = {each.tag for each in customers if each.email == request.target}
+        if owners == {request.key}:
+            yield f"r{request.id} was told that the e-mail of its own customer is taken"
+
+
+def _has_wrong_clock(ledger: Ledger, request: Request) -> bool:
+    """Return whether the clock of the request's host differs by five minutes from Ecwid's clock."""
+    if request.process is None:
+        return False
+    ahead_s = request.process.host.ahead_s - ledger.plan.setting.ecwid_ahead_s
+    return abs(ahead_s) > CLOCKS_DIFFER_S
+
+
+def no_key_is_in_use_by_nobody(ledger: Ledger) -> Iterator[str]:
+    """A key is "in use" only while a request with the key is under way.
+
+    Exceptions: the lease of a request whose process was killed on another host, or that could not
+    reach the storage at its end. Such a lease ends 30 s after the request began, by the clock of
+    the storage. The clock of a host's file stands still while the host is suspended.
+    """
+    is_in_file = not ledger.plan.setting.redis
+    is_cut_off = ledger.has_redis_faults or "file-gone" in ledger.faults
+
+    def holds(other: Request, request: Request) -> bool:
+        if other.process is None or other.begin > (request.end or 0.0):
+            return False
+        here = request.process.host if request.process else None
+        lease_began_at = request.begin - LEASE_S
+        if is_in_file:
+            lease_began_at -= other.process.host.asleep_s
+        if other.end is None and other.process.dead and other.process.host is here:
+            return other.process.died_at > request.begin
+        if other.end is None:
+            return not other.process.dead or other.process.died_at > lease_began_at
+        return other.end > request.begin - 2 or (is_cut_off and other.begin > lease_began_at)
+
+    for request in ledger.requests:
+        if request.outcome == "idempotency-key-in-use":
+            others = [each for each in ledger.requests if each.key == request.key]
+            if not any(holds(each, request) for each in others if each is not request):
+                yield f"r{request.id} was told that {request.key} is in use"
+
+
+def every_key_settles(ledger: Ledger) -> Iterator[str]:
+    """After the faults have ended, each key gets a final outcome.
+
+    Exception: a key whose record cannot be read, until the storage drops the record.
+    """
+    for key in sorted({each.key for each in ledger.requests if each.is_final and each.key}):
+        final = [each for each in ledger.requests if each.is_final and each.key == key]
+        outcomes = {each.outcome for each in final}
+        if "garbage" in ledger.faults and outcomes == {"idempotency-unavailable"}:
+            continue
+        if not outcomes & FINAL:
+            yield f"{key} has the outcome {final[-1].outcome}"
+
+
+# What a caller is told
+
+
+def executed_no_means_no_effect(ledger: Ledger) -> Iterator[str]:
+    """`executed: no` is never said of a request that had an effect, however late."""
+    for request in ledger.requests:
+        if request.executed == "no" and request.id in ledger.effects:
+            effect = ledger.effects[request.id][0]
+            yield f"r{request.id} {request.outcome} says no, and {effect.kind} {effect.customer_id}"
+
+
+def no_404_after_the_own_deletion(ledger: Ledger) -> Iterator[str]:
+    """A request that has deleted the customer is not told that there is no such customer.
+
+    Exception: a proxy that sends a 404 in HTML.
+    """
+    setting = ledger.plan.setting
+    for request in ledger.requests:
+        is_told = request.operation == "delete" and request.outcome == "customer-not-found"
+        if is_told and request.id in ledger.effects and "404-html" not in setting.fates:
+            yield f"r{request.id} has deleted the customer, and was told 404"
+
+
+def only_our_errors_come_out(ledger: Ledger) -> Iterator[str]:
+    """A request ends with a result or with an `EcwidError`."""
+    for request in ledger.requests:
+        if request.error is not None and not isinstance(request.error, EcwidError):
+            yield f"r{request.id} ended with {type(request.error).__name__}"
+
+
+def no_request_outlives_its_deadline(ledger: Ledger) -> Iterator[str]:
+    """A request ends within its deadline and 0.5 s, while its host is awake."""
+    for request in ledger.requests:
+        if request.operation != "export" and request.end is not None:
+            took_s = request.end - request.begin - request.asleep_s
+            if took_s > DEADLINE_S + 0.5:
+                yield f"r{request.id} {request.operation} took {took_s:.1f} s"
+
+
+def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
+    """A read shows no older version than the last write that had ended before the read began.
+
+    Exceptions: after a failover to older data. Without Redis, each process has a cache of its own,
+    which knows only the writes of its process. Without a cached response, a read may share a call
+    that began before another process wrote. After a write whose process could not reach Redis, the
+    other processes show older responses until the writer's host reaches Redis with a later request.
+    """
+    setting = ledger.plan.setting
+    is_own = bool(setting.cache_ttl_s) and not setting.redis
+    if "redis-failover" in ledger.faults:
+        return
+    writers: dict[tuple[int | str, str], Request] = {}
+    for request in ledger.requests:
+        if request.operation == "update":
+            writers[request.target, request.tag] = request
+        elif request.operation == "delete" and request.id in ledger.effects:
+            writers[request.target, GONE] = request
+    for request in ledger.requests:
+        if request.operation != "get" or request.outcome not in ("ok", "customer-not-found"):
+            continue
+        assert isinstance(request.target, int)
+        versions = ledger.ecwid.customers[ledger.targets[request.target]].versions
+        seen = request.value if request.outcome == "ok" else GONE
+        tags = [version.tag for version in versions]
+        if seen not in tags:
+            continue  # A 404 in HTML shows no version.
+        last = len(tags) - 1 - tags[::-1].index(str(seen))
+        for version in versions[last + 1 :]:
+            writer = writers.get((request.target, version.tag))
+            if writer is None or writer.end is None or writer.end < version.time:
+                continue
+            if writer.end >= request.begin:
+                continue
+            is_other = writer.process is not request.process
+            if is_other and (
+                is_own
+                or _shares_a_call(ledger, request, writer.end)
+                or not _is_delivered(ledger, writer, request.begin)
+            ):
+                continue
+            age_s = request.begin - writer.end
+            yield f"r{request.id} shows {seen}, and r{writer.id} ended {age_s:.2f} s before"
+            break
+
+
+def _shares_a_call(ledger: Ledger, request: Request, since: float) -> bool:
+    """Return whether a read may share the call of another read that began before a moment."""
+    if ledger.plan.setting.cache_ttl_s and not ledger.has_redis_faults:
+        return False
+    return any(
+        other.operation == "get"
+        and other.process is request.process
+        and other.target == request.target
+        and other.begin < since
+        and (other.end is None or other.end >= request.begin)
+        for other in ledger.requests
+        if other is not request
+    )
+
+
+def _is_delivered(ledger: Ledger, writer: Request, time: float) -> bool:
+    """Return whether the cached responses in Redis have to be newer than a write at this time."""
+    if not ledger.has_redis_faults or not ledger.plan.setting.cache_ttl_s:
+        return True
+    assert writer.process is not None
+    assert writer.end is not None
+    if writer.process.dead and ledger.faults & {"file-gone", "file-lost"}:
+        return False  # The process could leave no mark for the others.
+    since = max(writer.end, ledger.faults_ended_at) + DELIVERED_S
+    host = writer.process.host
+    return any(
+        other.process is not None
+        and other.process.host is host
+        and other.begin > since
+        and (other.end or time) < time
+        for other in ledger.requests
+    )
+
+
+# Calls
+
+
+def no_minute_has_too_many_calls(ledger: Ledger) -> Iterator[str]:
+    """In each minute of true time, at most the configured calls leave for a token.
+
+    Exceptions: Redis fails over to older data. Redis is emptied, and a process that made no call
+    within the last minute makes the first call. The host's file fails. There are more hosts than
+    the settings name, and a process has not reached Redis since the last of them came.
+    """
+    setting = ledger.plan.setting
+    if ledger.faults & {"redis-failover", "file-gone", "file-lost", "garbage"}:
+        return
+    if _is_begun_anew(ledger) or _has_unknown_hosts(ledger):
+        return
+    for token in sorted(set(setting.tokens)):
+        times = [sent.time for sent in ledger.network.sent if sent.token == token]
+        worst = first = 0
+        for index, time in enumerate(times):
+            while time - times[first] >= MINUTE_S:
+                first += 1
+            worst = max(worst, index - first + 1)
+        if worst > setting.calls_per_minute:
+            yield f"{worst} calls in a minute, where {setting.calls_per_minute} are allowed"
+
+
+def _is_begun_anew(ledger: Ledger) -> bool:
+    """Return whether a process without a call in the last minute used an emptied Redis first."""
+    if ledger.redis is None:
+        return False
+    return any(
+        not any(
+            other is process and at - MINUTE_S < counted_at < at
+            for counted_at, other in ledger.redis.counted
+        )
+        for at, process in ledger.redis.begun_anew
+    )
+
+
+def _has_unknown_hosts(ledger: Ledger) -> bool:
+    """Return whether a process may not know of a host that the settings do not name."""
+    setting = ledger.plan.setting
+    if not setting.known_hosts or ledger.redis is None:
+        return False
+    first: dict[str, float] = {}
+    for at, process in ledger.redis.counted:
+        first.setdefault(process.host.name, at)
+    for sent in ledger.network.sent:
+        counted = [at for at, process in ledger.redis.counted if process is sent.process]
+        came = [at for name, at in first.items() if name != sent.process.host.name]
+        known_at = max((at for at in counted if at <= sent.time), default=-1.0)
+        if sent.process.host.name not in first or any(known_at < at <= sent.time for at in came):
+            return True
+    return False
+
+
+def no_call_during_a_pause(ledger: Ledger) -> Iterator[str]:
+    """After a reply that asks for a pause, no call leaves before the pause is over.
+
+    The process that heard the reply stops at once, and the others within a second.
+    Exceptions: calls that were admitted before, and searches for the customer of a creation. A
+    pause that a slow Redis tells ends earlier by the time of the trip. Without Redis, only the host
+    that heard the reply stops. Only the process stops if the storage failed or lost the pause, if a
+    host was suspended, or if the process was killed before it could tell the others.
+    """
+    if ledger.has_lost_records:
+        return
+    early_s = 0.05 + (TRIP_S if ledger.has_redis_faults else 0.0)
+    is_shared = not (
+        ledger.has_redis_faults
+        or ledger.faults & {"suspend", "file-gone", "two-tokens"}
+        or ledger.has_separate_hosts
+    )
+    for heard in ledger.network.heard:
+        for sent in ledger.network.sent:
+            if sent.time > heard.time + heard.seconds - early_s:
+                break
+            if sent.token != heard.token or sent.operation == "search":
+                continue
+            same = sent.process is heard.process
+            grace_s = ADMITTED_S if same else 2 * ADMITTED_S
+            has_told = not heard.process.dead or heard.process.died_at > heard.time + 1
+            if sent.time > heard.time + grace_s and (same or (is_shared and has_told)):
+                yield (
+                    f"{heard.seconds:g} s were asked for at {heard.time:.2f}, and r{sent.request}"
+                    f" left at {sent.time:.2f}"
+                )
+                return
+
+
+def one_probe_after_a_pause(ledger: Ledger) -> Iterator[str]:
+    """After a pause for a refusal, one call goes first, and the others wait for its reply.
+
+    The rule is checked where one refusal of 402 or 403 goes on and all processes share the pause.
+    """
+    refusals = [each for each in ledger.plan.events if each["do"] == "refuse"]
+    if len(refusals) != 1 or refusals[0]["refusal"] not in ("402", "403", "403-token"):
+        return
+    if ledger.has_redis_faults or ledger.has_lost_records or ledger.has_separate_hosts:
+        return
+    if ledger.faults & {"suspend", "file-gone", "evil", "reload", "kill", "two-tokens"}:
+        return
+    heard = [each.time for each in ledger.network.heard if each.probed]
+    if not heard:
+        return
+    bad = [each for each in ledger.ecwid.bad_calls if not each.is_search]
+    # The way may double a call, which then has left once.
+    late = sorted({each.sent_at for each in bad if each.sent_at > heard[0] + 1})
+    for first, second in pairwise(late):
+        if second - first < 25:
+            yield f"probes left at {first:.2f} and {second:.2f}"
+            return
+
+
+def the_breaker_stops_calls(ledger: Ledger) -> Iterator[str]:
+    """After five failures in a row, a process asks the neutral question before it sends a call.
+
+    If the neutral question fails, the process sends no call for 10 s, and then asks again.
+    Exception: searches for the customer of a creation.
+    """
+    for time, request in ledger.breaker_breaches[:1]:
+        yield f"r{request} called at {time:.2f} in spite of five failures in a row"
+
+
+def refused_tokens_get_few_calls(ledger: Ledger) -> Iterator[str]:
+    """Ecwid never blocks a token because of more than 20 bad calls in a minute.
+
+    Exceptions: calls that were under way when the first refusal came, and calls before a process
+    has heard `SUSPICIONS` refusals, because a reply may be lost or may not name the token.
+    """
+    for time, token in ledger.ecwid.blocks:
+        heard: dict[str, int] = {}
+        known_at = time
+        for refusal in ledger.network.refused:
+            name = refusal.process.name
+            heard[name] = heard.get(name, 0) + 1
+            if refusal.token == token and heard[name] >= SUSPICIONS:
+                known_at = min(known_at, refusal.time)
+        bad = [
+            each
+            for each in ledger.ecwid.bad_calls
+            if each.token == token and known_at + 1 < each.sent_at <= time < each.sent_at + 60
+        ]
+        if len(bad) > 5:
+            yield f"Ecwid has blocked {token} at {time:.2f}, {len(bad)} bad calls after the refusal"
+
+
+def no_search_with_a_refused_token(ledger: Ledger) -> Iterator[str]:
+    """A request that has heard that the token or the store is refused sends no search.
+
+    A request that has not heard the refusal sends its searches in spite of the pause, because only
+    a search can find out whether its customer was created.
+    """
+    for heard in ledger.network.heard:
+        if not heard.probed:
+            continue
+        for sent in ledger.network.sent:
+            if (
+                sent.operation == "search"
+                and (sent.process, sent.request) == (heard.process, heard.request)
+                and heard.time < sent.time < heard.time + heard.seconds - 0.05
+            ):
+                yield f"r{sent.request} searches at {sent.time:.2f}, refused at {heard.time:.2f}"
+                return
+
+
+def repeated_calls_stay_in_their_budget(ledger: Ledger) -> Iterator[str]:
+    """The repeated calls of a process cost no more than 50 and its first attempts that succeeded.
+
+    A repetition costs 5, 10 after a timeout, and 1 after the loss of a kept connection.
+    """
+    for process, debt in ledger.retry_debts:
+        yield f"{process} has repeated calls for {debt} more than its budget"
+
+
+def no_pause_is_longer_than_asked(ledger: Ledger) -> Iterator[str]:
+    """No caller is told to wait longer than the longest pause that Ecwid asked for."""
+    for request in ledger.requests:
+        error = request.error
+        wait_s = (error.retry_after_s or 0) if isinstance(error, Throttled) else 0
+        if wait_s > LONGEST_PAUSE_S + 1:
+            yield f"r{request.id} was told to wait {wait_s} s"
+
+
+def nobody_waits_for_the_token_of_others(ledger: Ledger) -> Iterator[str]:
+    """A refused token holds back only the calls with that token."""
+    refused = {each["token"] for each in ledger.plan.events if each["do"] == "refuse"}
+    if "two-tokens" not in ledger.faults or "*" in refused or _has_other_reasons(ledger):
+        return
+    for request in ledger.requests:
+        if request.outcome == "throttled" and request.process is not None:
+            token = ledger.plan.setting.tokens[request.slot]
+            is_asked_for = any(
+                each.token == token and each.time < request.begin < each.time + each.seconds + 1
+                for each in ledger.network.heard
+            )
+            if not is_asked_for and token not in refused and "evil" not in ledger.faults:
+                yield f"r{request.id} was held back for another token"
+                return
+
+
+def nobody_waits_for_the_question_of_others(ledger: Ledger) -> Iterator[str]:
+    """A question that something in front of Ecwid refuses holds back no other request."""
+    if "evil" not in ledger.faults or _has_other_reasons(ledger):
+        return
+    if ledger.faults & {"refusal", "refused", "brief"}:
+        return
+    for request in ledger.requests:
+        if request.outcome == "throttled" and request.operation != "search":
+            yield f"r{request.id} was held back for a question"
+            return
+
+
+def _has_other_reasons(ledger: Ledger) -> bool:
+    """Return whether a call may be held back for other reasons, such as the breaker."""
+    return bool(ledger.faults & {"fates", "outage", "slow", "suspend", "foreign", "garbage"})
+
+
+# Lists
+
+
+def an_export_yields_each_customer_once(ledger: Ledger) -> Iterator[str]:
+    """A reading of all customers ends, and yields each customer exactly once.
+
+    Exceptions: a customer who is deleted meanwhile, or whom the search did not show yet when the
+    second pass began. More deletions between two pages than half a page, where a second has more
+    customers than a page.
+    """
+    for request in ledger.requests:
+        if request.operation != "export":
+            continue
+        if request.outcome != "ok":
+            yield f"the reading ended with {request.outcome}"
+            return
+        ids = ledger.exported
+        if len(set(ids)) < len(ids):
+            yield "a customer came twice"
+        sent = ledger.network.sent
+        second = [each.time for each in sent if each.operation == "list-updated"]
+        known_at = min(second or [each.time for each in sent][-1:], default=request.begin)
+        missing = [
+            each.id
+            for each in ledger.ecwid.customers.values()
+            if each.visible_at <= known_at
+            and (each.gone_at is None or each.gone_at > (request.end or 0))
+            and each.id not in ids
+        ]
+        if missing and not _too_many_deletions(ledger):
+            yield f"{missing} did not come"
+
+
+def _too_many_deletions(ledger: Ledger) -> bool:
+    """Return whether more than half a page of customers was deleted between two pages.
+
+    A page has five customers. After a page of HTML, pages may have a single customer.
+    """
+    setting = ledger.plan.setting
+    most = 0 if "html" in setting.fates else 1 if setting.short_pages else 2
+    deleted = [each.gone_at for each in ledger.ecwid.customers.values() if each.gone_at]
+    pages = [each.time for each in ledger.network.sent if each.operation.startswith("list")]
+    return any(
+        sum(first <= time <= second + 0.2 for time in deleted) > most
+        for first, second in pairwise(pages)
+    )
+
+
+# The service
+
+
+def service_is_back_after_the_faults(ledger: Ledger) -> Iterator[str]:
+    """Within `BACK_S` after the faults have ended, each process serves a read."""
+    for slot, name in enumerate(ledger.slots):
+        final = [
+            each
+            for each in ledger.requests
+            if each.is_final and each.operation == "get" and each.slot == slot
+        ]
+        if final and not any(each.outcome in ("ok", "customer-not-found") for each in final):
+            yield f"{name} ends with {final[-1].outcome}"
+
+
+def no_task_waits_for_ever(ledger: Ledger) -> Iterator[str]:
+    """At the end, no request of a living process is under way."""
+    if ledger.is_endless:
+        yield "the history does not end"
+    for name in ledger.stuck[:1]:
+        yield f"{name} has not ended"
+
+
+def no_lock_over_a_switch_point(ledger: Ledger) -> Iterator[str]:
+    """No thread holds a lock while it waits for the network, the storage or the clock."""
+    yield from sorted(set(ledger.world.breaches))
+
+
+INVARIANTS: tuple[Invariant, ...] = (
+    one_key_makes_one_customer,
+    the_id_belongs_to_the_key,
+    one_key_has_one_body,
+    no_409_for_the_own_customer,
+    no_key_is_in_use_by_nobody,
+    every_key_settles,
+    executed_no_means_no_effect,
+    no_404_after_the_own_deletion,
+    only_our_errors_come_out,
+    no_request_outlives_its_deadline,
+    reads_see_the_writes_before,
+    no_minute_has_too_many_calls,
+    no_call_during_a_pause,
+    one_probe_after_a_pause,
+    the_breaker_stops_calls,
+    refused_tokens_get_few_calls,
+    no_search_with_a_refused_token,
+    repeated_calls_stay_in_their_budget,
+    no_pause_is_longer_than_asked,
+    nobody_waits_for_the_token_of_others,
+    nobody_waits_for_the_question_of_others,
+    an_export_yields_each_customer_once,
+    service_is_back_after_the_faults,
+    no_task_waits_for_ever,
+    no_lock_over_a_switch_point,
+)

@@ -1,0 +1,94 @@
+"""The ledger of a history: what the judge knows. The judge never looks into the modules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from flask_ecwid.errors import EcwidError
+
+from .ecwid_model import Ecwid, Effect
+from .network import Network
+from .plan import Plan
+from .storage_model import RedisServer
+from .world import Process, World
+
+DEADLINE_S = 20.0
+
+
+@dataclass(eq=False)
+class Request:
+    """A request, and what its caller was told."""
+
+    id: int
+    slot: int  # the number of the process in the setting
+    operation: str
+    target: int | str
+    key: str | None
+    is_final: bool = False  # The request comes after the faults have ended.
+    process: Process | None = None  # None if no process was there to serve the request
+    begin: float = 0.0
+    end: float | None = None  # None if the process was killed meanwhile
+    asleep_s: float = 0.0  # how long the host was suspended meanwhile
+    outcome: str = "unserved"  # ok, crash or the slug of the error
+    error: BaseException | None = None
+    value: object = None  # the id that the caller was told, or the tag of the customer
+
+    @property
+    def tag(self) -> str:
+        """The mark of the customer that the request creates, or of the version that it makes."""
+        return self.key or f"r{self.id}"
+
+    @property
+    def executed(self) -> str | None:
+        return self.error.executed if isinstance(self.error, EcwidError) else None
+
+
+@dataclass(eq=False)
+class Ledger:
+    """Everything that the judge reads."""
+
+    plan: Plan
+    world: World
+    ecwid: Ecwid
+    network: Network
+    targets: list[int]  # the ids of the customers that the requests read and change
+    redis: RedisServer | None
+    requests: list[Request] = field(default_factory=list)
+    exported: list[int] = field(default_factory=list)  # the ids that an export has yielded
+    slots: list[str] = field(default_factory=list)  # the names of the last processes
+    breaker_breaches: list[tuple[float, int]] = field(default_factory=list)
+    retry_debts: list[tuple[str, int]] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)  # the tasks that wait for ever
+    is_endless: bool = False
+    faults_ended_at: float = 0.0
+
+    @cached_property
+    def faults(self) -> frozenset[str]:
+        return self.plan.faults
+
+    @cached_property
+    def effects(self) -> dict[int, list[Effect]]:
+        """The effects of each request."""
+        found: dict[int, list[Effect]] = {}
+        for effect in self.ecwid.effects:
+            found.setdefault(effect.request, []).append(effect)
+        return found
+
+    @cached_property
+    def has_lost_records(self) -> bool:
+        """True if the storage may have lost records, after which a key counts as new."""
+        of_file = "file-lost" in self.faults and self.redis is None
+        return of_file or bool(self.faults & {"redis-emptied", "redis-failover", "garbage"})
+
+    @cached_property
+    def has_separate_hosts(self) -> bool:
+        """True if hosts share nothing, because there is no Redis."""
+        return self.redis is None and len(self.plan.setting.ahead_s) > 1
+
+    @cached_property
+    def has_redis_faults(self) -> bool:
+        return bool(
+            self.faults & {"redis-mode", "redis-loss", "redis-emptied", "redis-failover"}
+            or self.faults & {"foreign", "garbage"}
+        )

@@ -1,0 +1,524 @@
+"""Make the plan of a history from a seed. A plan is data, so a plan can be cut down and kept.
+
+A plan is a setting and a list of events. Only latencies and the fates of single calls are drawn
+later, while the plan is played. An event happens at a time, or when a request reaches its nth
+switch point. Uniform chance finds few defects, so each plan has an aim, such as one key at several
+hosts while Ecwid is slow.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from .ecwid_model import EVIL
+from .network import FATES
+from .setting import Setting
+
+Event = dict[str, Any]
+
+# The faults that a plan may have, each with its probability in a plan that does not aim at it.
+FAULTS = {
+    "skew": 0.4,  # The wall clocks of the hosts differ.
+    "step": 0.2,  # The wall clock of a host is set.
+    "suspend": 0.2,  # A host is suspended.
+    "kill": 0.3,  # A process is killed, and starts again.
+    "reload": 0.1,  # A process is asked to end, and a new process takes its place at once.
+    "fates": 0.5,  # Single calls fail.
+    "outage": 0.2,  # All calls fail for a while.
+    "slow": 0.35,
+    "refusal": 0.25,  # Ecwid asks for a pause of several seconds.
+    "refused": 0.25,  # Ecwid refuses the token or the store.
+    "brief": 0.1,  # Ecwid refuses all calls with a Retry-After of 2 s or less.
+    "evil": 0.06,  # Something in front of Ecwid refuses one question.
+    "two-tokens": 0.06,
+    "ecwid-clock": 0.35,
+    "preempt": 0.35,
+    "redis-mode": 0.3,  # Redis is down, hangs, is read-only or slow.
+    "redis-loss": 0.25,  # Single commands fail, with the effect or without it.
+    "redis-emptied": 0.12,
+    "redis-failover": 0.08,
+    "extra-hosts": 0.1,  # There are more hosts than the settings name.
+    "file-gone": 0.1,
+    "file-lost": 0.06,
+    "foreign": 0.06,  # A record of another version of the package.
+    "garbage": 0.04,  # A record that cannot be read.
+}
+AIMS = (
+    *("create", "contend", "takeover", "limit", "cache", "pause", "refused", "probe", "export"),
+    *("export", "mixed"),
+)
+# The refusals of each fault.
+_REFUSALS = {
+    "brief": ("429-1", "429-2"),
+    "refusal": ("429-10", "503-5"),
+    "refused": ("401", "402", "403", "403-token", "403-html", "404-store"),
+}
+SMALL_LIMIT = 100  # A rate limit below is small enough for a plan to reach it.
+_MACHINES = ("kill", "suspend", "step", "reload")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, and everything that a history needs to be played again."""
+
+    seed: int
+    aim: str
+    setting: Setting
+    events: list[Event]
+
+    def to_json(self) -> bytes:
+        """Return the plan as JSON, without the members of the setting that have their defaults."""
+        simplest = asdict(Setting())
+        given = asdict(self.setting).items()
+        setting = {name: value for name, value in given if value != simplest[name]}
+        plan = {"seed": self.seed, "aim": self.aim, "setting": setting, "events": self.events}
+        return orjson.dumps(plan, option=orjson.OPT_INDENT_2) + b"\n"
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Plan:
+        plan = orjson.loads(text)
+        setting: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in plan["setting"].items()
+        }
+        return cls(plan["seed"], plan["aim"], Setting(**setting), plan["events"])
+
+    @property
+    def faults(self) -> frozenset[str]:
+        """The faults of `FAULTS` that the plan has, whatever it was made for."""
+        found = {_fault_of(event) for event in self.events}
+        setting = self.setting
+        given = {
+            "skew": len(set(setting.ahead_s)) > 1,
+            "fates": bool(setting.fates),
+            "slow": bool(setting.slow_s),
+            "two-tokens": len(set(setting.tokens)) > 1,
+            "ecwid-clock": bool(setting.ecwid_ahead_s),
+            "preempt": bool(setting.preempt_p),
+            "extra-hosts": bool(setting.known_hosts),
+            "redis-loss": bool(
+                setting.redis_lost_p or setting.redis_refused_p or setting.redis_timeout_p
+            ),
+        }
+        found |= {name for name, is_given in given.items() if is_given}
+        return frozenset(found & FAULTS.keys())
+
+    @property
+    def features(self) -> frozenset[str]:
+        """The faults, and the parts of the setting that a defect may need."""
+        setting = self.setting
+        given = {
+            "redis": setting.redis,
+            "no-redis": not setting.redis,
+            "cache": bool(setting.cache_ttl_s),
+            "no-cache": not setting.cache_ttl_s,
+            "small-limit": setting.calls_per_minute < SMALL_LIMIT,
+            "processes": len(setting.processes) > 1,
+            "unique": setting.unique,
+            "not-unique": not setting.unique,
+        }
+        return self.faults | {name for name, is_given in given.items() if is_given}
+
+
+def _fault_of(event: Event) -> str:
+    what: str = event["do"]
+    if what == "refuse":
+        return next(name for name, all in _REFUSALS.items() if event["refusal"] in all)
+    if what == "foreign":
+        return "garbage" if event["how"] == "garbage" else "foreign"
+    return what
+
+
+def make(seed: int, aim: str | None = None, without: Collection[str] = ()) -> Plan:
+    """Return the plan of a seed.
+
+    Args:
+        seed: The seed of the plan and of everything that is drawn while it is played.
+        aim: One of `AIMS`. By default the seed chooses.
+        without: The faults that the plan leaves out.
+    """
+    chance = random.Random(f"{seed}/plan")
+    drawn = chance.choice(AIMS)
+    return _Maker(chance, seed, aim or drawn, frozenset(without)).plan()
+
+
+@dataclass
+class _Maker:
+    """The plan that is being made."""
+
+    chance: random.Random
+    seed: int
+    aim: str
+    without: frozenset[str]
+    events: list[Event] = field(default_factory=list)
+    requests: list[Event] = field(default_factory=list)
+    span_s: float = 40.0
+
+    def plan(self) -> Plan:
+        chance, aim = self.chance, self.aim
+        on = {name: chance.random() < p for name, p in FAULTS.items()}
+        self._aim_faults(on)
+        on.update(dict.fromkeys(self.without, False))
+        self.on = on
+        self.setting = _export_setting(chance, on) if aim == "export" else self._setting()
+        getattr(self, f"_{aim}")()
+        if aim != "export":
+            self._faults()
+        self.events.sort(key=lambda event: (event.get("at", 0.0), event["do"]))
+        return Plan(self.seed, aim, self.setting, self.events)
+
+    def _aim_faults(self, on: dict[str, bool]) -> None:
+        likely = {
+            "contend": ("slow",),
+            "takeover": ("kill", "suspend"),
+            "cache": ("slow",),
+            "pause": ("refusal", "refused"),
+            "refused": ("refused",),
+            "probe": ("fates",),
+        }
+        for name in likely.get(self.aim, ()):
+            on[name] = on[name] or self.chance.random() < 0.7
+        if self.aim == "limit":  # The limit has to hold without the help of failing calls.
+            on["fates"] = on["outage"] = False
+            for name in ("redis-mode", "redis-emptied", "kill"):
+                on[name] = on[name] or self.chance.random() < 0.4
+
+    def _setting(self) -> Setting:
+        chance, aim, on = self.chance, self.aim, self.on
+        unique = chance.random() < (0.2 if aim == "contend" else 0.4)
+        often = {"cache": 0.8, "limit": 0.75, "contend": 0.9}.get(aim, 0.65)
+        redis = chance.random() < often
+        hosts = chance.choice([2, 3] if aim == "contend" else [1, 2, 2, 3])
+        if not redis:  # Hosts share nothing without Redis, so no key may go to two hosts.
+            hosts = chance.choice([1, 1, 2]) if aim == "limit" else 1
+        processes = tuple(host for host in range(hosts) for _ in range(chance.choice([1, 1, 2])))
+        small = aim == "limit" or (aim == "mixed" and chance.random() < 0.3)
+        # Below five calls for each process no key settles, because three searches and a creation
+        # are four calls.
+        limit = max(chance.choice([4, 6, 8, 10]), 5 * len(processes)) if small else 540
+        fates = tuple(chance.sample(FATES, chance.choice([1, 2, 4, 8]))) if on["fates"] else ()
+        if not unique:  # docs/reliability.md, known limits: a late creation may come twice.
+            fates = tuple(fate for fate in fates if fate != "late")
+        self.span_s = 100.0 if small else chance.choice([5.0, 40.0, 100.0])
+        tokens = tuple(
+            "secret_b" if on["two-tokens"] and number % 2 else "secret_a"
+            for number in range(len(processes))
+        )
+        lost = redis and on["redis-loss"]
+        return Setting(
+            unique=unique,
+            lag_s=chance.choice(self._lags(unique)),
+            inclusive=chance.random() < 0.5,
+            ecwid_ahead_s=float(chance.choice([4, -20, 120])) if on["ecwid-clock"] else 0.0,
+            ecwid_limit=max(limit + 1, int(limit / 0.9)),
+            ahead_s=(
+                0.0,
+                *(
+                    chance.choice([-1.0, 1.0]) * chance.choice([3, 10, 35, 45, 300, 1500])
+                    if on["skew"]
+                    else 0.0
+                    for _ in range(hosts - 1)
+                ),
+            ),
+            processes=processes,
+            tokens=tokens,
+            calls_per_minute=limit,
+            known_hosts=1 if on["extra-hosts"] and redis and hosts > 1 else 0,
+            redis=redis,
+            cache_ttl_s=3600.0 if chance.random() < (0.9 if aim == "cache" else 0.3) else 0.0,
+            fates=fates,
+            fate_p=chance.choice([0.05, 0.15, 0.4]),
+            slow_s=chance.choice([2.0, 12.0]) if on["slow"] and chance.random() < 0.5 else 0.0,
+            redis_lost_p=chance.choice([0.01, 0.1]) if lost else 0.0,
+            redis_refused_p=chance.choice([0.0, 0.1]) if lost else 0.0,
+            redis_timeout_p=chance.choice([0.0, 0.05]) if lost else 0.0,
+            preempt_p=0.1 if on["preempt"] else 0.0,
+        )
+
+    def _lags(self, unique: bool) -> list[float]:
+        """Return the search lags of a store. Three searches after a creation span 3 s."""
+        lags = [2.0, 6.0] if unique else [1.0, 2.5]
+        return lags if self.aim == "create" else [0.0, *lags]
+
+    # Requests
+
+    def _request(
+        self,
+        at: float,
+        operation: str,
+        target: object,
+        key: str | None = None,
+        process: int | None = None,
+    ) -> None:
+        if process is None:
+            process = self.chance.randrange(len(self.setting.processes))
+        event = {
+            "at": round(at, 3),
+            "do": "request",
+            "id": len(self.requests) + 1,
+            "process": process,
+            "operation": operation,
+            "target": target,
+            "key": key,
+        }
+        self.requests.append(event)
+        self.events.append(event)
+
+    def _time(self) -> float:
+        return self.chance.random() * self.span_s
+
+    def _creations(self, count: int, gaps: tuple[float, ...]) -> None:
+        """Add creations with keys, each with some repeats after one of these gaps."""
+        chance = self.chance
+        for number in range(count):
+            key = f"k{number}"
+            email = _email(number if chance.random() < 0.9 else 0)
+            at = self._time()
+            self._request(at, "create", email, key)
+            for _ in range(chance.choice([0, 1, 2, 3])):
+                at += chance.choice(gaps) * (0.5 + chance.random())
+                same = chance.random() < 0.95
+                self._request(at, "create", email if same else f"other-{email}", key)
+
+    def _without_key(self, count: int) -> None:
+        for number in range(count):
+            self._request(self._time(), "create", f"u{number}@x.example")
+
+    def _reads(self, count: int) -> None:
+        for _ in range(count):
+            self._request(self._time(), "get", self.chance.randrange(3))
+
+    def _writes(self, count: int) -> None:
+        for _ in range(count):
+            operation = "update" if self.chance.random() < 0.7 else "delete"
+            self._request(self._time(), operation, self.chance.randrange(3))
+
+    # Aims
+
+    def _create(self) -> None:
+        """Aim at creations whose replies fail."""
+        self._creations(self.chance.choice([2, 4, 6]), (0.001, 0.05, 0.5, 0.5, 3.0, 20.0, 45.0))
+        self._without_key(2)
+        self._reads(2)
+        self._writes(3)
+
+    def _contend(self) -> None:
+        """Aim at one key at several places while Ecwid takes its time."""
+        chance = self.chance
+        for number in range(chance.choice([1, 2, 3])):
+            at = 1 + self._time()
+            for _ in range(chance.choice([2, 3, 4])):
+                self._request(at, "create", _email(number), f"k{number}")
+                at += chance.choice([0.001, 0.5, 2.0, 5.0, 31.0]) * (0.5 + chance.random())
+        self._reads(2)
+
+    def _takeover(self) -> None:
+        """Aim at a key whose process is killed at any point, and at the request that takes over."""
+        chance = self.chance
+        for number in range(chance.choice([1, 2])):
+            at = 1 + self._time()
+            self._request(at, "create", _email(number), f"k{number}")
+            first = self.requests[-1]
+            fault = chance.choice(["kill", "suspend", "reload"])
+            if self.on[fault]:
+                self._fault_at_point(self._machine_fault(fault, first), first)
+            for _ in range(chance.choice([1, 2, 3])):
+                at += chance.choice([0.3, 2.0, 10.0, 31.0, 35.0, 91.0]) * (
+                    0.8 + 0.4 * chance.random()
+                )
+                self._request(at, "create", _email(number), f"k{number}")
+
+    def _limit(self) -> None:
+        """Aim at the rate limit with bursts of reads."""
+        count = len(self.setting.processes)
+        for _ in range(self.chance.choice([2, 3, 4])):
+            at = self._time()
+            # Some bursts come from some processes only, so that hosts join and rest.
+            processes = self.chance.sample(range(count), self.chance.choice([1, count, count]))
+            for _ in range(int(self.setting.calls_per_minute * 1.3)):
+                target, process = self.chance.randrange(3), self.chance.choice(processes)
+                self._request(at + 3 * self.chance.random(), "get", target, process=process)
+        self._writes(2)
+
+    def _cache(self) -> None:
+        """Aim at reads around writes of the same customer."""
+        chance, at = self.chance, 0.0
+        for _ in range(chance.choice([4, 7, 10])):
+            at += chance.random() * self.span_s / 8
+            target = chance.randrange(2)
+            self._request(at, "get", target)
+            operation = chance.choice(["update", "delete", "get", "get", "get"])
+            if self.on["slow"] and chance.random() < 0.5:  # The first read outlives the write.
+                self._slow(max(0.0, at - 0.01), 2.0, 2.0, "GET")
+                operation = "update"
+            self._request(at + 0.3 * chance.random(), operation, target)
+            self._request(at + 2 * chance.random(), "get", target)
+            self._request(at + self.span_s / 4 * chance.random(), "get", target)
+
+    def _pause(self) -> None:
+        """Aim at pauses with several requests at the same moment."""
+        self._reads(8)
+        self._writes(3)
+        self._creations(1, (0.5, 3.0, 20.0))
+        for _ in range(5):
+            at = self._time()
+            for _ in range(3):
+                self._request(at + 0.004 * self.chance.random(), "get", self.chance.randrange(3))
+
+    def _refused(self) -> None:
+        """Aim at a token that Ecwid refuses while many requests come."""
+        self.span_s = self.chance.choice([40.0, 100.0])
+        self._creations(4, (0.05, 0.5, 3.0))
+        self._without_key(8)
+        self._reads(25)
+
+    def _probe(self) -> None:
+        """Aim at the breaker with many requests during an outage."""
+        chance = self.chance
+        self.span_s = 60.0
+        at = 5 * chance.random()
+        if self.on["outage"] or self.on["fates"]:
+            self._outage(at, chance.choice([10, 25, 45]))
+        for _ in range(chance.choice([12, 20, 30])):
+            at += chance.choice([0.0, 0.01, 0.5, 2.0, 4.0]) * (0.5 + chance.random())
+            self._request(at, "get", chance.randrange(3))
+
+    def _mixed(self) -> None:
+        self._creations(3, (0.001, 0.5, 3.0, 20.0, 45.0))
+        self._without_key(2)
+        self._reads(8)
+        self._writes(4)
+
+    def _export(self) -> None:
+        """Aim at a list that changes while it is read, with several customers in one second."""
+        chance, at, count = self.chance, 0.0, 0
+        for _ in range(chance.choice([3, 5])):
+            at += chance.choice([0.0, 1.0, 2.0, 30.0])
+            for _ in range(chance.choice([1, 3, 12, 20])):
+                self._shop(at, "create", count)
+                count += 1
+        begin = at + chance.choice([1, 20, 400])  # The second pass reads the last five minutes.
+        event = {"at": round(begin, 3), "do": "export", "process": 0, "limit": 5}
+        # The reader is made anew from its cursor after so many customers, and never for 0.
+        self.events.append({**event, "resumes_after": chance.choice([0, 0, 7])})
+        for _ in range(chance.choice([0, 4, 10, 20])):
+            what = chance.choice(["create", "delete", "delete", "delete", "update"])
+            number = count if what == "create" else chance.randrange(count)
+            self._shop(begin + 3 * chance.random(), what, number)
+            count += what == "create"
+
+    def _shop(self, at: float, what: str, number: int) -> None:
+        self.events.append({"at": round(at, 3), "do": "shop", "what": what, "number": number})
+
+    # Faults
+
+    def _near(self, before_s: float = 0.3) -> float:
+        """Return a time near a request, and more often near a request with a key."""
+        keyed = [each for each in self.requests if each["key"]]
+        requests = keyed if keyed and self.chance.random() < 0.6 else self.requests
+        at: float = self.chance.choice(requests)["at"]
+        return round(max(0.0, at + (before_s + 0.4) * self.chance.random() - before_s), 3)
+
+    def _machine_fault(self, what: str, request: Event) -> Event:
+        """Return a fault of the process or of the host that serves a request."""
+        chance, process = self.chance, request["process"]
+        host = self.setting.processes[process]
+        if what == "kill":
+            return {"do": what, "process": process, "back_s": chance.choice([0.5, 5.0, 40.0])}
+        if what == "reload":
+            return {"do": what, "process": process}
+        seconds = chance.choice([5, 45, 90] if what == "suspend" else [-61, -5, 10, 35, 61, 300])
+        return {"do": what, "host": host, "seconds": seconds}
+
+    def _fault_at_point(self, fault: Event, request: Event) -> None:
+        point = self.chance.randrange(1, 14)
+        self.events.append({**fault, "request": request["id"], "point": point})
+
+    def _add(self, do: str, at: float, /, **facts: object) -> None:
+        self.events.append({"at": round(at, 3), "do": do, **facts})
+
+    def _slow(self, at: float, seconds: float, one_way_s: float, what: str | None) -> None:
+        """Let calls take long for some seconds: all, those of a host, or those of a method."""
+        self._add("slow", at, seconds=seconds, one_way_s=one_way_s, what=what)
+
+    def _outage(self, at: float, seconds: float) -> None:
+        fates = ["refused", "unreachable", "stall", "500-before", "lost-before"]
+        self._add("outage", at, seconds=seconds, host=None, fate=self.chance.choice(fates))
+
+    def _faults(self) -> None:
+        chance, on, setting = self.chance, self.on, self.setting
+        keyed = [each for each in self.requests if each["key"]] or self.requests
+        for what in _MACHINES:
+            for _ in range(chance.choice([1, 2, 3]) if on[what] and what == "kill" else on[what]):
+                request = chance.choice(keyed if chance.random() < 0.7 else self.requests)
+                fault = self._machine_fault(what, request)
+                if chance.random() < 0.5:
+                    self._fault_at_point(fault, request)
+                else:
+                    self._add(fault.pop("do"), self._near(), **fault)
+        if on["slow"] and not setting.slow_s:
+            seconds, one_way_s = chance.choice([2.0, 5.0, 20.0]), chance.choice([3.0, 6.0])
+            self._slow(self._near(1.0), seconds, one_way_s, chance.choice([None, "A", "POST"]))
+        if on["outage"]:
+            self._outage(self._near(), chance.choice([3, 20]))
+        self._storage_faults()
+        self._refusals()
+
+    def _storage_faults(self) -> None:
+        chance, on, setting = self.chance, self.on, self.setting
+        if setting.redis:
+            for _ in range(chance.choice([1, 2]) if on["redis-mode"] else 0):
+                mode = chance.choice(["down", "hang", "readonly", "slow"])
+                seconds = chance.choice([0.3, 3.0, 20.0, 70.0])
+                self._add("redis-mode", self._near(), mode=mode, seconds=seconds)
+            if on["redis-emptied"]:
+                self._add("redis-emptied", self._near())
+            if on["redis-failover"]:
+                at = self._time()
+                self._add("redis-snapshot", at)
+                self._add("redis-failover", at + 5 * chance.random())
+        host = chance.randrange(len(setting.ahead_s))
+        if on["file-gone"]:
+            self._add("file-gone", self._near(), host=host, seconds=chance.choice([1.0, 6.0]))
+        if on["file-lost"]:
+            self._add("file-lost", self._near(), host=host)
+        for fault, how in (("foreign", "member"), ("garbage", "garbage")):
+            if on[fault]:
+                what = chance.choice(["pause", "records"])
+                self._add("foreign", self._near(-0.3), what=what, how=how)
+
+    def _refusals(self) -> None:
+        chance, on, setting = self.chance, self.on, self.setting
+        for fault, refusals in _REFUSALS.items():
+            if on[fault]:
+                refusal = chance.choice(refusals)
+                of_token = refusal.startswith(("401", "403"))
+                token = chance.choice(setting.tokens) if of_token else "*"
+                seconds = chance.choice([2.0, 15.0, 70.0])
+                self._add("refuse", self._near(), refusal=refusal, token=token, seconds=seconds)
+        if on["evil"]:
+            self._add("evil", 0.0, refusal=chance.choice(["403", "403-html", "500"]))
+            for _ in range(6):
+                self._request(self._time(), "search", EVIL, process=0)
+
+
+def _export_setting(chance: random.Random, on: dict[str, bool]) -> Setting:
+    fates = ["refused", "lost-before", "lost-after", "cut", "500-before", "html"]
+    return Setting(
+        lag_s=chance.choice([0.0, 2.0, 5.0]),
+        inclusive=chance.random() < 0.5,
+        ties_reversed=chance.random() < 0.3,
+        short_pages=chance.random() < 0.3,
+        ecwid_ahead_s=float(chance.choice([4, -120, 120])) if on["ecwid-clock"] else 0.0,
+        fates=tuple(chance.sample(fates, 2)) if on["fates"] else (),
+        fate_p=0.1,
+    )
+
+
+def _email(number: int) -> str:
+    return f"e{number}@x.example"

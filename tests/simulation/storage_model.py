@@ -1,0 +1,353 @@
+"""The model of what processes share: a Redis, and the file of each host.
+
+The model of Redis stands below the real `RedisConnection`, so `RedisState` and the cache in Redis
+run unchanged. A script of Lua is a function of the model here. tests/unit/test_storage_protocol.py
+compares both models with the real storages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from flask_ecwid import chance, clock
+from flask_ecwid.settings import Settings
+from flask_ecwid.storage import cache_backend, redis_state
+from flask_ecwid.storage.cache_backend import open_cache_backend
+from flask_ecwid.storage.opening import Storage
+from flask_ecwid.storage.redis_connection import COOLDOWN_S, RedisConnection
+from flask_ecwid.storage.redis_state import RedisState
+from flask_ecwid.storage.state import StateUnavailable, Stored, Taken
+from flask_ecwid.storage.window import KEPT_S, Window
+from flask_ecwid.storage.work import current_work
+
+from .setting import Setting
+from .world import EPOCH_S, Host, Process, World
+
+# How Redis fares, by the names in a plan.
+MODES = ("down", "hang", "readonly", "slow")
+_Values = dict[str, tuple[bytes, float]]
+
+
+@dataclass(eq=False)
+class RedisServer:
+    """A Redis of all hosts. Its clock is true time."""
+
+    world: World
+    setting: Setting
+    mode: str = "up"
+    healed: bool = False  # True after the faults have ended
+    values: _Values = field(default_factory=dict)  # each with the time at which it expires
+    older: _Values | None = None  # the data of the replica
+    # The rate limit, for the judge: when each process has counted a call, and by whom and when a
+    # window was begun after Redis was emptied.
+    counted: list[tuple[float, Process]] = field(default_factory=list)
+    begun_anew: list[tuple[float, Process]] = field(default_factory=list)
+    was_emptied: bool = False
+
+    # Commands
+
+    def get(self, key: str) -> bytes | None:
+        value, ends = self.values.get(key, (None, 0.0))
+        return value if self.world.time < ends else None
+
+    def pttl(self, key: str) -> int:
+        value, ends = self.values.get(key, (None, 0.0))
+        if value is None or self.world.time >= ends:
+            return -2
+        return -1 if ends == float("inf") else int((ends - self.world.time) * 1000)
+
+    def swap(self, keys: list[str], arguments: list[Any]) -> int:
+        """Do what the script `_SWAP` does."""
+        self._check_writable()
+        has_before, before, has_after, after, ttl_ms = arguments
+        if self.get(keys[0]) != (before if has_before else None):
+            return 0
+        if has_after:
+            self.values[keys[0]] = (bytes(after), self.world.time + ttl_ms / 1000)
+        else:
+            self.values.pop(keys[0], None)
+        return 1
+
+    def get_with_ttl(self, keys: list[str], arguments: list[Any]) -> list[Any]:
+        """Do what the script `_GET` does."""
+        return [self.get(keys[0]), self.pttl(keys[0])]
+
+    def take(self, keys: list[str], arguments: list[Any]) -> list[Any]:
+        """Do what the script `_TAKE` does."""
+        self._check_writable()
+        limit, host, seen, epoch = arguments
+        found = self.get(keys[0])
+        second = int(EPOCH_S + self.world.time)
+        process = self.world.me().process
+        window = Window.from_json(found) if found else None
+        if window is None:
+            window = Window(epoch, second)
+            if self.was_emptied:
+                self.begun_anew.append((self.world.time, process))
+        self.counted.append((self.world.time, process))
+        taken = window.take(second, limit, host, seen)
+        self.values[keys[0]] = (window.to_json(), self.world.time + KEPT_S)
+        flags = int(taken.granted), int(taken.is_new)
+        reply = [flags[0], taken.remaining, taken.reset_s]
+        return [*reply, taken.epoch.encode(), taken.hosts, flags[1]]
+
+    def get_response(self, keys: list[str], arguments: list[Any]) -> list[Any]:
+        """Do what the script `GET` of cache_backend.py does."""
+        word, version = arguments
+        generation = self.get(keys[0]) or self.begin_generation(keys, [word])
+        entry = self.get(keys[1]) or b""
+        head = f"{version} ".encode() + generation + b" "
+        if not entry.startswith(head):
+            return [generation]
+        return [generation, entry[len(head) :], self.pttl(keys[1])]
+
+    def set_response(self, keys: list[str], arguments: list[Any]) -> int:
+        """Do what the script `SET` of cache_backend.py does."""
+        generation, version, value, ttl_ms = arguments
+        if self.get(keys[0]) != generation:
+            return 0
+        self._check_writable()
+        entry = f"{version} ".encode() + generation + b" " + value
+        self.values[keys[1]] = (entry, self.world.time + ttl_ms / 1000)
+        return 1
+
+    def begin_generation(self, keys: list[str], arguments: list[Any]) -> bytes:
+        """Do what the script `INVALIDATE` of cache_backend.py does."""
+        self._check_writable()
+        generation = f"{arguments[0]}.{self.world.time:.6f}".encode()
+        self.values[keys[0]] = (generation, float("inf"))
+        return generation
+
+    def _check_writable(self) -> None:
+        if self.mode == "readonly":
+            raise redis.ReadOnlyError("READONLY")
+
+    # Faults
+
+    def set_mode(self, mode: str) -> None:
+        self.mode = mode
+        self.world.log("REDIS", mode)
+
+    def snapshot(self) -> None:
+        self.older = dict(self.values)
+
+    def fail_over(self) -> None:
+        if self.older is not None:
+            self.values = dict(self.older)
+        self.world.log("REDIS", "fails over to older data")
+
+    def empty(self) -> None:
+        self.values, self.was_emptied = {}, True
+        self.world.log("REDIS", "is emptied")
+
+    # The way
+
+    def ask(self, what: str, command: Callable[[], Any]) -> Any:
+        """Run a command, and wait for its result within the time of the trip under way."""
+        with current_work().wait(None) as timeout_s:
+            return self._ask_within(timeout_s, what, command)
+
+    def _ask_within(self, timeout_s: float, what: str, command: Callable[[], Any]) -> Any:
+        world, setting = self.world, self.setting
+        chance = world.me().random.random
+        if self.mode == "down":
+            world.travel(1e-3 * chance())
+            raise redis.ConnectionError("refused")
+        if self.mode == "hang":
+            world.travel(timeout_s)
+            raise redis.TimeoutError("no reply in time")
+        drawn = 1.0 if self.healed else chance()
+        if drawn < setting.redis_refused_p:
+            world.travel(1e-3 * chance())
+            raise redis.ConnectionError("refused")
+        drawn -= setting.redis_refused_p
+        is_lost = 0 <= drawn < setting.redis_lost_p
+        drawn -= setting.redis_lost_p
+        is_late = 0 <= drawn < setting.redis_timeout_p
+        most_s = 0.15 if self.mode == "slow" else 2e-3
+        out_s, back_s = most_s * chance(), most_s * chance()
+        if (is_late and chance() < 0.5) or out_s > timeout_s:
+            world.travel(timeout_s)
+            world.log("redis", what, "no reply in time, not done")
+            raise redis.TimeoutError("no reply in time")
+        world.travel(out_s)
+        if self.mode in ("down", "hang"):
+            raise redis.ConnectionError("closed")
+        result = command()
+        world.log("redis", what, _short(result))
+        if is_late or out_s + back_s > timeout_s:
+            world.travel(max(0.0, timeout_s - out_s))
+            world.log("redis", what, "no reply in time, but done")
+            raise redis.TimeoutError("no reply in time")
+        world.travel(back_s)
+        if is_lost:
+            world.log("redis", what, "done, and the reply is lost")
+            raise redis.ConnectionError("closed")
+        return result
+
+
+class Client:
+    """The commands of redis-py that the package uses."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+        self._functions: dict[str, tuple[str, Callable[[list[str], list[Any]], Any]]] = {
+            redis_state._GET: ("GET", server.get_with_ttl),
+            redis_state._SWAP: ("SWAP", server.swap),
+            redis_state._TAKE: ("TAKE", server.take),
+            cache_backend.GET: ("GET", server.get_response),
+            cache_backend.SET: ("SET", server.set_response),
+            cache_backend.INVALIDATE: ("INVALIDATE", server.begin_generation),
+        }
+
+    @property
+    def connection_pool(self) -> Client:
+        """The client itself, because the model has no connections."""
+        return self
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        """Do nothing."""
+
+    def get(self, key: str) -> Any:
+        return self.server.ask(f"GET {_tail(key)}", lambda: self.server.get(key))
+
+    def eval(self, script: str, count: int, *values: Any) -> Any:
+        name, function = self._functions[script]
+        keys, arguments = list(values[:count]), list(values[count:])
+        return self.server.ask(f"{name} {_tail(keys[-1])}", lambda: function(keys, arguments))
+
+    def register_script(self, script: str) -> Callable[[list[str], list[Any]], Any]:
+        return lambda keys, arguments: self.eval(script, len(keys), *keys, *arguments)
+
+
+class SimulatedConnection(RedisConnection):
+    """The real connection with its cooldown, over a client of the model."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._failures = (redis.RedisError, OSError)
+        self._lost = redis.ConnectionError
+        self._redis = Client(server)  # type: ignore[assignment]
+        self._cooldown = clock.Cooldown(COOLDOWN_S)
+
+
+@dataclass(eq=False)
+class HostFile:
+    """The state file of a host. A value expires by the monotonic clock of the host."""
+
+    values: dict[str, tuple[bytes, float]] = field(default_factory=dict)
+    # The same moments of the host's wall clock, for the time in which the host was suspended.
+    wall_ends: dict[str, float] = field(default_factory=dict)
+    gone_until: float = -1.0
+
+
+class HostFileState:
+    """The state in the file of a host, as one process uses it."""
+
+    def __init__(self, world: World, host: Host) -> None:
+        self._world = world
+        self._host = host
+        self._file: HostFile = host.file
+        self._cooldown = clock.Cooldown(COOLDOWN_S)
+
+    def get(self, key: str) -> Stored | None:
+        self._go()
+        return self._find(key)
+
+    def compare_and_swap(
+        self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
+    ) -> bool:
+        self._go()
+        found = self._find(key)
+        if (found and found.value) != before:
+            return False
+        if after is None:
+            self._file.values.pop(key, None)
+        else:
+            self._put(key, after, ttl_s)
+        self._world.log("file", f"SWAP {_tail(key)}", _short(after))
+        return True
+
+    def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
+        self._go()
+        second = int(self._world.monotonic(self._host))
+        found = self._find(key)
+        window = Window.from_json(found.value) if found else None
+        window = window or Window(chance.token_hex(8), second)
+        taken = window.take(second, limit, host, seen)
+        self._put(key, window.to_json(), KEPT_S)
+        what = "counted" if taken.granted else "refused"
+        self._world.log("file", f"TAKE {_tail(key)}", what, f"{taken.remaining} left")
+        return taken
+
+    def _find(self, key: str) -> Stored | None:
+        value, ends = self._file.values.get(key, (b"", 0.0))
+        left_s = ends - self._world.monotonic(self._host)
+        if left_s <= 0:
+            return None
+        left_on_wall_s = self._file.wall_ends[key] - self._world.wall(self._host)
+        return Stored(value, left_s, max(0.0, left_s - left_on_wall_s))
+
+    def _put(self, key: str, value: bytes, ttl_s: float) -> None:
+        self._file.values[key] = (value, self._world.monotonic(self._host) + ttl_s)
+        self._file.wall_ends[key] = self._world.wall(self._host) + ttl_s
+
+    def _go(self) -> None:
+        """Go to the file.
+
+        Raises:
+            StateUnavailable: The file cannot be used now, or failed less than 5 s ago.
+        """
+        world = self._world
+        if not self._cooldown.is_over():
+            raise StateUnavailable
+        world.travel(2e-4 * world.me().random.random())
+        if world.time < self._file.gone_until:
+            self._cooldown.begin()
+            raise StateUnavailable
+
+
+def open_storage(
+    world: World, server: RedisServer | None, host: Host, settings: Settings
+) -> Storage:
+    """Return the storage of one process, as the real `open_storage` does."""
+    connection = SimulatedConnection(server) if server else None
+    of_host = HostFileState(world, host)
+    return Storage(
+        RedisState(connection) if connection else of_host,
+        of_host,
+        open_cache_backend(
+            settings.cache_ttl_s, connection, settings.redis_url, settings.store_digest, of_host
+        ),
+        connection,
+    )
+
+
+def foreign(value: bytes, how: str) -> bytes:
+    """Return a record as another version of the package wrote it, or garbage."""
+    if how == "garbage":
+        return b"\xff{"
+    return value[:-1] + b',"added_later":1}' if value.endswith(b"}") else value
+
+
+def _tail(key: str) -> str:
+    """Return the part of a key that a reader of a history needs."""
+    parts = key.split(":")
+    for word in ("pause", "generation", "undelivered", "host", "bulk"):
+        if word in parts:
+            return word
+    if "once" in parts:
+        return f"record {parts[-1][:4]}"
+    return f"response {parts[-1][:4]}" if len(parts) > 1 else "calls"
+
+
+def _short(value: Any) -> object:
+    """Return a value of Redis as a short text."""
+    if isinstance(value, bytes):
+        return value[:120].decode(errors="replace")
+    if isinstance(value, list):
+        return tuple(_short(each) for each in value)
+    return value
