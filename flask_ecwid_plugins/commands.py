@@ -35,21 +35,21 @@ class _LazyGroup(click.Group):
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            with _shown_errors():
-                return super().invoke(ctx)
-        except KeyboardInterrupt:  # click would exit with 1, as after a failure
-            ctx.exit(_INTERRUPTED)
+        with _shown_errors():
+            return super().invoke(ctx)
 
 
 @contextmanager
 def _shown_errors() -> Iterator[None]:
     """Show an error of click, and exit with its status although the error cannot be written.
 
-    Without this, a full standard error would turn the status 2 into 1.
+    Without this, a full standard error would turn the status 2 into 1, and Ctrl-C would end with 1,
+    as a failure does.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        raise click.exceptions.Exit(_INTERRUPTED) from None
     except click.ClickException as exc:
         with suppress(OSError):
             exc.show()

@@ -11,7 +11,7 @@ import pytest
 
 from flask_ecwid.sandbox import Fault
 
-from ..helpers.command import GOOD, Command, leases_run_out, new, write
+from ..helpers.command import GOOD, Command, new, write
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
@@ -35,7 +35,6 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
         if process.returncode != -signal.SIGKILL:
             break
         kills += 1
-        leases_run_out()
     assert (process.returncode, err) == (0, "")
     assert kills == 3
     assert new(command) == [row["email"] for row in rows]

@@ -18,7 +18,6 @@ from flask.cli import FlaskGroup
 
 from flask_ecwid import Ecwid
 from flask_ecwid.sandbox import Controls, Fault, create_sandbox
-from flask_ecwid.storage.file_state import host_state
 
 from ..conftest import ROOT, environment
 
@@ -156,15 +155,3 @@ def write(command: Command, name: str, *rows: Any) -> None:
 def new(command: Command) -> list[str]:
     """Return the e-mails of the customers that an import of `GOOD` creates."""
     return [email for email in command.emails() if email.startswith("new-")]
-
-
-def leases_run_out() -> None:
-    """Let all leases expire, as after 30 seconds."""
-    with sqlite3.connect(host_state()._path) as db:
-        for name, value in db.execute("SELECT name, value FROM state").fetchall():
-            record = json.loads(value)
-            if record.get("state") == "running":
-                record["lease_ends_at"] = 0
-                row = [json.dumps(record).encode(), name]
-                db.execute("UPDATE state SET value = ? WHERE name = ?", row)
-    db.close()
