@@ -132,7 +132,7 @@ class FileState:
         import sqlite3  # The import stands here, because most processes never use the file.
 
         if not self._cooldown.is_over():
-            raise StateUnavailable(self._reason)
+            raise self._unavailable()
         try:
             self._leave_removed_companions()
             with connections.at_work():
@@ -140,7 +140,7 @@ class FileState:
         except (sqlite3.Error, OSError) as exc:
             self._close()
             self._fail(exc)
-            raise StateUnavailable(self._reason) from None
+            raise self._unavailable() from None
         except BaseException:
             # A signal that stops the worker raises anywhere. Without the close, an unfinished
             # transaction would keep the file locked.
@@ -192,6 +192,11 @@ class FileState:
         if connection is not None:
             connection.close()
             del self._thread.connection
+
+    def _unavailable(self) -> StateUnavailable:
+        with suppress(OSError):
+            return StateUnavailable(self._reason, is_there=self._path.is_file())
+        return StateUnavailable(self._reason, is_there=False)
 
     def _fail(self, exc: Exception) -> None:
         """Log the reason once, although many threads may fail together, and begin the cooldown."""

@@ -38,6 +38,12 @@ class MemoryState:
                 self._values[key] = (after, clock.now() + ttl_s)
             return True
 
+    def has_calls(self, key: str) -> bool:
+        """Return whether a call of the last minute counts in the window of this key."""
+        with self._lock:
+            window = self._windows.get(key)
+            return window is not None and window.has_calls(int(clock.now()))
+
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
         """Count a call, as `State.take` describes."""
         second = int(clock.now())

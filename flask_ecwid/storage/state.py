@@ -16,6 +16,16 @@ from typing import NamedTuple, Protocol
 class StateUnavailable(Exception):
     """The storage of the state is unavailable. The text is the reason, if the storage knows one."""
 
+    def __init__(self, reason: str = "", *, is_there: bool = True) -> None:
+        """Make the error.
+
+        Args:
+            reason: The reason.
+            is_there: The storage exists, so other processes may use the storage.
+        """
+        self.is_there = is_there
+        super().__init__(reason)
+
 
 class Stored(NamedTuple):
     """A value, and for how many more seconds the storage keeps the value.

@@ -50,6 +50,11 @@ class Window:
         """Return the window as JSON."""
         return orjson.dumps(asdict(self))
 
+    def has_calls(self, second: int) -> bool:
+        """Return whether the window holds a call."""
+        self._forget(second)
+        return any(self.counts.values())
+
     def take(self, second: int, limit: int, host: str, seen: str) -> Taken:
         """Count a call, as `State.take` describes."""
         if seen not in ("", self.epoch):

@@ -14,7 +14,14 @@ import os
 from dataclasses import dataclass, replace
 
 from .. import clock
-from ..errors import REFUSED_TOKEN_S, SUSPICIONS_MOST, DeadlineExceeded, EcwidError, Throttled
+from ..errors import (
+    REFUSED_TOKEN_S,
+    SUSPICIONS_MOST,
+    DeadlineExceeded,
+    EcwidError,
+    Throttled,
+    TooLate,
+)
 from ..settings import Settings
 from ..storage.opening import Storage
 from .breaker import Breaker
@@ -181,6 +188,8 @@ class Guard:
         """
         if self._is_in_doubt():
             return False
+        if isinstance(error, TooLate):
+            return True  # No byte of the call was sent, so Ecwid gets no further call.
         cost = TIMEOUT_COST if isinstance(error, DeadlineExceeded) else RETRY_COST
         return self._retry_budget.take(CONNECTION_COST if error.blames_connection else cost)
 

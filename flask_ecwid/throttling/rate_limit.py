@@ -9,6 +9,7 @@ count in the host's file.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
 from .. import chance, clock
@@ -54,7 +55,7 @@ class RateLimit:
         self._host = _HostCounter(storage.host)
         self._shared = _Counter(storage.shared) if storage.shared is not storage.host else None
         self._hosts = hosts
-        self._known = _KnownHosts(hosts)
+        self._known = _KnownHosts(hosts, storage.host, f"{token_digest}:hosts")
         self._token_digest = token_digest
         self._limit = per_minute if self._shared else self._of_host(per_minute)
         self._last = Taken(True, self._limit, 0, "", hosts)
@@ -109,13 +110,16 @@ class RateLimit:
 
 
 class _KnownHosts:
-    """The hosts that divide the reserve, as far as Redis has told this process.
+    """The hosts that divide the reserve, as far as Redis has told a process of this host.
 
     The greatest number counts for an hour, also while Redis cannot be used or has lost its data.
+    The host's file keeps the number, because a new process may find no Redis.
     """
 
-    def __init__(self, hosts: int) -> None:
+    def __init__(self, hosts: int, host: State, key: str) -> None:
         self._hosts = self._most = hosts
+        self._host = host
+        self._key = key
         self._most_until = 0.0
         self._new_until = 0.0
 
@@ -123,7 +127,10 @@ class _KnownHosts:
         """Learn the number of hosts from a reply of Redis."""
         now = clock.now()
         if taken.hosts >= self._most or now >= self._most_until:
+            before = self._most
             self._most, self._most_until = max(self._hosts, taken.hosts), now + HOST_S
+            if self._most > before:
+                self._keep()
         # The settings have given this host a part already, unless there are more hosts.
         is_extra = taken.is_new and taken.hosts > self._hosts
         if is_extra:
@@ -131,8 +138,25 @@ class _KnownHosts:
         elif taken.hosts >= self._most:  # Otherwise Redis has lost its data, and the other hosts.
             self._new_until = 0.0
 
+    def _keep(self) -> None:
+        with suppress(StateUnavailable, ValueError):
+            found = self._host.get(self._key)
+            if found is None or int(found.value) < self._most:
+                before = found and found.value
+                self._host.compare_and_swap(self._key, before, b"%d" % self._most, HOST_S)
+
+    def _recall(self) -> None:
+        """Read the number that another process of this host has learned."""
+        if self._most_until:
+            return
+        with suppress(StateUnavailable, ValueError):
+            found = self._host.get(self._key)
+            if found:
+                self._most = max(self._most, int(found.value))
+
     def share(self, reserve: int) -> int:
         """Return how many calls of the reserve belong to this host."""
+        self._recall()
         # Another host may have used all of the reserve, until it has learned of this host.
         return 0 if clock.now() < self._new_until else reserve // self._most
 
@@ -167,23 +191,33 @@ class _HostCounter:
     def __init__(self, state: State) -> None:
         self._state = state
         self._counter = _Counter(state)
+        # When this process began to do without the file. The keys are process ids.
+        self._without: dict[int, float] = {}
         self._worked = 0, 0.0  # The process that used the file last, and the moment.
         self._id = ""
 
     def take(self, key: str, limit: int) -> Taken:
         """Count a call."""
+        process, share = clock.process_id(), max(1, limit // _worker_count())
         try:
             taken = self._counter.take(key, limit)
-        except StateUnavailable:
-            pass
-        else:
-            self._worked = clock.process_id(), clock.now()
-            return taken
-        process, worked_at = self._worked
-        if process == clock.process_id() and clock.now() - worked_at < SPAN_S:
+        except StateUnavailable as exc:
             # Only the file knows the calls that other processes have made in the last minute.
-            return _UNKNOWN
-        return process_state().take(key, max(1, limit // _worker_count()))
+            without_s = clock.now() - self._without.setdefault(process, clock.now())
+            if without_s < SPAN_S and (exc.is_there or self._has_worked(process)):
+                return _UNKNOWN
+            return process_state().take(key, share)
+        self._without.pop(process, None)
+        self._worked = process, clock.now()
+        if taken.granted and process_state().has_calls(key):
+            # The file does not know the calls that this process has just counted in memory.
+            in_memory = process_state().take(key, share)
+            return taken if in_memory.granted else in_memory
+        return taken
+
+    def _has_worked(self, process: int) -> bool:
+        worked_by, worked_at = self._worked
+        return worked_by == process and clock.now() - worked_at < SPAN_S
 
     def id(self) -> str:
         """Return the id of this host, or an id of this process while the file cannot be used."""

@@ -44,7 +44,7 @@ WRITERS = {
     "sandbox.store": {"sqlite3.connect"},  # after `private_files.claim_database`
     "server": {"tempfile.mkdtemp", "os.makedirs"},
     # The state file has a folder that only this user can open.
-    "storage.file_state": {"os.open", "os.makedirs", "sqlite3.connect", "mkdir", "rename"},
+    "storage.file_state": {"os.open", "os.makedirs", "os.rename", "sqlite3.connect", "mkdir"},
 }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 from flask_ecwid import clock, errors
-from flask_ecwid.client import reconcile, replies, retries, shared_reads
+from flask_ecwid.client import pagination, reconcile, replies, retries, shared_reads
 from flask_ecwid.storage import (
     cache_backend,
     memory_state,
@@ -392,6 +392,13 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     ),
     "the age of a record is told by the wall clock": (
         Change(redis_state.RedisState, "get", _age_by_the_wall_clock),
+    ),
+    "a list is read without the second before": (is_now(pagination, "OVERLAP_S", -1),),
+    "a list is read from its last second on": (is_now(pagination, "OVERLAP_S", 0),),
+    "pages by offset do not overlap": (is_now(pagination, "OVERLAP", 0),),
+    "a list is read in one pass": (is_now(pagination, "_PASSES", pagination._PASSES[:1]),),
+    "a cursor forgets the ids": (
+        is_now(pagination._OverlapIds, "pack", lambda self: pagination._OverlapIds().pack()),
     ),
 }
 

@@ -298,7 +298,52 @@ def test_a_file_that_fails(tmp_path: Path, later: Later) -> None:
     assert spend([process], 50) == 40
 
 
+def test_a_file_that_others_have_used(tmp_path: Path, later: Later) -> None:
+    """A process that has not used the file makes no call while the file fails.
+
+    Another process may have spent the limit in the file.
+    """
+    host = Host(tmp_path / "host")
+    assert spend([host.process()], 50) == 40
+    new = host.process()
+    (host.folder / "state.sqlite3").write_bytes(b"no database" * 100)
+    assert spend([new], 50) == 0
+    later(61)
+    assert spend([new], 50) == 0
+    later(1)
+    assert spend([new], 50) == 40
+
+
+def test_a_file_that_can_be_used_at_last(tmp_path: Path, later: Later) -> None:
+    """The calls that a process has counted in memory count also when the file can be used."""
+    host = Host(tmp_path / "host")
+    host.break_file()
+    process = host.process()
+    assert spend([process], 50) == 40
+    (host.folder / "state.sqlite3").rmdir()
+    later(6)  # The process tries the file again.
+    assert spend([process], 50) == 0
+    later(63)
+    assert spend([process], 50) == 40
+
+
 # With Redis
+
+
+def test_a_new_process_knows_the_hosts(
+    own_redis: RedisServer, tmp_path: Path, later: Later
+) -> None:
+    """A process that finds no Redis knows from the host's file how many hosts there are."""
+    machines = [Host(tmp_path / f"host{number}", own_redis) for number in range(2)]
+    processes = [machine.process() for machine in machines]
+    for _ in range(2):
+        spend(processes, 2)
+        let_pass(own_redis, later, 63)
+    assert spend(processes, 2) == 2
+    own_redis.stop()
+    made = spend([machine.process() for machine in machines], 100)
+    own_redis.start_again()
+    assert made == 10
 
 
 def known_hosts(

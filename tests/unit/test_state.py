@@ -410,12 +410,13 @@ def test_descriptors_of_ended_threads(tmp_path: Path, kept: bool) -> None:
 def test_a_fork_beside_an_idle_thread(tmp_path: Path) -> None:
     """A fork closes the connections of all threads, and the threads of the parent open new ones."""
     state = FileState(tmp_path / "private" / "state.sqlite3")
+    gc.collect()  # Otherwise the garbage of earlier tests could close files in between.
     with ThreadPoolExecutor(1) as threads:
         before = open_files()
         assert threads.submit(state.compare_and_swap, "a", None, b"one", 60).result()
         child = os.fork()
         if child == 0:
-            os._exit(0 if open_files() == before else 1)
+            os._exit(0 if open_files() <= before else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert threads.submit(value_of, state, "a").result() == b"one"
 

@@ -243,9 +243,9 @@ def test_the_file_tells_how_long_its_clock_has_stopped(
     monkeypatch.setattr(clock, "wall", lambda: wall)
     assert state.compare_and_swap("key", None, b"value", 3600)
     now, wall = now + 5, wall + 5 + suspended_s
-    assert state.get("key") == pytest.approx((b"value", 3595, suspended_s))
+    assert state.get("key") == pytest.approx((b"value", 3595, suspended_s), abs=1e-6)
     wall -= 300
-    assert state.get("key") == pytest.approx((b"value", 3595, 0))
+    assert state.get("key") == pytest.approx((b"value", 3595, 0), abs=1e-6)
 
 
 def storages(redis: RedisServer, folder: Path) -> Iterator[State]:
