@@ -396,7 +396,9 @@ class TooLate(Throttled):
     """The call was about to be sent too long after its checks, so the plugin did not send it."""
 
     detail = "No time was left for the call."
-    retries = Retries(1, 1, 1)  # The connection is kept, so the next attempt is quick.
+    # The connections to Ecwid and to the storage are kept, so the next attempt is quick. A busy
+    # host may still need a few.
+    retries = Retries(3, 3, 3)
     blames_connection = True  # Ecwid has neither failed nor replied.
 
     def __init__(self) -> None:

@@ -45,7 +45,10 @@ class PooledAdapter(BaseAdapter):
             reply, body = connection.exchange(message, request.method or "", attempt)
             is_kept = not reply.will_close
         finally:
-            if is_kept or not attempt.sent:
+            # A new connection that carried nothing is good for the next attempt. An older one may
+            # have been forgotten on the way, as those that another call has just closed.
+            is_unused = not attempt.sent and attempt.idle_s is None
+            if is_kept or is_unused:
                 with self._lock:
                     self._idle.append(connection)
             else:
