@@ -27,7 +27,7 @@ _CANNOT_SYNC = (
     *(errno.EACCES, errno.EPERM),
 )
 # The files that SQLite keeps beside a database.
-_COMPANIONS = ("-journal", "-wal", "-shm")
+COMPANIONS = ("-journal", "-wal", "-shm")
 _databases = clock.Lock()
 
 
@@ -182,7 +182,7 @@ def claim_database(path: Path) -> None:
     # Closing a descriptor of a file drops all locks that the process has on the file. Without the
     # lock, another thread could use the new database before this thread closes its descriptor.
     with _databases:
-        for companion in _COMPANIONS:
+        for companion in COMPANIONS:
             _check_if_there(path.with_name(path.name + companion))
         try:
             os.close(create(path))

@@ -113,6 +113,7 @@ class SharedReads:
 
     def _forget(self) -> None:
         """Forget the reads and responses from before this write, which no later read may see."""
-        self._memory.get().end_write()
-        if self._responses is not None:
+        if self._responses is None:
+            self._memory.get().end_write()
+        else:
             self._responses.invalidate_all()

@@ -72,7 +72,10 @@ class CacheBackend(Protocol):
         """Keep a value of this age, if the store still has this generation."""
 
     def invalidate_all(self) -> None:
-        """Begin a new generation, so that no earlier value is found."""
+        """Begin a new generation, so that no earlier value is found.
+
+        The write ends in the memory of the store as well, which forgets the reads under way.
+        """
 
     def deliver(self) -> None:
         """Deliver the invalidations that have not reached the storage, if that is possible now."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import chance, clock, private_files
+from ..private_files import COMPANIONS
 from ..settings import SettingsError
 from . import connections
 from .connections import Connection, Identity
@@ -30,16 +31,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("flask_ecwid")
 
-
 _BOOT = boot_id()
-
 _BUSY_S = 1.0  # How long a process waits while another process writes.
 _BUSY_STEP_S = 0.005
 _CREATION_BUSY = 5  # On a busy host, the creation of the file takes longer than a change.
 _CHECKPOINT_S = 0.05  # How long a change waits for other processes that read older values.
 _CHECKPOINT_STEP_S = 0.001
 _FILE = "state.sqlite3"
-_COMPANIONS = ("-wal", "-shm", "-journal")  # SQLite keeps these files beside the file.
 _TRIAL = "flask-ecwid:trial"
 _REMOVALS = 5  # How often a file may be removed during one opening.
 _FORMAT = 2  # The format of the file. `_prepare` refuses a file of another format.
@@ -325,7 +323,7 @@ def _create(path: Path, token: object) -> Connection:
     """
     with _creation_lock(path):
         new = f"{path}.new"
-        for leftover in (*_COMPANIONS, ".new", *(f".new{each}" for each in _COMPANIONS)):
+        for leftover in (*COMPANIONS, ".new", *(f".new{each}" for each in COMPANIONS)):
             Path(f"{path}{leftover}").unlink(missing_ok=True)
         # The file is complete when it gets its path, so no other thread waits for its table. The
         # file is closed before, because a later closing would drop the locks of other threads.

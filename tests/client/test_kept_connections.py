@@ -30,20 +30,6 @@ keeps = faults.reply(200, GOOD_BODIES)
 
 
 @pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return a function that moves both clocks forward."""
-    by = [0.0]
-    now, wall = clock.now, clock.wall
-    monkeypatch.setattr(clock, "now", lambda: now() + by[0])
-    monkeypatch.setattr(clock, "wall", lambda: wall() + by[0])
-
-    def move(seconds: float) -> None:
-        by[0] += seconds
-
-    return move
-
-
-@pytest.fixture
 def ecwid() -> Iterator[ScriptedServer]:
     """Provide a store that counts its calls and keeps each connection."""
     with ScriptedServer(keeps) as server:

@@ -57,20 +57,6 @@ def ecwid() -> Iterator[FakeEcwid]:
         yield server
 
 
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return a function that moves both clocks forward."""
-    by = [0.0]
-    now, wall = clock.now, clock.wall
-    monkeypatch.setattr(clock, "now", lambda: now() + by[0])
-    monkeypatch.setattr(clock, "wall", lambda: wall() + by[0])
-
-    def move(seconds: float) -> None:
-        by[0] += seconds
-
-    return move
-
-
 def client_of(server: RawServer, **options: Any) -> EcwidClient:
     return EcwidClient(Settings(store_id="1003", token=TOKEN, api_url=server.url, **options))
 
