@@ -34,6 +34,10 @@ log = logging.getLogger("flask_ecwid")
 _BOOT = boot_id()
 _BUSY_S = 1.0  # How long a process waits while another process writes.
 _BUSY_STEP_S = 0.005
+# The threads of a process change the file one after the other. Otherwise many threads would look
+# again and again whether the file is free, and some of them in vain.
+_turns = clock.Slots(1)
+_TURN_MOST_S = 5.0
 _CREATION_BUSY = 5  # On a busy host, the creation of the file takes longer than a change.
 _CHECKPOINT_S = 0.05  # How long a change waits for other processes that read older values.
 _CHECKPOINT_STEP_S = 0.001
@@ -94,8 +98,7 @@ class FileState:
         self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
         """Replace a value, or return False if it has changed."""
-        with self._connection() as db:
-            _begin(db)
+        with self._transaction() as db:
             db.execute("DELETE FROM state WHERE boot = ? AND ends <= ?", [_BOOT, _now()])
             found = _find(db, key)
             is_there = (found and found.value) == before
@@ -103,13 +106,11 @@ class FileState:
                 db.execute("DELETE FROM state WHERE name = ?", [key])
             elif is_there and after is not None:
                 _put(db, key, after, ttl_s)
-            _commit(db)
         return is_there
 
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
         """Count a call, as `State.take` describes."""
-        with self._connection() as db:
-            _begin(db)
+        with self._transaction() as db:
             second = int(_now())
             found = _find(db, key)
             window = Window.from_json(found.value) if found else None
@@ -117,8 +118,21 @@ class FileState:
                 window = Window(chance.token_hex(8), second)
             taken = window.take(second, limit, host, seen)
             _put(db, key, window.to_json(), KEPT_S)
-            _commit(db)
         return taken
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Lend the connection of this thread for a change, in the turn of this thread.
+
+        Raises:
+            StateUnavailable: As for `_connection`.
+        """
+        with self._connection() as db, _turns.take(_TURN_MOST_S):
+            if not self._cooldown.is_over():  # The file has failed in the turn of another thread.
+                raise self._unavailable()
+            _begin(db)
+            yield db
+            _commit(db)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

@@ -764,6 +764,31 @@ def test_a_file_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert state.compare_and_swap("a", b"one", b"two", 60)
 
 
+def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads of a process change the file one after the other, so none meets a locked file."""
+    state = FileState(tmp_path / "private" / "state.sqlite3")
+    meeting = threading.Barrier(16)
+    waits: list[float] = []
+    sleep = clock.sleep
+
+    def noted(seconds: float) -> bool:
+        waits.append(seconds)
+        return sleep(seconds)
+
+    def change(number: int) -> None:
+        state.get("a")  # opens the connection of this thread
+        meeting.wait(60)
+        for _ in range(20):
+            state.take("calls", 10_000)
+            state.compare_and_swap(str(number), None, b"one", 60)
+
+    state.get("a")
+    with ThreadPoolExecutor(16) as threads:
+        monkeypatch.setattr(clock, "sleep", noted)
+        list(threads.map(change, range(16)))
+    assert waits == []
+
+
 def test_what_is_over_leaves_the_file(tmp_path: Path) -> None:
     """Values whose time is over are taken out of the file."""
     path = tmp_path / "private" / "state.sqlite3"
