@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .rules import SANDBOX_ON, switch
-from .settings import Secret, Settings, SettingsError, hide_secrets
+from .settings import Secret, Settings, SettingsError, StoreCredentials, hide_secrets
 from .warnings import setting_warnings
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Secret",
     "Settings",
     "SettingsError",
+    "StoreCredentials",
     "hide_secrets",
     "setting_warnings",
     "switch",

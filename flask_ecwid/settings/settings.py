@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, MutableMapping, Set
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from inspect import cleandoc
 from typing import Any, NoReturn
 
@@ -42,6 +42,38 @@ class SettingsError(ValueError):
         """Make the error from its faults, which name the keys and leave out the values."""
         self.faults = faults
         super().__init__("; ".join(faults))
+
+
+@dataclass(frozen=True)
+class StoreCredentials:
+    """A store, and the token for its calls.
+
+    Args:
+        store_id: The number of the store, as digits or as an integer.
+        token: The secret token of the app in this store. The repr hides it.
+        scopes: The Ecwid scopes that are known to be granted to the token. OAuth tells them.
+
+    Raises:
+        ValueError: `store_id` is not a number, or the token cannot be a secret token of Ecwid.
+    """
+
+    store_id: str
+    token: str = field(repr=False)
+    scopes: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            store_id = rules.DIGITS.read(self.store_id)
+        except TypeError:
+            store_id = ""
+        if fault := rules.store_id_fault(store_id):
+            raise ValueError(f"the store id {fault}")
+        token = self.token.strip() if isinstance(self.token, str) else ""
+        if fault := credentials.token_fault(token):
+            raise ValueError(f"the token {fault}")
+        object.__setattr__(self, "store_id", store_id)
+        object.__setattr__(self, "token", Secret(token))
+        object.__setattr__(self, "scopes", frozenset(self.scopes))
 
 
 @dataclass(frozen=True)
