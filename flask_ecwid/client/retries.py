@@ -27,6 +27,7 @@ from ..errors import (
     Throttled,
     TooLate,
 )
+from ..settings import StoreCredentials
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..storage.work import current_work, piece_of_work
 from ..throttling.guard import Guard, Permit
@@ -84,8 +85,15 @@ class Found(NamedTuple):
 class RetryingSender:
     """Sends the calls of one store. Threads share a sender."""
 
-    def __init__(self, transport: Transport, guard: Guard, signals: CallSignals) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        credentials: StoreCredentials,
+        guard: Guard,
+        signals: CallSignals,
+    ) -> None:
         self._transport = transport
+        self._credentials = credentials
         self._guard = guard
         self._signals = signals
 
@@ -191,7 +199,7 @@ class RetryingSender:
         if attempt_started.receivers:
             span.send_attempt_started(reconciling=reconciling)
         try:
-            reply = self._transport.send(call, deadline, check)
+            reply = self._transport.send(call, self._credentials, deadline, check)
             span.status = reply.status
             return reply, read_in_turn(call, reply, deadline, read)
         except BaseException as exc:
