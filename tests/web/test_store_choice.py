@@ -32,10 +32,14 @@ def authorize(scope: str) -> Caller | bool:
     return Caller(user) if user else False
 
 
+def store_of(caller: Caller) -> StoreCredentials | None:
+    return STORES.get(caller.name)
+
+
 def app_with(settings: dict[str, Any], **arguments: Any) -> tuple[flask.Flask, Ecwid]:
     app = flask.Flask("agency")
     app.config.update(settings)
-    chosen = {"authorize": authorize, "store": lambda caller: STORES.get(caller.name)}
+    chosen: dict[str, Any] = {"authorize": authorize, "store": store_of}
     return app, Ecwid(app, **(chosen | arguments))
 
 
@@ -124,7 +128,7 @@ def test_lines_name_the_store(
     Api(app.test_client()).get("/customer/7", **as_user("bob"))
     lines = [each for each in caplog.records if hasattr(each, "store_id")]
     assert {each.name for each in lines} == {"flask_ecwid.request", "flask_ecwid.audit.reads"}
-    assert {each.store_id for each in lines} == {"2004"}  # type: ignore[attr-defined]
+    assert {each.store_id for each in lines} == {"2004"}
 
 
 def test_the_client_of_a_request(settings: dict[str, Any], ecwid: HTTPServer) -> None:
@@ -159,8 +163,9 @@ def test_a_client_by_credentials(settings: dict[str, Any], ecwid: HTTPServer) ->
 
 def test_a_rotated_token(settings: dict[str, Any], ecwid: HTTPServer) -> None:
     """A new token is used from the next request on."""
+    stores = {"ann": ANN}
     app, _ = app_with(settings, store=lambda caller: stores[caller.name])
-    api, stores = Api(app.test_client()), {"ann": ANN}
+    api = Api(app.test_client())
     for token in (ANN.token, BOB.token):
         ecwid.expect_ordered_request(
             "/api/v3/1003/customers/7", headers={"Authorization": f"Bearer {token}"}
