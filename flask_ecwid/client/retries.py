@@ -155,7 +155,7 @@ class RetryingSender:
             known = self._inferred(call, error, since, deadline, span, may_have_executed)
             if known:
                 return known, read_reply(call, known)
-            log.warning("call failed operation=%s %s", call.operation.name, error.described)
+            self._log_failure(f"call failed operation={call.operation.name}", error)
             if not self._may_repeat(call, error, attempt) or not _wait(error, attempt, deadline):
                 raise _outcome(call, error, may_have_executed)
             previous = error
@@ -275,7 +275,7 @@ class RetryingSender:
             pass  # Ecwid has replied.
         except EcwidError as exc:
             self._guard.record_failure(permit, exc)
-            log.warning("neutral question failed %s", exc.described)
+            self._log_failure("neutral question failed", exc)
             return
         self._guard.record_success(permit, first=False)
 
@@ -382,6 +382,9 @@ class RetryingSender:
             return found
         self._guard.record_failure(permit, error)
         raise error
+
+    def _log_failure(self, what: str, error: EcwidError) -> None:
+        log.warning("%s store_id=%s %s", what, self._credentials.store_id, error.described)
 
     def _may_repeat(self, call: Call, error: EcwidError, attempts: int) -> bool:
         """Return whether the error and the retry budget both allow one more attempt."""
