@@ -6,6 +6,7 @@ import atexit
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from .. import clock
@@ -14,6 +15,7 @@ from ..settings import SANDBOX_ON, Settings, SettingsError, StoreCredentials
 from ..signals import CallSignals
 from ..storage.opening import Storage, open_storage
 from ..storage.store_memory import store_memory
+from ..throttling.concurrency import StoreThreads
 from ..throttling.guard import Guard, Guards
 from .retries import RetryingSender
 from .shared_reads import SharedReads
@@ -28,6 +30,7 @@ class Upstream:
     transport: Transport
     storage: Storage
     guards: Guards
+    threads: StoreThreads
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -67,7 +70,8 @@ def open_upstream(
         transport = transport or sandboxed
     transport = transport or RequestsTransport(settings)
     storage = storage or open_storage(settings)
-    return Upstream(settings, transport, storage, Guards(settings, storage))
+    guards, threads = Guards(settings, storage), StoreThreads(settings)
+    return Upstream(settings, transport, storage, guards, threads)
 
 
 def open_store(
@@ -85,7 +89,11 @@ def open_store(
     guard = upstream.guards.open(settings.token_digest(credentials))
     sender = RetryingSender(upstream.transport, credentials, guard, signals)
     reads = SharedReads(
-        sender, settings.deadline_s, storage.responses(digest), store_memory(digest)
+        sender,
+        settings.deadline_s,
+        storage.responses(digest),
+        store_memory(digest),
+        partial(upstream.threads.take, settings.token_digest(credentials)),
     )
     return OpenStore(credentials, digest, storage, guard, sender, reads)
 
