@@ -1399,8 +1399,8 @@ MUTANTS = [
     Mutant(
         "a read from before a write that is cached after it",
         "storage.store_memory",
-        "if writes == self.writes and ",
-        "if ",
+        "if writes == self.writes:",
+        "if True:",
         "test_cache.py",
     ),
     Mutant(
