@@ -31,7 +31,7 @@ class ResponseMemory:
 
     def __init__(self) -> None:
         self.lock = clock.Lock()
-        self._bytes = 0
+        self._bytes = 0.0
         # The store whose responses were used least recently comes first.
         self._stores: OrderedDict[int, TLRUCache[Key, Entry]] = OrderedDict()
         self._closed: deque[int] = deque()

@@ -1,7 +1,7 @@
 """The storage that processes share. Each key has a small value and a time to live.
 
 A pause, a lease and a record need `get` and `compare_and_swap`. The rate limit needs `take`. Each
-method is one atomic step, and each time is told by the clock of the storage. So processes whose
+of them is one atomic step, and each time is told by the clock of the storage. So processes whose
 clocks differ agree on every time.
 
 Three classes keep the values. `RedisState` shares them between hosts, `FileState` between the
@@ -91,6 +91,15 @@ class State(Protocol):
             host: The id of the host, if hosts share the storage.
             seen: The epoch of a reply of the last minute. If the storage has another epoch, the
                 storage has lost calls, and grants no call for a minute.
+
+        Raises:
+            StateUnavailable: The storage cannot be reached.
+        """
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with a prefix, of values and of windows, in any order.
+
+        The method is no atomic step. A key that is there all the time is in the list.
 
         Raises:
             StateUnavailable: The storage cannot be reached.
