@@ -12,11 +12,21 @@ from .response_memory import ResponseMemory
 class StoreMemory:
     """The reads under way, the writes and the cached responses of one store in one process."""
 
-    __slots__ = ("__weakref__", "_number", "_responses", "under_way", "writes")
+    __slots__ = (
+        "__weakref__",
+        "_number",
+        "_responses",
+        "forgotten",
+        "next_look_at",
+        "under_way",
+        "writes",
+    )
 
     def __init__(self) -> None:
         self.under_way: dict[Any, Any] = {}  # needs no lock, because each step on it is atomic
         self.writes = 0  # The writes of this process that have ended.
+        self.forgotten = b""  # The last forgetting by another process that this process followed.
+        self.next_look_at = 0.0  # When this process looks for another forgetting.
         self._responses = ProcessWide(ResponseMemory, "").get()
         self._number = self._responses.open()
 
@@ -29,6 +39,11 @@ class StoreMemory:
             self.writes += 1
             self._responses.clear(self._number)
         self.under_way.clear()
+
+    @property
+    def has_responses(self) -> bool:
+        """True if responses of the store are cached in this process."""
+        return self._responses.has(self._number)
 
     def get(self, key: str, ttl_s: float) -> tuple[int, bytes | None, float]:
         """Return the number of writes, a value or None, and the age of the value in seconds."""
