@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,13 +25,13 @@ BODY = {"email": "ann@example.com"}
 @pytest.fixture(params=["file", "redis"])
 def shared(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[dict[str, Any]]:
+) -> dict[str, Any]:
     """Settings of workers that share a state."""
     monkeypatch.setenv("GUNICORN_ECWID_SERVICE", "service")
     settings: dict[str, Any] = {"ECWID_CACHE_TTL_S": 600}
     if request.param == "redis":
         settings["ECWID_REDIS_URL"] = request.getfixturevalue("redis").url
-    yield settings
+    return settings
 
 
 def forget(app: Agency, store: str) -> None:
