@@ -287,6 +287,8 @@ class Settings:
                 unreadable.setdefault(spec.name, spec.metadata["kind"].fault)
         for name in _unused(values, unreadable.keys()):
             unreadable.pop(name, None)
+        if values["stores"] == BY_HOST:  # Only `store` of the extension may say so.
+            unreadable["stores"] = "is not the absolute path of a file"
         if many:
             values["stores"] = BY_HOST
         has_keys = unreadable.keys() & {"api_keys", "stores"}
