@@ -263,6 +263,23 @@ def test_set_tokens(app: Flask, path: Path, store_id: str) -> None:
         controls_of(path, store_id).set_tokens({"secret_new": {"read"}})
 
 
+def test_tokens_of_a_sandbox_that_is_opened_again(path: Path) -> None:
+    """The argument `tokens` replaces the tokens of the default store, also in an existing file."""
+    create_sandbox(path)
+    app = create_sandbox(path, tokens={"secret_a": ALL_SCOPES})
+    assert [Caller(app, "1003", each).status() for each in ("secret_a", TOKEN)] == [200, 403]
+    again = create_sandbox(path)
+    assert [Caller(again, "1003", each).status() for each in ("secret_a", TOKEN)] == [200, 403]
+
+
+def test_a_fault_hides_no_false_token(app: Flask, path: Path) -> None:
+    """The ledger says whether the store knows the token of a call that got a fault instead."""
+    controls_of(path, "1004").inject(Fault("status", status=503))
+    for token in (token_of("1004"), TOKEN):
+        assert Caller(app, "1004", token).status() == 503
+    assert [each.token_known for each in controls_of(path, "1004").ledger()] == [True, False]
+
+
 def test_an_empty_token_opens_nothing(app: Flask, path: Path) -> None:
     """A call without a token is a 403, even if an empty token was given."""
     Controls(path).set_tokens({"": ALL_SCOPES})
