@@ -42,6 +42,7 @@ log = logging.getLogger("flask_ecwid")
 
 TTL_S = 24 * 3600.0
 MIN_LEASE_S = 30.0
+_FINAL = (400, EmailTaken.status, 413, 422)  # The statuses of the refusals that a record keeps.
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,25 @@ class _Record:
         names = {spec.name for spec in fields(cls)}
         try:
             members = orjson.loads(value)
-            return cls(**{name: members[name] for name in names & members.keys()})
-        except (ValueError, TypeError, AttributeError):
+            record = cls(**{name: members[name] for name in names & members.keys()})
+            if record._is_sound():
+                return record
+        except (ValueError, TypeError, AttributeError, KeyError):
             pass
         raise StateUnavailable
+
+    def _is_sound(self) -> bool:
+        """Return whether the members have their types, and the record has an outcome if done."""
+        texts = (self.state, self.body, self.owner, self.process, self.ecwid_code or "")
+        are_texts = all(isinstance(each, str) for each in texts)
+        are_seconds = all(isinstance(each, (int, float)) for each in (self.tried_s, self.lease_s))
+        if not are_texts or not are_seconds:
+            return False
+        if self.state != "done":
+            return True
+        if self.envelope is None:
+            return self.status in _FINAL
+        return isinstance(self.envelope["data"]["id"], str)
 
     def to_json(self) -> bytes:
         return orjson.dumps(self)

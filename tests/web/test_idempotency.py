@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urljoin
 
 import flask
@@ -667,6 +668,45 @@ def test_redis_gone(ordered: OrderedStore, own_redis: RedisServer, key: str, fau
         own_redis.go_on()
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"state": "unknown", "tried_s": None},
+        {"state": "running", "lease_s": "30"},
+        {"state": "running", "process": 5},
+        {"ecwid_code": 5},
+        {"envelope": 5},
+        {"envelope": {"data": 5}},
+        {"envelope": {"data": {"id": 5}}},
+        {"envelope": None},
+        {"envelope": None, "status": 500},
+        None,
+    ],
+)
+def test_a_damaged_record(
+    ordered: OrderedStore,
+    redis: RedisServer,
+    key: str,
+    caplog: pytest.LogCaptureFixture,
+    members: dict[str, Any] | None,
+) -> None:
+    """A record with a member of another type is a 503 for its own key, and for no other key."""
+    api = ordered.api(ECWID_REDIS_URL=redis.url)
+    add(api, key)
+    [name] = redis.client.scan_iter("*:once:*")
+    record = json.loads(cast("bytes", redis.client.get(name)))
+    redis.client.delete(name)
+    if members is None:
+        redis.client.rpush(name, "x")
+    else:
+        redis.client.set(name, json.dumps({**record, **members}), ex=60)
+    for _ in range(2):
+        response = add(api, key)
+        assert (response.status_code, slug(response)) == (503, "idempotency-unavailable")
+    assert add(api, str(uuid.uuid4())).status_code != 503
+    assert "Redis has failed" not in caplog.text
+
+
 def test_redis_slow(ordered: OrderedStore, own_redis: RedisServer, key: str) -> None:
     """A request with a key waits for a slow Redis."""
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
@@ -684,7 +724,8 @@ def test_a_file_that_cannot_be_kept(
 
     A request without a key goes on.
     """
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "missing"))
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file" / "missing"))
     api = ordered.api()
     assert slug(add(api, key)) == "idempotency-unavailable"
     assert api.post("/add_customer", NEW).status_code == 200
