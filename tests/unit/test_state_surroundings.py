@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from flask import Flask
 
 from flask_ecwid import Ecwid, EcwidClient, Settings, SettingsError, clock
 from flask_ecwid.storage import file_state
-from flask_ecwid.storage.file_state import FileState
+from flask_ecwid.storage.file_state import FileState, host_state
 
 from .test_state import NOBODY, locked, run, value_of
 
@@ -289,6 +290,16 @@ def test_a_trap_in_the_temporary_directory(temporary: Path, trap: str, prefix: s
     assert start(prefix) == (
         f"{fault}. Set STATE_DIRECTORY or XDG_STATE_HOME to the path of a folder of this user"
     )
+
+
+def test_a_missing_folder_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first use creates the folder that XDG_STATE_HOME names, for this user alone."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a" / "b"))
+    state = host_state()
+    assert list(tmp_path.iterdir()) == []
+    assert state.compare_and_swap("a", None, b"one", 60)
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
 
 
 def test_the_way_out_of_the_trap(
