@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -42,6 +43,7 @@ log = logging.getLogger("flask_ecwid")
 
 TTL_S = 24 * 3600.0
 MIN_LEASE_S = 30.0
+_REFUSED_MOST = 1000
 _FINAL = (400, EmailTaken.status, 413, 422)  # The statuses of the refusals that a record keeps.
 
 
@@ -108,6 +110,9 @@ class Idempotency:
         self._state = state
         self._name = name
         self._lease_s = max(MIN_LEASE_S, deadline_s + 10)
+        # The owners of records whose writing had no reply in time, so their requests were refused.
+        # The storage may have such a record, and nobody works on its key.
+        self._refused: deque[str] = deque(maxlen=_REFUSED_MOST)
 
     @piece_of_work()
     def run(
@@ -200,9 +205,10 @@ class Idempotency:
                 if earlier.state == "done":
                     return earlier, earlier, begun
                 if earlier.state == "running" and age_s < earlier.lease_s:
-                    if not process.is_gone(earlier.process):
+                    is_refused = earlier.owner in self._refused
+                    if not is_refused and not process.is_gone(earlier.process):
                         raise IdempotencyKeyInUse
-                    log.warning("The process that worked on an idempotency key is gone.")
+                    log.warning("Nobody works on an idempotency key that is under way.")
                 # A suspended host counts here, but not for the lease, because its requests have
                 # stopped as well.
                 tried_s = earlier.tried_s + age_s + stored.missed_s + asked.elapsed_s()
@@ -210,7 +216,12 @@ class Idempotency:
             own = _Record("running", fingerprint, owner, tried_s, self._lease_s, process=own_mark)
             before = stored.value if stored else None
             begun = clock.Moment.seconds_ago()
-            if self._state.compare_and_swap(name, before, own.to_json(), TTL_S):
+            try:
+                swapped = self._state.compare_and_swap(name, before, own.to_json(), TTL_S)
+            except StateUnavailable:
+                self._refused.append(owner)
+                raise
+            if swapped:
                 return earlier, own, begun
             asked = clock.Moment.seconds_ago()
             stored = self._state.get(name)

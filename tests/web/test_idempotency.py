@@ -717,6 +717,24 @@ def test_redis_slow(ordered: OrderedStore, own_redis: RedisServer, key: str) -> 
     assert again.headers["Idempotency-Replayed"] == "true"
 
 
+def test_redis_halted_meanwhile(
+    ordered: OrderedStore, own_redis: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused request whose record reaches Redis later does not keep its key under way."""
+    monkeypatch.setattr("flask_ecwid.storage.redis_connection.COOLDOWN_S", 0.0)
+    api = ordered.api(ECWID_REDIS_URL=own_redis.url)
+    own_redis.halt()
+    assert slug(add(api, key)) == "idempotency-unavailable"
+    own_redis.go_on()
+    until = time.monotonic() + 60
+    while not own_redis.client.keys("*:once:*"):
+        assert time.monotonic() < until, "Redis does not execute the command"
+        time.sleep(0.01)
+    assert slug(add(ordered.api(ECWID_REDIS_URL=own_redis.url), key)) == "idempotency-key-in-use"
+    assert add(api, key).status_code == 200
+    assert len(ordered.creations()) == 1
+
+
 def test_a_file_that_cannot_be_kept(
     ordered: OrderedStore, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
