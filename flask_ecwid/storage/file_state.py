@@ -481,7 +481,10 @@ def _moved(removed: Connection) -> Connection:
         _begin(connection.db)
         connection.db.executemany("INSERT OR IGNORE INTO state VALUES (?, ?, ?, ?, ?)", rows)
         _commit(connection.db)
-        removed.db.execute("DELETE FROM state")
+        # Somebody may have replaced the file alone. The new file then has the companions of the
+        # removed one, and the deletion would empty the new file.
+        if connection.files[1:] != removed.files[1:]:
+            removed.db.execute("DELETE FROM state")
     removed.db.execute("COMMIT")
     removed.close()
     return connection

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -290,6 +291,21 @@ def test_a_trap_in_the_temporary_directory(temporary: Path, trap: str, prefix: s
     assert start(prefix) == (
         f"{fault}. Set STATE_DIRECTORY or XDG_STATE_HOME to the path of a folder of this user"
     )
+
+
+def test_a_replaced_file_keeps_its_values(path: Path) -> None:
+    """If somebody replaces the file by a copy and leaves its companions, no value is lost."""
+    state = FileState(path)
+    for key in ("a", "b"):
+        state.compare_and_swap(key, None, b"one", 60)
+    copy = shutil.copy(path, f"{path}.copy")
+    state.compare_and_swap("c", None, b"one", 60)
+    os.rename(copy, path)
+    with ThreadPoolExecutor(1) as threads:
+        for _ in range(2):  # each thread, with its connection to the replaced file
+            assert [value_of(state, key) for key in "abc"] == [b"one"] * 3
+            list(threads.map(state.get, "abc"))
+    assert [value_of(FileState(path), key) for key in "abc"] == [b"one"] * 3
 
 
 def test_a_missing_folder_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
