@@ -16,13 +16,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import orjson
+from cachetools import LRUCache
 
 from .. import chance, clock
 from ..errors import (
@@ -43,7 +43,7 @@ log = logging.getLogger("flask_ecwid")
 
 TTL_S = 24 * 3600.0
 MIN_LEASE_S = 30.0
-_REFUSED_MOST = 1000
+_OWED_MOST = 1000
 _FINAL = (400, EmailTaken.status, 413, 422)  # The statuses of the refusals that a record keeps.
 
 
@@ -92,7 +92,9 @@ class _Record:
             return True
         if self.envelope is None:
             return self.status in _FINAL
-        return isinstance(self.envelope["data"]["id"], str)
+        if "data" in self.envelope:
+            return isinstance(self.envelope["data"]["id"], str)
+        return isinstance(self.envelope["id"], (str, int))  # An import keeps Ecwid's reply alone.
 
     def to_json(self) -> bytes:
         return orjson.dumps(self)
@@ -110,9 +112,10 @@ class Idempotency:
         self._state = state
         self._name = name
         self._lease_s = max(MIN_LEASE_S, deadline_s + 10)
-        # The owners of records whose writing had no reply in time, so their requests were refused.
-        # The storage may have such a record, and nobody works on its key.
-        self._refused: deque[str] = deque(maxlen=_REFUSED_MOST)
+        self._lock = clock.Lock()
+        # The outcomes that could not be stored, and the moments of the outcomes, by the owners of
+        # the records. Without them, a key would be in use until the lease of its record ends.
+        self._owed: LRUCache[str, tuple[bytes | None, clock.Moment]] = LRUCache(_OWED_MOST)
 
     @piece_of_work()
     def run(
@@ -199,16 +202,19 @@ class Idempotency:
             tried_s = 0.0
             if stored:
                 earlier = _Record.from_json(stored.value)
+                if earlier.state == "running" and self._deliver(name, stored.value, earlier.owner):
+                    asked = clock.Moment.seconds_ago()
+                    stored = self._state.get(name)
+                    continue
                 age_s = max(0.0, TTL_S - stored.left_s)
                 if earlier.body != fingerprint:
                     raise IdempotencyKeyReused
                 if earlier.state == "done":
                     return earlier, earlier, begun
                 if earlier.state == "running" and age_s < earlier.lease_s:
-                    is_refused = earlier.owner in self._refused
-                    if not is_refused and not process.is_gone(earlier.process):
+                    if not process.is_gone(earlier.process):
                         raise IdempotencyKeyInUse
-                    log.warning("Nobody works on an idempotency key that is under way.")
+                    log.warning("The process that worked on an idempotency key is gone.")
                 # A suspended host counts here, but not for the lease, because its requests have
                 # stopped as well.
                 tried_s = earlier.tried_s + age_s + stored.missed_s + asked.elapsed_s()
@@ -219,7 +225,8 @@ class Idempotency:
             try:
                 swapped = self._state.compare_and_swap(name, before, own.to_json(), TTL_S)
             except StateUnavailable:
-                self._refused.append(owner)
+                # The storage may have the record, but the request ends without a call.
+                self._owe(owner, replace(own, state="unknown").to_json() if stored else None)
                 raise
             if swapped:
                 return earlier, own, begun
@@ -244,9 +251,30 @@ class Idempotency:
                 # written if another request has taken over, because the state then has a record.
                 self._state.compare_and_swap(name, None, new, TTL_S)
         except StateUnavailable:
-            # The own record stays until its lease ends. The next request with the key then searches
-            # for the customer, so losing the outcome creates no second customer.
+            # In another process, the own record stays until its lease ends. The next request with
+            # the key then searches for the customer, so losing the outcome creates no second one.
+            self._owe(own.owner, new)
             log.warning("the outcome of an idempotency key could not be stored")
+
+    def _owe(self, owner: str, outcome: bytes | None) -> None:
+        """Remember an outcome that could not be stored. None stands for no record."""
+        with self._lock:
+            self._owed[owner] = outcome, clock.Moment.seconds_ago()
+
+    def _deliver(self, name: str, running: bytes, owner: str) -> bool:
+        """Store the outcome of a record under way, or return False if this process owes none.
+
+        Raises:
+            StateUnavailable: The state cannot be reached.
+        """
+        with self._lock:
+            outcome, ended = self._owed.get(owner, (None, None))
+        if ended is None:
+            return False
+        self._state.compare_and_swap(name, running, outcome, max(1.0, TTL_S - ended.elapsed_s()))
+        with self._lock:
+            self._owed.pop(owner, None)
+        return True
 
 
 def _after(own: _Record, error: EcwidError, *, tried_before: bool) -> _Record | None:

@@ -24,6 +24,8 @@ from werkzeug.test import TestResponse
 from flask_ecwid import Caller, Ecwid, EcwidClient, Settings, clock
 from flask_ecwid.sandbox import TOKEN, Fault, create_sandbox
 from flask_ecwid.storage.file_state import host_state
+from flask_ecwid.storage.redis_state import RedisState
+from flask_ecwid.web.idempotency import Idempotency
 
 from ..conftest import (
     PREFIX,
@@ -717,17 +719,81 @@ def test_redis_slow(ordered: OrderedStore, own_redis: RedisServer, key: str) -> 
     assert again.headers["Idempotency-Replayed"] == "true"
 
 
-def test_redis_halted_meanwhile(
-    ordered: OrderedStore, own_redis: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("outcome", ["created", "refused", "unknown", "no effect"])
+def test_redis_read_only_meanwhile(
+    ordered: OrderedStore,
+    own_redis: RedisServer,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: str,
 ) -> None:
-    """A refused request whose record reaches Redis later does not keep its key under way."""
+    """The process that could not store an outcome knows the outcome, and stores it later."""
+    monkeypatch.setattr("flask_ecwid.storage.redis_connection.COOLDOWN_S", 0.0)
+    url = own_redis.url
+    api, other = ordered.api(ECWID_REDIS_URL=url), ordered.api(ECWID_REDIS_URL=url)
+    if outcome == "refused":
+        ordered.orders.inject(Fault("status", operation="add_customer", status=400, nth=1))
+    elif outcome == "unknown":
+        ordered.orders.inject(Fault("reset", operation="add_customer", nth=1, after=False))
+    elif outcome == "no effect":
+        ordered.orders.inject(Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE", nth=1))
+    settle: Callable[..., None] = Idempotency._settle
+
+    def while_read_only(*arguments: Any) -> None:
+        own_redis.client.replicaof("127.0.0.1", "1")
+        settle(*arguments)
+        own_redis.client.replicaof("NO", "ONE")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Idempotency, "_settle", while_read_only)
+        first = add(api, key)
+    assert slug(add(other, key)) == "idempotency-key-in-use"
+    again = add(api, key)
+    last = add(other, key)
+    assert again.status_code == last.status_code
+    assert last.headers["Idempotency-Replayed"] == "true"
+    is_final = outcome in ("created", "refused")
+    assert ("Idempotency-Replayed" in again.headers) == is_final
+    assert (first.status_code == again.status_code) == is_final
+    assert len(ordered.creations()) == (0 if outcome == "refused" else 1)
+
+
+@pytest.mark.parametrize("is_second", [False, True])
+def test_redis_halted_meanwhile(
+    ordered: OrderedStore,
+    own_redis: RedisServer,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    is_second: bool,
+) -> None:
+    """A refused request whose record reaches Redis later does not keep its key under way.
+
+    A lost creation before the refused request is not forgotten.
+    """
     monkeypatch.setattr("flask_ecwid.storage.redis_connection.COOLDOWN_S", 0.0)
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
-    own_redis.halt()
-    assert slug(add(api, key)) == "idempotency-unavailable"
+    if is_second:
+        ordered.orders.inject(
+            Fault("reset", operation="add_customer", nth=1, after=True),
+            Fault("status", operation="list_customers", status=500, times=3),
+        )
+        assert slug(add(api, key)) == "outcome-unknown"
+    swap = RedisState.compare_and_swap
+
+    def halted(self: RedisState, key: str, before: bytes | None, *rest: Any) -> bool:
+        if (before is not None) == is_second:
+            own_redis.halt()
+        return swap(self, key, before, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RedisState, "compare_and_swap", halted)
+        assert slug(add(api, key)) == "idempotency-unavailable"
     own_redis.go_on()
     until = time.monotonic() + 60
-    while not own_redis.client.keys("*:once:*"):
+    while not any(
+        b'"running"' in cast("bytes", own_redis.client.get(name))
+        for name in own_redis.client.keys("*:once:*")
+    ):
         assert time.monotonic() < until, "Redis does not execute the command"
         time.sleep(0.01)
     assert slug(add(ordered.api(ECWID_REDIS_URL=own_redis.url), key)) == "idempotency-key-in-use"
@@ -754,8 +820,6 @@ def test_redis_lost_after_the_creation(
 ) -> None:
     """The caller gets the outcome even if Redis fails before the record is written."""
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
-    from flask_ecwid.web.idempotency import Idempotency
-
     settle: Callable[..., None] = Idempotency._settle
 
     def without_redis(*arguments: Any) -> None:
@@ -782,8 +846,6 @@ def test_redis_emptied_meanwhile(ordered: OrderedStore, redis: RedisServer, key:
 def test_another_token(tmp_path: Path, key: str) -> None:
     """A record stays valid after the token of its store changes."""
     sandbox = create_sandbox(tmp_path / "s.sqlite3", tokens={"secret_a": {"create_customers"}})
-    from flask_ecwid.web.idempotency import Idempotency
-
     assert sandbox is not None
     names = {
         Settings(store_id="1003", token=token, api_url=f"https://{key}.example.com").store_digest
