@@ -22,7 +22,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import orjson
-from cachetools import LRUCache
 
 from .. import chance, clock
 from ..errors import (
@@ -115,7 +114,7 @@ class Idempotency:
         self._lock = clock.Lock()
         # The outcomes that could not be stored, and the moments of the outcomes, by the owners of
         # the records. Without them, a key would be in use until the lease of its record ends.
-        self._owed: LRUCache[str, tuple[bytes | None, clock.Moment]] = LRUCache(_OWED_MOST)
+        self._owed: dict[str, tuple[bytes | None, clock.Moment]] = {}
 
     @piece_of_work()
     def run(
@@ -260,6 +259,8 @@ class Idempotency:
         """Remember an outcome that could not be stored. None stands for no record."""
         with self._lock:
             self._owed[owner] = outcome, clock.Moment.seconds_ago()
+            if len(self._owed) > _OWED_MOST:
+                del self._owed[next(iter(self._owed))]  # the oldest
 
     def _deliver(self, name: str, running: bytes, owner: str) -> bool:
         """Store the outcome of a record under way, or return False if this process owes none.
