@@ -675,7 +675,7 @@ MUTANTS = [
     ),
     Mutant(
         "a hint for names of any length",
-        "nearest",
+        "settings.nearest",
         "if len(sent) <= _MAX_LENGTH else",
         "if True else",
         "test_expected.py -k bounded",
@@ -773,7 +773,7 @@ MUTANTS = [
     ),
     Mutant(
         "a host's key taken for a misspelt one",
-        "nearest",
+        "settings.nearest",
         "matcher.ratio() >= _MISSPELT",
         "True",
         "test_settings.py -k host",

@@ -29,7 +29,6 @@ LAYOUT = [
     "signals",
     "errors",
     "settings",
-    "nearest",
     "private_files",
     "clock",
     "chance",
