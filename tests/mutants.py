@@ -68,11 +68,11 @@ MUTANTS = [
     Mutant(
         "redirects followed",
         "client.transport",
-        "        with response.raw",
-        '        if response.headers.get("location"):\n'
-        '            request.url = response.headers["location"]\n'
-        "            return self._exchange(request, attempt)\n"
-        "        with response.raw",
+        "    with response.raw",
+        '    if response.headers.get("location"):\n'
+        '        request.url = response.headers["location"]\n'
+        "        return _exchange(adapter, request, attempt)\n"
+        "    with response.raw",
         "test_faults.py -k redirect",
     ),
     Mutant(
