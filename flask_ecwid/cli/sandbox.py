@@ -13,7 +13,15 @@ import click
 from werkzeug.serving import make_server
 
 from ..client.opening import private_file
-from ..sandbox import STORE_ID, TOKEN, Controls, Fault, create_sandbox
+from ..sandbox import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    STORE_ID,
+    TOKEN,
+    Controls,
+    Fault,
+    create_sandbox,
+)
 from ..sandbox.wire import RequestHandler
 from . import terminal
 
@@ -102,7 +110,9 @@ def sandbox(
     try:
         terminal.show(
             f"ECWID_API_URL=http://127.0.0.1:{server.server_port}/api/v3\n"
-            f"ECWID_STORE_ID={STORE_ID}\nECWID_TOKEN={TOKEN}\nECWID_AUTH=none"
+            f"ECWID_STORE_ID={STORE_ID}\nECWID_TOKEN={TOKEN}\nECWID_AUTH=none\n"
+            f"ECWID_OAUTH_URL=http://127.0.0.1:{server.server_port}/api/oauth\n"
+            f"ECWID_CLIENT_ID={CLIENT_ID}\nECWID_CLIENT_SECRET={CLIENT_SECRET}"
         )
         terminal.say(f"faults: http://127.0.0.1:{server.server_port}/admin/faults")
         server.serve_forever()

@@ -28,9 +28,12 @@ from .app import ALL_SCOPES, STORE_ID, TOKEN, create_sandbox
 from .controls import Controls, Entry, Switches
 from .faults import Fault
 from .inprocess import InProcessAdapter
+from .oauth import CLIENT_ID, CLIENT_SECRET
 
 __all__ = [
     "ALL_SCOPES",
+    "CLIENT_ID",
+    "CLIENT_SECRET",
     "STORE_ID",
     "TOKEN",
     "Controls",

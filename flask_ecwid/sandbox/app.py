@@ -19,7 +19,7 @@ from flask import Flask, Response, abort, current_app, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import IntegerConverter
 
-from . import seed
+from . import oauth, seed
 from .controls import Controls
 from .documents import Document, settable
 from .errors import CustomerNotFound, EmailTaken, WrongParameter
@@ -119,6 +119,8 @@ def create_sandbox(
     app.get(one_customer)(get_customer)
     app.put(one_customer)(update_customer)
     app.delete(one_customer)(delete_customer)
+    token, scopes = next(iter(tokens.items()), ("", frozenset()))
+    oauth.add_routes(app, store_id, lambda id: (token, scopes) if id == store_id else None)
     app.add_url_rule("/admin/faults", view_func=_admin_faults, methods=["GET", "POST", "DELETE"])
     app.add_url_rule("/admin/switches", view_func=_admin_switches, methods=["GET", "PATCH"])
     app.add_url_rule("/admin/ledger", view_func=_admin_ledger, methods=["GET", "DELETE"])

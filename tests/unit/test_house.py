@@ -21,6 +21,7 @@ LAYOUT = [
     "testing",
     "metrics",
     "extension",
+    "oauth",
     "web",
     "client",
     "throttling",
