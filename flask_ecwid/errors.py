@@ -663,7 +663,7 @@ class CodeRefused(Refused):
     status = 400
     detail = (
         "Ecwid does not accept the code for this store. A code is valid once, for a few minutes and"
-        " for one redirect_uri, so let the merchant begin again. If Ecwid refuses every code, check"
+        " for one redirect_uri, so connect the store again. If Ecwid refuses every code, check"
         " redirect_uri, ECWID_CLIENT_ID and ECWID_CLIENT_SECRET."
     )
     executed = "no"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -36,7 +37,7 @@ from .errors import (
     ServiceRefused,
     Violation,
 )
-from .settings import Secret, SettingsError, StoreCredentials, read_some
+from .settings import Secret, SettingsError, StoreCredentials, hide_secrets, read_some
 from .settings.keys import key_of
 
 CUSTOMER_SCOPES = ("read_customers", "create_customers", "update_customers")
@@ -46,7 +47,7 @@ _OF_A_CALL = ("connect_timeout_s", "read_timeout_s", "deadline_s", "proxy_url", 
 # A leading zero would give a store a second name, under which another account could connect it.
 _STORE_ID = re.compile(r"[1-9][0-9]{0,19}")
 _CODE = re.compile(r"[!-~]{1,1024}")
-_BEGIN_AGAIN = "Let the merchant begin again, because a code is valid only once."
+_AGAIN = "Connect the store again, because a code is valid only once."
 
 
 def authorize_url(
@@ -142,14 +143,17 @@ def exchange_code(
     except NotSent as exc:
         raise type(exc)(f"{exc.detail} Ecwid has not seen the code, so try again.") from None
     except NoReply as exc:
-        raise type(exc)(f"{exc.detail} {_BEGIN_AGAIN}") from None
+        raise type(exc)(f"{exc.detail} {_AGAIN}") from None
     return _credentials(store_id, reply)
 
 
 def _settings(
     config: Mapping[str, Any] | None, prefix: str, needed: tuple[str, ...], more: tuple[str, ...]
 ) -> dict[str, Any]:
-    settings = read_some(current_app.config if config is None else config, needed + more, prefix)
+    if config is None:
+        config = current_app.config
+        hide_secrets(current_app.config, prefix)  # as `Ecwid` does, which the app may not have
+    settings = read_some(config, needed + more, prefix)
     missing = [name for name in needed if not settings[name]]
     if missing:
         raise SettingsError(
@@ -181,28 +185,31 @@ def _credentials(store_id: str, reply: Reply) -> StoreCredentials:
     if not 200 <= reply.status < 300:
         raise _refusal(reply.status, members.get("error") if members else None)
     if members is None:
-        raise NotJson(f"{NotJson.detail} {_BEGIN_AGAIN}")
+        raise NotJson(f"{NotJson.detail} {_AGAIN}")
     named, scope, token = (members.get(name) for name in ("store_id", "scope", "access_token"))
     if isinstance(named, bool) or str(named) != store_id:
         detail = "Ecwid's reply does not name this store, so its token is not used."
-        raise BadReply(f"{detail} {_BEGIN_AGAIN}")
-    if isinstance(scope, str) and isinstance(token, Secret):
-        try:
-            return StoreCredentials(store_id, token, frozenset(scope.split()))
-        except ValueError:
-            pass  # The frames of this error hold the token.
-    raise BadReply(f"Ecwid's reply has no usable token with its scopes. {_BEGIN_AGAIN}")
+        raise BadReply(f"{detail} {_AGAIN}")
+    if isinstance(token, Secret):
+        granted = scope.split() if isinstance(scope, str) else ()
+        with suppress(ValueError):  # The frames of this error hold the token.
+            return StoreCredentials(store_id, token, frozenset(granted))
+    raise BadReply(f"Ecwid's reply has no usable token. {_AGAIN}")
 
 
-def _members(body: bytes) -> dict[str, Any] | None:
-    """Return the members of a JSON object, or None. Each text is a `Secret`."""
+def _members(body: bytes) -> dict[str, str | int] | None:
+    """Return the texts and numbers of a JSON object, or None. Each text is a `Secret`."""
     try:
         value = orjson.loads(body)
     except ValueError:
         return None
     if not isinstance(value, dict):
         return None
-    return {name: Secret(each) if isinstance(each, str) else each for name, each in value.items()}
+    return {
+        name: Secret(each) if isinstance(each, str) else each
+        for name, each in value.items()
+        if isinstance(each, (str, int))
+    }
 
 
 def _refusal(status: int, error: object) -> EcwidError:
@@ -215,7 +222,7 @@ def _refusal(status: int, error: object) -> EcwidError:
     if 300 <= status < 400:
         return Redirected(f"{Redirected.detail} Check ECWID_OAUTH_URL.")
     if status in (408, 429) or not 400 <= status < 500:
-        return EcwidFailed(f"Ecwid replied with the status {status}. {_BEGIN_AGAIN}")
+        return EcwidFailed(f"Ecwid replied with the status {status}. {_AGAIN}")
     if status == 401 or error in ("invalid_client", "unauthorized_client"):
         return ServiceRefused(
             "Ecwid does not accept the app. Check ECWID_CLIENT_ID and ECWID_CLIENT_SECRET."

@@ -97,8 +97,11 @@ def test_the_view_needs_a_user(view: dict[str, Any]) -> None:
     nobody = view["app"].test_client()
     assert nobody.get("/connect").status_code == 401
     assert nobody.get(installed(view)).status_code == 401
-    page = user(view, "anna").get(installed(view))
-    assert nobody.post("/ecwid", data=form_of(page)).status_code in (400, 401)
+    anna = user(view, "anna")
+    form = form_of(anna.get(installed(view)))
+    with anna.session_transaction() as session:
+        del session["account"]
+    assert anna.post("/ecwid", data=form).status_code == 401
     assert view["stores"] == {}
 
 
@@ -136,13 +139,16 @@ def test_an_installation_needs_a_confirmation(view: dict[str, Any]) -> None:
     assert view["stores"][STORE_ID][0] == "anna"
 
 
-def test_a_store_of_another_account(view: dict[str, Any]) -> None:
-    """A store belongs to the first account, which may connect the store again."""
+def test_a_store_of_another_account(view: dict[str, Any], settings: dict[str, str]) -> None:
+    """A store belongs to the first account, and the code of another account stays unused."""
     anna, eve = user(view, "anna"), user(view, "eve")
     assert anna.get(at_ecwid(anna.get("/connect"))).status_code == 200
-    refused = eve.get(at_ecwid(eve.get("/connect")))
+    link = at_ecwid(eve.get("/connect"))
+    refused = eve.get(link)
     assert refused.status_code == 409
     assert "Another account has connected this store." in refused.text
+    [code] = parse_qs(urlsplit(link).query)["code"]
+    assert oauth.exchange_code(STORE_ID, code, "http://localhost/ecwid", config=settings)
     assert anna.get(at_ecwid(anna.get("/connect"))).status_code == 200
     assert view["stores"][STORE_ID][0] == "anna"
 
@@ -179,7 +185,7 @@ def test_a_code_of_another_store(view: dict[str, Any]) -> None:
     link = at_ecwid(anna.get("/connect")).replace("store_id=1003", "store_id=1004")
     refused = anna.get(link)
     assert refused.status_code == 400
-    assert "so let the merchant begin again" in refused.text
+    assert "so connect the store again" in refused.text
     [code] = parse_qs(urlsplit(link).query)["code"]
     assert code not in refused.text
     assert view["stores"] == {}
