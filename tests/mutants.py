@@ -1681,7 +1681,7 @@ MUTANTS = [
         "sandbox.oauth",
         "code[:2] != wanted",
         "code[1:2] != wanted[1:]",
-        "test_sandbox_oauth.py -k refused",
+        "test_sandbox_oauth.py -k another",
     ),
     Mutant(
         "an old code of the sandbox",

@@ -108,6 +108,17 @@ def test_a_refused_exchange(sandbox: Flask, sent: Any, status: int, error: str) 
     assert (reply.status_code, reply.get_json()) == (status, {"error": error})
 
 
+def test_a_code_of_another_store() -> None:
+    """The code of one store is no code of another store that exists."""
+    app = Flask("ecwid")
+    oauth.add_routes(app, "1003", lambda store_id: (f"{TOKEN}-{store_id}", ()))
+    ecwid = app.test_client()
+    code = page(ecwid, store_id="1004")["code"]
+    assert exchanged(ecwid, code, "1003").get_json() == {"error": "invalid_grant"}
+    code = page(ecwid, store_id="1004")["code"]
+    assert exchanged(ecwid, code, "1004").get_json()["access_token"] == f"{TOKEN}-1004"
+
+
 def test_an_old_code(sandbox: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """A code is valid for a few minutes."""
     monkeypatch.setattr(oauth, "VALID_S", -1)
