@@ -294,6 +294,15 @@ class CrossSite(RequestError):
     detail = "Send Content-Type: application/json, or the Origin of this service."
 
 
+class NoStoreAssigned(RequestError):
+    """The caller is known, but the host has assigned no store to the caller."""
+
+    slug = "no-store-assigned"
+    title = "The caller has no store"
+    status = 403
+    detail = "Connect a store to this account first."
+
+
 class BodyTooLarge(RequestError):
     """The body of the request is larger than the host or `ECWID_MAX_BODY_BYTES` allows."""
 
@@ -420,6 +429,17 @@ class IdempotencyUnavailable(Throttled):
     slug = "idempotency-unavailable"
     title = "Idempotency-Keys cannot be honoured for now"
     detail = "The storage of Idempotency-Keys is unavailable, so no call was sent."
+
+
+class StoreLookupFailed(Throttled):
+    """The host could not tell which store belongs to the caller, so the plugin made no call."""
+
+    slug = "store-lookup-failed"
+    title = "The store of the caller cannot be looked up for now"
+    detail = "The application around this service failed to look up the store. Try again later."
+
+    def __init__(self) -> None:
+        super().__init__(DEFAULT_RETRY_AFTER_S)
 
 
 class NoReply(EcwidError):

@@ -20,13 +20,13 @@ from ..errors import (
     ServiceRefused,
     Throttled,
 )
-from ..settings import Settings
-from ..signals import CallSignals
+from ..settings import Settings, StoreCredentials
 from ..storage.opening import Storage
 from ..throttling.rate_limit import Remaining
 from . import bodies, upsert
 from .calls import Call, build_call, neutral_call
-from .opening import open_store
+from .open_stores import OpenStores
+from .opening import OpenStore, open_upstream
 from .operations import OPERATIONS
 from .pagination import PAGE_SIZE, CustomerIterator
 from .reconcile import clock_ahead_s
@@ -95,10 +95,29 @@ class EcwidClient:
         Raises:
             SettingsError: The sandbox's file cannot be a store, or `redis_url` cannot be used.
         """
-        self._deadline_s = settings.deadline_s
-        self.store = open_store(
-            settings, CallSignals(self, name), transport=transport, storage=storage
-        )
+        upstream = open_upstream(settings, transport=transport, storage=storage)
+        self._begin(OpenStores(upstream, name, self), upstream.settings.credentials)
+
+    @classmethod
+    def of(cls, stores: OpenStores, credentials: StoreCredentials) -> EcwidClient:
+        """Return a client of one of many stores.
+
+        The client looks its store up at each call. So the client may be kept, and the store may be
+        closed and opened again meanwhile.
+        """
+        client = cls.__new__(cls)
+        client._begin(stores, credentials)
+        return client
+
+    def _begin(self, stores: OpenStores, credentials: StoreCredentials) -> None:
+        self.stores = stores
+        self._credentials = credentials
+        self._deadline_s = stores.upstream.settings.deadline_s
+
+    @property
+    def store(self) -> OpenStore:
+        """The open store of this client."""
+        return self.stores.get(self._credentials)
 
     def __enter__(self) -> EcwidClient:
         """Return this client."""
@@ -111,10 +130,11 @@ class EcwidClient:
     def close(self) -> None:
         """Close the connections of this process to Ecwid and to Redis.
 
+        Clients of many stores share the connections, so this closes the connections of all.
         A call that another thread has under way still gets its reply. A later call opens new
         connections. A connection to the state file closes when its thread ends.
         """
-        self.store.close()
+        self.stores.close()
 
     def remaining_calls(self) -> Remaining:
         """Return how many calls to Ecwid remain, as of the last call."""

@@ -27,6 +27,7 @@ from ..errors import (
     Throttled,
     TooLate,
 )
+from ..settings import StoreCredentials
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..storage.work import current_work, piece_of_work
 from ..throttling.guard import Guard, Permit
@@ -84,8 +85,15 @@ class Found(NamedTuple):
 class RetryingSender:
     """Sends the calls of one store. Threads share a sender."""
 
-    def __init__(self, transport: Transport, guard: Guard, signals: CallSignals) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        credentials: StoreCredentials,
+        guard: Guard,
+        signals: CallSignals,
+    ) -> None:
         self._transport = transport
+        self._credentials = credentials
         self._guard = guard
         self._signals = signals
 
@@ -147,7 +155,7 @@ class RetryingSender:
             known = self._inferred(call, error, since, deadline, span, may_have_executed)
             if known:
                 return known, read_reply(call, known)
-            log.warning("call failed operation=%s %s", call.operation.name, error.described)
+            self._log_failure(f"call failed operation={call.operation.name}", error)
             if not self._may_repeat(call, error, attempt) or not _wait(error, attempt, deadline):
                 raise _outcome(call, error, may_have_executed)
             previous = error
@@ -191,7 +199,7 @@ class RetryingSender:
         if attempt_started.receivers:
             span.send_attempt_started(reconciling=reconciling)
         try:
-            reply = self._transport.send(call, deadline, check)
+            reply = self._transport.send(call, self._credentials, deadline, check)
             span.status = reply.status
             return reply, read_in_turn(call, reply, deadline, read)
         except BaseException as exc:
@@ -267,7 +275,7 @@ class RetryingSender:
             pass  # Ecwid has replied.
         except EcwidError as exc:
             self._guard.record_failure(permit, exc)
-            log.warning("neutral question failed %s", exc.described)
+            self._log_failure("neutral question failed", exc)
             return
         self._guard.record_success(permit, first=False)
 
@@ -374,6 +382,9 @@ class RetryingSender:
             return found
         self._guard.record_failure(permit, error)
         raise error
+
+    def _log_failure(self, what: str, error: EcwidError) -> None:
+        log.warning("%s store_id=%s %s", what, self._credentials.store_id, error.described)
 
     def _may_repeat(self, call: Call, error: EcwidError, attempts: int) -> bool:
         """Return whether the error and the retry budget both allow one more attempt."""

@@ -48,7 +48,7 @@ class SharedReads:
     ) -> None:
         self._sender = sender
         self._deadline_s = deadline_s
-        self._responses = responses
+        self.responses = responses
         self._memory = memory
         self._generation: str | None = None  # The generation that a read saw last.
 
@@ -68,8 +68,8 @@ class SharedReads:
             EcwidError: There is no good reply.
         """
         deadline = current_work().begun.monotonic + self._deadline_s
-        if self._responses is not None:
-            self._responses.deliver()
+        if self.responses is not None:
+            self.responses.deliver()
         if call.operation.kind != "read":
             try:
                 return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
@@ -113,7 +113,7 @@ class SharedReads:
 
     def _forget(self) -> None:
         """Forget the reads and responses from before this write, which no later read may see."""
-        if self._responses is None:
+        if self.responses is None:
             self._memory.get().end_write()
         else:
-            self._responses.invalidate_all()
+            self.responses.invalidate_all()

@@ -1,5 +1,7 @@
 """The transport of calls to Ecwid, as a protocol and as an implementation on `requests`.
 
+All stores share a transport, so the credentials travel with each call.
+
 `requests` only gives the form of an adapter, so there are no cookies, no redirects, no `.netrc` and
 no proxies of the environment. A call is sent once, because retries.py decides on repeats.
 """
@@ -29,7 +31,7 @@ from ..errors import (
     ReplyTooLarge,
     Undecodable,
 )
-from ..settings import Secret, Settings
+from ..settings import Secret, Settings, StoreCredentials
 from .calls import Call
 from .connection import Attempt
 from .pool import FRESH_S, MOST_IDLE_S, PooledAdapter
@@ -51,11 +53,18 @@ _GZIP = 16 + zlib.MAX_WBITS  # zlib's code for a body with a gzip header.
 class Transport(Protocol):
     """Sends calls to Ecwid. Threads share a transport."""
 
-    def send(self, call: Call, deadline: float, check: Callable[[], None]) -> Reply:
+    def send(
+        self,
+        call: Call,
+        credentials: StoreCredentials,
+        deadline: float,
+        check: Callable[[], None],
+    ) -> Reply:
         """Send a call once, and return the reply with any status.
 
         Args:
             call: The call.
+            credentials: The store that the call is for, and its token.
             deadline: The moment of `clock.now()` at which the call must have ended.
             check: The transport calls it right before the first byte of the call, because a
                 connection takes time, and a host can be suspended. The check raises a `NotSent` if
@@ -74,7 +83,7 @@ class RequestsTransport(Transport):
     """A transport on an adapter of `requests`. The first call opens the first connection.
 
     Args:
-        settings: The store's URL and token, the timeouts, the proxy and the certificates.
+        settings: The URL of Ecwid's API, the timeouts, the proxy and the certificates.
         make_adapter: Makes the adapter that sends prepared requests. The sandbox passes its own.
     """
 
@@ -84,19 +93,24 @@ class RequestsTransport(Transport):
         way = settings.api_url, settings.proxy_url, settings.ca_bundle
         self._make_adapter = make_adapter or (lambda: PooledAdapter(Route(*way)))
         self._adapters: dict[int, BaseAdapter] = {}  # The keys are process ids.
-        self._url = f"{settings.api_url}/{settings.store_id}"
+        self._api_url = settings.api_url
         self._timeouts_s = settings.connect_timeout_s, settings.read_timeout_s
-        self._headers = CaseInsensitiveDict(
-            {"Authorization": Secret(f"Bearer {settings.token}"), **_HEADERS}
-        )
+        self._headers = CaseInsensitiveDict(_HEADERS)
 
-    def send(self, call: Call, deadline: float, check: Callable[[], None]) -> Reply:
+    def send(
+        self,
+        call: Call,
+        credentials: StoreCredentials,
+        deadline: float,
+        check: Callable[[], None],
+    ) -> Reply:
         """Send a call once and return its reply."""
         is_fresh = call.fresh or call.operation.kind == "create"
         most_idle_s = FRESH_S if is_fresh else MOST_IDLE_S
         attempt = Attempt(deadline, *self._timeouts_s, check, most_idle_s)
         return _raising_ours(
-            lambda: _exchange(self._process_adapter(), self._prepared(call), attempt), attempt
+            lambda: _exchange(self._process_adapter(), self._prepared(call, credentials), attempt),
+            attempt,
         )
 
     def close(self) -> None:
@@ -105,17 +119,18 @@ class RequestsTransport(Transport):
         if adapter is not None:
             adapter.close()
 
-    def _prepared(self, call: Call) -> requests.PreparedRequest:
+    def _prepared(self, call: Call, credentials: StoreCredentials) -> requests.PreparedRequest:
         """Return a request that needs no further preparation.
 
         `requests.Request.prepare` would parse and encode the URL, the headers and the body again.
         """
         request = requests.PreparedRequest()
         request.method = call.operation.method
-        request.url = self._url + call.path
+        request.url = f"{self._api_url}/{credentials.store_id}{call.path}"
         if call.query:
             request.url += f"?{urlencode(call.query)}"
         request.headers = self._headers.copy()
+        request.headers["Authorization"] = Secret(f"Bearer {credentials.token}")
         request.body = call.body
         if call.body is not None:
             request.headers["Content-Type"] = "application/json"

@@ -173,6 +173,12 @@ def store_id_fault(value: str) -> str:
     return "" if re.fullmatch(r"[0-9]{1,20}", value) else "is not 1 to 20 decimal digits"
 
 
+def stores_fault(value: str) -> str:
+    """Return the fault of the path of the stores' file, or an empty text."""
+    is_path = not value or value == "host" or os.path.isabs(value)
+    return "" if is_path else "is not the absolute path of a file"
+
+
 def sandbox_fault(value: str) -> str:
     """Return the fault of a sandbox, or an empty text."""
     if not value or value == SANDBOX_ON or os.path.isabs(value):

@@ -15,6 +15,7 @@ from .keys import is_set, key_of, origin, without_effect
 API_URL = "https://app.ecwid.com/api/v3"
 OAUTH_URL = "https://my.ecwid.com/api/oauth"
 MAX_CACHE_TTL_S = 3600
+BY_HOST = "host"  # The value of `Settings.stores` if the host chooses the store of each request.
 
 
 class Secret(str):
@@ -204,6 +205,15 @@ class Settings:
         rules.between(1, 1_000, "hosts"),
         "Hosts that share the calls. The processes of a host share them by themselves.",
     )
+    stores: str = rules.setting(
+        "",
+        rules.TEXT,
+        rules.Rule("the absolute path of a file", rules.stores_fault),
+        "The file of the stores, their tokens and the API keys of their callers.",
+    )
+    max_open_stores: int = rules.setting(
+        1_000, rules.WHOLE_NUMBER, rules.above_zero("stores"), "How many stores stay open."
+    )
 
     def __post_init__(self) -> None:
         changed = {spec.name for spec in fields(self) if getattr(self, spec.name) != spec.default}
@@ -214,20 +224,37 @@ class Settings:
                 object.__setattr__(self, spec.name, Secret(getattr(self, spec.name)))
 
     @property
-    def store_digest(self) -> str:
-        """A name that is the same in every process that serves this store."""
-        return _digest(self.api_url, self.store_id, self.sandbox)
+    def credentials(self) -> StoreCredentials:
+        """The store of these settings with its token."""
+        return StoreCredentials(self.store_id, self.token)
 
-    @property
-    def token_digest(self) -> str:
-        """A name that is the same in every process that serves this store with this token."""
-        return _digest(self.api_url, self.store_id, self.sandbox, self.token)
+    def store_digest(self, credentials: StoreCredentials) -> str:
+        """Return a name that is the same in every process that serves the store.
+
+        The name stays the same when the store gets another token.
+        """
+        return _digest(self.api_url, credentials.store_id, self.sandbox)
+
+    def token_digest(self, credentials: StoreCredentials) -> str:
+        """Return a name that is the same in every process that serves the store with this token.
+
+        The name begins with the store's name. The rest is keyed with the token, so a reader of
+        the storage cannot check a guess of the store against it.
+        """
+        name = self.store_digest(credentials)
+        key = hashlib.blake2b(credentials.token.encode()).digest()
+        return f"{name}:{hashlib.blake2b(name.encode(), key=key, digest_size=16).hexdigest()}"
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], prefix: str = "", *, authorize: bool = False
+        cls,
+        config: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        authorize: bool = False,
+        many: bool = False,
     ) -> Settings:
-        """Read the settings of a store that will be served, from the keys `<prefix>ECWID_*`.
+        """Read the settings of a mount, from the keys `<prefix>ECWID_*`.
 
         Values may be strings, as in the environment, or Python values. The method ignores all other
         keys, because a host has settings of its own. An error also names the keys near a setting.
@@ -236,6 +263,7 @@ class Settings:
             config: The config of a Flask app, or any other mapping.
             prefix: Stands before the name of each key.
             authorize: The host decides itself who may call.
+            many: The host chooses the store of each request.
 
         Raises:
             SettingsError: The settings cannot work. The error names the key of every fault.
@@ -245,9 +273,13 @@ class Settings:
             values["auth"] = ""
         for name in _unused(values):
             unreadable.pop(name, None)
+        if many:
+            values["stores"] = BY_HOST
         closed = authorize or "api_keys" in unreadable
         values["auth"] = values["auth"] or _default_auth(values, closed)
         serving = {} if "api_keys" in unreadable else _serving_faults(values, authorize, prefix)
+        if many:
+            serving |= _faults_of_many(values, given)
         if "auth" in serving and "auth" not in given:
             serving["auth"] += " (keys is the default)"
         ranges = _faults(values, given, prefix, unreadable.keys())
@@ -390,8 +422,19 @@ def _pair_faults(
 
 
 def _unused(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the settings that have no effect, because the sandbox takes the place of a store."""
-    return ("store_id", "token") if values["sandbox"] else ()
+    """Return the settings that have no effect, because there are other stores than theirs."""
+    return ("store_id", "token") if values["sandbox"] or values["stores"] else ()
+
+
+def _faults_of_many(values: Mapping[str, Any], given: Set[str]) -> dict[str, str]:
+    """Return the faults of settings beside a host that chooses the store of each request."""
+    faults = dict.fromkeys(
+        ("store_id", "token", "stores"), "has no effect if store is given, so remove one of them"
+    )
+    faults = {name: fault for name, fault in faults.items() if name in given}
+    if values["auth"] == "none" and not values["sandbox"]:
+        faults["auth"] = "is none, but the store of a request follows from its caller"
+    return faults
 
 
 def _default_auth(values: Mapping[str, Any], closed: bool) -> str:

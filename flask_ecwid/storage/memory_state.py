@@ -11,6 +11,9 @@ from .window import Window
 _of_process: dict[int, MemoryState] = {}
 
 
+_SWEEP_FROM = 1_000
+
+
 class MemoryState:
     """State that the threads of one process share. Its clock is the monotonic clock."""
 
@@ -18,6 +21,7 @@ class MemoryState:
         self._lock = clock.Lock()
         self._values: dict[str, tuple[bytes, float]] = {}
         self._windows: dict[str, Window] = {}
+        self._swept_at = _SWEEP_FROM  # The number of keys at which old keys are dropped.
 
     def get(self, key: str) -> Stored | None:
         """Return the value, or None."""
@@ -36,6 +40,7 @@ class MemoryState:
             self._values.pop(key, None)
             if after is not None:
                 self._values[key] = (after, clock.now() + ttl_s)
+            self._sweep()
             return True
 
     def has_calls(self, key: str) -> bool:
@@ -49,8 +54,22 @@ class MemoryState:
         second = int(clock.now())
         with self._lock:
             if key not in self._windows:
+                self._sweep()
                 self._windows[key] = Window(chance.token_hex(8), second)
             return self._windows[key].take(second, limit, host, seen)
+
+    def _sweep(self) -> None:
+        """Drop what is over, now and then, because the keys of many stores come and go."""
+        if len(self._values) + len(self._windows) < self._swept_at:
+            return
+        now = clock.now()
+        over = [key for key, (_, ends_at) in self._values.items() if ends_at <= now]
+        idle = [key for key, window in self._windows.items() if window.is_idle(int(now))]
+        for key in over:
+            del self._values[key]
+        for key in idle:
+            del self._windows[key]
+        self._swept_at = 2 * (len(self._values) + len(self._windows)) + _SWEEP_FROM
 
 
 def process_state() -> MemoryState:

@@ -1,8 +1,8 @@
-"""Open the storage of one store, as the settings say."""
+"""Open the storage of all stores of a mount, as the settings say."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..settings import Settings
 from .cache_backend import CacheBackend, open_cache_backend
@@ -14,12 +14,19 @@ from .state import State
 
 @dataclass(frozen=True)
 class Storage:
-    """The storage that all processes of one store share."""
+    """The storage that all processes and all stores share."""
 
     shared: State  # shared by all processes of all hosts, or the same as `host`
     host: State  # shared by all processes of this host
-    responses: CacheBackend | None  # None if the settings switch the cache off
     redis: RedisConnection | None = None
+    redis_url: str = field(default="", repr=False)
+    cache_ttl_s: float = 0.0  # how long a response is kept
+
+    def responses(self, store_digest: str) -> CacheBackend | None:
+        """Return the storage of one store's responses, or None if no response is kept."""
+        return open_cache_backend(
+            self.cache_ttl_s, self.redis, self.redis_url, store_digest, self.host
+        )
 
     def close(self) -> None:
         """Close the connections of this process to Redis."""
@@ -36,10 +43,5 @@ def open_storage(settings: Settings) -> Storage:
     redis = open_redis(settings.redis_url)
     host = host_state()
     return Storage(
-        RedisState(redis) if redis else host,
-        host,
-        open_cache_backend(
-            settings.cache_ttl_s, redis, settings.redis_url, settings.store_digest, host
-        ),
-        redis,
+        RedisState(redis) if redis else host, host, redis, settings.redis_url, settings.cache_ttl_s
     )

@@ -55,6 +55,10 @@ class Window:
         self._forget(second)
         return any(self.counts.values())
 
+    def is_idle(self, second: int) -> bool:
+        """Return whether a new window would grant the same calls."""
+        return not self.has_calls(second) and second >= self.closed_until
+
     def take(self, second: int, limit: int, host: str, seen: str) -> Taken:
         """Count a call, as `State.take` describes."""
         if seen not in ("", self.epoch):

@@ -1,7 +1,8 @@
 """Decide whether a call may be made now, and whether a failed call may be repeated.
 
 The order of the checks is breaker, pause, rate limit. All workers and hosts with the same storage
-share the pause. Each process has its own breaker and its own retry budget.
+share the pause of a token. Each process has its own breaker and its own retry budget for each
+token. All stores of a process share the breaker of connections, because Ecwid is one host.
 
 A caller's question may be the only one that fails, for example because of a firewall before Ecwid.
 So the breaker opens, and a refusal without a code begins a pause, only after the neutral question
@@ -13,26 +14,31 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from cachetools import LRUCache
+
 from .. import clock
 from ..errors import (
     REFUSED_TOKEN_S,
     SUSPICIONS_MOST,
     DeadlineExceeded,
     EcwidError,
+    NotSent,
     Throttled,
     TooLate,
 )
 from ..settings import Settings
+from ..storage.memory_state import MemoryState
 from ..storage.opening import Storage
 from .breaker import Breaker
 from .pause import Pause, SharedPause
-from .rate_limit import RateLimit
+from .rate_limit import Counters, RateLimit
 
 RETRY_BUDGET = 50  # The most that the retry budget holds.
 RETRY_COST = 5
 TIMEOUT_COST = 10  # A repetition after a timeout costs more, because a timeout holds a thread.
 # The first call over a kept connection has given 1. So all kept connections may be lost at once.
 CONNECTION_COST = 1
+_BUDGETS_MOST = 20_000  # How many retry budgets are kept for stores that were closed.
 ASKING_MOST_S = 2.0  # The longest time that a call waits for the reply to the neutral question.
 
 
@@ -46,16 +52,32 @@ class Permit:
     counted_at: clock.Moment  # The moment before the rate limit counted the call.
     is_probe: bool = False  # The call has to be the neutral question.
     pause: Pause | None = None  # The pause of all other calls, if the call is its probe.
+    tests_host: bool = False  # The call is the probe of the breaker that all stores share.
 
 
 class Guard:
     """The checks before each call with one token. Threads share a guard."""
 
-    def __init__(self, rate_limit: RateLimit, pause: SharedPause) -> None:
+    def __init__(
+        self,
+        rate_limit: RateLimit,
+        pause: SharedPause,
+        host: Breaker | None = None,
+        retry_budget: RetryBudget | None = None,
+    ) -> None:
+        """Make a guard without failures.
+
+        Args:
+            rate_limit: The calls per minute of the token.
+            pause: The pause of the token.
+            host: The breaker of all stores, which failures to connect open.
+            retry_budget: The limit of repetitions, which begins full by default.
+        """
         self.rate_limit = rate_limit
         self._pause = pause
         self._breaker = Breaker()
-        self._retry_budget = RetryBudget()
+        self._host = host or Breaker()
+        self._retry_budget = retry_budget or RetryBudget()
         self._suspicions = 0  # in a row
         self._question = _Question()
 
@@ -86,6 +108,9 @@ class Guard:
             if self._breaker.has_opened:
                 self._breaker.claim_probe()
                 permit = replace(permit, is_probe=True)
+            if self._host.has_opened:
+                self._host.claim_probe()
+                permit = replace(permit, is_probe=True, tests_host=True)
             if pause:
                 permit = replace(permit, is_probe=True, pause=self._pause.claim_probe(pause))
         except Throttled:
@@ -102,8 +127,9 @@ class Guard:
         Raises:
             Throttled: The breaker is open, or a pause holds.
         """
-        if self._breaker.failures:
-            self._breaker.check()
+        for breaker in (self._breaker, self._host):
+            if breaker.failures:
+                breaker.check()
         return self._pause.check()
 
     def _is_in_doubt(self) -> bool:
@@ -132,6 +158,8 @@ class Guard:
         if permit.is_probe:
             self._breaker.release_probe()
             self._question.release()
+        if permit.tests_host:
+            self._host.release_probe()
         if permit.pause:
             self._pause.release_probe(permit.pause)
 
@@ -143,8 +171,9 @@ class Guard:
             first: True if the reply belongs to the first attempt. Only first attempts add to the
                 retry budget, so that repetitions cannot pay for more repetitions.
         """
-        if self._breaker.failures:
-            self._breaker.record_success()
+        for breaker in (self._breaker, self._host):
+            if breaker.failures:
+                breaker.record_success()
         self._suspicions = 0
         if permit.pause:
             self._pause.end(permit.pause)
@@ -166,6 +195,7 @@ class Guard:
             self._breaker.record_failure(is_probe=permit.is_probe)
         else:
             self._breaker.record_success()  # Ecwid has replied, so Ecwid is reachable.
+        self._record_connection(error)
         pause_s = error.pause_s
         if error.suspicions:
             self._suspicions += error.suspicions
@@ -179,6 +209,21 @@ class Guard:
                 self._pause.end(permit.pause)
         if permit.is_probe:
             self._question.release()
+
+    def _record_connection(self, error: EcwidError) -> None:
+        """Record for all stores whether there was a connection, because Ecwid is one host.
+
+        No question of a caller can prevent a connection, so the breaker needs no neutral question.
+        """
+        if isinstance(error, NotSent) and error.trips_breaker:
+            self._host.record_failure(is_probe=True)
+        elif self._host.failures:
+            self._host.record_success()
+
+    @property
+    def must_stay(self) -> bool:
+        """True if the guard knows something that no storage knows, so its store stays open."""
+        return self._breaker.is_open or self._pause.is_owed
 
     def may_repeat(self, error: EcwidError) -> bool:
         """Take the cost of a repetition from the retry budget.
@@ -254,18 +299,37 @@ class RetryBudget:
                 self._level = min(self._level + 1, RETRY_BUDGET)
 
 
-def open_guard(settings: Settings, storage: Storage) -> Guard:
-    """Return the guard of one token's calls, without a connection.
+class Guards:
+    """The guards of all tokens, and what the guards share."""
 
-    With Redis, all hosts share the pause. Without Redis, the workers of one gunicorn share the
-    pause through a file, under the service name that gunicorn's master gives them. Otherwise each
-    process has its own pause.
-    """
-    digest = settings.token_digest
-    rate_limit = RateLimit(settings.calls_per_minute, settings.hosts, storage, digest)
-    service = os.environ.get("GUNICORN_ECWID_SERVICE")
-    if storage.shared is not storage.host:
-        return Guard(rate_limit, SharedPause(storage.shared, f"{digest}:pause"))
-    if service:
-        return Guard(rate_limit, SharedPause(storage.shared, f"{digest}:pause:{service}"))
-    return Guard(rate_limit, SharedPause(None, digest))
+    def __init__(self, settings: Settings, storage: Storage) -> None:
+        """Open no guard yet."""
+        self._per_minute, self._hosts = settings.calls_per_minute, settings.hosts
+        self._storage = storage
+        self._counters = Counters(storage)
+        self._host = Breaker()
+        self._memory = MemoryState()  # the pauses of this process, if no other process shares them
+        # Closed stores. Without it, a store could fill its budget by being closed and opened.
+        self._budgets: LRUCache[str, RetryBudget] = LRUCache(_BUDGETS_MOST)
+        self._lock = clock.Lock()
+
+    def open(self, token_digest: str) -> Guard:
+        """Return the guard of one token's calls, without a connection.
+
+        With Redis, all hosts share the pause. Without Redis, the workers of one gunicorn share the
+        pause through a file, under the service name that gunicorn's master gives them. Otherwise
+        each process has its own pause.
+        """
+        rate_limit = RateLimit(self._per_minute, self._hosts, self._counters, token_digest)
+        made = RetryBudget()
+        with self._lock:
+            budget = self._budgets.setdefault(token_digest, made)
+        return Guard(rate_limit, self._pause(f"{token_digest}:pause"), self._host, budget)
+
+    def _pause(self, key: str) -> SharedPause:
+        service = os.environ.get("GUNICORN_ECWID_SERVICE")
+        if self._storage.shared is not self._storage.host:
+            return SharedPause(self._storage.shared, key)
+        if service:
+            return SharedPause(self._storage.shared, f"{key}:{service}")
+        return SharedPause(self._memory, key)

@@ -16,7 +16,6 @@ import orjson
 
 from .. import chance, clock
 from ..errors import EcwidError, Throttled
-from ..storage.memory_state import MemoryState
 from ..storage.state import State, StateUnavailable, Stored
 
 LOOK_EVERY_S = 0.1  # The time between two looks into the shared state, because a look costs I/O.
@@ -107,14 +106,14 @@ class SharedPause:
     Without that, a call would be sent during a pause that this process has seen.
     """
 
-    def __init__(self, shared: State | None, key: str) -> None:
+    def __init__(self, shared: State, key: str) -> None:
         """Store the key, without a look.
 
         Args:
-            shared: The state of all processes. With None, the pause belongs to this process.
+            shared: The state of all processes that share the pause.
             key: The key of the pause in the state.
         """
-        self._shared = shared or MemoryState()
+        self._shared = shared
         self._key = key
         self._lock = clock.Lock()
         self._known: Pause | None = None  # As of the last look or change.
@@ -125,6 +124,11 @@ class SharedPause:
         self._looking: dict[int, clock.Event] = {}  # A look under way sets its event at its end.
         self._changing: Counter[int] = Counter()  # Changes that are under way.
         self._changed = 0  # Changes that are over.
+
+    @property
+    def is_owed(self) -> bool:
+        """True if this process has begun a pause that the state does not know yet."""
+        return self._owed is not None
 
     def check(self) -> Pause | None:
         """Check whether a call may be made.

@@ -24,6 +24,7 @@ BULK_SHARE = 0.5  # of the limit, for reading all customers
 _RESERVE = 4  # The reserve is the limit divided by this number.
 _HOST_KEY = "flask-ecwid:host"
 _HOST_TTL_S = 365 * 24 * 3600.0
+_SWEEP_FROM = 1_000
 _UNKNOWN = Taken(False, 0, 1, "", 1)  # No storage can say how many calls were made.
 
 
@@ -41,21 +42,20 @@ class Remaining(NamedTuple):
 class RateLimit:
     """The calls per minute of one token. Threads share a rate limit."""
 
-    def __init__(self, per_minute: int, hosts: int, storage: Storage, token_digest: str) -> None:
+    def __init__(self, per_minute: int, hosts: int, counters: Counters, token_digest: str) -> None:
         """Store the limits, without a connection.
 
         Args:
             per_minute: How many calls a minute all processes may make together.
             hosts: How many hosts share the calls. Redis may know of more hosts, and the greater
                 number counts.
-            storage: Where processes and hosts count together.
+            counters: Where processes and hosts count together.
             token_digest: Names the token whose calls are counted.
         """
         self._per_minute = per_minute
-        self._host = _HostCounter(storage.host)
-        self._shared = _Counter(storage.shared) if storage.shared is not storage.host else None
+        self._host, self._shared = counters.host, counters.shared
         self._hosts = hosts
-        self._known = _KnownHosts(hosts, storage.host, f"{token_digest}:hosts")
+        self._known = _KnownHosts(hosts, counters.storage.host, f"{token_digest}:hosts")
         self._token_digest = token_digest
         self._limit = per_minute if self._shared else self._of_host(per_minute)
         self._last = Taken(True, self._limit, 0, "", hosts)
@@ -107,6 +107,16 @@ class RateLimit:
         if taken.granted:
             return taken._replace(remaining=taken.remaining + share)
         return self._host.take(key, share) if share else taken
+
+
+class Counters:
+    """The counters of a storage, which the rate limits of all tokens share."""
+
+    def __init__(self, storage: Storage) -> None:
+        """Make the counters, without a connection."""
+        self.storage = storage
+        self.host = _HostCounter(storage.host)
+        self.shared = _Counter(storage.shared) if storage.shared is not storage.host else None
 
 
 class _KnownHosts:
@@ -167,6 +177,7 @@ class _Counter:
     def __init__(self, state: State) -> None:
         self._state = state
         self._epochs: dict[str, tuple[str, float]] = {}
+        self._swept_at = _SWEEP_FROM  # The number of epochs at which old epochs are forgotten.
 
     def take(self, key: str, limit: int, host: str = "") -> Taken:
         """Count a call.
@@ -179,7 +190,17 @@ class _Counter:
         seen = epoch if clock.now() - seen_at < SPAN_S else ""
         taken = self._state.take(key, limit, host=host, seen=seen)
         self._epochs[key] = taken.epoch, clock.now()
+        if len(self._epochs) > self._swept_at:
+            self._sweep()
         return taken
+
+    def _sweep(self) -> None:
+        """Forget the tokens that took no call within the last minute."""
+        now = clock.now()
+        for key, (_, seen_at) in list(self._epochs.items()):
+            if now - seen_at >= SPAN_S:
+                self._epochs.pop(key, None)
+        self._swept_at = 2 * len(self._epochs) + _SWEEP_FROM
 
 
 class _HostCounter:

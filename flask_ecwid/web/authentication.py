@@ -18,7 +18,6 @@ from ..settings.api_keys import ApiKey
 
 log = logging.getLogger("flask_ecwid")
 
-ANYBODY = "anybody"
 
 _BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
 _NAME = re.compile(r"[ -~]{1,64}")
@@ -38,6 +37,9 @@ class Caller:
             raise ValueError("the name of a caller must have 1 to 64 printable ASCII characters")
 
 
+ANYBODY = Caller("anybody")
+HOST = Caller("host")  # every user whom the host's `authorize` lets pass with True
+
 Authorize = Callable[[str], "bool | Caller"]
 
 
@@ -49,8 +51,8 @@ class Authenticator:
         self._authorize = authorize
         self._api_keys = None if settings.auth == "none" else settings.api_keys
 
-    def authenticate(self, operation: Operation) -> str:
-        """Return the name of the caller of Flask's request.
+    def authenticate(self, operation: Operation) -> Caller:
+        """Return the caller of Flask's request.
 
         Raises:
             Unauthorized: The caller is not known.
@@ -68,7 +70,7 @@ class Authenticator:
         return ANYBODY
 
 
-def _caller_by_api_key(entries: Sequence[ApiKey], scope: str) -> str:
+def _caller_by_api_key(entries: Sequence[ApiKey], scope: str) -> Caller:
     sent = _sent_api_key()
     entry = api_keys.find(entries, sent)
     if not entry:
@@ -76,7 +78,7 @@ def _caller_by_api_key(entries: Sequence[ApiKey], scope: str) -> str:
         raise Unauthorized("two" if "," in sent else "wrong")
     if scope not in entry.scopes:
         raise Forbidden(scope)
-    return entry.name
+    return Caller(entry.name)
 
 
 def _sent_api_key() -> Secret:
@@ -103,7 +105,7 @@ def _sent_api_key() -> Secret:
     raise Unauthorized("two" if "," in credential else "wrong")
 
 
-def _authorized_by_host(authorize: Authorize, operation: Operation) -> str:
+def _authorized_by_host(authorize: Authorize, operation: Operation) -> Caller:
     refused: Unauthorized | Forbidden = Forbidden(operation.scope, by_host=True)
     try:
         granted = authorize(operation.scope)
@@ -115,9 +117,9 @@ def _authorized_by_host(authorize: Authorize, operation: Operation) -> str:
         log.error("authorize raised %s at %s", type(exc).__name__, place_of(exc))
     else:
         if granted is True:
-            return "host"
+            return HOST
         if isinstance(granted, Caller):
-            return granted.name
+            return granted
     # Raise outside of the except blocks, so that no context shows the error of authorize.
     raise refused
 

@@ -1,4 +1,4 @@
-"""The mount, which is everything at one URL prefix, and the open store behind the mount."""
+"""The mount, which is everything at one URL prefix, and the stores behind the mount."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..client import EcwidClient
-from ..client.transport import Transport
+from ..client.open_stores import OpenStores
 from ..contract import Contract
-from ..settings import Settings
-from ..storage.opening import Storage
+from ..settings import Settings, StoreCredentials
 from ..throttling.rate_limit import RateLimit
 from .authentication import Authenticator
 from .cache import Cache
 from .context import current_request
 from .idempotency import Idempotency
 from .sampling import Sampler
+from .store_choice import StoreChoice
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Mount:
     contract: Contract
     document: dict[str, Any]  # the contract as the mount serves it
     authenticator: Authenticator
-    store: StoreRuntime
+    choice: StoreChoice  # the store of each request
+    stores: OpenStores
+    client: EcwidClient | None  # of the single store, or None if there are many
     refusals: Sampler  # the requests that are refused before their caller is known
 
     @property
@@ -48,37 +50,20 @@ class Mount:
         """Texts that are equal in every process that serves the mount, also after a restart."""
         return self.app_name, self.name, self.url_prefix
 
-    @property
-    def client(self) -> EcwidClient:
-        """The client of the mount's store."""
-        return self.store.client
-
-
-def open_runtime(
-    settings: Settings,
-    name: str,
-    *,
-    transport: Transport | None = None,
-    storage: Storage | None = None,
-) -> StoreRuntime:
-    """Open the store that the settings name, for the mount of this name. Opens no connection.
-
-    `EcwidClient` describes the transport and the storage.
-
-    Raises:
-        SettingsError: The store cannot be opened with these settings.
-    """
-    client = EcwidClient(settings, name=name, transport=transport, storage=storage)
-    opened = client.store
-    responses = opened.storage.responses
-    return StoreRuntime(
-        client,
-        Cache(responses, opened.reads, settings.token) if responses else None,
-        Idempotency(opened.storage.shared, opened.digest, settings.deadline_s),
-        opened.guard.rate_limit,
-    )
+    def runtime(self, credentials: StoreCredentials) -> StoreRuntime:
+        """Return the parts of the store of these credentials, which is opened if necessary."""
+        opened = self.stores.get(credentials)
+        responses = opened.reads.responses
+        return StoreRuntime(
+            self.client or EcwidClient.of(self.stores, credentials),
+            Cache(responses, opened.reads, credentials.token) if responses else None,
+            Idempotency(opened.storage.shared, opened.digest, self.settings.deadline_s),
+            opened.guard.rate_limit,
+        )
 
 
 def current_store() -> StoreRuntime:
     """Return the store of the request under way."""
-    return current_request().mount.store
+    store = current_request().store
+    assert store is not None, "the store was chosen before the handler ran"
+    return store

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import orjson
 
-from flask_ecwid import clock, contract
+from flask_ecwid import Caller, EcwidClient, clock, contract
 from flask_ecwid.errors import EcwidError
 from flask_ecwid.settings import Settings
 from flask_ecwid.storage.work import piece_of_work
@@ -17,6 +17,7 @@ from flask_ecwid.web import handlers
 from flask_ecwid.web.cache import CachedResponse
 from flask_ecwid.web.context import RequestContext, request_var
 from flask_ecwid.web.mount import Mount
+from flask_ecwid.web.store_choice import OnlyStore
 
 from . import seams
 from .ecwid_model import Customer, Ecwid
@@ -27,6 +28,7 @@ from .plan import Event, Plan
 from .storage_model import HostFile, RedisServer, foreign, open_storage
 from .world import Endless, Host, Killed, Line, Process, World
 
+CALLER = Caller("somebody")
 TARGETS = 3  # the customers that are there from the beginning
 _CONTRACT = contract.load()
 
@@ -180,7 +182,7 @@ class _History:
         settings = _settings(self._setting, self._setting.tokens[slot])
         transport = SimulatedTransport(self._network, process, settings)
         storage = open_storage(world, self._redis, host, settings)
-        runtime = seams.open_runtime(settings, transport, storage)
+        client = EcwidClient(settings, transport=transport, storage=storage)
         world.building = None
         process.runtime = Mount(
             app_name="simulated",
@@ -191,7 +193,9 @@ class _History:
             contract=_CONTRACT,
             document={},
             authenticator=cast(Any, None),
-            store=runtime,
+            choice=OnlyStore(settings.credentials),
+            stores=client.stores,
+            client=client,
             refusals=cast(Any, None),
         )
         self._transports.append((process, transport))
@@ -257,7 +261,10 @@ class _History:
 
     def _handle(self, request: Request, process: Process) -> object:
         mount: Mount = process.runtime
-        context = RequestContext(mount, None, str(request.id), idempotency_key=request.key)
+        store = mount.runtime(mount.choice.of(CALLER))
+        context = RequestContext(
+            mount, None, str(request.id), store=store, idempotency_key=request.key
+        )
         request_var.set(context)
         if request.operation == "create":
             body = {"email": request.target, "taxId": request.tag}

@@ -22,7 +22,7 @@ from flask_ecwid.errors import (
     NotSent,
     Unreachable,
 )
-from flask_ecwid.settings import Settings
+from flask_ecwid.settings import Settings, StoreCredentials
 
 from .ecwid_model import Ecwid
 from .setting import Setting
@@ -142,7 +142,13 @@ class SimulatedTransport(Transport):
     def close(self) -> None:
         """Do nothing, because the model has no connections."""
 
-    def send(self, call: Call, deadline: float, check: Callable[[], None]) -> Reply:
+    def send(
+        self,
+        call: Call,
+        credentials: StoreCredentials,
+        deadline: float,
+        check: Callable[[], None],
+    ) -> Reply:
         """Send a call once. Note what the judge has to know of the call."""
         world, task = self._world, self._world.me()
         operation = _described(call)

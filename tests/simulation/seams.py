@@ -15,11 +15,7 @@ from functools import partial
 from unittest.mock import patch
 
 from flask_ecwid import chance, clock
-from flask_ecwid.client.transport import Transport
-from flask_ecwid.settings import Settings
 from flask_ecwid.storage import memory_state, process, process_memory
-from flask_ecwid.storage.opening import Storage
-from flask_ecwid.web import mount
 
 from .setting import Setting
 from .world import Event, Lock, World
@@ -124,8 +120,3 @@ def installed(world: World, setting: Setting) -> Iterator[None]:
         stack.callback(logging.disable, logging.root.manager.disable)
         logging.disable()  # With handlers, logging would cost more than the code.
         yield
-
-
-def open_runtime(settings: Settings, transport: Transport, storage: Storage) -> mount.StoreRuntime:
-    """Open a store as a mount does, over a simulated network and storage."""
-    return mount.open_runtime(settings, "ecwid", transport=transport, storage=storage)

@@ -16,7 +16,6 @@ import redis
 from flask_ecwid import chance, clock
 from flask_ecwid.settings import Settings
 from flask_ecwid.storage import cache_backend, redis_state
-from flask_ecwid.storage.cache_backend import open_cache_backend
 from flask_ecwid.storage.opening import Storage
 from flask_ecwid.storage.redis_connection import COOLDOWN_S, RedisConnection
 from flask_ecwid.storage.redis_state import RedisState
@@ -319,10 +318,9 @@ def open_storage(
     return Storage(
         RedisState(connection) if connection else of_host,
         of_host,
-        open_cache_backend(
-            settings.cache_ttl_s, connection, settings.redis_url, settings.store_digest, of_host
-        ),
         connection,
+        settings.redis_url,
+        settings.cache_ttl_s,
     )
 
 

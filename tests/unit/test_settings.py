@@ -564,15 +564,18 @@ def test_names_of_stores_and_tokens() -> None:
         ("100", "3secret_a"),
     ]
     all_settings = [Settings(store_id=store, token=token) for store, token in stores]
-    assert len({settings.token_digest for settings in all_settings}) == len(stores)
-    assert len({settings.store_digest for settings in all_settings}) == 3
-    for settings in all_settings:
+    names = [
+        (each.store_digest(each.credentials), each.token_digest(each.credentials))
+        for each in all_settings
+    ]
+    assert len({token_digest for _, token_digest in names}) == len(stores)
+    assert len({store_digest for store_digest, _ in names}) == 3
+    for settings, (store_digest, token_digest) in zip(all_settings, names, strict=True):
         again = Settings(store_id=settings.store_id, token=str(settings.token))
-        assert (again.store_digest, again.token_digest) == (
-            settings.store_digest,
-            settings.token_digest,
-        )
-        assert settings.token not in settings.token_digest
+        assert again.store_digest(again.credentials) == store_digest
+        assert again.token_digest(again.credentials) == token_digest
+        assert token_digest.startswith(store_digest)
+        assert settings.token not in token_digest
 
 
 def documented(text: str | None, line: str) -> list[tuple[str, str]]:
