@@ -107,8 +107,8 @@ class Ecwid:
 
         `config_prefix` stands before each key. The page docs/settings.md has defaults and ranges.
 
-        - ECWID_STORE_ID: The number of the store. Needed unless the sandbox is on.
-        - ECWID_TOKEN: The token of the store. Needed unless the sandbox is on.
+        - ECWID_STORE_ID: The number of the store. Needed without the sandbox and ECWID_STORES.
+        - ECWID_TOKEN: The token of the store. Needed without the sandbox and ECWID_STORES.
         - ECWID_SANDBOX: A simulated store in a private file, or in the named one.
         - ECWID_API_URL: The address of Ecwid's API.
         - ECWID_OAUTH_URL: The address of Ecwid's OAuth.
@@ -128,6 +128,9 @@ class Ecwid:
         - ECWID_REDIS_URL: The Redis that all workers and hosts share.
         - ECWID_CALLS_PER_MINUTE: The share of the 600 calls that Ecwid allows a token.
         - ECWID_HOSTS: Hosts that share the calls. The processes of a host share them by themselves.
+        - ECWID_STORES: A file of many stores. The API key of a request decides its store.
+        - ECWID_MAX_OPEN_STORES: The stores that a process keeps open after their use.
+        - ECWID_STORE_CONCURRENCY: Threads that one store may take. 0 is a quarter of gunicorn's.
 
         Raises:
             SettingsError: The settings cannot work, and the error names every fault. The same error

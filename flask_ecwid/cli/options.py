@@ -9,7 +9,8 @@ import click
 from flask.cli import ScriptInfo
 
 from ..errors import StoreLookupFailed
-from ..settings import SettingsError, StoreCredentials
+from ..settings import SettingsError, StoreCredentials, api_keys
+from ..settings.api_keys import ApiKey
 from ..web.mount import Mount, StoreRuntime
 from . import terminal
 from .files import ENDINGS, JSON_TO_LINES, Format
@@ -88,6 +89,25 @@ def load_store(info: ScriptInfo, store: str, store_id: str | None) -> tuple[Moun
     """
     mount = load_mount(info, store)
     return mount, mount.runtime(find_store(mount, store_id))
+
+
+def make_api_key(name: str, scopes: str) -> tuple[str, ApiKey]:
+    """Return a new API key and its entry.
+
+    Args:
+        name: the name of the caller.
+        scopes: the scopes, joined by `+`.
+
+    Raises:
+        click.UsageError: the name or a scope is not allowed.
+    """
+    try:
+        return api_keys.make(name, scopes.split("+"))
+    except ValueError:
+        raise click.UsageError(
+            "NAME may have letters, digits, '.', '_' and '-'. The scopes are some of "
+            f"{'+'.join(api_keys.SCOPES)}."
+        ) from None
 
 
 def format_of(path: str) -> Format:

@@ -16,6 +16,7 @@ _PLACEHOLDER = re.compile(
     r"|.*(\.\.\.|…|[<>{}$%]).*",
     re.IGNORECASE | re.DOTALL,
 )
+_BEARER = re.compile(r"bearer\s", re.IGNORECASE)
 _VISIBLE = re.compile(r"[!-~]{1,512}")
 # Common passwords and the examples of many pages. Each word counts in lower case, in capitals, and
 # with one capital letter in front.
@@ -58,7 +59,7 @@ def token_fault(token: str) -> str:
         return fault
     if token.lower().startswith("public_"):
         return f"is a public token, which cannot read customers, so set {take}"
-    if re.match(r"bearer\s", token, re.IGNORECASE):
+    if _BEARER.match(token):
         return "begins with the word Bearer, so remove the word"
     if _PLACEHOLDER.fullmatch(token):
         return f"is a placeholder, so set {take}"

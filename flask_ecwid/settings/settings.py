@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping, MutableMapping, Set
 from dataclasses import Field, dataclass, field, fields
 from inspect import cleandoc
@@ -16,6 +17,7 @@ API_URL = "https://app.ecwid.com/api/v3"
 OAUTH_URL = "https://my.ecwid.com/api/oauth"
 MAX_CACHE_TTL_S = 3600
 BY_HOST = "host"  # The value of `Settings.stores` if the host chooses the store of each request.
+_THREADS_OF_A_STORE = 4  # where the number of threads is unknown
 
 
 class Secret(str):
@@ -92,13 +94,13 @@ class Settings:
         "",
         rules.DIGITS,
         rules.Rule("decimal digits", rules.store_id_fault),
-        "The number of the store. Needed unless the sandbox is on.",
+        "The number of the store. Needed without the sandbox and ECWID_STORES.",
     )
     token: str = rules.setting(
         "",
         rules.TEXT,
         rules.Rule("visible ASCII characters", credentials.token_fault),
-        "The token of the store. Needed unless the sandbox is on.",
+        "The token of the store. Needed without the sandbox and ECWID_STORES.",
         secret=True,
     )
     sandbox: str = rules.setting(
@@ -207,12 +209,21 @@ class Settings:
     )
     stores: str = rules.setting(
         "",
-        rules.TEXT,
-        rules.Rule("the absolute path of a file", rules.stores_fault),
-        "The file of the stores, their tokens and the API keys of their callers.",
+        rules.PATH,
+        rules.Rule(rules.PATH.name, rules.stores_fault),
+        "A file of many stores. The API key of a request decides its store.",
     )
     max_open_stores: int = rules.setting(
-        1_000, rules.WHOLE_NUMBER, rules.above_zero("stores"), "How many stores stay open."
+        1_000,
+        rules.WHOLE_NUMBER,
+        rules.above_zero("stores"),
+        "The stores that a process keeps open after their use.",
+    )
+    store_concurrency: int = rules.setting(
+        0,
+        rules.WHOLE_NUMBER,
+        rules.between(1, 1_000, "threads", or_zero=True),
+        "Threads that one store may take. 0 is a quarter of gunicorn's.",
     )
 
     def __post_init__(self) -> None:
@@ -245,6 +256,17 @@ class Settings:
         key = hashlib.blake2b(credentials.token.encode()).digest()
         return f"{name}:{hashlib.blake2b(name.encode(), key=key, digest_size=16).hexdigest()}"
 
+    @property
+    def threads_of_a_store(self) -> int:
+        """The threads of this process that one store may take, after the default is known.
+
+        server.py counts gunicorn's threads. Under another server nobody knows the number. Ask when
+        a request comes, because a preloaded app exists before gunicorn counts.
+        """
+        threads = os.environ.get("GUNICORN_ECWID_THREADS", "")
+        quarter = int(threads) // 4 if threads.isdecimal() else _THREADS_OF_A_STORE
+        return self.store_concurrency or max(1, quarter)
+
     @classmethod
     def from_config(
         cls,
@@ -271,19 +293,21 @@ class Settings:
         values, given, unreadable = _read_all(config, prefix)
         if "auth" not in given:
             values["auth"] = ""
-        for name in _unused(values):
+        for name in _unused(values, unreadable.keys()):
             unreadable.pop(name, None)
         if many:
             values["stores"] = BY_HOST
-        closed = authorize or "api_keys" in unreadable
-        values["auth"] = values["auth"] or _default_auth(values, closed)
-        serving = {} if "api_keys" in unreadable else _serving_faults(values, authorize, prefix)
+        has_keys = unreadable.keys() & {"api_keys", "stores"}
+        values["auth"] = values["auth"] or _default_auth(values, authorize or bool(has_keys))
+        serving = {} if has_keys else _serving_faults(values, authorize, prefix)
         if many:
             serving |= _faults_of_many(values, given)
         if "auth" in serving and "auth" not in given:
             serving["auth"] += " (keys is the default)"
         ranges = _faults(values, given, prefix, unreadable.keys())
-        if faults := {**ranges, **serving, **unreadable}:
+        has_stores = _has_file(values) and not {"stores"} & (ranges.keys() | unreadable.keys())
+        pairs = _stores_faults(values, given, authorize, prefix) if has_stores else {}
+        if faults := {**ranges, **serving, **pairs, **unreadable}:
             names = [spec.name for spec in fields(cls)]
             others = without_effect(config, prefix, names)
             found = _with_origins(faults, given, config, prefix)
@@ -386,7 +410,7 @@ def _faults(
         prefix: Stands before the keys in the texts.
         unreadable: The names of the settings that have faults already, so no other fault follows.
     """
-    unused = _unused(values)
+    unused = _unused(values, unreadable)
     faults: dict[str, str] = {}
     for spec in fields(Settings):
         try:
@@ -421,9 +445,10 @@ def _pair_faults(
     return found
 
 
-def _unused(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the settings that have no effect, because there are other stores than theirs."""
-    return ("store_id", "token") if values["sandbox"] or values["stores"] else ()
+def _unused(values: Mapping[str, Any], unreadable: Set[str]) -> tuple[str, ...]:
+    """Return the settings without effect, because there are other stores than theirs."""
+    has_stores = values["sandbox"] or values["stores"] or "stores" in unreadable
+    return ("store_id", "token") if has_stores else ()
 
 
 def _faults_of_many(values: Mapping[str, Any], given: Set[str]) -> dict[str, str]:
@@ -437,12 +462,18 @@ def _faults_of_many(values: Mapping[str, Any], given: Set[str]) -> dict[str, str
     return faults
 
 
+def _has_file(values: Mapping[str, Any]) -> bool:
+    """Return whether a file has the stores, and not the settings or the host."""
+    return values["stores"] not in ("", BY_HOST)
+
+
 def _default_auth(values: Mapping[str, Any], closed: bool) -> str:
     """Return the default of `auth`, which is none for a sandbox without API keys.
 
     The data of the sandbox is fake, so a sandbox starts open.
     """
-    return "none" if values["sandbox"] and not closed and not values["api_keys"] else "keys"
+    has_keys = closed or values["api_keys"] or _has_file(values)
+    return "none" if values["sandbox"] and not has_keys else "keys"
 
 
 def _serving_faults(values: Mapping[str, Any], authorize: bool, prefix: str) -> dict[str, str]:
@@ -459,13 +490,27 @@ def _serving_faults(values: Mapping[str, Any], authorize: bool, prefix: str) -> 
     if values["auth"] == "keys":
         if authorize and values["api_keys"]:
             return {"api_keys": "has no effect if authorize is given"}
-        if not authorize and not values["api_keys"]:
+        if not authorize and not values["api_keys"] and not _has_file(values):
             api_keys = key_of("api_keys", prefix)
             return {
                 "auth": f"is keys, but {api_keys} is empty, so make an API key with "
                 "`flask ecwid key`, pass authorize, or set none to serve every caller"
             }
     return {}
+
+
+def _stores_faults(
+    values: Mapping[str, Any], given: Set[str], authorize: bool, prefix: str
+) -> dict[str, str]:
+    """Return the faults of settings beside a file of stores, whose API keys decide the store."""
+    stores = key_of("stores", prefix)
+    beside = {"store_id", "token", "api_keys"} & given
+    found = dict.fromkeys(beside, f"has no effect beside {stores}, so remove one of them")
+    if authorize:
+        found["stores"] = "has no effect if authorize is given, so remove one of them"
+    elif values["auth"] == "none":
+        found["auth"] = f"is none, but the API key of a request decides its store in {stores}"
+    return found
 
 
 def _digest(*parts: str) -> str:

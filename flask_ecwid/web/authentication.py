@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -49,7 +49,8 @@ class Authenticator:
     def __init__(self, settings: Settings, authorize: Authorize | None) -> None:
         """Take the host's `authorize`, or else the API keys of the settings."""
         self._authorize = authorize
-        self._api_keys = None if settings.auth == "none" else settings.api_keys
+        by_digest = api_keys.by_digest(settings.api_keys)
+        self._api_keys = None if settings.auth == "none" else by_digest
 
     def authenticate(self, operation: Operation) -> Caller:
         """Return the caller of Flask's request.
@@ -70,7 +71,7 @@ class Authenticator:
         return ANYBODY
 
 
-def _caller_by_api_key(entries: Sequence[ApiKey], scope: str) -> Caller:
+def _caller_by_api_key(entries: Mapping[str, ApiKey], scope: str) -> Caller:
     sent = _sent_api_key()
     entry = api_keys.find(entries, sent)
     if not entry:

@@ -323,6 +323,7 @@ sys.meta_path.insert(0, Finder)
         (["key", "a"], "flask_ecwid.cli.key"),
         (["openapi"], "flask_ecwid.cli.openapi"),
         (["sandbox"], "flask_ecwid.cli.sandbox"),
+        (["stores", "list"], "flask_ecwid.cli.stores"),
         (["export", "--help"], "flask_ecwid.cli.export"),
         *((args, "host") for args in (["check"], ["export", "all.jsonl"], ["import", "new.jsonl"])),
     ],
@@ -427,7 +428,11 @@ def test_sandbox_options_out_of_range(wrong: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["check"], ["export"], ["import"], ["key"], ["openapi"], ["sandbox"]]
+    "command",
+    [
+        *([], ["check"], ["export"], ["import"], ["key"], ["openapi"], ["sandbox"], ["stores"]),
+        *(["stores", each] for each in ("add", "list", "remove")),
+    ],
 )
 def test_help(command: list[str]) -> None:
     """Every command has a help text with an example."""

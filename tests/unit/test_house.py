@@ -42,7 +42,7 @@ MODULES = {
 OWN = {name: path for name, path in MODULES.items() if not name.startswith("sandbox.")}
 
 
-COMMANDS = {"check", "export", "import_", "key", "openapi", "sandbox"}  # modules of cli
+COMMANDS = {"check", "export", "import_", "key", "openapi", "sandbox", "stores"}  # modules of cli
 
 
 def imports(path: Path) -> set[str]:

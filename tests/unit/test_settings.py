@@ -128,6 +128,11 @@ def test_text_and_python_values() -> None:
         ("ECWID_CALLS_PER_MINUTE", "many"),
         ("ECWID_HOSTS", "0"),
         ("ECWID_HOSTS", 1_001),
+        ("ECWID_STORES", "here/stores.json"),
+        ("ECWID_STORES", 5),
+        ("ECWID_MAX_OPEN_STORES", "0"),
+        ("ECWID_STORE_CONCURRENCY", "-1"),
+        ("ECWID_STORE_CONCURRENCY", "1001"),
     ],
 )
 def test_fault(key: str, value: object) -> None:
@@ -270,6 +275,9 @@ def test_quotes_around_a_value(spec: Any) -> None:
         ("ECWID_CALLS_PER_MINUTE", "9,000", {**GOOD, "ECWID_PROCESSES": "600"}),
         ("ECWID_REDIS_URL", "'redis://host'", {**GOOD, "ECWID_PROCESSES": "600"}),
         ("ECWID_REDIS_URL", 5, {**GOOD, "ECWID_PROCESSES": "600"}),
+        ("ECWID_STORES", "'/srv/stores.json'", {}),
+        ("ECWID_STORES", "stores.json", {}),
+        ("ECWID_STORES", 5, {}),
     ],
 )
 def test_nothing_follows_from_a_fault(key: str, value: object, more: dict[str, Any]) -> None:
@@ -334,6 +342,57 @@ def test_sandbox_path(tmp_path: Path) -> None:
     assert Settings.from_config({"ECWID_SANDBOX": path}).sandbox == str(path)
 
 
+STORES = {"ECWID_STORES": "/srv/stores.json"}
+
+
+def test_a_file_of_stores() -> None:
+    """With a file of stores, no store, token or API key is needed. Nobody reads the file here."""
+    settings = Settings.from_config(STORES)
+    assert (settings.stores, settings.auth, settings.store_id) == ("/srv/stores.json", "keys", "")
+    as_path = {"ECWID_STORES": Path("/srv/stores.json"), "ECWID_AUTH": "keys"}
+    assert Settings.from_config(as_path) == settings
+    assert Settings.from_config({**STORES, "ECWID_SANDBOX": "on"}).auth == "keys"
+
+
+@pytest.mark.parametrize("key", ["ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_API_KEYS"])
+def test_a_store_beside_a_file_of_stores(key: str) -> None:
+    """A store, a token or API keys beside a file of stores are a fault, and so in a sandbox.
+
+    The operator would otherwise rely on a setting that nobody reads.
+    """
+    config = {**STORES, key: {**GOOD, "ECWID_API_KEYS": key_entry("a", "b")}[key]}
+    said = f"{key} has no effect beside ECWID_STORES, so remove one of them"
+    for more in ({}, {"ECWID_SANDBOX": "on"}):
+        with pytest.raises(SettingsError, match=said):
+            Settings.from_config({**config, **more})
+        assert faults({**config, **more}) == [key]
+
+
+def test_who_may_call_beside_a_file_of_stores() -> None:
+    """A caller without an API key has no store, so an open service or `authorize` is a fault."""
+    for auth in ({"ECWID_AUTH": "none"}, {"ECWID_AUTH": "none", "ECWID_SANDBOX": "on"}):
+        with pytest.raises(SettingsError, match="ECWID_AUTH is none, but the API key of a request"):
+            Settings.from_config({**STORES, **auth})
+    with pytest.raises(SettingsError, match="ECWID_STORES has no effect if authorize is given"):
+        Settings.from_config(STORES, authorize=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "threads", "expected"),
+    [("0", "32", 8), ("0", "3", 1), ("0", "", 4), ("0", "x", 4), ("6", "32", 6), ("", "16", 4)],
+)
+def test_the_threads_of_a_store(
+    monkeypatch: pytest.MonkeyPatch, given: str, threads: str, expected: int
+) -> None:
+    """One store takes a quarter of gunicorn's threads, or as many as the setting says.
+
+    A store takes at least one thread, and 4 if the number of threads is unknown.
+    """
+    monkeypatch.setenv("GUNICORN_ECWID_THREADS", threads)
+    settings = Settings.from_config({**GOOD, "ECWID_STORE_CONCURRENCY": given})
+    assert settings.threads_of_a_store == expected
+
+
 def test_a_file_that_is_no_sandbox(tmp_path: Path) -> None:
     """A file that the sandbox cannot open is reported at the start as a fault of its setting."""
     for path in (tmp_path / "nowhere" / "x.sqlite3", Path(__file__)):
@@ -365,6 +424,7 @@ NEAR = {
     "DEADLINE": "DEADLINE_S",
     "API_KEY": "API_KEYS",
     "TOKN": "TOKEN",
+    "STOREZ": "STORES",
     "STORE": "STORE_ID",
     "STOREID": "STORE_ID",
     "REDIS": "REDIS_URL",
@@ -465,6 +525,8 @@ def test_every_key_of_a_message_has_the_prefix(prefix: str) -> None:
         {**real, "AUTH": "none", "CONNECT_TIMEOUT_S": "9", "DEADLINE_S": "5"},
         {**real, "AUTH": "none", "HOSTS": "9", "CALLS_PER_MINUTE": "5"},
         {"SANDBOX": "/nowhere/x.sqlite3"},
+        {"STORES": "/srv/stores.json", "API_KEYS": entry},
+        {"STORES": "/srv/stores.json", "AUTH": "none"},
         {"SANDBOX": "on", "REDIS_URL": "redis://127.0.0.1?canary=1&db=x"},
     ):
         app = flask.Flask("host")
