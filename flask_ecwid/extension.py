@@ -119,6 +119,9 @@ class Ecwid:
         - ECWID_TOKEN: The token of the store. Needed without the sandbox and ECWID_STORES.
         - ECWID_SANDBOX: A simulated store in a private file, or in the named one.
         - ECWID_API_URL: The address of Ecwid's API.
+        - ECWID_OAUTH_URL: The address of Ecwid's OAuth.
+        - ECWID_CLIENT_ID: The client_id of your app in Ecwid. Needed for OAuth.
+        - ECWID_CLIENT_SECRET: The client_secret of your app in Ecwid. Needed for OAuth.
         - ECWID_AUTH: Either keys or none. With keys, each caller needs an API key.
         - ECWID_API_KEYS: The API keys of the callers, with their scopes.
         - ECWID_CONNECT_TIMEOUT_S: Seconds to connect to Ecwid.

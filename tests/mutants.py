@@ -68,11 +68,11 @@ MUTANTS = [
     Mutant(
         "redirects followed",
         "client.transport",
-        "        with response.raw",
-        '        if response.headers.get("location"):\n'
-        '            request.url = response.headers["location"]\n'
-        "            return self._exchange(request, attempt)\n"
-        "        with response.raw",
+        "    with response.raw",
+        '    if response.headers.get("location"):\n'
+        '        request.url = response.headers["location"]\n'
+        "        return _exchange(adapter, request, attempt)\n"
+        "    with response.raw",
         "test_faults.py -k redirect",
     ),
     Mutant(
@@ -675,7 +675,7 @@ MUTANTS = [
     ),
     Mutant(
         "a hint for names of any length",
-        "nearest",
+        "settings.nearest",
         "if len(sent) <= _MAX_LENGTH else",
         "if True else",
         "test_expected.py -k bounded",
@@ -773,7 +773,7 @@ MUTANTS = [
     ),
     Mutant(
         "a host's key taken for a misspelt one",
-        "nearest",
+        "settings.nearest",
         "matcher.ratio() >= _MISSPELT",
         "True",
         "test_settings.py -k host",
@@ -1633,6 +1633,125 @@ MUTANTS = [
         'if path == "-" and sys.stdin is None:',
         "if False:",
         "test_surroundings.py -k closed_standard_input",
+    ),
+    Mutant(
+        "the token of another store used",
+        "oauth",
+        "if isinstance(named, bool) or str(named) != store_id:",
+        "if False:",
+        "test_code_exchange.py -k another",
+    ),
+    Mutant(
+        "a second name of a store",
+        "oauth",
+        "[1-9][0-9]{0,19}",
+        "[0-9]{1,20}",
+        "test_code_exchange.py -k digits_only",
+    ),
+    Mutant(
+        "a store id with any characters",
+        "oauth",
+        "    if not _STORE_ID.fullmatch(store_id):",
+        "    if False:",
+        "test_code_exchange.py -k digits_only",
+    ),
+    Mutant(
+        "a code with any characters",
+        "oauth",
+        "    if not _CODE.fullmatch(code):",
+        "    if False:",
+        "test_code_exchange.py -k code_that_cannot",
+    ),
+    Mutant(
+        "an exchange without a deadline",
+        "oauth",
+        'clock.now() + settings["deadline_s"]',
+        "clock.now() + 600",
+        "test_code_exchange.py -k slow",
+    ),
+    Mutant(
+        "a code that a traceback shows",
+        "oauth",
+        'Secret(code if isinstance(code, str) else "")',
+        'code if isinstance(code, str) else ""',
+        "test_code_exchange.py -k grant",
+    ),
+    Mutant(
+        "a token that a traceback shows",
+        "oauth",
+        "name: Secret(each) if isinstance(each, str) else each",
+        "name: each",
+        "test_code_exchange.py -k another",
+    ),
+    Mutant(
+        "a client_secret that the config shows",
+        "oauth",
+        "        hide_secrets(current_app.config, prefix)",
+        "        pass",
+        "test_code_exchange.py -k grant",
+    ),
+    Mutant(
+        "a redirect of an exchange taken for a refused code",
+        "oauth",
+        "    if 300 <= status < 400:",
+        "    if False:",
+        "test_code_exchange.py -k redirect",
+    ),
+    Mutant(
+        "an app that Ecwid does not know taken for a wrong code",
+        "oauth",
+        'if status == 401 or error in ("invalid_client", "unauthorized_client"):',
+        "if False:",
+        "test_code_exchange.py -k 'invalid_client or 401'",
+    ),
+    Mutant(
+        "an exchange past the proxy",
+        "oauth",
+        '            proxy_url=settings["proxy_url"],\n',
+        "",
+        "test_code_exchange.py -k proxy",
+    ),
+    Mutant(
+        "an exchange with the certificates of certifi alone",
+        "oauth",
+        '            ca_bundle=settings["ca_bundle"],\n',
+        "",
+        "test_code_exchange.py -k certificate",
+    ),
+    Mutant(
+        "a URL of OAuth without a state",
+        "oauth",
+        "    if not state or not names:",
+        "    if False:",
+        "test_code_exchange.py -k arguments",
+    ),
+    Mutant(
+        "a relative redirect_uri",
+        "oauth",
+        '    if parts.scheme not in ("http", "https") or not parts.netloc:',
+        "    if False:",
+        "test_code_exchange.py -k 'arguments or absolute'",
+    ),
+    Mutant(
+        "a code of the sandbox that is valid twice",
+        "sandbox.oauth",
+        'self._codes.pop(form.get("code", ""), None)',
+        'self._codes.get(form.get("code", ""))',
+        "test_sandbox_oauth.py -k once",
+    ),
+    Mutant(
+        "a code of the sandbox for any store",
+        "sandbox.oauth",
+        "code[:2] != wanted",
+        "code[1:2] != wanted[1:]",
+        "test_sandbox_oauth.py -k another",
+    ),
+    Mutant(
+        "an old code of the sandbox",
+        "sandbox.oauth",
+        " or code.ends_at < time.time()",
+        "",
+        "test_sandbox_oauth.py -k old",
     ),
 ]
 

@@ -16,6 +16,8 @@ from .. import private_files
 from ..client.opening import private_file
 from ..sandbox import (
     ALL_SCOPES,
+    CLIENT_ID,
+    CLIENT_SECRET,
     STORE_ID,
     TOKEN,
     Controls,
@@ -146,6 +148,10 @@ def sandbox(
                 f"ECWID_STORE_ID={STORE_ID}\nECWID_TOKEN={TOKEN}\nECWID_AUTH=none"
             )
             terminal.say(f"faults: {host}/admin/faults")
+        terminal.show(
+            f"ECWID_OAUTH_URL={host}/api/oauth\n"
+            f"ECWID_CLIENT_ID={CLIENT_ID}\nECWID_CLIENT_SECRET={CLIENT_SECRET}"
+        )
         server.serve_forever()
     except KeyboardInterrupt:
         pass

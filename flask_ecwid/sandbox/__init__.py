@@ -35,11 +35,14 @@ from .app import create_sandbox
 from .controls import Controls, Entry, Switches
 from .faults import Fault
 from .inprocess import InProcessAdapter
+from .oauth import CLIENT_ID, CLIENT_SECRET
 from .stores import path_of
 from .tokens import ALL_SCOPES, STORE_ID, TOKEN, token_of
 
 __all__ = [
     "ALL_SCOPES",
+    "CLIENT_ID",
+    "CLIENT_SECRET",
     "STORE_ID",
     "TOKEN",
     "Controls",

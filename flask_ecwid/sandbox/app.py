@@ -19,7 +19,7 @@ from flask import Flask, Response, abort, current_app, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import IntegerConverter
 
-from . import seed
+from . import oauth, seed
 from .controls import Controls
 from .documents import Document, settable
 from .errors import CustomerNotFound, EmailTaken, WrongParameter
@@ -127,6 +127,13 @@ def create_sandbox(
             rule = f"{admin}/{name}"
             app.add_url_rule(rule, rule, view, methods=methods)
     app.add_url_rule("/admin/stores/<store_id>", view_func=_admin_store, methods=["PUT"])
+
+    def grant(id: str) -> tuple[str, Collection[str]] | None:
+        if tokens and id == store_id:
+            return next(iter(tokens.items()))
+        return (token_of(id), ALL_SCOPES) if all_stores.find(id) else None
+
+    oauth.add_routes(app, store_id, grant)
     return app
 
 
