@@ -62,8 +62,10 @@ class Sent(NamedTuple):
     time: float
     token: str
     process: Process
+    mount: int  # the number of the mount in its process
     request: int
     operation: str  # `search` for the search for the customer of a creation
+    question: object  # equal for the repetitions of a call
 
 
 class Heard(NamedTuple):
@@ -72,6 +74,7 @@ class Heard(NamedTuple):
     time: float
     token: str
     process: Process
+    mount: int
     seconds: float
     probed: bool
     request: int
@@ -83,6 +86,7 @@ class Refused(NamedTuple):
     time: float
     token: str
     process: Process
+    mount: int
 
 
 @dataclass(eq=False)
@@ -127,12 +131,15 @@ class Network:
 
 
 class SimulatedTransport(Transport):
-    """The transport of one process."""
+    """The transport of one mount of a process."""
 
-    def __init__(self, network: Network, process: Process, settings: Settings) -> None:
+    def __init__(
+        self, network: Network, process: Process, settings: Settings, mount: int = 0
+    ) -> None:
         self._network = network
         self._world = network.world
         self._process = process
+        self._mount = mount
         self._token = str(settings.token)
         self._connect_timeout_s = settings.connect_timeout_s
         self._read_timeout_s = settings.read_timeout_s
@@ -190,7 +197,9 @@ class SimulatedTransport(Transport):
             world.log("call", operation, call.path, "no connection in time")
             world.sleep(max(0.0, min(left_s, self._connect_timeout_s)))
             raise Unreachable
-        network.sent.append(Sent(world.time, self._token, self._process, task.request, operation))
+        question = call.operation.name, call.path, call.query
+        sender = self._token, self._process, self._mount
+        network.sent.append(Sent(world.time, *sender, task.request, operation, question))
         world.log("call", operation, call.path, "" if fate == "ok" else fate)
         out_s, back_s = network.one_way_s(task, call), network.one_way_s(task, call)
         if fate in ("lost-before", "kept-lost"):
@@ -218,7 +227,7 @@ class SimulatedTransport(Transport):
         After a 401, or a 403 with HTML, the client counts. Such pauses are left out.
         """
         if reply.status in (401, 402, 403):
-            refused = Refused(self._world.time, self._token, self._process)
+            refused = Refused(self._world.time, self._token, self._process, self._mount)
             self._network.refused.append(refused)
         seconds, probed = 0.0, False
         if "retry-after" in reply.headers and reply.status in (429, 503):
@@ -231,7 +240,8 @@ class SimulatedTransport(Transport):
             seconds, probed = 30.0, True
         if seconds:
             now, request = self._world.time, self._world.me().request
-            heard = Heard(now, self._token, self._process, seconds, probed, request)
+            sender = self._token, self._process, self._mount
+            heard = Heard(now, *sender, seconds, probed, request)
             self._network.heard.append(heard)
 
 
