@@ -148,14 +148,16 @@ class _History:
             for slot in range(len(self._processes)):
                 if not self._has_final(slot=slot):
                     number, is_done = number + 1, False
-                    self._request(number, slot, "get", target, is_final=True)
+                    mount = number % self._setting.mounts
+                    self._request(number, slot, "get", target, None, mount, is_final=True)
             for key, first in keys.items():
                 if not self._has_final(key=key):
                     number, is_done = number + 1, False
                     world.run()
                     world.run(until=world.time + 61)
                     slot = number % len(self._processes)
-                    self._request(number, slot, "create", first.target, key, is_final=True)
+                    facts = "create", first.target, key, first.mount
+                    self._request(number, slot, *facts, is_final=True)
             if is_done:
                 return
             world.run()
@@ -218,10 +220,11 @@ class _History:
         operation: str,
         target: int | str,
         key: str | None = None,
+        mount: int = 0,
         *,
         is_final: bool = False,
     ) -> None:
-        request = Request(number, slot, operation, target, key, is_final)
+        request = Request(number, slot, operation, target, key, is_final, mount)
         self.ledger.requests.append(request)
         process = self._processes[slot]
         if not process.dead:
@@ -314,10 +317,11 @@ class _History:
 
     def _do_request(self, event: Event) -> None:
         names = ("id", "process", "operation", "target", "key")
-        self._request(*(event[name] for name in names))
+        self._request(*(event[name] for name in names), event.get("mount", 0))
 
     def _do_export(self, event: Event) -> None:
-        self._request(event.get("id", 1), event["process"], "export", "")
+        mount = event.get("mount", 0)
+        self._request(event.get("id", 1), event["process"], "export", "", None, mount)
 
     def _do_kill(self, event: Event) -> None:
         self._world.kill(self._processes[event["process"]])
@@ -429,9 +433,8 @@ class _History:
 
 
 def _mount_of(request: Request, process: Process) -> Mount:
-    """Return the mount that serves a request. A key belongs to one mount."""
-    number = int(request.key.lstrip("k")) if request.key else request.id
-    mount: Mount = process.mounts[number % len(process.mounts)]
+    """Return the mount that serves a request. A shrunk plan may have fewer mounts."""
+    mount: Mount = process.mounts[request.mount % len(process.mounts)]
     return mount
 
 

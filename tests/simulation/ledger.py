@@ -26,6 +26,7 @@ class Request:
     target: int | str
     key: str | None
     is_final: bool = False  # The request comes after the faults have ended.
+    mount: int = 0  # the number of the mount in its process
     process: Process | None = None  # None if no process was there to serve the request
     begin: float = 0.0
     end: float | None = None  # None if the process was killed meanwhile
@@ -58,7 +59,7 @@ class Ledger:
     requests: list[Request] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
     slots: list[str] = field(default_factory=list)  # the names of the last processes
-    breaker_breaches: list[tuple[float, int]] = field(default_factory=list)
+    breaker_breaches: list[tuple[float, int, float]] = field(default_factory=list)
     retry_debts: list[tuple[str, int]] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)  # the tasks that wait for ever
     is_endless: bool = False

@@ -290,7 +290,7 @@ class BreakerWatch:
 
     After five failures in a row, the process asks the neutral question before it sends other calls.
     If the neutral question fails, the process sends nothing for 10 s. `breaches` has the calls that
-    left in spite of that.
+    left in spite of that, each with its time, its request, and the seconds since the failure.
     """
 
     failures: int = 0
@@ -298,7 +298,7 @@ class BreakerWatch:
     asked: bool = False  # The neutral question has left since the doubt began.
     open_since: float | None = None
     asking_since: float | None = None  # The neutral question of an open breaker is under way.
-    breaches: list[tuple[float, int]] = field(default_factory=list)
+    breaches: list[tuple[float, int, float]] = field(default_factory=list)
 
     def sends(self, time: float, request: int, operation: str) -> None:
         if operation == "search" or self.failures < FAILURES:
@@ -308,12 +308,12 @@ class BreakerWatch:
             is_early = ADMITTED_S < time - self.open_since < OPEN_S
             is_second = self.asking_since is not None and time - self.asking_since < OPEN_S
             if is_early or is_second or (not is_neutral and time - self.open_since >= OPEN_S):
-                self.breaches.append((time, request))
+                self.breaches.append((time, request, time - self.open_since))
             self.asking_since = time
         elif is_neutral:
             self.asked = True
         elif not self.asked and time - self.doubted_since > ADMITTED_S:
-            self.breaches.append((time, request))
+            self.breaches.append((time, request, time - self.doubted_since))
 
     def ends(self, time: float, operation: str, *, failed: bool) -> None:
         if operation == "neutral":

@@ -469,7 +469,7 @@ class _Maker:
         if self.aim == "export":
             self._bulk()
         if on["mounts"]:
-            self.setting = replace(self.setting, mounts=2)
+            self._add_mount()
         setting = self.setting
         if on["limit-changed"] and setting.calls_per_minute < SMALL_LIMIT:
             self._change_limit()
@@ -490,6 +490,16 @@ class _Maker:
                 self._fault_at_point({"do": name, **facts}, chance.choice(self.requests))
             elif on[name]:
                 self._add(name, self._near(), **facts)
+
+    def _add_mount(self) -> None:
+        """Add a second mount to each process. A key belongs to one mount."""
+        self.setting = replace(self.setting, mounts=2)
+        # In some plans, the second mount gets no request before this time.
+        turns_at = self.chance.choice([None, self.chance.choice(self.requests)["at"]])
+        for event in self.requests:
+            number = int(event["key"][1:]) if event.get("key") else event.get("id", 1)
+            is_late = turns_at is not None and not event.get("key")
+            event["mount"] = int(event["at"] >= turns_at) if is_late else number % 2
 
     def _change_limit(self) -> None:
         """Change the limit in the settings of one process after the other."""

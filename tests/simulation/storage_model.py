@@ -411,7 +411,7 @@ def _tail(key: str) -> str:
             return word
     if "once" in parts:
         return f"record {parts[-1][:4]}"
-    return f"response {parts[-1][:4]}" if len(parts) > 1 else "calls"
+    return f"response {parts[-1][:4]}" if len(parts) > 2 else "calls"
 
 
 def _short(value: Any) -> object:
