@@ -24,9 +24,10 @@ from ..errors import (
 )
 from ..settings import Settings
 from ..storage.opening import Storage
+from ..storage.process_memory import ProcessWide
 from .breaker import Breaker
 from .pause import Pause, SharedPause
-from .rate_limit import RateLimit
+from .rate_limit import RateLimit, Remembered
 
 RETRY_BUDGET = 50  # The most that the retry budget holds.
 RETRY_COST = 5
@@ -262,7 +263,9 @@ def open_guard(settings: Settings, storage: Storage) -> Guard:
     process has its own pause.
     """
     digest = settings.token_digest
-    rate_limit = RateLimit(settings.calls_per_minute, settings.hosts, storage, digest)
+    # Each storage has epochs of its own, so mounts with another Redis remember others.
+    remembered = ProcessWide(Remembered, f"{digest} {settings.redis_url}")
+    rate_limit = RateLimit(settings.calls_per_minute, settings.hosts, storage, digest, remembered)
     service = os.environ.get("GUNICORN_ECWID_SERVICE")
     if storage.shared is not storage.host:
         return Guard(rate_limit, SharedPause(storage.shared, f"{digest}:pause"))

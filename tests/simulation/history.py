@@ -316,8 +316,9 @@ class _History:
         getattr(self, "_do_" + event["do"].replace("-", "_"))(event)
 
     def _do_request(self, event: Event) -> None:
-        names = ("id", "process", "operation", "target", "key")
-        self._request(*(event[name] for name in names), event.get("mount", 0))
+        number, slot, target = event["id"], event["process"], event["target"]
+        mount = event.get("mount", 0)
+        self._request(number, slot, event["operation"], target, event["key"], mount)
 
     def _do_export(self, event: Event) -> None:
         mount = event.get("mount", 0)

@@ -478,13 +478,13 @@ class _Maker:
             for _ in range(chance.choice([1, 3])):
                 kinds = ["calls", "calls", "record", "pause", "generation", "response"]
                 faults.append(("redis-evicted", {"kind": chance.choice(kinds)}))
-            seconds = chance.choice([-60, -35, -10, 10, 35, 61, 300])
-            faults.append(("redis-clock", {"seconds": seconds}))
+            step_s = chance.choice([-60, -35, -10, 10, 35, 61, 300])
+            faults.append(("redis-clock", {"seconds": step_s}))
         host = chance.randrange(len(setting.ahead_s))
-        seconds, most_s = chance.choice([0.3, 3.0, 20.0, 70.0]), chance.choice([0.05, 0.3, 0.8])
-        faults.append(("file-slow", {"host": host, "seconds": seconds, "most_s": most_s}))
-        seconds = chance.choice([0.1, 0.7, 3.0, 20.0, 130.0])
-        faults.append(("file-locked", {"host": host, "seconds": seconds}))
+        slow_s, most_s = chance.choice([0.3, 3.0, 20.0, 70.0]), chance.choice([0.05, 0.3, 0.8])
+        faults.append(("file-slow", {"host": host, "seconds": slow_s, "most_s": most_s}))
+        locked_s = chance.choice([0.1, 0.7, 3.0, 20.0, 130.0])
+        faults.append(("file-locked", {"host": host, "seconds": locked_s}))
         for name, facts in faults:
             if on[name] and chance.random() < 0.5:
                 self._fault_at_point({"do": name, **facts}, chance.choice(self.requests))
