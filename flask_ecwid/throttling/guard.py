@@ -46,6 +46,7 @@ class Permit:
 
     counted_at: clock.Moment  # The moment before the rate limit counted the call.
     is_probe: bool = False  # The call has to be the neutral question.
+    of_breaker: bool = False  # The call is the probe of the open breaker.
     pause: Pause | None = None  # The pause of all other calls, if the call is its probe.
 
 
@@ -86,7 +87,7 @@ class Guard:
             self.rate_limit.acquire()
             if self._breaker.has_opened:
                 self._breaker.claim_probe()
-                permit = replace(permit, is_probe=True)
+                permit = replace(permit, is_probe=True, of_breaker=True)
             if pause:
                 permit = replace(permit, is_probe=True, pause=self._pause.claim_probe(pause))
         except Throttled:
@@ -130,8 +131,9 @@ class Guard:
         If the call was the probe, another call may then be the probe. Otherwise the guard would
         refuse all calls until the breaker's time or the pause has passed once more.
         """
-        if permit.is_probe:
+        if permit.of_breaker:  # The breaker may have opened since a permit for a question alone.
             self._breaker.release_probe()
+        if permit.is_probe:
             self._question.release()
         if permit.pause:
             self._pause.release_probe(permit.pause)

@@ -419,10 +419,10 @@ def no_call_during_a_pause(ledger: Ledger) -> Iterator[str]:
 
     The mount that heard the reply stops at once, and the others within a second.
     Exceptions: calls that were admitted before, and searches for the customer of a creation. A
-    pause that a slow Redis or a slow file tells ends earlier by the time of the trip. Without Redis, only the host
-    that heard the reply stops. Only the mount stops if the storage failed, if a host was suspended,
-    or if the process was killed before it could tell the others. A pause that the storage has lost,
-    or that a Redis with a clock set forward keeps, may end early everywhere.
+    pause that a slow Redis or a slow file tells ends earlier by the time of the trip. Without
+    Redis, only the host that heard the reply stops. Only the mount stops if the storage failed, if
+    a host was suspended, or if the process was killed before it could tell the others. A pause that
+    the storage has lost, or that a Redis with a clock set forward keeps, may end early everywhere.
     """
     if ledger.has_lost_pauses or ledger.redis_forward_s:
         return

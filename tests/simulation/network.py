@@ -161,7 +161,7 @@ class SimulatedTransport(Transport):
             world.log("not sent", exc.slug)
             raise
         self.breaker.sends(world.time, task.request, operation)
-        attempt = (task.request, operation)
+        attempt = (task.request, operation, deadline)
         self.retries.sends(attempt)
         try:
             reply = self._exchange(call, operation, task, deadline)
@@ -328,23 +328,26 @@ class BreakerWatch:
             self.open_since = time
 
 
+_Attempt = tuple[int, str, float]  # the request, the operation, and the deadline of the call
+
+
 @dataclass
 class RetryWatch:
     """What an observer outside sees of a process's retry budget."""
 
     level: int = 50
     debt: int = 0  # the most by which repeated calls have cost more than the budget held
-    failed: dict[tuple[int, str], int] = field(default_factory=dict)  # the cost of a repetition
+    failed: dict[_Attempt, int] = field(default_factory=dict)  # the cost of a repetition
 
-    def sends(self, attempt: tuple[int, str]) -> None:
+    def sends(self, attempt: _Attempt) -> None:
         if attempt[1] not in UNPAID:
             self.level -= self.failed.get(attempt, 0)
             self.debt = max(self.debt, -self.level)
 
-    def fails(self, attempt: tuple[int, str], cost: int) -> None:
+    def fails(self, attempt: _Attempt, cost: int) -> None:
         self.failed[attempt] = cost
 
-    def succeeds(self, attempt: tuple[int, str]) -> None:
+    def succeeds(self, attempt: _Attempt) -> None:
         if attempt[1] not in UNPAID and not self.failed.pop(attempt, 0):
             self.level += 1
 
