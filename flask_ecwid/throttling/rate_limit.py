@@ -40,7 +40,7 @@ class Remaining(NamedTuple):
 
 
 class Remembered:
-    """What a process remembers of the storages of one token, for all of its mounts and clients.
+    """The memory that all mounts and clients of a process have of the storages of one token.
 
     A storage may lose its calls. If a mount that was idle is the first to notice, the calls of the
     other mounts have to count.
