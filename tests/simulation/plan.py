@@ -179,6 +179,8 @@ class _Maker:
         self._aim_faults(on)
         later = random.Random(f"{self.seed}/later")
         on |= {name: later.random() < p for name, p in _LATER_FAULTS.items()}
+        if aim == "limit":
+            on["mounts"] = on["mounts"] or later.random() < 0.2
         on.update(dict.fromkeys(self.without, False))
         self.on = on
         self.setting = _export_setting(chance, on) if aim == "export" else self._setting()
@@ -500,6 +502,8 @@ class _Maker:
             number = int(event["key"][1:]) if event.get("key") else event.get("id", 1)
             is_late = turns_at is not None and not event.get("key")
             event["mount"] = int(event["at"] >= turns_at) if is_late else number % 2
+        if self.aim == "limit" and turns_at and "redis-evicted" not in self.without:
+            self._add("redis-evicted", turns_at, kind="calls")
 
     def _change_limit(self) -> None:
         """Change the limit in the settings of one process after the other."""
