@@ -24,9 +24,10 @@ from ..errors import (
 )
 from ..settings import Settings
 from ..storage.opening import Storage
+from ..storage.process_memory import ProcessWide
 from .breaker import Breaker
 from .pause import Pause, SharedPause
-from .rate_limit import RateLimit
+from .rate_limit import RateLimit, Remembered
 
 RETRY_BUDGET = 50  # The most that the retry budget holds.
 RETRY_COST = 5
@@ -45,6 +46,7 @@ class Permit:
 
     counted_at: clock.Moment  # The moment before the rate limit counted the call.
     is_probe: bool = False  # The call has to be the neutral question.
+    of_breaker: bool = False  # The call is the probe of the open breaker.
     pause: Pause | None = None  # The pause of all other calls, if the call is its probe.
 
 
@@ -85,7 +87,7 @@ class Guard:
             self.rate_limit.acquire()
             if self._breaker.has_opened:
                 self._breaker.claim_probe()
-                permit = replace(permit, is_probe=True)
+                permit = replace(permit, is_probe=True, of_breaker=True)
             if pause:
                 permit = replace(permit, is_probe=True, pause=self._pause.claim_probe(pause))
         except Throttled:
@@ -129,8 +131,9 @@ class Guard:
         If the call was the probe, another call may then be the probe. Otherwise the guard would
         refuse all calls until the breaker's time or the pause has passed once more.
         """
-        if permit.is_probe:
+        if permit.of_breaker:  # The breaker may have opened since a permit for a question alone.
             self._breaker.release_probe()
+        if permit.is_probe:
             self._question.release()
         if permit.pause:
             self._pause.release_probe(permit.pause)
@@ -262,7 +265,9 @@ def open_guard(settings: Settings, storage: Storage) -> Guard:
     process has its own pause.
     """
     digest = settings.token_digest
-    rate_limit = RateLimit(settings.calls_per_minute, settings.hosts, storage, digest)
+    # Each storage has epochs of its own, so mounts with another Redis remember others.
+    remembered = ProcessWide(Remembered, f"{digest} {settings.redis_url}")
+    rate_limit = RateLimit(settings.calls_per_minute, settings.hosts, storage, digest, remembered)
     service = os.environ.get("GUNICORN_ECWID_SERVICE")
     if storage.shared is not storage.host:
         return Guard(rate_limit, SharedPause(storage.shared, f"{digest}:pause"))

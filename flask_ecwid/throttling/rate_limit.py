@@ -16,6 +16,7 @@ from .. import chance, clock
 from ..errors import BudgetSpent
 from ..storage.memory_state import process_state
 from ..storage.opening import Storage
+from ..storage.process_memory import ProcessWide
 from ..storage.state import State, StateUnavailable, Taken
 from ..storage.window import HOST_S, SPAN_S
 
@@ -38,10 +39,37 @@ class Remaining(NamedTuple):
     reset_s: int
 
 
+class Remembered:
+    """The memory that all mounts and clients of a process have of the storages of one token.
+
+    A storage may lose its calls. If a mount that was idle is the first to notice, the calls of the
+    other mounts have to count.
+    """
+
+    def __init__(self) -> None:
+        # The epoch of each window, and when the window was used. The key has the storage's name.
+        self.epochs: dict[tuple[str, str], tuple[str, float]] = {}
+        # The most hosts that Redis has seen, the end of that number, and the end of the time in
+        # which this host is new.
+        self.hosts = 0
+        self.hosts_until = 0.0
+        self.is_new_until = 0.0
+        # When the process used the host's file last, and when it began to do without the file.
+        self.file_used_at: float | None = None
+        self.without_file_since: float | None = None
+
+
 class RateLimit:
     """The calls per minute of one token. Threads share a rate limit."""
 
-    def __init__(self, per_minute: int, hosts: int, storage: Storage, token_digest: str) -> None:
+    def __init__(
+        self,
+        per_minute: int,
+        hosts: int,
+        storage: Storage,
+        token_digest: str,
+        remembered: ProcessWide[Remembered],
+    ) -> None:
         """Store the limits, without a connection.
 
         Args:
@@ -50,12 +78,15 @@ class RateLimit:
                 number counts.
             storage: Where processes and hosts count together.
             token_digest: Names the token whose calls are counted.
+            remembered: The memory of all mounts and clients with this token and these storages.
         """
         self._per_minute = per_minute
-        self._host = _HostCounter(storage.host)
-        self._shared = _Counter(storage.shared) if storage.shared is not storage.host else None
+        self._host = _HostCounter(storage.host, remembered)
+        self._shared: _Counter | None = None
+        if storage.shared is not storage.host:
+            self._shared = _Counter(storage.shared, "shared", remembered)
         self._hosts = hosts
-        self._known = _KnownHosts(hosts, storage.host, f"{token_digest}:hosts")
+        self._known = _KnownHosts(hosts, storage.host, f"{token_digest}:hosts", remembered)
         self._token_digest = token_digest
         self._limit = per_minute if self._shared else self._of_host(per_minute)
         self._last = Taken(True, self._limit, 0, "", hosts)
@@ -116,27 +147,31 @@ class _KnownHosts:
     The host's file keeps the number, because a new process may find no Redis.
     """
 
-    def __init__(self, hosts: int, host: State, key: str) -> None:
-        self._hosts = self._most = hosts
+    def __init__(
+        self, hosts: int, host: State, key: str, remembered: ProcessWide[Remembered]
+    ) -> None:
+        self._hosts = hosts
         self._host = host
         self._key = key
-        self._most_until = 0.0
-        self._new_until = 0.0
+        self._remembered = remembered
+
+    @property
+    def _most(self) -> int:
+        return max(self._hosts, self._remembered.get().hosts)
 
     def learn(self, taken: Taken) -> None:
         """Learn the number of hosts from a reply of Redis."""
-        now = clock.now()
-        if taken.hosts >= self._most or now >= self._most_until:
-            before = self._most
-            self._most, self._most_until = max(self._hosts, taken.hosts), now + HOST_S
+        remembered, now, before = self._remembered.get(), clock.now(), self._most
+        if taken.hosts >= before or now >= remembered.hosts_until:
+            remembered.hosts, remembered.hosts_until = taken.hosts, now + HOST_S
             if self._most > before:
                 self._keep()
         # The settings have given this host a part already, unless there are more hosts.
         is_extra = taken.is_new and taken.hosts > self._hosts
         if is_extra:
-            self._new_until = now + SPAN_S
+            remembered.is_new_until = now + SPAN_S
         elif taken.hosts >= self._most:  # Otherwise Redis has lost its data, and the other hosts.
-            self._new_until = 0.0
+            remembered.is_new_until = 0.0
 
     def _keep(self) -> None:
         with suppress(StateUnavailable, ValueError):
@@ -147,26 +182,29 @@ class _KnownHosts:
 
     def _recall(self) -> None:
         """Read the number that another process of this host has learned."""
-        if self._most_until:
+        remembered = self._remembered.get()
+        if remembered.hosts_until:
             return
         with suppress(StateUnavailable, ValueError):
             found = self._host.get(self._key)
             if found:
-                self._most = max(self._most, int(found.value))
+                remembered.hosts = max(remembered.hosts, int(found.value))
 
     def share(self, reserve: int) -> int:
         """Return how many calls of the reserve belong to this host."""
         self._recall()
         # Another host may have used all of the reserve, until it has learned of this host.
-        return 0 if clock.now() < self._new_until else reserve // self._most
+        is_new = clock.now() < self._remembered.get().is_new_until
+        return 0 if is_new else reserve // self._most
 
 
 class _Counter:
     """The windows of one storage, and the epochs that the storage had in the last minute."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, name: str, remembered: ProcessWide[Remembered]) -> None:
         self._state = state
-        self._epochs: dict[str, tuple[str, float]] = {}
+        self._name = name
+        self._remembered = remembered
 
     def take(self, key: str, limit: int, host: str = "") -> Taken:
         """Count a call.
@@ -174,11 +212,12 @@ class _Counter:
         Raises:
             StateUnavailable: The storage cannot be reached.
         """
-        epoch, seen_at = self._epochs.get(key, ("", 0.0))
+        epochs = self._remembered.get().epochs
+        epoch, seen_at = epochs.get((self._name, key), ("", 0.0))
         # The process remembers for a minute, because a storage may forget older calls.
         seen = epoch if clock.now() - seen_at < SPAN_S else ""
         taken = self._state.take(key, limit, host=host, seen=seen)
-        self._epochs[key] = taken.epoch, clock.now()
+        epochs[self._name, key] = taken.epoch, clock.now()
         return taken
 
 
@@ -188,36 +227,34 @@ class _HostCounter:
     While the file cannot be used, each process counts its share of the calls in memory.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, remembered: ProcessWide[Remembered]) -> None:
         self._state = state
-        self._counter = _Counter(state)
-        # When this process began to do without the file. The keys are process ids.
-        self._without: dict[int, float] = {}
-        self._worked = 0, 0.0  # The process that used the file last, and the moment.
+        self._counter = _Counter(state, "host", remembered)
+        self._remembered = remembered
         self._id = ""
 
     def take(self, key: str, limit: int) -> Taken:
         """Count a call."""
-        process, share = clock.process_id(), max(1, limit // _worker_count())
+        remembered, share = self._remembered.get(), max(1, limit // _worker_count())
         try:
             taken = self._counter.take(key, limit)
         except StateUnavailable as exc:
             # Only the file knows the calls that other processes have made in the last minute.
-            without_s = clock.now() - self._without.setdefault(process, clock.now())
-            if without_s < SPAN_S and (exc.is_there or self._has_worked(process)):
+            now, used_at = clock.now(), remembered.file_used_at
+            since = remembered.without_file_since
+            if since is None:
+                since = remembered.without_file_since = now
+            has_used = used_at is not None and now - used_at < SPAN_S
+            if now - since < SPAN_S and (exc.is_there or has_used):
                 return _UNKNOWN
             return process_state().take(key, share)
-        self._without.pop(process, None)
-        self._worked = process, clock.now()
+        remembered.without_file_since = None
+        remembered.file_used_at = clock.now()
         if taken.granted and process_state().has_calls(key):
             # The file does not know the calls that this process has just counted in memory.
             in_memory = process_state().take(key, share)
             return taken if in_memory.granted else in_memory
         return taken
-
-    def _has_worked(self, process: int) -> bool:
-        worked_by, worked_at = self._worked
-        return worked_by == process and clock.now() - worked_at < SPAN_S
 
     def id(self) -> str:
         """Return the id of this host, or an id of this process while the file cannot be used."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -22,7 +22,7 @@ from .setting import Setting
 Event = dict[str, Any]
 
 # The faults that a plan may have, each with its probability in a plan that does not aim at it.
-FAULTS = {
+_FAULTS = {
     "skew": 0.4,  # The wall clocks of the hosts differ.
     "step": 0.2,  # The wall clock of a host is set.
     "suspend": 0.2,  # A host is suspended.
@@ -48,6 +48,17 @@ FAULTS = {
     "foreign": 0.06,  # A record of another version of the package.
     "garbage": 0.04,  # A record that cannot be read.
 }
+# Faults with generators of their own, so that they leave the rest of a plan as it is.
+_LATER_FAULTS = {
+    "mounts": 0.08,  # Each process has two mounts.
+    "bulk": 0.3,  # An export works beside a small rate limit. Only in an export.
+    "limit-changed": 0.25,  # The rate limit changes process by process. Only if it is small.
+    "redis-evicted": 0.08,  # Redis evicts single keys.
+    "redis-clock": 0.06,
+    "file-slow": 0.05,
+    "file-locked": 0.06,
+}
+FAULTS = _FAULTS | _LATER_FAULTS
 AIMS = (
     *("create", "contend", "takeover", "limit", "cache", "pause", "refused", "probe", "export"),
     *("export", "mixed"),
@@ -101,6 +112,9 @@ class Plan:
             "ecwid-clock": bool(setting.ecwid_ahead_s),
             "preempt": bool(setting.preempt_p),
             "extra-hosts": bool(setting.known_hosts),
+            "mounts": setting.mounts > 1,
+            "bulk": setting.calls_per_minute < SMALL_LIMIT
+            and any(event["do"] == "export" for event in self.events),
             "redis-loss": bool(
                 setting.redis_lost_p or setting.redis_refused_p or setting.redis_timeout_p
             ),
@@ -161,14 +175,21 @@ class _Maker:
 
     def plan(self) -> Plan:
         chance, aim = self.chance, self.aim
-        on = {name: chance.random() < p for name, p in FAULTS.items()}
+        on = {name: chance.random() < p for name, p in _FAULTS.items()}
         self._aim_faults(on)
+        later = random.Random(f"{self.seed}/later")
+        on |= {name: later.random() < p for name, p in _LATER_FAULTS.items()}
+        if aim == "limit":
+            on["mounts"] = on["mounts"] or later.random() < 0.2
         on.update(dict.fromkeys(self.without, False))
         self.on = on
         self.setting = _export_setting(chance, on) if aim == "export" else self._setting()
         getattr(self, f"_{aim}")()
         if aim != "export":
             self._faults()
+        self.chance = later
+        if aim != "export" or on["bulk"]:
+            self._later_faults()
         self.events.sort(key=lambda event: (event.get("at", 0.0), event["do"]))
         return Plan(self.seed, aim, self.setting, self.events)
 
@@ -412,10 +433,91 @@ class _Maker:
             self._shop(begin + 3 * chance.random(), what, number)
             count += what == "create"
 
+    def _bulk(self) -> None:
+        """Let exports work beside a small rate limit, which requests use as well."""
+        chance = self.chance
+        limit = chance.choice([8, 12, 20])
+        redis = chance.random() < 0.6
+        processes = chance.choice([(0,), (0, 0), (0, 1), (0, 1, 1)] if redis else [(0,), (0, 0)])
+        self.setting = replace(
+            self.setting,
+            calls_per_minute=limit,
+            ecwid_limit=2 * limit,
+            redis=redis,
+            processes=processes,
+            tokens=("secret_a",) * len(processes),
+            ahead_s=(0.0,) * len(set(processes)),
+        )
+        [first] = [event for event in self.events if event["do"] == "export"]
+        first["id"] = 1
+        if chance.random() < 0.4:
+            again = {**first, "id": 2, "process": len(processes) - 1}
+            self.events.append({**again, "at": first["at"] + chance.choice([0.0, 5.0])})
+        self.requests = [first, first]  # The ids of the reads begin after the exports.
+        for _ in range(chance.choice([2, 4])):
+            at = first["at"] + 200 * chance.random()
+            spread_s = chance.choice([1.0, 60.0])
+            for _ in range(int(limit * chance.choice([0.3, 0.6, 1.2]))):
+                self._request(at + spread_s * chance.random(), "get", chance.randrange(3))
+        self.requests = self.requests[2:]
+
     def _shop(self, at: float, what: str, number: int) -> None:
         self.events.append({"at": round(at, 3), "do": "shop", "what": what, "number": number})
 
     # Faults
+
+    def _later_faults(self) -> None:
+        chance, on = self.chance, self.on
+        if self.aim == "export":
+            self._bulk()
+        if on["mounts"]:
+            self._add_mount()
+        setting = self.setting
+        if on["limit-changed"] and setting.calls_per_minute < SMALL_LIMIT:
+            self._change_limit()
+        faults: list[tuple[str, Event]] = []
+        if setting.redis:
+            for _ in range(chance.choice([1, 3])):
+                kinds = ["calls", "calls", "record", "pause", "generation", "response"]
+                faults.append(("redis-evicted", {"kind": chance.choice(kinds)}))
+            step_s = chance.choice([-60, -35, -10, 10, 35, 61, 300])
+            faults.append(("redis-clock", {"seconds": step_s}))
+        host = chance.randrange(len(setting.ahead_s))
+        slow_s, most_s = chance.choice([0.3, 3.0, 20.0, 70.0]), chance.choice([0.05, 0.3, 0.8])
+        faults.append(("file-slow", {"host": host, "seconds": slow_s, "most_s": most_s}))
+        locked_s = chance.choice([0.1, 0.7, 3.0, 20.0, 130.0])
+        faults.append(("file-locked", {"host": host, "seconds": locked_s}))
+        for name, facts in faults:
+            if on[name] and chance.random() < 0.5:
+                self._fault_at_point({"do": name, **facts}, chance.choice(self.requests))
+            elif on[name]:
+                self._add(name, self._near(), **facts)
+
+    def _add_mount(self) -> None:
+        """Add a second mount to each process. A key belongs to one mount."""
+        self.setting = replace(self.setting, mounts=2)
+        # In some plans, the second mount gets no request before this time.
+        turns_at = self.chance.choice([None, self.chance.choice(self.requests)["at"]])
+        for event in self.requests:
+            number = int(event["key"][1:]) if event.get("key") else event.get("id", 1)
+            is_late = turns_at is not None and not event.get("key")
+            event["mount"] = int(event["at"] >= turns_at) if is_late else number % 2
+        if self.aim == "limit" and turns_at and "redis-evicted" not in self.without:
+            self._add("redis-evicted", turns_at, kind="calls")
+
+    def _change_limit(self) -> None:
+        """Change the limit in the settings of one process after the other."""
+        chance, count = self.chance, len(self.setting.processes)
+        at = chance.choice(self.requests)["at"]
+        for _ in range(chance.choice([1, 1, 2])):
+            limit = max(chance.choice([4, 8, 12, 20, 30]), 5 * count)
+            most = max(self.setting.ecwid_limit, limit + 1, int(limit / 0.9))
+            self.setting = replace(self.setting, ecwid_limit=most)
+            gap_s = chance.choice([0.1, 3.0, 20.0])
+            for process in range(count):
+                self._add("limit-changed", at, process=process, limit=limit)
+                at += gap_s * chance.random()
+            at += 40 * chance.random()
 
     def _near(self, before_s: float = 0.3) -> float:
         """Return a time near a request, and more often near a request with a key."""
