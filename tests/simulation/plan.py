@@ -70,6 +70,9 @@ _REFUSALS = {
     "refused": ("401", "402", "403", "403-token", "403-html", "404-store"),
 }
 _UNSURE = ("500-after", "500-before", "lost-after", "lost-before")
+_REDIS_FAULTS = (
+    *("redis-mode", "redis-loss", "redis-emptied", "redis-failover", "foreign", "garbage"),
+)
 SMALL_LIMIT = 100  # A rate limit below is small enough for a plan to reach it.
 _MACHINES = ("kill", "suspend", "step", "reload")
 
@@ -216,9 +219,12 @@ class _Maker:
             # Nothing fails but the token, so that each call after the pause is judged.
             self._be_calm(on)
             on["refused"], on["two-tokens"] = True, self.chance.random() < 0.3
-        if self.aim == "cache":  # A process may be killed before it can tell the others of a write.
-            for name in ("redis-mode", "kill"):
-                on[name] = on[name] or self.chance.random() < 0.3
+        if self.aim == "cache":
+            drawn = self.chance.random()
+            if drawn < 0.2:  # A process may be killed before it can tell the others of a write.
+                on["redis-mode"] = on["kill"] = True
+            elif drawn < 0.6:  # While Redis works, no read may share an older call.
+                on.update(dict.fromkeys(_REDIS_FAULTS, False))
 
     def _be_calm(self, on: dict[str, bool]) -> None:
         """Leave out the faults, so that the aim alone decides what happens."""
