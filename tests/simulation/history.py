@@ -109,6 +109,7 @@ class _History:
         ledger.slots = [process.name for process in self._processes]
         for process, transport in self._transports:
             ledger.breaker_breaches += transport.breaker.breaches
+            ledger.doubts.setdefault(process.name, []).extend(transport.breaker.doubts)
             if transport.retries.debt:
                 ledger.retry_debts.append((process.name, transport.retries.debt))
         ledger.stuck = [
@@ -159,9 +160,14 @@ class _History:
                     facts = "create", first.target, key, first.mount
                     self._request(number, slot, *facts, is_final=True)
             if is_done:
-                return
+                break
             world.run()
             time = world.time + 35
+        # A second read sees what the first reads have delivered to Redis.
+        world.run()
+        world.run(until=world.time + 1)
+        for slot in range(len(self._processes)):
+            self._request(number + slot + 1, slot, "get", target, is_final=True)
 
     def _has_final(self, *, slot: int | None = None, key: str | None = None) -> bool:
         return any(

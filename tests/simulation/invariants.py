@@ -16,8 +16,7 @@ from flask_ecwid.storage.file_state import _BUSY_S, _TURN_MOST_S
 from .ecwid_model import GONE
 from .ledger import DEADLINE_S, Ledger, Request
 
-# A call may leave up to half a second after it was counted, so a minute is a little shorter here.
-MINUTE_S = 59.5
+MINUTE_S = 60.0
 COUNTED_S = 63.0  # how long a call counts in the rate limit, and a second for its sending
 ADMITTED_S = 0.5  # A call that was admitted before a pause may leave so much later.
 COUNTED_FILE_S = 1.05  # The same where the count in a slow or locked file takes up to a second.
@@ -29,6 +28,10 @@ LEASE_S = 31.0  # of a key, and a second for the way
 CLOCKS_DIFFER_S = 298.0  # Five minutes, and the whole seconds of a Date and of its way.
 FILE_FAULTS = frozenset({"file-gone", "file-locked", "file-slow"})
 DELIVERED_S = 6.5  # A process leaves Redis alone for 5 s, and looks for a mark each second.
+OPEN = "Ecwid has failed several times in a row."  # what the breaker tells while it is open
+REDIS_S = 0.3  # for all trips to Redis of a request
+# How often a request may send a call.
+ATTEMPTS = {"get": 3, "list": 3, "update": 2, "delete": 2, "add": 2, "search": 6}
 BACK_S = 130.0  # how long after the faults the service may need
 
 Invariant = Callable[[Ledger], Iterator[str]]
@@ -98,7 +101,7 @@ def one_key_has_one_body(ledger: Ledger) -> Iterator[str]:
 
 
 def no_409_for_the_own_customer(ledger: Ledger) -> Iterator[str]:
-    """A 409 with `executed: no` never means the customer of the same key, and never after all.
+    """A 409 never means the customer of the same key.
 
     Exceptions: after records were lost. A 409 with `executed: unknown` if the clock of the host
     differs by more than five minutes from Ecwid's clock, because Ecwid's `Date` is not believed
@@ -108,7 +111,7 @@ def no_409_for_the_own_customer(ledger: Ledger) -> Iterator[str]:
         if request.outcome != "email-taken" or not request.key or ledger.has_lost_records:
             continue
         has_wrong_clock = _has_wrong_clock(ledger, request) or ledger.redis_back_s
-        if request.executed != "no" and (not request.is_final or has_wrong_clock):
+        if request.executed != "no" and has_wrong_clock:
             continue
         customers = ledger.ecwid.customers.values()
         owners = {each.tag for each in customers if each.email == request.target}
@@ -199,6 +202,64 @@ def only_our_errors_come_out(ledger: Ledger) -> Iterator[str]:
             yield f"r{request.id} ended with {type(request.error).__name__}"
 
 
+def ok_means_that_it_happened(ledger: Ledger) -> Iterator[str]:
+    """An update or a deletion that is told `ok` has happened.
+
+    Exception: a repeated deletion whose reply is a 404, because an earlier attempt may have deleted
+    the customer.
+    """
+    for request in ledger.requests:
+        if request.outcome != "ok" or request.id in ledger.effects:
+            continue
+        sent = [each for each in ledger.network.sent if each.request == request.id]
+        is_repeated = sum(each.operation == "delete" for each in sent) > 1
+        if request.operation == "update" or (request.operation == "delete" and not is_repeated):
+            yield f"r{request.id} {request.operation} was told ok without an effect"
+
+
+def a_read_shows_its_own_customer(ledger: Ledger) -> Iterator[str]:
+    """A read shows a version of the customer that was asked for."""
+    for request in ledger.requests:
+        if request.operation == "get" and request.outcome == "ok":
+            assert isinstance(request.target, int)
+            customer = ledger.ecwid.customers[ledger.targets[request.target]]
+            if all(version.tag != request.value for version in customer.versions):
+                yield f"r{request.id} shows {request.value}"
+
+
+def a_key_that_is_done_sends_no_call(ledger: Ledger) -> Iterator[str]:
+    """A request whose key is done repeats the outcome without a call.
+
+    The rule is checked where the storage has not failed, and where no request was suspended so
+    long that another request took over the key.
+    """
+    if ledger.has_redis_faults or ledger.has_lost_records:
+        return
+    if ledger.faults & {*FILE_FAULTS, "file-lost", "suspend", "redis-clock"}:
+        return
+    done: dict[str, Request] = {}
+    for request in sorted(ledger.requests, key=lambda each: each.end or float("inf")):
+        is_final = request.outcome == "ok" or (
+            request.outcome == "email-taken" and request.executed == "no"
+        )
+        if request.key and request.end is not None and is_final:
+            done.setdefault(request.key, request)
+    calls = {each.request for each in ledger.network.sent if each.operation in ("add", "search")}
+    for request in ledger.requests:
+        first = done.get(request.key or "")
+        if first and request.begin > (first.end or 0.0) and request.id in calls:
+            yield f"r{request.id} has sent a call, and r{first.id} had ended {request.key}"
+
+
+def keys_are_available_while_the_storage_is(ledger: Ledger) -> Iterator[str]:
+    """A key is unavailable only if the storage fails."""
+    if ledger.has_redis_faults or ledger.faults & FILE_FAULTS:
+        return
+    for request in ledger.requests:
+        if request.outcome == "idempotency-unavailable":
+            yield f"r{request.id} was told that keys are unavailable"
+
+
 def no_request_outlives_its_deadline(ledger: Ledger) -> Iterator[str]:
     """A request ends within its deadline and 0.5 s, while its host is awake.
 
@@ -221,6 +282,7 @@ def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
     which knows only the writes of its process. Without a cached response, a read may share a call
     that began before another process wrote. After a write whose process could not reach Redis, the
     other processes show older responses until the writer's host reaches Redis with a later request.
+    These exceptions end with the time to live of a cached response.
     """
     setting = ledger.plan.setting
     is_own = bool(setting.cache_ttl_s) and not setting.redis
@@ -248,14 +310,16 @@ def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
                 continue
             if writer.end >= request.begin:
                 continue
+            age_s = request.begin - writer.end
             is_other = writer.process is not request.process
+            has_expired = age_s > setting.cache_ttl_s + 1 and not (
+                ledger.faults & {"step", "redis-clock"}
+            )
+            is_told = not is_own and _is_delivered(ledger, writer, request.begin)
             if is_other and (
-                is_own
-                or _shares_a_call(ledger, request, writer.end)
-                or not _is_delivered(ledger, writer, request.begin)
+                _shares_a_call(ledger, request, writer.end) or not (is_told or has_expired)
             ):
                 continue
-            age_s = request.begin - writer.end
             yield f"r{request.id} shows {seen}, and r{writer.id} ended {age_s:.2f} s before"
             break
 
@@ -494,6 +558,47 @@ def the_breaker_stops_calls(ledger: Ledger) -> Iterator[str]:
             return
 
 
+def the_breaker_opens_after_five_failures(ledger: Ledger) -> Iterator[str]:
+    """A request is held back by the breaker only after five failures in a row of its process."""
+    for request in ledger.requests:
+        error, process = request.error, request.process
+        if process is None or not isinstance(error, Throttled) or error.detail != OPEN:
+            continue
+        if not any(at <= (request.end or 0.0) for at in ledger.doubts.get(process.name, ())):
+            yield f"r{request.id} was held back by the breaker without five failures"
+
+
+def a_call_is_repeated_a_few_times(ledger: Ledger) -> Iterator[str]:
+    """A request sends a read three times at most, and a change twice.
+
+    It searches three times at most before a creation, and three times after its failure.
+    """
+    counts: dict[tuple[int, str], int] = {}
+    for sent in ledger.network.sent:
+        if sent.operation in ATTEMPTS:
+            attempt = sent.request, sent.operation
+            counts[attempt] = counts.get(attempt, 0) + 1
+    exports = {each.id for each in ledger.requests if each.operation == "export"}
+    for (request, operation), count in counts.items():
+        if count > ATTEMPTS[operation] and request not in exports:
+            yield f"r{request} has sent {operation} {count} times"
+
+
+def no_change_leaves_late(ledger: Ledger) -> Iterator[str]:
+    """No change leaves after its deadline, also if the host was suspended meanwhile.
+
+    Exception: a wall clock that is set, because only that clock shows how long a host sleeps.
+    """
+    if "step" in ledger.faults:
+        return
+    begun = {each.id: each.begin for each in ledger.requests}
+    for sent in ledger.network.sent:
+        if sent.operation in ("add", "update", "delete"):
+            late_s = sent.time - begun[sent.request] - DEADLINE_S
+            if late_s > 0.01:
+                yield f"r{sent.request} sent {sent.operation} {late_s:.1f} s after the deadline"
+
+
 def refused_tokens_get_few_calls(ledger: Ledger) -> Iterator[str]:
     """Ecwid never blocks a token because of more than 20 bad calls in a minute.
 
@@ -593,6 +698,33 @@ def _has_other_reasons(ledger: Ledger) -> bool:
     return bool(ledger.faults & others)
 
 
+# Redis
+
+
+def redis_takes_little_time(ledger: Ledger) -> Iterator[str]:
+    """A request waits for Redis for 0.3 s in all."""
+    exports = {each.id for each in ledger.requests if each.operation == "export"}
+    waited_s = ledger.redis.waited_s if ledger.redis else {}
+    for request, seconds in waited_s.items():
+        if seconds > REDIS_S + 0.02 and request not in exports:
+            yield f"r{request} has waited for Redis for {seconds:.2f} s"
+
+
+def redis_rests_after_a_failure(ledger: Ledger) -> Iterator[str]:
+    """A process whose trip to Redis took too long sends Redis no command for 5 s.
+
+    Exceptions: trips under way, and the outcome of an idempotency key.
+    """
+    if ledger.redis is None or "mounts" in ledger.faults:
+        return  # Each mount has its own connections.
+    for failed_at, failed in ledger.redis.timeouts:
+        for time, process, what in ledger.redis.asked:
+            is_record = " record" in what
+            if process is failed and failed_at + TRIP_S < time < failed_at + 4.9 and not is_record:
+                yield f"{process.name} asked Redis at {time:.2f}, and failed at {failed_at:.2f}"
+                return
+
+
 # Lists
 
 
@@ -683,6 +815,10 @@ INVARIANTS: tuple[Invariant, ...] = (
     executed_no_means_no_effect,
     no_404_after_the_own_deletion,
     only_our_errors_come_out,
+    ok_means_that_it_happened,
+    a_read_shows_its_own_customer,
+    a_key_that_is_done_sends_no_call,
+    keys_are_available_while_the_storage_is,
     no_request_outlives_its_deadline,
     reads_see_the_writes_before,
     no_minute_has_too_many_calls,
@@ -690,12 +826,17 @@ INVARIANTS: tuple[Invariant, ...] = (
     no_call_during_a_pause,
     one_probe_after_a_pause,
     the_breaker_stops_calls,
+    the_breaker_opens_after_five_failures,
+    a_call_is_repeated_a_few_times,
+    no_change_leaves_late,
     refused_tokens_get_few_calls,
     no_search_with_a_refused_token,
     repeated_calls_stay_in_their_budget,
     no_pause_is_longer_than_asked,
     nobody_waits_for_the_token_of_others,
     nobody_waits_for_the_question_of_others,
+    redis_takes_little_time,
+    redis_rests_after_a_failure,
     an_export_yields_each_customer_once,
     service_is_back_after_the_faults,
     no_task_waits_for_ever,

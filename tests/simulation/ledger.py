@@ -61,6 +61,8 @@ class Ledger:
     slots: list[str] = field(default_factory=list)  # the names of the last processes
     breaker_breaches: list[tuple[float, int, float]] = field(default_factory=list)
     retry_debts: list[tuple[str, int]] = field(default_factory=list)
+    # When each process has had five failures in a row, so that its breaker may open.
+    doubts: dict[str, list[float]] = field(default_factory=dict)
     stuck: list[str] = field(default_factory=list)  # the tasks that wait for ever
     is_endless: bool = False
     faults_ended_at: float = 0.0

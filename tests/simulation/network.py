@@ -299,6 +299,7 @@ class BreakerWatch:
     open_since: float | None = None
     asking_since: float | None = None  # The neutral question of an open breaker is under way.
     breaches: list[tuple[float, int, float]] = field(default_factory=list)
+    doubts: list[float] = field(default_factory=list)  # when a doubt began
 
     def sends(self, time: float, request: int, operation: str) -> None:
         if operation == "search" or self.failures < FAILURES:
@@ -324,6 +325,7 @@ class BreakerWatch:
         self.failures += 1
         if self.failures == FAILURES:
             self.doubted_since, self.asked = time, False
+            self.doubts.append(time)
         if operation == "neutral" and self.failures >= FAILURES:
             self.open_since = time
 

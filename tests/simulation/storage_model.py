@@ -47,6 +47,11 @@ class RedisServer:
     counted: list[tuple[float, Process]] = field(default_factory=list)
     begun_anew: list[tuple[float, Process]] = field(default_factory=list)
     was_emptied: bool = False
+    # For the judge: how long each request has waited, each command, and each trip that took too
+    # long.
+    waited_s: dict[int, float] = field(default_factory=dict)
+    asked: list[tuple[float, Process, str]] = field(default_factory=list)
+    timeouts: list[tuple[float, Process]] = field(default_factory=list)
     ahead_s: float = 0.0
     steps_s: list[float] = field(default_factory=list)  # by how much the clock was set
     evicted: set[str] = field(default_factory=set)  # the kinds of the evicted keys
@@ -172,8 +177,19 @@ class RedisServer:
 
     def ask(self, what: str, command: Callable[[], Any]) -> Any:
         """Run a command, and wait for its result within the time of the trip under way."""
+        world, task = self.world, self.world.me()
+        host = task.process.host
         with current_work().wait(None) as timeout_s:
-            return self._ask_within(timeout_s, what, command)
+            self.asked.append((world.time, task.process, what))
+            begun = world.monotonic(host)
+            try:
+                return self._ask_within(timeout_s, what, command)
+            except redis.TimeoutError:
+                self.timeouts.append((world.time, task.process))
+                raise
+            finally:
+                waited_s = world.monotonic(host) - begun
+                self.waited_s[task.request] = self.waited_s.get(task.request, 0.0) + waited_s
 
     def _ask_within(self, timeout_s: float, what: str, command: Callable[[], Any]) -> Any:
         world, setting = self.world, self.setting
