@@ -11,7 +11,6 @@
 # make soak: run the long runs of docs/reliability.md (45 minutes)
 # make simulate: play 100,000 simulated histories (10 minutes), or print one with SEED=n
 # make simulate-planted: plant defects, each of which a simulated history has to show (10 minutes)
-# make mutants: switch off each guard, one at a time, and expect a test to fail
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,7 +21,7 @@ PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test quick lint in-process lowest clients browser docs fuzz fuzz-requests fuzz-documents bench bystanders soak simulate simulate-planted mutants clean
+.PHONY: run test quick lint in-process lowest clients browser docs fuzz fuzz-requests fuzz-documents bench bystanders soak simulate simulate-planted clean
 .PHONY: has-nginx has-wrk has-npm has-chromium
 
 # For a program: the Debian package that has it.
@@ -101,9 +100,6 @@ simulate: $(VENV)/.installed
 
 simulate-planted: $(VENV)/.installed
 	$(BIN)/python -m tests.simulation.defects
-
-mutants: $(VENV)/.installed
-	$(BIN)/python tests/mutants.py
 
 ENVIRONMENTS := benchmarks/.environments
 

@@ -37,6 +37,7 @@ EcwidError                       status                                         
 │   ├── EcwidUnavailable         503     Ecwid sent Retry-After.                         0 0 S
 │   ├── EcwidTimedOut            504                                                     2 1 S
 │   ├── EcwidFailed              502     Any other failure of Ecwid.                     2 1 S
+│   ├── CodeRefused              400     The code of OAuth.
 │   └── ServiceRefused           502     The token, its scope, the plan or the store.
 ├── ContractBroken               502     The reply violates the contract.                1 0 S
 ├── HttpFailure                  any     Flask or the host named the status.
@@ -685,6 +686,20 @@ class ServiceRefused(Refused):
         self.suspicions = suspicions
         self.proves_token = not pause_s and not suspicions
         super().__init__(detail, ecwid_code=ecwid_code)
+
+
+class CodeRefused(Refused):
+    """Ecwid does not accept the code with which a merchant connects a store."""
+
+    slug = "code-refused"
+    title = "Ecwid does not accept the code"
+    status = 400
+    detail = (
+        "Ecwid does not accept the code for this store. A code is valid once, for a few minutes and"
+        " for one redirect_uri, so connect the store again. If Ecwid refuses every code, check"
+        " redirect_uri, ECWID_CLIENT_ID and ECWID_CLIENT_SECRET."
+    )
+    executed = "no"
 
 
 class ContractBroken(EcwidError):

@@ -20,13 +20,21 @@ from .settings import (
     hide_secrets,
     setting_warnings,
 )
+from .settings.stores_file import StoresFile
 from .web import openapi
 from .web.authentication import Authenticator, Authorize
 from .web.blueprint import make_blueprint
 from .web.context import CONTEXT, RequestContext
 from .web.mount import Mount
 from .web.sampling import Sampler
-from .web.store_choice import FindStore, HostStores, OnlyStore, StoreChoice, StoreOfCaller
+from .web.store_choice import (
+    FindStore,
+    HostStores,
+    ListedStores,
+    OnlyStore,
+    StoreChoice,
+    StoreOfCaller,
+)
 
 log = logging.getLogger("flask_ecwid")
 
@@ -111,6 +119,9 @@ class Ecwid:
         - ECWID_TOKEN: The token of the store. Needed without the sandbox and ECWID_STORES.
         - ECWID_SANDBOX: A simulated store in a private file, or in the named one.
         - ECWID_API_URL: The address of Ecwid's API.
+        - ECWID_OAUTH_URL: The address of Ecwid's OAuth.
+        - ECWID_CLIENT_ID: The client_id of your app in Ecwid. Needed for OAuth.
+        - ECWID_CLIENT_SECRET: The client_secret of your app in Ecwid. Needed for OAuth.
         - ECWID_AUTH: Either keys or none. With keys, each caller needs an API key.
         - ECWID_API_KEYS: The API keys of the callers, with their scopes.
         - ECWID_CONNECT_TIMEOUT_S: Seconds to connect to Ecwid.
@@ -151,7 +162,7 @@ class Ecwid:
         for warning in warnings:
             log.warning("%s.", warning)
         loaded = contract.load()
-        client, stores = self._open(settings)
+        client, stores, listed = self._open(settings)
         mount = Mount(
             app_name=app.name,
             name=self.name,
@@ -160,8 +171,8 @@ class Ecwid:
             warnings=warnings,
             contract=loaded,
             document=self._document(loaded.document, settings),
-            authenticator=Authenticator(settings, self._authorize),
-            choice=self._choice(stores),
+            authenticator=Authenticator(settings, self._authorize, listed),
+            choice=self._choice(stores, listed),
             stores=stores,
             client=client,
             refusals=Sampler(f"Refused requests of unknown callers at {self.name}", logging.INFO),
@@ -169,13 +180,17 @@ class Ecwid:
         app.register_blueprint(make_blueprint(mount))
         mounts[self.name] = mount
 
-    def _open(self, settings: Settings) -> tuple[EcwidClient | None, OpenStores]:
-        """Open the way to Ecwid, or raise SettingsError with the keys of this mount."""
+    def _open(self, settings: Settings) -> tuple[EcwidClient | None, OpenStores, StoresFile | None]:
+        """Open the way to Ecwid and the stores file, or raise SettingsError.
+
+        The error has the keys of this mount.
+        """
         try:
-            if self._store is not None:
-                return None, OpenStores(open_upstream(settings), self.name)
+            if settings.stores:
+                listed = None if self._store is not None else StoresFile(settings.stores)
+                return None, OpenStores(open_upstream(settings), self.name), listed
             client = EcwidClient(settings, name=self.name)
-            return client, client.stores
+            return client, client.stores, None
         except SettingsError as exc:
             faults = [
                 f"{self.config_prefix}{fault}" if fault.startswith("ECWID_") else fault
@@ -183,9 +198,11 @@ class Ecwid:
             ]
             raise SettingsError(faults) from exc.__cause__
 
-    def _choice(self, stores: OpenStores) -> StoreChoice:
+    def _choice(self, stores: OpenStores, listed: StoresFile | None) -> StoreChoice:
         if self._store is not None:
             return HostStores(self._store, self._find_store)
+        if listed is not None:
+            return ListedStores(listed)
         return OnlyStore(stores.upstream.settings.credentials)
 
     def _document(self, document: dict[str, Any], settings: Settings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 import click
@@ -23,7 +23,14 @@ from ..storage.redis_connection import RedisConnection, RedisUnavailable
 from ..storage.state import StateUnavailable
 from ..web.mount import Mount
 from . import terminal
-from .options import find_mount, find_store, load_store, store_id_option, store_option
+from .options import (
+    find_mount,
+    find_store,
+    load_mount,
+    load_store,
+    store_id_option,
+    store_option,
+)
 
 CLOCKS_DIFFER_S = 5.0  # a larger difference is a warning
 _SCOPES = {True: "granted", False: "missing", None: "unknown without read_customers"}
@@ -32,9 +39,10 @@ _SCOPES = {True: "granted", False: "missing", None: "unknown without read_custom
 @click.command()
 @store_option
 @store_id_option
+@click.option("--all", "every", is_flag=True, help="Print a line for each store of ECWID_STORES.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, also if the settings are wrong.")
 @pass_script_info
-def check(info: ScriptInfo, store: str, store_id: str | None, as_json: bool) -> None:
+def check(info: ScriptInfo, store: str, store_id: str | None, every: bool, as_json: bool) -> None:
     """Say whether Ecwid replies for the configured store, and what the token may do.
 
     The command names the host that it calls, and shows how long Ecwid takes. Further lines compare
@@ -53,7 +61,12 @@ def check(info: ScriptInfo, store: str, store_id: str | None, as_json: bool) -> 
     Examples:
       flask ecwid check && systemctl start shop
       flask ecwid check --json | jq .ok
+      flask ecwid check --all
     """
+    if every:
+        if store_id or as_json:
+            raise click.UsageError("--all goes with neither --store-id nor --json")
+        _check_all(load_mount(info, store))
     if as_json:
         _print_json(info, store, store_id)
         return
@@ -62,6 +75,24 @@ def check(info: ScriptInfo, store: str, store_id: str | None, as_json: bool) -> 
     for finding in findings(mount, runtime.client):
         terminal.show(finding.line)
         ok = ok and finding.status != "failed"
+    sys.exit(0 if ok else 1)
+
+
+def _check_all(mount: Mount) -> NoReturn:
+    """Print a line for each store of the file, and end the process with the exit status."""
+    store_ids = mount.choice.store_ids()
+    if store_ids is None:
+        raise click.UsageError("--all needs ECWID_STORES, because only the host knows its stores")
+    ok = True
+    for store_id in store_ids:
+        failed = [
+            finding
+            for finding in _of_ecwid(mount.runtime(find_store(mount, store_id)).client)
+            if finding.status == "failed"
+        ]
+        said = "; ".join(finding.line for finding in failed)
+        terminal.show(f"{store_id}: {said or 'ok'}")
+        ok = ok and not failed
     sys.exit(0 if ok else 1)
 
 

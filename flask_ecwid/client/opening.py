@@ -123,7 +123,7 @@ def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:
 
     path = private_file() if settings.sandbox == SANDBOX_ON else Path(settings.sandbox)
     try:
-        sandbox = create_sandbox(path)
+        sandbox = create_sandbox(path, accept_new_stores=True)
     except UnsafeFile as exc:
         reason = f"ECWID_SANDBOX names a file that cannot be used, because the file {exc.strerror}"
         raise SettingsError([reason]) from exc

@@ -77,9 +77,13 @@ class SharedReads:
 
     def _send(self, call: Call, first_attempt_age_s: float | None) -> Any:
         deadline = current_work().begun.monotonic + self._deadline_s
+        # The host may be suspended during the delivery, and the attempt becomes older meanwhile.
+        first_attempt_at = clock.Moment.seconds_ago(first_attempt_age_s or 0.0)
         if self.responses is not None:
             self.responses.deliver()
         if call.operation.kind != "read":
+            if first_attempt_age_s is not None:
+                first_attempt_age_s = first_attempt_at.elapsed_s()
             try:
                 return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
             finally:

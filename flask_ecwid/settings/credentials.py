@@ -68,6 +68,27 @@ def token_fault(token: str) -> str:
     return ""
 
 
+def client_id_fault(client_id: str) -> str:
+    """Return the fault of the client_id of an app in Ecwid, or an empty text."""
+    return _client_fault(client_id, "client_id")
+
+
+def client_secret_fault(client_secret: str) -> str:
+    """Return the fault of the client_secret of an app in Ecwid, or an empty text."""
+    return _client_fault(client_secret, "client_secret")
+
+
+def _client_fault(text: str, name: str) -> str:
+    take = f"the {name} of your app in Ecwid"
+    if not text:
+        return ""  # because only OAuth needs the text
+    if fault := quotes_fault(text):
+        return fault
+    if _PLACEHOLDER.fullmatch(text):
+        return f"is a placeholder, so set {take}"
+    return "" if _VISIBLE.fullmatch(text) else f"is not visible ASCII characters, so copy {take}"
+
+
 def is_guessable(digest: str) -> bool:
     """Return whether anybody could guess the API key with this SHA-256, in hexadecimal digits."""
     return digest in _common_digests()

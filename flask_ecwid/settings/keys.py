@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..nearest import misspelt_name, nearest_name
+from .nearest import misspelt_name, nearest_name
 
 # wsgi.py and gunicorn.conf.py read these keys, which have no prefix.
 _OF_WSGI = ("METRICS", "TRUSTED_PROXIES")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, MutableMapping, Set
+from collections.abc import Collection, Mapping, MutableMapping, Set
 from dataclasses import Field, dataclass, field, fields
 from inspect import cleandoc
 from typing import Any, NoReturn
@@ -14,6 +14,7 @@ from .api_keys import ApiKey
 from .keys import is_set, key_of, origin, without_effect
 
 API_URL = "https://app.ecwid.com/api/v3"
+OAUTH_URL = "https://my.ecwid.com/api/oauth"
 MAX_CACHE_TTL_S = 3600
 BY_HOST = "host"  # The value of `Settings.stores` if the host chooses the store of each request.
 _THREADS_OF_A_STORE = 4  # where the number of threads is unknown
@@ -113,6 +114,25 @@ class Settings:
         rules.URL,
         rules.Rule("an https URL, or an http URL of this host", rules.api_url_fault),
         "The address of Ecwid's API.",
+    )
+    oauth_url: str = rules.setting(
+        OAUTH_URL,
+        rules.URL,
+        rules.Rule("an https URL, or an http URL of this host", rules.api_url_fault),
+        "The address of Ecwid's OAuth.",
+    )
+    client_id: str = rules.setting(
+        "",
+        rules.TEXT,
+        rules.Rule("visible ASCII characters", credentials.client_id_fault),
+        "The client_id of your app in Ecwid. Needed for OAuth.",
+    )
+    client_secret: str = rules.setting(
+        "",
+        rules.TEXT,
+        rules.Rule("visible ASCII characters", credentials.client_secret_fault),
+        "The client_secret of your app in Ecwid. Needed for OAuth.",
+        secret=True,
     )
     auth: str = rules.setting(
         "keys",
@@ -274,23 +294,13 @@ class Settings:
         Raises:
             SettingsError: The settings cannot work. The error names the key of every fault.
         """
-        values: dict[str, Any] = {spec.name: spec.default for spec in fields(cls)}
-        values["auth"] = ""
-        given = {spec.name for spec in fields(cls) if is_set(config, key_of(spec.name, prefix))}
-        unreadable: dict[str, str] = {}
-        for spec in fields(cls):
-            if spec.name not in given:
-                continue
-            raw = config[key_of(spec.name, prefix)]
-            if isinstance(raw, str) and (fault := credentials.quotes_fault(raw)):
-                unreadable[spec.name] = fault
-                raw = credentials.without_quotes(raw)  # so that no other fault follows from this
-            try:
-                values[spec.name] = _read(spec, raw)
-            except (TypeError, ValueError):
-                unreadable.setdefault(spec.name, spec.metadata["kind"].fault)
+        values, given, unreadable = _read_all(config, prefix)
+        if "auth" not in given:
+            values["auth"] = ""
         for name in _unused(values, unreadable.keys()):
             unreadable.pop(name, None)
+        if values["stores"] == BY_HOST:  # Only `store` of the extension may say so.
+            unreadable["stores"] = "is not the absolute path of a file"
         if many:
             values["stores"] = BY_HOST
         has_keys = unreadable.keys() & {"api_keys", "stores"}
@@ -304,11 +314,10 @@ class Settings:
         has_stores = _has_file(values) and not {"stores"} & (ranges.keys() | unreadable.keys())
         pairs = _stores_faults(values, given, authorize, prefix) if has_stores else {}
         if faults := {**ranges, **serving, **pairs, **unreadable}:
-            for name in faults.keys() & given:
-                faults[name] += f" (found in {origin(config, key_of(name, prefix))})"
             names = [spec.name for spec in fields(cls)]
             others = without_effect(config, prefix, names)
-            raise SettingsError([*_sentences(faults, prefix), *others])
+            found = _with_origins(faults, given, config, prefix)
+            raise SettingsError([*_sentences(found, prefix), *others])
         return cls(**values)
 
 
@@ -321,6 +330,26 @@ Settings.__doc__ = "\n".join(
 )
 
 
+def read_some(
+    config: Mapping[str, Any], names: Collection[str], prefix: str = ""
+) -> dict[str, Any]:
+    """Read some settings only, for work that needs no store.
+
+    Args:
+        config: The config of a Flask app, or any other mapping.
+        names: The names of the settings, for example `deadline_s`.
+        prefix: Stands before the name of each key.
+
+    Raises:
+        SettingsError: A named setting cannot work. The error has the key of every fault.
+    """
+    values, given, unreadable = _read_all(config, prefix)
+    faults = {**_faults(values, given, prefix, unreadable.keys()), **unreadable}
+    if faults := {name: fault for name, fault in faults.items() if name in names}:
+        raise SettingsError(_sentences(_with_origins(faults, given, config, prefix), prefix))
+    return {name: values[name] for name in names}
+
+
 def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
     """Replace the secrets of a config by equal texts that the config's repr hides."""
     for spec in fields(Settings):
@@ -329,9 +358,42 @@ def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
             config[key] = Secret(value)
 
 
+def _read_all(
+    config: Mapping[str, Any], prefix: str
+) -> tuple[dict[str, Any], set[str], dict[str, str]]:
+    """Return all values, the names of those that the config has, and the unreadable ones."""
+    values: dict[str, Any] = {spec.name: spec.default for spec in fields(Settings)}
+    given = {spec.name for spec in fields(Settings) if is_set(config, key_of(spec.name, prefix))}
+    unreadable: dict[str, str] = {}
+    for spec in fields(Settings):
+        if spec.name not in given:
+            continue
+        raw = config[key_of(spec.name, prefix)]
+        if isinstance(raw, str) and (fault := credentials.quotes_fault(raw)):
+            unreadable[spec.name] = fault
+            raw = credentials.without_quotes(raw)  # so that no other fault follows from this
+        try:
+            values[spec.name] = _read(spec, raw)
+        except (TypeError, ValueError):
+            unreadable.setdefault(spec.name, spec.metadata["kind"].fault)
+    return values, given, unreadable
+
+
 def _read(spec: Field[Any], raw: object) -> Any:
     value = spec.metadata["kind"].read(raw)
     return Secret(value) if spec.metadata["secret"] else value
+
+
+def _with_origins(
+    faults: Mapping[str, str], given: Set[str], config: Mapping[str, Any], prefix: str
+) -> dict[str, str]:
+    """Return the faults with the places where the wrong values were found."""
+    return {
+        name: f"{fault} (found in {origin(config, key_of(name, prefix))})"
+        if name in given
+        else fault
+        for name, fault in faults.items()
+    }
 
 
 def _sentences(faults: Mapping[str, str], prefix: str = "") -> list[str]:

@@ -138,7 +138,11 @@ class FileState:
         with self._connection() as db, _turns.take(_TURN_MOST_S):
             if not self._cooldown.is_over():  # The file has failed in the turn of another thread.
                 raise self._unavailable()
-            _begin(db)
+            try:
+                _begin(db)
+            except Exception as exc:
+                self._fail(exc)  # before the turn ends, so the next thread does not wait as well
+                raise
             yield db
             _commit(db)
 
@@ -485,7 +489,10 @@ def _moved(removed: Connection) -> Connection:
         _begin(connection.db)
         connection.db.executemany("INSERT OR IGNORE INTO state VALUES (?, ?, ?, ?, ?)", rows)
         _commit(connection.db)
-        removed.db.execute("DELETE FROM state")
+        # Somebody may have replaced the file alone. The new file then has the companions of the
+        # removed one, and the deletion would empty the new file.
+        if connection.files[1:] != removed.files[1:]:
+            removed.db.execute("DELETE FROM state")
     removed.db.execute("COMMIT")
     removed.close()
     return connection
@@ -547,6 +554,8 @@ def _host_path() -> Path:
         folder = _own_folder() or tempfile.gettempdir()
     except FileNotFoundError:
         raise _Refused("no temporary directory can be written to") from None
+    with suppress(OSError):  # The XDG standard asks for the creation of a missing folder.
+        os.makedirs(folder, mode=0o700, exist_ok=True)
     return Path(folder) / f"flask-ecwid-{os.getuid()}" / _FILE
 
 

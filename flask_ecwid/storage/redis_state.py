@@ -14,28 +14,37 @@ from .window import HOST_S, KEPT_S, SPAN_S
 _Value = bytes | int | str
 _SCAN_COUNT = 1_000
 
-# KEYS[1] is the key.
-_GET = """
-local value = redis.call('GET', KEYS[1])
-return {value, redis.call('PTTL', KEYS[1])}
+# KEYS[1] is the key. `pcall` returns a table for a value of another type, so a foreign value is no
+# failure of Redis. Such a value counts as an empty text, which is no pause and no record.
+_READ = """
+local found = redis.pcall('GET', KEYS[1])
+if type(found) == 'table' then found = '' end
+"""
+_GET = f"""{_READ}
+return {{found, redis.call('PTTL', KEYS[1])}}
 """
 # The arguments are a flag and the value before, a flag and the value after, and the time to live in
 # milliseconds. A flag is 0 for no value, because a value may be empty.
-_SWAP = """
-local before = redis.call('GET', KEYS[1])
-if (ARGV[1] == '0' and before) or (ARGV[1] == '1' and before ~= ARGV[2]) then return 0 end
+_SWAP = f"""{_READ}
+if (ARGV[1] == '0' and found) or (ARGV[1] == '1' and found ~= ARGV[2]) then return 0 end
 if ARGV[3] == '0' then redis.call('DEL', KEYS[1])
 else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) end
 return 1
 """
 # The steps of `Window.take`. The arguments are the limit, the host, the epoch that was seen, and an
 # epoch for a new window. The hash has the members epoch, began and closed_until. A member c<second>
-# has the calls of a second, and f<host> and l<host> have the first and last second of a host.
+# has the calls of a second, and f<host> and l<host> have the first and last second of a host. A
+# foreign value, or a hash without an epoch, is replaced by a new window.
 _TAKE = f"""
 local key, limit, host, seen = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local second = tonumber(redis.call('TIME')[1])
-if redis.call('HSETNX', key, 'epoch', ARGV[4]) == 1 then
-  redis.call('HSET', key, 'began', second)
+local function whole(text)
+  if text and #text < 16 and text:match('^%d+$') then return tonumber(text) end
+end
+local epoch = redis.pcall('HGET', key, 'epoch')
+if type(epoch) ~= 'string' or not epoch:match('^%w+$') then
+  redis.call('DEL', key)
+  redis.call('HSET', key, 'epoch', ARGV[4], 'began', second)
 end
 local window, counts, first, last = {{}}, {{}}, {{}}, {{}}
 local parts = {{c = counts, f = first, l = last}}
@@ -43,13 +52,13 @@ local found = redis.call('HGETALL', key)
 for i = 1, #found, 2 do
   local name, value = found[i], found[i + 1]
   local part = parts[name:sub(1, 1)]
-  if part == counts and not tonumber(name:sub(2)) then part = nil end
+  if part == counts and not whole(name:sub(2)) then part = nil end
   if name == 'epoch' or name == 'began' or name == 'closed_until' then window[name] = value
-  elseif part then part[name:sub(2)] = tonumber(value) end
+  elseif part then part[name:sub(2)] = whole(value) end
 end
-local closed_until = tonumber(window.closed_until) or 0
+local closed_until = whole(window.closed_until) or 0
 if seen ~= '' and seen ~= window.epoch then
-  closed_until = math.max(closed_until, (tonumber(window.began) or second) + {SPAN_S})
+  closed_until = math.max(closed_until, (whole(window.began) or second) + {SPAN_S})
 end
 closed_until = math.min(closed_until, second + {SPAN_S})
 local used, oldest, moved = 0, second - {SPAN_S}, 0
@@ -68,7 +77,7 @@ local open = second >= closed_until
 local granted = open and used < limit
 local added = moved + (granted and 1 or 0)
 if added > 0 then
-  redis.call('HINCRBY', key, 'c' .. second, added)
+  redis.call('HSET', key, 'c' .. second, (counts['' .. second] or 0) + added)
   if oldest <= second - {SPAN_S} then oldest = second end
 end
 if granted then used = used + 1 end

@@ -52,6 +52,7 @@ class Permit:
 
     counted_at: clock.Moment  # The moment before the rate limit counted the call.
     is_probe: bool = False  # The call has to be the neutral question.
+    of_breaker: bool = False  # The call is the probe of the open breaker.
     pause: Pause | None = None  # The pause of all other calls, if the call is its probe.
     tests_host: bool = False  # The call is the probe of the breaker that all stores share.
 
@@ -108,7 +109,7 @@ class Guard:
             self.rate_limit.acquire()
             if self._breaker.has_opened:
                 self._breaker.claim_probe()
-                permit = replace(permit, is_probe=True)
+                permit = replace(permit, is_probe=True, of_breaker=True)
             if self._host.has_opened:
                 self._host.claim_probe()
                 permit = replace(permit, is_probe=True, tests_host=True)
@@ -156,8 +157,9 @@ class Guard:
         If the call was the probe, another call may then be the probe. Otherwise the guard would
         refuse all calls until the breaker's time or the pause has passed once more.
         """
-        if permit.is_probe:
+        if permit.of_breaker:  # The breaker may have opened since a permit for a question alone.
             self._breaker.release_probe()
+        if permit.is_probe:
             self._question.release()
         if permit.tests_host:
             self._host.release_probe()
@@ -311,7 +313,7 @@ class Guards:
         """Open no guard yet."""
         self._per_minute, self._hosts = settings.calls_per_minute, settings.hosts
         self._storage = storage
-        self._counters = Counters(storage)
+        self._counters = Counters(storage, settings.redis_url)
         self._host = Breaker()
         self._memory = MemoryState()  # the pauses of this process, if no other process shares them
         # Closed stores. Without it, a store could fill its budget by being closed and opened.

@@ -57,10 +57,13 @@ class Pause:
         try:
             members = orjson.loads(stored.value)
             probed = bool(members["probed"])
+            seconds = min(float(members["seconds"]), _PAUSE_MOST_S)
+            if not seconds >= 0:  # NaN compares as False.
+                return None
             left_s = min(stored.left_s - (_KEPT_S if probed else 0.0), _PAUSE_MOST_S)
             return cls(
                 str(members["id"]),
-                float(members["seconds"]),
+                seconds,
                 probed,
                 str(members["detail"]),
                 asked_at + left_s,

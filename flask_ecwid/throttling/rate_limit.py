@@ -16,6 +16,7 @@ from .. import chance, clock
 from ..errors import BudgetSpent
 from ..storage.memory_state import process_state
 from ..storage.opening import Storage
+from ..storage.process_memory import ProcessWide
 from ..storage.state import State, StateUnavailable, Taken
 from ..storage.window import HOST_S, SPAN_S
 
@@ -39,6 +40,51 @@ class Remaining(NamedTuple):
     reset_s: int
 
 
+class Hosts:
+    """The hosts that Redis has seen with a token, as far as this process remembers."""
+
+    __slots__ = ("is_new_until", "most", "until")
+
+    def __init__(self) -> None:
+        self.most = 0  # the most hosts
+        self.until = 0.0  # until when that number counts
+        self.is_new_until = 0.0  # until when this host is new
+
+
+class Remembered:
+    """The memory that all mounts and clients of a process have of their storages.
+
+    A storage may lose its calls. If a mount that was idle is the first to notice, the calls of the
+    other mounts have to count. The memory outlives the stores that are closed meanwhile.
+    """
+
+    def __init__(self) -> None:
+        # The epoch of each window, and when the window was used. The key has the storage's name.
+        self.epochs: dict[tuple[str, str], tuple[str, float]] = {}
+        self.hosts: dict[str, Hosts] = {}  # The key names the token.
+        # When the process used the host's file last, and when it began to do without the file.
+        self.file_used_at: float | None = None
+        self.without_file_since: float | None = None
+        self._swept_at = _SWEEP_FROM  # The number of tokens at which old ones are forgotten.
+
+    def hosts_of(self, token_digest: str) -> Hosts:
+        """Return the memory of the hosts that use a token."""
+        return self.hosts.get(token_digest) or self.hosts.setdefault(token_digest, Hosts())
+
+    def sweep(self) -> None:
+        """Forget now and then what is over, because the tokens of many stores come and go."""
+        if len(self.epochs) + len(self.hosts) < self._swept_at:
+            return
+        now = clock.now()
+        for window, (_, used_at) in list(self.epochs.items()):
+            if now - used_at >= SPAN_S:
+                self.epochs.pop(window, None)
+        for token_digest, hosts in list(self.hosts.items()):
+            if now >= max(hosts.until, hosts.is_new_until):
+                self.hosts.pop(token_digest, None)
+        self._swept_at = 2 * (len(self.epochs) + len(self.hosts)) + _SWEEP_FROM
+
+
 class RateLimit:
     """The calls per minute of one token. Threads share a rate limit."""
 
@@ -55,7 +101,7 @@ class RateLimit:
         self._per_minute = per_minute
         self._host, self._shared = counters.host, counters.shared
         self._hosts = hosts
-        self._known = _KnownHosts(hosts, counters.storage.host, f"{token_digest}:hosts")
+        self._known = _KnownHosts(hosts, counters, token_digest)
         self._token_digest = token_digest
         self._limit = per_minute if self._shared else self._of_host(per_minute)
         self._last = Taken(True, self._limit, 0, "", hosts)
@@ -110,13 +156,21 @@ class RateLimit:
 
 
 class Counters:
-    """The counters of a storage, which the rate limits of all tokens share."""
+    """The counters of the storages, which the rate limits of all tokens share."""
 
-    def __init__(self, storage: Storage) -> None:
-        """Make the counters, without a connection."""
-        self.storage = storage
-        self.host = _HostCounter(storage.host)
-        self.shared = _Counter(storage.shared) if storage.shared is not storage.host else None
+    def __init__(self, storage: Storage, name: str) -> None:
+        """Make the counters, without a connection.
+
+        Args:
+            storage: Where processes and hosts count together.
+            name: Names the storages, because mounts with another Redis remember other epochs.
+        """
+        self.state = storage.host
+        self.remembered = ProcessWide(Remembered, f"counters {name}")
+        self.host = _HostCounter(storage.host, self.remembered)
+        self.shared: _Counter | None = None
+        if storage.shared is not storage.host:
+            self.shared = _Counter(storage.shared, "shared", self.remembered)
 
 
 class _KnownHosts:
@@ -126,27 +180,34 @@ class _KnownHosts:
     The host's file keeps the number, because a new process may find no Redis.
     """
 
-    def __init__(self, hosts: int, host: State, key: str) -> None:
-        self._hosts = self._most = hosts
-        self._host = host
-        self._key = key
-        self._most_until = 0.0
-        self._new_until = 0.0
+    def __init__(self, hosts: int, counters: Counters, token_digest: str) -> None:
+        self._hosts = hosts
+        self._host = counters.state
+        self._token_digest = token_digest
+        self._key = f"{token_digest}:hosts"
+        self._remembered = counters.remembered
+
+    @property
+    def _seen(self) -> Hosts:
+        return self._remembered.get().hosts_of(self._token_digest)
+
+    @property
+    def _most(self) -> int:
+        return max(self._hosts, self._seen.most)
 
     def learn(self, taken: Taken) -> None:
         """Learn the number of hosts from a reply of Redis."""
-        now = clock.now()
-        if taken.hosts >= self._most or now >= self._most_until:
-            before = self._most
-            self._most, self._most_until = max(self._hosts, taken.hosts), now + HOST_S
+        seen, now, before = self._seen, clock.now(), self._most
+        if taken.hosts >= before or now >= seen.until:
+            seen.most, seen.until = taken.hosts, now + HOST_S
             if self._most > before:
                 self._keep()
         # The settings have given this host a part already, unless there are more hosts.
         is_extra = taken.is_new and taken.hosts > self._hosts
         if is_extra:
-            self._new_until = now + SPAN_S
+            seen.is_new_until = now + SPAN_S
         elif taken.hosts >= self._most:  # Otherwise Redis has lost its data, and the other hosts.
-            self._new_until = 0.0
+            seen.is_new_until = 0.0
 
     def _keep(self) -> None:
         with suppress(StateUnavailable, ValueError):
@@ -157,27 +218,29 @@ class _KnownHosts:
 
     def _recall(self) -> None:
         """Read the number that another process of this host has learned."""
-        if self._most_until:
+        seen = self._seen
+        if seen.until:
             return
         with suppress(StateUnavailable, ValueError):
             found = self._host.get(self._key)
             if found:
-                self._most = max(self._most, int(found.value))
+                seen.most = max(seen.most, int(found.value))
 
     def share(self, reserve: int) -> int:
         """Return how many calls of the reserve belong to this host."""
         self._recall()
         # Another host may have used all of the reserve, until it has learned of this host.
-        return 0 if clock.now() < self._new_until else reserve // self._most
+        is_new = clock.now() < self._seen.is_new_until
+        return 0 if is_new else reserve // self._most
 
 
 class _Counter:
     """The windows of one storage, and the epochs that the storage had in the last minute."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, name: str, remembered: ProcessWide[Remembered]) -> None:
         self._state = state
-        self._epochs: dict[str, tuple[str, float]] = {}
-        self._swept_at = _SWEEP_FROM  # The number of epochs at which old epochs are forgotten.
+        self._name = name
+        self._remembered = remembered
 
     def take(self, key: str, limit: int, host: str = "") -> Taken:
         """Count a call.
@@ -185,22 +248,15 @@ class _Counter:
         Raises:
             StateUnavailable: The storage cannot be reached.
         """
-        epoch, seen_at = self._epochs.get(key, ("", 0.0))
+        remembered = self._remembered.get()
+        epochs = remembered.epochs
+        epoch, seen_at = epochs.get((self._name, key), ("", 0.0))
         # The process remembers for a minute, because a storage may forget older calls.
         seen = epoch if clock.now() - seen_at < SPAN_S else ""
         taken = self._state.take(key, limit, host=host, seen=seen)
-        self._epochs[key] = taken.epoch, clock.now()
-        if len(self._epochs) > self._swept_at:
-            self._sweep()
+        epochs[self._name, key] = taken.epoch, clock.now()
+        remembered.sweep()
         return taken
-
-    def _sweep(self) -> None:
-        """Forget the tokens that took no call within the last minute."""
-        now = clock.now()
-        for key, (_, seen_at) in list(self._epochs.items()):
-            if now - seen_at >= SPAN_S:
-                self._epochs.pop(key, None)
-        self._swept_at = 2 * len(self._epochs) + _SWEEP_FROM
 
 
 class _HostCounter:
@@ -209,36 +265,34 @@ class _HostCounter:
     While the file cannot be used, each process counts its share of the calls in memory.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, remembered: ProcessWide[Remembered]) -> None:
         self._state = state
-        self._counter = _Counter(state)
-        # When this process began to do without the file. The keys are process ids.
-        self._without: dict[int, float] = {}
-        self._worked = 0, 0.0  # The process that used the file last, and the moment.
+        self._counter = _Counter(state, "host", remembered)
+        self._remembered = remembered
         self._id = ""
 
     def take(self, key: str, limit: int) -> Taken:
         """Count a call."""
-        process, share = clock.process_id(), max(1, limit // _worker_count())
+        remembered, share = self._remembered.get(), max(1, limit // _worker_count())
         try:
             taken = self._counter.take(key, limit)
         except StateUnavailable as exc:
             # Only the file knows the calls that other processes have made in the last minute.
-            without_s = clock.now() - self._without.setdefault(process, clock.now())
-            if without_s < SPAN_S and (exc.is_there or self._has_worked(process)):
+            now, used_at = clock.now(), remembered.file_used_at
+            since = remembered.without_file_since
+            if since is None:
+                since = remembered.without_file_since = now
+            has_used = used_at is not None and now - used_at < SPAN_S
+            if now - since < SPAN_S and (exc.is_there or has_used):
                 return _UNKNOWN
             return process_state().take(key, share)
-        self._without.pop(process, None)
-        self._worked = process, clock.now()
+        remembered.without_file_since = None
+        remembered.file_used_at = clock.now()
         if taken.granted and process_state().has_calls(key):
             # The file does not know the calls that this process has just counted in memory.
             in_memory = process_state().take(key, share)
             return taken if in_memory.granted else in_memory
         return taken
-
-    def _has_worked(self, process: int) -> bool:
-        worked_by, worked_at = self._worked
-        return worked_by == process and clock.now() - worked_at < SPAN_S
 
     def id(self) -> str:
         """Return the id of this host, or an id of this process while the file cannot be used."""

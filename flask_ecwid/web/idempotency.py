@@ -42,6 +42,8 @@ log = logging.getLogger("flask_ecwid")
 
 TTL_S = 24 * 3600.0
 MIN_LEASE_S = 30.0
+_OWED_MOST = 1000
+_FINAL = (400, EmailTaken.status, 413, 422)  # The statuses of the refusals that a record keeps.
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,27 @@ class _Record:
         names = {spec.name for spec in fields(cls)}
         try:
             members = orjson.loads(value)
-            return cls(**{name: members[name] for name in names & members.keys()})
-        except (ValueError, TypeError, AttributeError):
+            record = cls(**{name: members[name] for name in names & members.keys()})
+            if record._is_sound():
+                return record
+        except (ValueError, TypeError, AttributeError, KeyError):
             pass
         raise StateUnavailable
+
+    def _is_sound(self) -> bool:
+        """Return whether the members have their types, and the record has an outcome if done."""
+        texts = (self.state, self.body, self.owner, self.process, self.ecwid_code or "")
+        are_texts = all(isinstance(each, str) for each in texts)
+        are_seconds = all(isinstance(each, (int, float)) for each in (self.tried_s, self.lease_s))
+        if not are_texts or not are_seconds:
+            return False
+        if self.state != "done":
+            return True
+        if self.envelope is None:
+            return self.status in _FINAL
+        if "data" in self.envelope:
+            return isinstance(self.envelope["data"]["id"], str)
+        return isinstance(self.envelope["id"], (str, int))  # An import keeps Ecwid's reply alone.
 
     def to_json(self) -> bytes:
         return orjson.dumps(self)
@@ -92,6 +111,10 @@ class Idempotency:
         self._state = state
         self._name = name
         self._lease_s = max(MIN_LEASE_S, deadline_s + 10)
+        self._lock = clock.Lock()
+        # The outcomes that could not be stored, and the moments of the outcomes, by the owners of
+        # the records. Without them, a key would be in use until the lease of its record ends.
+        self._owed: dict[str, tuple[bytes | None, clock.Moment]] = {}
 
     @piece_of_work()
     def run(
@@ -189,6 +212,10 @@ class Idempotency:
             tried_s = 0.0
             if stored:
                 earlier = _Record.from_json(stored.value)
+                if earlier.state == "running" and self._deliver(name, stored.value, earlier.owner):
+                    asked = clock.Moment.seconds_ago()
+                    stored = self._state.get(name)
+                    continue
                 age_s = max(0.0, TTL_S - stored.left_s)
                 if earlier.body != fingerprint:
                     raise IdempotencyKeyReused
@@ -205,7 +232,13 @@ class Idempotency:
             own = _Record("running", fingerprint, owner, tried_s, self._lease_s, process=own_mark)
             before = stored.value if stored else None
             begun = clock.Moment.seconds_ago()
-            if self._state.compare_and_swap(name, before, own.to_json(), TTL_S):
+            try:
+                swapped = self._state.compare_and_swap(name, before, own.to_json(), TTL_S)
+            except StateUnavailable:
+                # The storage may have the record, but the request ends without a call.
+                self._owe(owner, replace(own, state="unknown").to_json() if stored else None)
+                raise
+            if swapped:
                 return earlier, own, begun
             asked = clock.Moment.seconds_ago()
             stored = self._state.get(name)
@@ -228,9 +261,32 @@ class Idempotency:
                 # written if another request has taken over, because the state then has a record.
                 self._state.compare_and_swap(name, None, new, TTL_S)
         except StateUnavailable:
-            # The own record stays until its lease ends. The next request with the key then searches
-            # for the customer, so losing the outcome creates no second customer.
+            # In another process, the own record stays until its lease ends. The next request with
+            # the key then searches for the customer, so losing the outcome creates no second one.
+            self._owe(own.owner, new)
             log.warning("the outcome of an idempotency key could not be stored")
+
+    def _owe(self, owner: str, outcome: bytes | None) -> None:
+        """Remember an outcome that could not be stored. None stands for no record."""
+        with self._lock:
+            self._owed[owner] = outcome, clock.Moment.seconds_ago()
+            if len(self._owed) > _OWED_MOST:
+                del self._owed[next(iter(self._owed))]  # the oldest
+
+    def _deliver(self, name: str, running: bytes, owner: str) -> bool:
+        """Store the outcome of a record under way, or return False if this process owes none.
+
+        Raises:
+            StateUnavailable: The state cannot be reached.
+        """
+        with self._lock:
+            outcome, ended = self._owed.get(owner, (None, None))
+        if ended is None:
+            return False
+        self._state.compare_and_swap(name, running, outcome, max(1.0, TTL_S - ended.elapsed_s()))
+        with self._lock:
+            self._owed.pop(owner, None)
+        return True
 
 
 def _runs(stored: Stored) -> bool:

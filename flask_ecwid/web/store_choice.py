@@ -13,7 +13,8 @@ from typing import Protocol
 
 from ..errors import NoStoreAssigned, StoreLookupFailed, place_of
 from ..settings import StoreCredentials
-from .authentication import Caller
+from ..settings.stores_file import StoresFile
+from .authentication import Caller, KeyCaller
 
 log = logging.getLogger("flask_ecwid")
 
@@ -25,6 +26,9 @@ class StoreChoice(Protocol):
     """The stores of a mount, and the choice among them."""
 
     only: StoreCredentials | None  # The single store, or None if there are many.
+
+    def store_ids(self) -> list[str] | None:
+        """Return the numbers of all stores, or None if only the host knows them."""
 
     def of(self, caller: Caller) -> StoreCredentials:
         """Return the store of a caller.
@@ -53,9 +57,35 @@ class OnlyStore:
         assert self.only is not None
         return self.only
 
+    def store_ids(self) -> list[str] | None:
+        """Return the number of the store."""
+        return [self.only.store_id] if self.only else None
+
     def find(self, store_id: str) -> StoreCredentials | None:
         """Return the store if this is its number."""
         return self.only if self.only and self.only.store_id == store_id else None
+
+
+class ListedStores:
+    """The choice of the stores file, in which the API key of a caller belongs to one store."""
+
+    only: StoreCredentials | None = None
+
+    def __init__(self, stores: StoresFile) -> None:
+        self._stores = stores
+
+    def of(self, caller: Caller) -> StoreCredentials:
+        """Return the store of the caller's API key."""
+        assert isinstance(caller, KeyCaller)
+        return caller.credentials
+
+    def store_ids(self) -> list[str] | None:
+        """Return the numbers of the stores in the file."""
+        return self._stores.store_ids()
+
+    def find(self, store_id: str) -> StoreCredentials | None:
+        """Return the store with this number, as the file has it now."""
+        return self._stores.find_store(store_id)
 
 
 class HostStores:
@@ -73,6 +103,10 @@ class HostStores:
         if credentials is None:
             raise NoStoreAssigned
         return credentials
+
+    def store_ids(self) -> list[str] | None:
+        """Return None, because the host has no function that lists its stores."""
+        return None
 
     def find(self, store_id: str) -> StoreCredentials | None:
         """Return the store with this number, as the host's `find_store` says."""

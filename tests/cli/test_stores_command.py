@@ -214,7 +214,6 @@ def test_the_file_of_an_option(stores: Stores, monkeypatch: pytest.MonkeyPatch) 
     assert not stores.path.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="a mount does not open a stores file yet")
 def test_the_file_of_the_app(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without an option and a variable, the app's config has the file."""
     monkeypatch.delenv("ECWID_STORES")

@@ -350,6 +350,37 @@ def pause_by_others(state: MemoryState) -> None:
     SharedPause(state, "name").begin(PAUSE, PAUSE.pause_s)
 
 
+def stored_pause(seconds: object) -> MemoryState:
+    """Return a state with a pause of this length, which is over and waits for its probe."""
+    state = MemoryState()
+    members = {"id": "a", "seconds": seconds, "probed": True, "detail": ""}
+    state.compare_and_swap("name", None, json.dumps(members).encode(), 60)
+    return state
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e400", 1e308, 3601])
+def test_a_pause_that_others_made_too_long(seconds: object) -> None:
+    """A pause of an impossible length is renewed for an hour at most while its probe is sent."""
+    state = stored_pause(seconds)
+    shared_pause = SharedPause(state, "name")
+    found = shared_pause.check()
+    assert found is not None
+    shared_pause.claim_probe(found)
+    with pytest.raises(Throttled) as caught:
+        SharedPause(state, "name").check()
+    assert 3000 < caught.value.wait_s <= 3600
+
+
+@pytest.mark.parametrize("seconds", ["nan", -1, None, [], "x"])
+def test_a_pause_without_a_length(seconds: object) -> None:
+    """A value without a credible length is no pause, and the next pause replaces the value."""
+    state = stored_pause(seconds)
+    assert SharedPause(state, "name").check() is None
+    SharedPause(state, "name").begin(PAUSE, PAUSE.pause_s)
+    with pytest.raises(Throttled):
+        SharedPause(state, "name").check()
+
+
 def test_between_two_reads() -> None:
     """A pause that was read from the shared state stays in force between two reads."""
     state = MemoryState()

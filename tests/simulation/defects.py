@@ -12,17 +12,23 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from flask_ecwid import clock, errors
+import orjson
+
+from flask_ecwid import chance, clock, errors
 from flask_ecwid.client import pagination, reconcile, replies, retries, shared_reads
 from flask_ecwid.storage import (
     cache_backend,
     memory_state,
+    process_memory,
     redis_connection,
     redis_state,
     state,
@@ -117,6 +123,59 @@ def _swap_without_comparison(original: Any) -> Any:
     return swap
 
 
+def _lease_for_ever(original: Any) -> Any:
+    def init(self: Any, *arguments: Any) -> None:
+        original(self, *arguments)
+        self._lease_s = 1e6
+
+    return init
+
+
+def _refusal_is_forgotten(original: Any) -> Any:
+    def after(own: Any, error: Any, *, tried_before: bool) -> Any:
+        found = original(own, error, tried_before=tried_before)
+        return None if found is not None and found.state == "done" else found
+
+    return after
+
+
+def _failure_keeps_the_lease(original: Any) -> Any:
+    def settle(self: Any, name: str, own: Any, outcome: Any, begun: Any) -> None:
+        if outcome is not None and outcome.state == "done":
+            original(self, name, own, outcome, begun)
+
+    return settle
+
+
+def _first_age_is_forgotten(original: Any) -> Any:
+    def settle(self: Any, name: str, own: Any, outcome: Any, begun: Any) -> None:
+        original(self, name, own, outcome, clock.Moment.seconds_ago(-own.tried_s))
+
+    return settle
+
+
+def _done_is_begun_again(original: Any) -> Any:
+    def begin(self: Any, name: str, fingerprint: str) -> Any:
+        earlier, own, begun = original(self, name, fingerprint)
+        is_done = own.state == "done"
+        return earlier, replace(own, state="running") if is_done else own, begun
+
+    return begin
+
+
+def _only_known_members(original: Any) -> Any:
+    return classmethod(lambda cls, value: cls(**orjson.loads(value)))
+
+
+def _pause_of_known_members(original: Any) -> Any:
+    def from_stored(cls: Any, stored: Any, asked_at: float) -> Any:
+        members = orjson.loads(stored.value)
+        left_s = stored.left_s - (pause._KEPT_S if members["probed"] else 0.0)
+        return cls(**members, ends_at=asked_at + left_s, stored_as=stored.value)
+
+    return classmethod(from_stored)
+
+
 # Calls
 
 
@@ -139,6 +198,85 @@ def _first_with_the_email(sent: Any, page: Any, started_at: float) -> int | None
 
 def _outcome_of_last_attempt(original: Any) -> Any:
     return lambda call, error, may_have_executed: original(call, error, False)
+
+
+_Found = retries.Found
+
+
+class _Never(Exception):
+    """An error that nothing raises."""
+
+
+def _searched_in_spite_of_all(searched: bool, reply: Any) -> Any:
+    return _Found(True, reply)
+
+
+def _searched_once(original: Any) -> Any:
+    """Return a search that forgets its later failures."""
+
+    def search(self: Any, call: Any, since: Any, deadline: float, span: Any, **options: Any) -> Any:
+        replied: list[bool] = []
+
+        def once(*arguments: Any) -> Any:
+            found = type(self)._search_once(self, *arguments)
+            replied.append(True)
+            return found
+
+        sender = copy(self)
+        sender._search_once = once
+        found = original(sender, call, since, deadline, span, **options)
+        return found._replace(searched=bool(replied))
+
+    return search
+
+
+_searched_at: ContextVar[float] = ContextVar("searched_at")
+
+
+def _note_begin(original: Any) -> Any:
+    def search_once(self: Any, *arguments: Any) -> Any:
+        _searched_at.set(clock.wall())
+        return original(self, *arguments)
+
+    return search_once
+
+
+def _time_by_the_trip(reply: Any, wall: float) -> float:
+    """Return the time of Ecwid as exactly as the trip of the search was short."""
+    return wall + (reconcile.clock_ahead_s(reply, _searched_at.get(), wall) or 0.0)
+
+
+def _any_404_is_a_deletion(original: Any) -> Any:
+    def inferred(self: Any, call: Any, error: Any, *rest: Any) -> Any:
+        return original(self, call, error, *rest[:-1], True)
+
+    return inferred
+
+
+def _repeat_without_end(original: Any) -> Any:
+    return lambda self, call, error, attempts: original(self, call, error, 1)
+
+
+def _left_on_the_monotonic_clock(call: Any, deadline: float) -> float:
+    return deadline - clock.now()
+
+
+def _another_customer_is_certain(original: Any) -> Any:
+    def search(self: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return original(self, *arguments, **options)
+        except errors.EmailTaken as exc:
+            raise exc.changed(executed="no") from None
+
+    return search
+
+
+def _brief_pause_for_nobody(original: Any) -> Any:
+    def init(self: Any, retry_after_s: int, **options: Any) -> None:
+        original(self, retry_after_s, **options)
+        self.pause_s = 0.0 if options.get("brief") else self.pause_s
+
+    return init
 
 
 # Reads and cached responses
@@ -173,6 +311,29 @@ def _set_in_any_generation(self: Any, key: str, ttl_s: float, _: int, *rest: Any
         self._responses.set(self._number, (ttl_s, key), entry)
 
 
+def _forget_after_success(original: Any) -> Any:
+    def forget(self: Any) -> None:
+        if sys.exc_info()[0] is None:
+            original(self)
+
+    return forget
+
+
+def _one_cache_key(original: Any) -> Any:
+    return lambda self, call: original(self, replace(call, path="/customers/1"))
+
+
+def _for_ever(original: Any) -> Any:
+    return lambda self, memory, ttl_s: original(self, memory, 1e6)
+
+
+def _memory_of_a_mount(original: Any) -> Any:
+    def init(self: Any, make: Any, key: str) -> None:
+        original(self, make, key + chance.token_hex(4))
+
+    return init
+
+
 # Throttling
 
 
@@ -203,6 +364,56 @@ def _deliver_once(self: Any) -> bool:
         with suppress(redis_connection.RedisUnavailable):
             self._run(cache_backend.INVALIDATE, [], ["word"])
     return True
+
+
+def _shorter(self: Any, other: Any) -> Any:
+    return self if other is None or self.ends_at <= other.ends_at else other
+
+
+def _success_of_each_attempt(original: Any) -> Any:
+    return lambda self, permit, *, first: original(self, permit, first=True)
+
+
+def _failures_stay(original: Any) -> Any:
+    def record_success(self: Any) -> None:
+        failures = self.failures
+        original(self)
+        self.failures = min(failures, breaker.BREAKER_FAILURES - 1)
+
+    return record_success
+
+
+def _no_doubt(original: Any) -> Any:
+    def record_failure(self: Any, permit: Any, error: Any) -> None:
+        if not error.suspicions:
+            original(self, permit, error)
+
+    return record_failure
+
+
+def _minute_of_the_wall_clock(original: Any) -> Any:
+    def take(self: Any, key: str, limit: int, **options: Any) -> Any:
+        return original(self, f"{key} {int(clock.wall()) // 60}", limit, **options)
+
+    return take
+
+
+def _no_probe(original: Any) -> Any:
+    def of(cls: Any, seconds: float, *, probed: bool, detail: str) -> Any:
+        return original.__func__(cls, seconds, probed=False, detail=detail)
+
+    return classmethod(of)
+
+
+def _same_pause(original: Any) -> Any:
+    return lambda self, shared, key: original(self, shared, "pause")
+
+
+def _one_more(original: Any) -> Any:
+    def take(self: Any, second: int, limit: int, host: str, seen: str) -> Any:
+        return original(self, second, limit + 1, host, seen)
+
+    return take
 
 
 def _skew_s() -> float:
@@ -246,6 +457,20 @@ def _each_process_counts_for_itself(self: Any, key: str, limit: int) -> Any:
     return memory_state.process_state().take(key, limit)
 
 
+def _limit_has_a_window(original: Any) -> Any:
+    def take(self: Any, key: str, limit: int, host: str = "") -> Any:
+        return original(self, f"{key} {limit}", limit, host)
+
+    return take
+
+
+def _mount_counts_for_itself(original: Any) -> Any:
+    def init(self: Any, per_minute: int, hosts: int, storage: Any, digest: str, *rest: Any) -> None:
+        original(self, per_minute, hosts, storage, digest + chance.token_hex(4), *rest)
+
+    return init
+
+
 def _failed_question_is_no_failure(original: Any) -> Any:
     def record_failure(self: Any, permit: Any, error: Any) -> None:
         original(self, replace(permit, is_probe=False), error)
@@ -268,6 +493,15 @@ def _acquire_without_question(original: Any) -> Any:
     return lambda self: False
 
 
+def _loss_counts(original: Any) -> Any:
+    def record_failure(self: Any, permit: Any, error: Any) -> None:
+        if isinstance(error, errors.ConnectionLost):
+            error = error.changed(blames_connection=False)
+        original(self, permit, error)
+
+    return record_failure
+
+
 def _look_under_lock(original: Any) -> Any:
     def read(self: Any) -> Any:
         with self._lock:
@@ -276,8 +510,21 @@ def _look_under_lock(original: Any) -> Any:
     return read
 
 
+def _short_page_ends(original: Any) -> Any:
+    def position_after(self: Any, at: Any, seconds: list[int]) -> Any:
+        limit = int(self._filters["limit"])
+        return original(self, at, seconds if len(seconds) == limit else [])
+
+    return position_after
+
+
+def _no_cooldown(self: Any) -> bool:
+    return True
+
+
 # The world replaces the functions of the module itself.
 _NO_MARKS = SimpleNamespace(own_mark=lambda: "", is_gone=lambda mark: False)
+_ALL_GONE = SimpleNamespace(own_mark=lambda: "", is_gone=lambda mark: True)
 
 DEFECTS: dict[str, tuple[Change, ...]] = {
     "a lease of 0 s": (Change(idempotency.Idempotency, "__init__", _no_lease),),
@@ -400,8 +647,106 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "pages by offset do not overlap": (is_now(pagination, "OVERLAP", 0),),
     "a list is read in one pass": (is_now(pagination, "_PASSES", pagination._PASSES[:1]),),
     "a cursor forgets the ids": (
-        is_now(pagination._OverlapIds, "pack", lambda self: pagination._OverlapIds().pack()),
+        Change(
+            pagination._OverlapIds,
+            "pack",
+            lambda pack: lambda self: pack(pagination._OverlapIds()),
+        ),
     ),
+    "a lease for ever": (Change(idempotency.Idempotency, "__init__", _lease_for_ever),),
+    "a refusal leaves no record": (Change(idempotency, "_after", _refusal_is_forgotten),),
+    "a failed request keeps its key": (
+        Change(idempotency.Idempotency, "_settle", _failure_keeps_the_lease),
+    ),
+    "the age of the first attempt is forgotten": (
+        Change(idempotency.Idempotency, "_settle", _first_age_is_forgotten),
+    ),
+    "a key that is done is begun again": (
+        Change(idempotency.Idempotency, "_begin", _done_is_begun_again),
+    ),
+    "a record with a new member cannot be read": (
+        Change(idempotency._Record, "from_json", _only_known_members),
+    ),
+    "a pause with a new member cannot be read": (
+        Change(pause.Pause, "from_stored", _pause_of_known_members),
+    ),
+    "a creation follows a search without a reply": (
+        is_now(retries, "Found", _searched_in_spite_of_all),
+    ),
+    "a creation follows a failed last search": (
+        Change(retries.RetryingSender, "_search", _searched_once),
+    ),
+    "searches go on with a refused token": (is_now(retries, "ServiceRefused", _Never),),
+    "the clock of Ecwid is known as well as the trip is short": (
+        Change(retries.RetryingSender, "_search_once", _note_begin),
+        is_now(retries, "ecwid_time", _time_by_the_trip),
+    ),
+    "each 404 proves a deletion": (
+        Change(retries.RetryingSender, "_inferred", _any_404_is_a_deletion),
+    ),
+    "a call is repeated without end": (
+        Change(retries.RetryingSender, "_may_repeat", _repeat_without_end),
+    ),
+    "a change leaves late after a suspend": (
+        is_now(retries, "COUNTED_MOST_S", 600.0),
+        is_now(retries, "_left_s", _left_on_the_monotonic_clock),
+    ),
+    "a call leaves long after its count": (is_now(retries, "COUNTED_MOST_S", 600.0),),
+    "a 409 after an earlier attempt is believed": (is_now(retries, "EmailTaken", _Never),),
+    "another customer proves that nothing was created": (
+        Change(retries.RetryingSender, "_search", _another_customer_is_certain),
+    ),
+    "each process is gone": (is_now(idempotency, "process", _ALL_GONE),),
+    "a pause has no probe": (Change(pause.Pause, "of", _no_probe),),
+    "all tokens share a pause": (Change(pause.SharedPause, "__init__", _same_pause),),
+    "a window grants one call more": (Change(window.Window, "take", _one_more),),
+    "a brief 429 pauses nobody": (Change(errors.RateLimited, "__init__", _brief_pause_for_nobody),),
+    "a failed write does not empty the cache": (
+        Change(shared_reads.SharedReads, "_forget", _forget_after_success),
+    ),
+    "all customers share a cached response": (Change(cache.Cache, "_cache_key", _one_cache_key),),
+    "a cached response never expires": (Change(cache_backend._Memory, "__init__", _for_ever),),
+    "a write that Redis missed leaves no mark": (
+        is_now(cache_backend._Redis, "_leave_mark", _nothing),
+    ),
+    "the shorter of two pauses holds": (is_now(pause.Pause, "joined", _shorter),),
+    "a pause ends before its probe": (is_now(pause, "_KEPT_S", 0.0),),
+    "a repetition pays for repetitions": (
+        Change(guard.Guard, "record_success", _success_of_each_attempt),
+    ),
+    "a repetition after a timeout costs as much as others": (is_now(guard, "TIMEOUT_COST", 5),),
+    "the breaker counts failures that are not in a row": (
+        Change(breaker.Breaker, "record_success", _failures_stay),
+    ),
+    "the breaker counts the loss of a kept connection": (
+        Change(guard.Guard, "record_failure", _loss_counts),
+    ),
+    "the breaker never closes": (is_now(breaker.Breaker, "record_success", _nothing),),
+    "the breaker opens for 1 s": (is_now(breaker, "BREAKER_OPEN_S", 1.0),),
+    "a refusal without a code raises no suspicion": (
+        Change(guard.Guard, "record_failure", _no_doubt),
+    ),
+    "no call is counted": (is_now(rate_limit.RateLimit, "acquire", _nothing),),
+    "the wall clock of a host begins the minute in Redis": (
+        Change(redis_state.RedisState, "take", _minute_of_the_wall_clock),
+    ),
+    "each limit has a window": (Change(rate_limit._Counter, "take", _limit_has_a_window),),
+    "each mount counts for itself": (
+        Change(rate_limit.RateLimit, "__init__", _mount_counts_for_itself),
+    ),
+    "each mount has a memory": (
+        Change(process_memory.ProcessWide, "__init__", _memory_of_a_mount),
+    ),
+    "a list takes the whole limit": (is_now(rate_limit, "BULK_SHARE", 1.0),),
+    "a minute of the rate limit has 60 s": (is_now(window, "SPAN_S", 60),),
+    "a process that Redis kept waiting asks Redis again": (
+        is_now(clock.Cooldown, "is_over", _no_cooldown),
+    ),
+    "a short page ends a list": (
+        Change(pagination.CustomerIterator, "_position_after", _short_page_ends),
+    ),
+    "the ids of a list are forgotten at once": (is_now(pagination._OverlapIds, "add", _nothing),),
+    "the second pass of a list begins late": (is_now(pagination, "LAG_S", 0),),
 }
 
 
@@ -429,19 +774,46 @@ def seeds_until_found(name: str, start: int) -> tuple[int | None, str]:
     return None, "not found"
 
 
+class Measured(NamedTuple):
+    """What a piece of work has found out about one defect."""
+
+    name: str
+    counts: list[int | None]  # the histories that each start needed, or None
+    rules: list[str]  # the rule that was broken first, for each start
+    cpu_s: float
+
+    @property
+    def is_missed(self) -> bool:
+        return None in self.counts
+
+    def line(self) -> str:
+        counts = " ".join(f"{count or '-':>5}" for count in self.counts)
+        return f"{counts}  {self.name}  ({', '.join(dict.fromkeys(self.rules))})"
+
+
+def measured(name: str) -> Measured:
+    """Measure a defect from each start."""
+    begun = time.process_time()
+    found = [seeds_until_found(name, start) for start in STARTS]
+    counts, rules = [count for count, _ in found], [rule for _, rule in found]
+    return Measured(name, counts, rules, time.process_time() - begun)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.defects")
     parser.add_argument("names", nargs="*", help="all of them by default")
-    missed = 0
+    parser.add_argument("--jobs", type=int, default=2, help="processes that share the work")
+    arguments = parser.parse_args()
     begun = time.monotonic()
-    names = parser.parse_args().names or list(DEFECTS)
-    for name in names:
-        found = [seeds_until_found(name, start) for start in STARTS]
-        counts = " ".join(f"{count or '-':>5}" for count, _ in found)
-        missed += any(count is None for count, _ in found)
-        print(f"{counts}  {name}  ({', '.join(dict.fromkeys(rule for _, rule in found))})")
-        sys.stdout.flush()
-    print(f"{len(names)} defects, {missed} missed, {time.monotonic() - begun:.0f} s")
+    names = arguments.names or list(DEFECTS)
+    missed, cpu_s = 0, 0.0
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        for found in pool.map(measured, names):
+            missed += found.is_missed
+            cpu_s += found.cpu_s
+            print(found.line(), flush=True)
+    seconds = time.monotonic() - begun
+    print(f"{len(names)} defects, {missed} missed, {seconds:.0f} s, {cpu_s:.0f} s of CPU")
     return 1 if missed else 0
 
 

@@ -80,6 +80,7 @@ class _History:
         ]
         self._processes: list[Process] = []
         self._transports: list[tuple[Process, SimulatedTransport]] = []
+        self._limits = [setting.calls_per_minute for _ in setting.processes]
         self._shop: dict[int, Customer] = {}
         targets = [
             self._ecwid.put(f"seed{number}@x.example", f"seed{number}", lag_s=-1.0).id
@@ -110,6 +111,7 @@ class _History:
         ledger.slots = [process.name for process in self._processes]
         for process, transport in self._transports:
             ledger.breaker_breaches += transport.breaker.breaches
+            ledger.doubts.setdefault(process.name, []).extend(transport.breaker.doubts)
             if transport.retries.debt:
                 ledger.retry_debts.append((process.name, transport.retries.debt))
         ledger.stuck = [
@@ -126,7 +128,7 @@ class _History:
         self._ecwid.blocked_until.clear()
         self._ecwid.evil = None
         for host in self._hosts:
-            host.file.gone_until = -1.0
+            host.file.gone_until = host.file.slow_until = host.file.locked_until = -1.0
         if self._redis:
             self._redis.mode, self._redis.healed = "up", True
         for slot, process in enumerate(self._processes):
@@ -149,18 +151,25 @@ class _History:
             for slot in range(len(self._processes)):
                 if not self._has_final(slot=slot):
                     number, is_done = number + 1, False
-                    self._request(number, slot, "get", target, is_final=True)
+                    mount = number % self._setting.mounts
+                    self._request(number, slot, "get", target, None, mount, is_final=True)
             for key, first in keys.items():
                 if not self._has_final(key=key):
                     number, is_done = number + 1, False
                     world.run()
                     world.run(until=world.time + 61)
                     slot = number % len(self._processes)
-                    self._request(number, slot, "create", first.target, key, is_final=True)
+                    facts = "create", first.target, key, first.mount
+                    self._request(number, slot, *facts, is_final=True)
             if is_done:
-                return
+                break
             world.run()
             time = world.time + 35
+        # A second read sees what the first reads have delivered to Redis.
+        world.run()
+        world.run(until=world.time + 1)
+        for slot in range(len(self._processes)):
+            self._request(number + slot + 1, slot, "get", target, is_final=True)
 
     def _has_final(self, *, slot: int | None = None, key: str | None = None) -> bool:
         return any(
@@ -175,19 +184,27 @@ class _History:
 
     def _start(self, slot: int) -> Process:
         """Start a process, which opens its store as a worker does."""
-        world, number = self._world, len(self._transports) + 1
-        host = self._hosts[self._setting.processes[slot]]
-        process = Process(f"{host.name}{number}", host, number)
+        world, number = self._world, len(self.ledger.processes) + 1
+        host, limit = self._hosts[self._setting.processes[slot]], self._limits[slot]
+        process = Process(f"{host.name}{number}", host, number, world.time, limit)
         world.building = world.processes[number] = process
-        settings = _settings(self._setting, self._setting.tokens[slot])
-        transport = SimulatedTransport(self._network, process, settings)
-        storage = open_storage(world, self._redis, host, settings)
-        client = EcwidClient(settings, transport=transport, storage=storage)
+        settings = _settings(self._setting, self._setting.tokens[slot], limit)
+        process.mounts = [
+            self._open_mount(process, settings, each) for each in range(self._setting.mounts)
+        ]
         world.building = None
-        process.runtime = Mount(
+        self.ledger.processes.append(process)
+        return process
+
+    def _open_mount(self, process: Process, settings: Settings, number: int) -> Mount:
+        transport = SimulatedTransport(self._network, process, settings, number)
+        self._transports.append((process, transport))
+        storage = open_storage(self._world, self._redis, process.host, settings)
+        client = EcwidClient(settings, transport=transport, storage=storage)
+        return Mount(
             app_name="simulated",
             name="ecwid",
-            url_prefix="/ecwid",
+            url_prefix=f"/ecwid{number}",
             settings=settings,
             warnings=(),
             contract=_CONTRACT,
@@ -198,8 +215,6 @@ class _History:
             client=client,
             refusals=cast(Any, None),
         )
-        self._transports.append((process, transport))
-        return process
 
     def _restart(self, slot: int) -> None:
         process = self._processes[slot]
@@ -216,10 +231,11 @@ class _History:
         operation: str,
         target: int | str,
         key: str | None = None,
+        mount: int = 0,
         *,
         is_final: bool = False,
     ) -> None:
-        request = Request(number, slot, operation, target, key, is_final)
+        request = Request(number, slot, operation, target, key, is_final, mount)
         self.ledger.requests.append(request)
         process = self._processes[slot]
         if not process.dead:
@@ -257,10 +273,9 @@ class _History:
         if request.operation == "export":
             return self._export(request, process)
         with piece_of_work():  # as the view of a request does
-            return self._handle(request, process)
+            return self._handle(request, _mount_of(request, process))
 
-    def _handle(self, request: Request, process: Process) -> object:
-        mount: Mount = process.runtime
+    def _handle(self, request: Request, mount: Mount) -> object:
         store = mount.runtime(mount.choice.of(CALLER))
         context = RequestContext(
             mount, None, str(request.id), store=store, idempotency_key=request.key
@@ -289,10 +304,15 @@ class _History:
 
     def _export(self, request: Request, process: Process) -> int:
         """Read all customers. Resume from the cursor now and then, and go on after each error."""
-        [event] = [each for each in self._plan.events if each["do"] == "export"]
-        client, limit = process.runtime.client, event["limit"]
+        event = next(
+            each
+            for each in self._plan.events
+            if each["do"] == "export" and each.get("id", 1) == request.id
+        )
+        client, limit = _mount_of(request, process).client, event["limit"]
+        assert client is not None
         reader = client.iter_customers(limit=limit)
-        exported = self.ledger.exported
+        exported = request.exported
         while True:
             try:
                 exported.append(next(reader)["id"])
@@ -300,7 +320,8 @@ class _History:
                 return len(exported)
             except EcwidError as exc:
                 self._world.log("failed", exc.slug)
-                clock.sleep(1.0)
+                if not clock.sleep(1.0):
+                    raise
             if event["resumes_after"] and len(exported) % event["resumes_after"] == 0:
                 reader = client.iter_customers(limit=limit, cursor=reader.cursor)
 
@@ -310,11 +331,13 @@ class _History:
         getattr(self, "_do_" + event["do"].replace("-", "_"))(event)
 
     def _do_request(self, event: Event) -> None:
-        names = ("id", "process", "operation", "target", "key")
-        self._request(*(event[name] for name in names))
+        number, slot, target = event["id"], event["process"], event["target"]
+        mount = event.get("mount", 0)
+        self._request(number, slot, event["operation"], target, event["key"], mount)
 
     def _do_export(self, event: Event) -> None:
-        self._request(1, event["process"], "export", "")
+        mount = event.get("mount", 0)
+        self._request(event.get("id", 1), event["process"], "export", "", None, mount)
 
     def _do_kill(self, event: Event) -> None:
         self._world.kill(self._processes[event["process"]])
@@ -326,6 +349,12 @@ class _History:
         self._world.stop(process)
         self._world.at(self._world.time + 30.0, self._world.kill, process)
         self._restart(event["process"])
+
+    def _do_limit_changed(self, event: Event) -> None:
+        """Change the rate limit in the settings of a process, which is reloaded."""
+        self._world.log("LIMIT", event["limit"], f"for process {event['process']}")
+        self._limits[event["process"]] = event["limit"]
+        self._do_reload(event)
 
     def _do_step(self, event: Event) -> None:
         self._world.step(self._hosts[event["host"]], event["seconds"])
@@ -360,6 +389,14 @@ class _History:
         if self._redis:
             self._redis.fail_over()
 
+    def _do_redis_evicted(self, event: Event) -> None:
+        if self._redis:
+            self._redis.evict(event["kind"])
+
+    def _do_redis_clock(self, event: Event) -> None:
+        if self._redis:
+            self._redis.step(event["seconds"])
+
     def _do_file_gone(self, event: Event) -> None:
         self._hosts[event["host"]].file.gone_until = self._world.time + event["seconds"]
         self._world.log("FILE GONE", f"for {event['seconds']} s")
@@ -367,6 +404,16 @@ class _History:
     def _do_file_lost(self, event: Event) -> None:
         self._hosts[event["host"]].file.values.clear()
         self._world.log("FILE LOST")
+
+    def _do_file_slow(self, event: Event) -> None:
+        file: HostFile = self._hosts[event["host"]].file
+        file.slow_until, file.slow_s = self._world.time + event["seconds"], event["most_s"]
+        self._world.log("FILE SLOW", f"up to {event['most_s']} s, for {event['seconds']} s")
+
+    def _do_file_locked(self, event: Event) -> None:
+        """Let another program lock the file."""
+        self._hosts[event["host"]].file.locked_until = self._world.time + event["seconds"]
+        self._world.log("FILE LOCKED", f"for {event['seconds']} s")
 
     def _do_foreign(self, event: Event) -> None:
         """Replace the pause or the records by those of another version, or by garbage."""
@@ -401,13 +448,19 @@ class _History:
         self._world.log("SHOP", what, self._shop[number].id)
 
 
+def _mount_of(request: Request, process: Process) -> Mount:
+    """Return the mount that serves a request. A shrunk plan may have fewer mounts."""
+    mount: Mount = process.mounts[request.mount % len(process.mounts)]
+    return mount
+
+
 @lru_cache(256)
-def _settings(setting: Any, token: str) -> Settings:
+def _settings(setting: Any, token: str, calls_per_minute: int) -> Settings:
     return Settings(
         store_id="7",
         token=token,
         auth="none",
-        calls_per_minute=setting.calls_per_minute,
+        calls_per_minute=calls_per_minute,
         redis_url="redis://simulated" if setting.redis else "",
         hosts=setting.known_hosts or len(setting.ahead_s),
         cache_ttl_s=setting.cache_ttl_s,
@@ -427,7 +480,8 @@ def printed(result: Result) -> str:
     ]
     for number, ahead_s in enumerate(setting.ahead_s):
         count = setting.processes.count(number)
-        lines.append(f"  host {'ABC'[number]}: clock {ahead_s:+g} s, {count} processes")
+        mounts = f" with {setting.mounts} mounts" if setting.mounts > 1 else ""
+        lines.append(f"  host {'ABC'[number]}: clock {ahead_s:+g} s, {count} processes{mounts}")
     text = " ".join(violation.text for violation in result.violations)
     for line in result.trace:
         request = line.who.partition("/r")[2]

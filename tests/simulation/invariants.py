@@ -11,19 +11,27 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from flask_ecwid.errors import EcwidError, Throttled
+from flask_ecwid.storage.file_state import _BUSY_S, _TURN_MOST_S
 
 from .ecwid_model import GONE
 from .ledger import DEADLINE_S, Ledger, Request
 
-# A call may leave up to half a second after it was counted, so a minute is a little shorter here.
-MINUTE_S = 59.5
+MINUTE_S = 60.0
+COUNTED_S = 63.0  # how long a call counts in the rate limit, and a second for its sending
 ADMITTED_S = 0.5  # A call that was admitted before a pause may leave so much later.
+COUNTED_FILE_S = 1.05  # The same where the count in a slow or locked file takes up to a second.
 SUSPICIONS = 4  # refusals after which a process takes the token for refused, one of them neutral
 TRIP_S = 0.2  # the longest trip to Redis
+FILE_S = 0.8  # the longest step of a slow file
 LONGEST_PAUSE_S = 60.0  # the longest pause that the model of Ecwid causes
 LEASE_S = 31.0  # of a key, and a second for the way
 CLOCKS_DIFFER_S = 298.0  # Five minutes, and the whole seconds of a Date and of its way.
+FILE_FAULTS = frozenset({"file-gone", "file-locked", "file-slow"})
 DELIVERED_S = 6.5  # A process leaves Redis alone for 5 s, and looks for a mark each second.
+OPEN = "Ecwid has failed several times in a row."  # what the breaker tells while it is open
+REDIS_S = 0.3  # for all trips to Redis of a request
+# How often a request may send a call.
+ATTEMPTS = {"get": 3, "list": 3, "update": 2, "delete": 2, "add": 2, "search": 6}
 BACK_S = 130.0  # how long after the faults the service may need
 
 Invariant = Callable[[Ledger], Iterator[str]]
@@ -53,13 +61,15 @@ def one_key_makes_one_customer(ledger: Ledger) -> Iterator[str]:
     """One idempotency key makes at most one customer, and so does one request without a key.
 
     Exceptions: after records were lost, a store that takes an e-mail twice may get two customers,
-    and so may two bodies with different e-mails.
+    and so may two bodies with different e-mails. The same holds after the clock of Redis was set
+    forward, because a lease ends early then.
     """
     for tag, ids in ledger.ecwid.created.items():
         if len(ids) < 2 or tag.startswith(("seed", "shop")):
             continue
         emails = {ledger.ecwid.customers[id].email for id in ids}
-        if ledger.has_lost_records and (not ledger.plan.setting.unique or len(emails) > 1):
+        may_be_new = ledger.has_lost_records or ledger.redis_forward_s
+        if may_be_new and (not ledger.plan.setting.unique or len(emails) > 1):
             continue
         yield f"{tag} has made the customers {ids}"
 
@@ -91,16 +101,17 @@ def one_key_has_one_body(ledger: Ledger) -> Iterator[str]:
 
 
 def no_409_for_the_own_customer(ledger: Ledger) -> Iterator[str]:
-    """A 409 with `executed: no` never means the customer of the same key, and never after all.
+    """A 409 never means the customer of the same key.
 
     Exceptions: after records were lost. A 409 with `executed: unknown` if the clock of the host
     differs by more than five minutes from Ecwid's clock, because Ecwid's `Date` is not believed
-    then.
+    then. The same if the clock of Redis was set back, because the earlier attempt seems younger.
     """
     for request in ledger.requests:
         if request.outcome != "email-taken" or not request.key or ledger.has_lost_records:
             continue
-        if request.executed != "no" and (not request.is_final or _has_wrong_clock(ledger, request)):
+        has_wrong_clock = _has_wrong_clock(ledger, request) or ledger.redis_back_s
+        if request.executed != "no" and has_wrong_clock:
             continue
         customers = ledger.ecwid.customers.values()
         owners = {each.tag for each in customers if each.email == request.target}
@@ -121,16 +132,17 @@ def no_key_is_in_use_by_nobody(ledger: Ledger) -> Iterator[str]:
 
     Exceptions: the lease of a request whose process was killed on another host, or that could not
     reach the storage at its end. Such a lease ends 30 s after the request began, by the clock of
-    the storage. The clock of a host's file stands still while the host is suspended.
+    the storage. The clock of a host's file stands still while the host is suspended, and the clock
+    of Redis may be set back.
     """
     is_in_file = not ledger.plan.setting.redis
-    is_cut_off = ledger.has_redis_faults or "file-gone" in ledger.faults
+    is_cut_off = ledger.has_redis_faults or bool(ledger.faults & FILE_FAULTS)
 
     def holds(other: Request, request: Request) -> bool:
         if other.process is None or other.begin > (request.end or 0.0):
             return False
         here = request.process.host if request.process else None
-        lease_began_at = request.begin - LEASE_S
+        lease_began_at = request.begin - LEASE_S - ledger.redis_back_s
         if is_in_file:
             lease_began_at -= other.process.host.asleep_s
         if other.end is None and other.process.dead and other.process.host is here:
@@ -190,12 +202,76 @@ def only_our_errors_come_out(ledger: Ledger) -> Iterator[str]:
             yield f"r{request.id} ended with {type(request.error).__name__}"
 
 
+def ok_means_that_it_happened(ledger: Ledger) -> Iterator[str]:
+    """An update or a deletion that is told `ok` has happened.
+
+    Exception: a repeated deletion whose reply is a 404, because an earlier attempt may have deleted
+    the customer.
+    """
+    for request in ledger.requests:
+        if request.outcome != "ok" or request.id in ledger.effects:
+            continue
+        sent = [each for each in ledger.network.sent if each.request == request.id]
+        is_repeated = sum(each.operation == "delete" for each in sent) > 1
+        if request.operation == "update" or (request.operation == "delete" and not is_repeated):
+            yield f"r{request.id} {request.operation} was told ok without an effect"
+
+
+def a_read_shows_its_own_customer(ledger: Ledger) -> Iterator[str]:
+    """A read shows a version of the customer that was asked for."""
+    for request in ledger.requests:
+        if request.operation == "get" and request.outcome == "ok":
+            assert isinstance(request.target, int)
+            customer = ledger.ecwid.customers[ledger.targets[request.target]]
+            if all(version.tag != request.value for version in customer.versions):
+                yield f"r{request.id} shows {request.value}"
+
+
+def a_key_that_is_done_sends_no_call(ledger: Ledger) -> Iterator[str]:
+    """A request whose key is done repeats the outcome without a call.
+
+    The rule is checked where the storage has not failed, and where no request was suspended so
+    long that another request took over the key.
+    """
+    if ledger.has_redis_faults or ledger.has_lost_records:
+        return
+    if ledger.faults & {*FILE_FAULTS, "file-lost", "suspend", "redis-clock"}:
+        return
+    done: dict[str, Request] = {}
+    for request in sorted(ledger.requests, key=lambda each: each.end or float("inf")):
+        is_final = request.outcome == "ok" or (
+            request.outcome == "email-taken" and request.executed == "no"
+        )
+        if request.key and request.end is not None and is_final:
+            done.setdefault(request.key, request)
+    calls = {each.request for each in ledger.network.sent if each.operation in ("add", "search")}
+    for request in ledger.requests:
+        first = done.get(request.key or "")
+        if first and request.begin > (first.end or 0.0) and request.id in calls:
+            yield f"r{request.id} has sent a call, and r{first.id} had ended {request.key}"
+
+
+def keys_are_available_while_the_storage_is(ledger: Ledger) -> Iterator[str]:
+    """A key is unavailable only if the storage fails."""
+    if ledger.has_redis_faults or ledger.faults & FILE_FAULTS:
+        return
+    for request in ledger.requests:
+        if request.outcome == "idempotency-unavailable":
+            yield f"r{request.id} was told that keys are unavailable"
+
+
 def no_request_outlives_its_deadline(ledger: Ledger) -> Iterator[str]:
-    """A request ends within its deadline and 0.5 s, while its host is awake."""
+    """A request ends within its deadline and 0.5 s, while its host is awake.
+
+    Exception: the last change of a slow or locked file waits for its turn and for the lock.
+    """
+    most_s = DEADLINE_S + 0.5
+    if ledger.faults & FILE_FAULTS:
+        most_s += _TURN_MOST_S + _BUSY_S + FILE_S
     for request in ledger.requests:
         if request.operation != "export" and request.end is not None:
             took_s = request.end - request.begin - request.asleep_s
-            if took_s > DEADLINE_S + 0.5:
+            if took_s > most_s:
                 yield f"r{request.id} {request.operation} took {took_s:.1f} s"
 
 
@@ -206,6 +282,7 @@ def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
     which knows only the writes of its process. Without a cached response, a read may share a call
     that began before another process wrote. After a write whose process could not reach Redis, the
     other processes show older responses until the writer's host reaches Redis with a later request.
+    These exceptions end with the time to live of a cached response.
     """
     setting = ledger.plan.setting
     is_own = bool(setting.cache_ttl_s) and not setting.redis
@@ -233,14 +310,16 @@ def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
                 continue
             if writer.end >= request.begin:
                 continue
+            age_s = request.begin - writer.end
             is_other = writer.process is not request.process
+            has_expired = age_s > setting.cache_ttl_s + 1 and not (
+                ledger.faults & {"step", "redis-clock"}
+            )
+            is_told = not is_own and _is_delivered(ledger, writer, request.begin)
             if is_other and (
-                is_own
-                or _shares_a_call(ledger, request, writer.end)
-                or not _is_delivered(ledger, writer, request.begin)
+                _shares_a_call(ledger, request, writer.end) or not (is_told or has_expired)
             ):
                 continue
-            age_s = request.begin - writer.end
             yield f"r{request.id} shows {seen}, and r{writer.id} ended {age_s:.2f} s before"
             break
 
@@ -266,7 +345,7 @@ def _is_delivered(ledger: Ledger, writer: Request, time: float) -> bool:
         return True
     assert writer.process is not None
     assert writer.end is not None
-    if writer.process.dead and ledger.faults & {"file-gone", "file-lost"}:
+    if writer.process.dead and ledger.faults & {*FILE_FAULTS, "file-lost"}:
         return False  # The process could leave no mark for the others.
     since = max(writer.end, ledger.faults_ended_at) + DELIVERED_S
     host = writer.process.host
@@ -285,24 +364,88 @@ def _is_delivered(ledger: Ledger, writer: Request, time: float) -> bool:
 def no_minute_has_too_many_calls(ledger: Ledger) -> Iterator[str]:
     """In each minute of true time, at most the configured calls leave for a token.
 
-    Exceptions: Redis fails over to older data. Redis is emptied, and a process that made no call
-    within the last minute makes the first call. The host's file fails. There are more hosts than
-    the settings name, and a process has not reached Redis since the last of them came.
+    All mounts, processes and hosts count together. While the settings change process by process,
+    the greatest limit counts.
+    Exceptions: Redis fails over to older data. Redis is emptied or evicts the count, and a process
+    that made no call within the last minute makes the first call. The clock of Redis is set
+    forward. The host's file fails. There are more hosts than the settings name, and a process has
+    not reached Redis since the last of them came.
     """
     setting = ledger.plan.setting
     if ledger.faults & {"redis-failover", "file-gone", "file-lost", "garbage"}:
+        return
+    if ledger.redis_forward_s:
         return
     if _is_begun_anew(ledger) or _has_unknown_hosts(ledger):
         return
     for token in sorted(set(setting.tokens)):
         times = [sent.time for sent in ledger.network.sent if sent.token == token]
-        worst = first = 0
+        first = 0
         for index, time in enumerate(times):
             while time - times[first] >= MINUTE_S:
                 first += 1
-            worst = max(worst, index - first + 1)
-        if worst > setting.calls_per_minute:
-            yield f"{worst} calls in a minute, where {setting.calls_per_minute} are allowed"
+            count, limit = index - first + 1, _limit_within(ledger, times[first], time)
+            if count > limit:
+                yield f"{count} calls in the minute before {time:.2f} instead of {limit}"
+                break
+
+
+def _limit_within(ledger: Ledger, begin: float, end: float) -> int:
+    """Return the greatest limit of the processes that lived within a time."""
+    setting = ledger.plan.setting
+    if "limit-changed" not in ledger.faults:
+        return setting.calls_per_minute
+    return max(
+        process.limit
+        for process in ledger.processes
+        if process.started_at <= end and (not process.dead or process.died_at >= begin)
+    )
+
+
+def bulk_work_takes_half_of_the_limit(ledger: Ledger) -> Iterator[str]:
+    """In each minute, readings of all customers send at most half of the configured calls.
+
+    The other half is left for requests. So a request is told that no call remains only if other
+    requests have made as many calls.
+    Exceptions: repetitions of a call count for the other half. Each reading may send one call that
+    was counted a minute before, because the reading then waited for the rate limit or for a pause.
+    The exceptions of the rate limit hold as well.
+    """
+    setting = ledger.plan.setting
+    if "bulk" not in ledger.faults or ledger.faults & {"redis-failover", "redis-clock"}:
+        return
+    if ledger.faults & {"redis-emptied", "redis-evicted", "file-lost", "garbage", *FILE_FAULTS}:
+        return
+    readings = {each.id for each in ledger.requests if each.operation == "export"}
+    before: dict[int, object] = {}
+    bulk: list[float] = []
+    others: list[float] = []
+    for sent in ledger.network.sent:
+        is_bulk = sent.request in readings and sent.operation != "neutral"
+        if is_bulk and before.get(sent.request) != sent.question:
+            bulk.append(sent.time)
+        else:
+            others.append(sent.time)
+        if is_bulk:
+            before[sent.request] = sent.question
+    for index, time in enumerate(bulk):
+        count = sum(time - each < MINUTE_S for each in bulk[: index + 1])
+        half = _limit_within(ledger, time - MINUTE_S, time) // 2
+        if count > half + len(readings):
+            yield f"{count} calls of bulk work in the minute before {time:.2f} instead of {half}"
+            break
+    if ledger.has_redis_faults or ledger.has_uncounted_calls or "limit-changed" in ledger.faults:
+        return
+    # A host does not have the parts of the reserve that belong to the other hosts.
+    reserve = setting.calls_per_minute // 4 if setting.redis else 0
+    left = setting.calls_per_minute - setting.calls_per_minute // 2 - len(readings)
+    left -= reserve - reserve // len(setting.ahead_s)
+    for request in ledger.requests:
+        if request.outcome == "budget-spent" and request.operation != "export":
+            count = sum(request.begin - COUNTED_S < each <= (request.end or 0) for each in others)
+            if count < left:
+                yield f"r{request.id} was refused, and requests had made {count} calls of {left}"
+                break
 
 
 def _is_begun_anew(ledger: Ledger) -> bool:
@@ -338,18 +481,20 @@ def _has_unknown_hosts(ledger: Ledger) -> bool:
 def no_call_during_a_pause(ledger: Ledger) -> Iterator[str]:
     """After a reply that asks for a pause, no call leaves before the pause is over.
 
-    The process that heard the reply stops at once, and the others within a second.
+    The mount that heard the reply stops at once, and the others within a second.
     Exceptions: calls that were admitted before, and searches for the customer of a creation. A
-    pause that a slow Redis tells ends earlier by the time of the trip. Without Redis, only the host
-    that heard the reply stops. Only the process stops if the storage failed or lost the pause, if a
-    host was suspended, or if the process was killed before it could tell the others.
+    pause that a slow Redis or a slow file tells ends earlier by the time of the trip. Without
+    Redis, only the host that heard the reply stops. Only the mount stops if the storage failed, if
+    a host was suspended, or if the process was killed before it could tell the others. A pause that
+    the storage has lost, or that a Redis with a clock set forward keeps, may end early everywhere.
     """
-    if ledger.has_lost_records:
+    if ledger.has_lost_pauses or ledger.redis_forward_s:
         return
     early_s = 0.05 + (TRIP_S if ledger.has_redis_faults else 0.0)
+    early_s += FILE_S if ledger.faults & FILE_FAULTS else 0.0
     is_shared = not (
         ledger.has_redis_faults
-        or ledger.faults & {"suspend", "file-gone", "two-tokens"}
+        or ledger.faults & {"suspend", "two-tokens", *FILE_FAULTS}
         or ledger.has_separate_hosts
     )
     for heard in ledger.network.heard:
@@ -358,8 +503,8 @@ def no_call_during_a_pause(ledger: Ledger) -> Iterator[str]:
                 break
             if sent.token != heard.token or sent.operation == "search":
                 continue
-            same = sent.process is heard.process
-            grace_s = ADMITTED_S if same else 2 * ADMITTED_S
+            same = (sent.process, sent.mount) == (heard.process, heard.mount)
+            grace_s = _admitted_s(ledger) if same else 2 * ADMITTED_S
             has_told = not heard.process.dead or heard.process.died_at > heard.time + 1
             if sent.time > heard.time + grace_s and (same or (is_shared and has_told)):
                 yield (
@@ -367,6 +512,11 @@ def no_call_during_a_pause(ledger: Ledger) -> Iterator[str]:
                     f" left at {sent.time:.2f}"
                 )
                 return
+
+
+def _admitted_s(ledger: Ledger) -> float:
+    """Return how long before its sending a call may have passed breaker and pause."""
+    return COUNTED_FILE_S if ledger.faults & FILE_FAULTS else ADMITTED_S
 
 
 def one_probe_after_a_pause(ledger: Ledger) -> Iterator[str]:
@@ -377,9 +527,11 @@ def one_probe_after_a_pause(ledger: Ledger) -> Iterator[str]:
     refusals = [each for each in ledger.plan.events if each["do"] == "refuse"]
     if len(refusals) != 1 or refusals[0]["refusal"] not in ("402", "403", "403-token"):
         return
-    if ledger.has_redis_faults or ledger.has_lost_records or ledger.has_separate_hosts:
+    if ledger.has_redis_faults or ledger.has_lost_pauses or ledger.has_separate_hosts:
         return
-    if ledger.faults & {"suspend", "file-gone", "evil", "reload", "kill", "two-tokens"}:
+    if ledger.faults & {"suspend", "evil", "reload", "kill", "two-tokens", *FILE_FAULTS}:
+        return
+    if ledger.faults & {"redis-clock", "limit-changed"}:
         return
     heard = [each.time for each in ledger.network.heard if each.probed]
     if not heard:
@@ -394,26 +546,70 @@ def one_probe_after_a_pause(ledger: Ledger) -> Iterator[str]:
 
 
 def the_breaker_stops_calls(ledger: Ledger) -> Iterator[str]:
-    """After five failures in a row, a process asks the neutral question before it sends a call.
+    """After five failures in a row, a mount asks the neutral question before it sends a call.
 
-    If the neutral question fails, the process sends no call for 10 s, and then asks again.
-    Exception: searches for the customer of a creation.
+    If the neutral question fails, the mount sends no call for 10 s, and then asks again.
+    Exceptions: searches for the customer of a creation, and calls that were admitted before.
     """
-    for time, request in ledger.breaker_breaches[:1]:
-        yield f"r{request} called at {time:.2f} in spite of five failures in a row"
+    admitted_s = _admitted_s(ledger)
+    for time, request, after_s in ledger.breaker_breaches:
+        if after_s > admitted_s:
+            yield f"r{request} called at {time:.2f} in spite of five failures in a row"
+            return
+
+
+def the_breaker_opens_after_five_failures(ledger: Ledger) -> Iterator[str]:
+    """A request is held back by the breaker only after five failures in a row of its process."""
+    for request in ledger.requests:
+        error, process = request.error, request.process
+        if process is None or not isinstance(error, Throttled) or error.detail != OPEN:
+            continue
+        if not any(at <= (request.end or 0.0) for at in ledger.doubts.get(process.name, ())):
+            yield f"r{request.id} was held back by the breaker without five failures"
+
+
+def a_call_is_repeated_a_few_times(ledger: Ledger) -> Iterator[str]:
+    """A request sends a read three times at most, and a change twice.
+
+    It searches three times at most before a creation, and three times after its failure.
+    """
+    counts: dict[tuple[int, str], int] = {}
+    for sent in ledger.network.sent:
+        if sent.operation in ATTEMPTS:
+            attempt = sent.request, sent.operation
+            counts[attempt] = counts.get(attempt, 0) + 1
+    exports = {each.id for each in ledger.requests if each.operation == "export"}
+    for (request, operation), count in counts.items():
+        if count > ATTEMPTS[operation] and request not in exports:
+            yield f"r{request} has sent {operation} {count} times"
+
+
+def no_change_leaves_late(ledger: Ledger) -> Iterator[str]:
+    """No change leaves after its deadline, also if the host was suspended meanwhile.
+
+    Exception: a wall clock that is set, because only that clock shows how long a host sleeps.
+    """
+    if "step" in ledger.faults:
+        return
+    begun = {each.id: each.begin for each in ledger.requests}
+    for sent in ledger.network.sent:
+        if sent.operation in ("add", "update", "delete"):
+            late_s = sent.time - begun[sent.request] - DEADLINE_S
+            if late_s > 0.01:
+                yield f"r{sent.request} sent {sent.operation} {late_s:.1f} s after the deadline"
 
 
 def refused_tokens_get_few_calls(ledger: Ledger) -> Iterator[str]:
     """Ecwid never blocks a token because of more than 20 bad calls in a minute.
 
-    Exceptions: calls that were under way when the first refusal came, and calls before a process
-    has heard `SUSPICIONS` refusals, because a reply may be lost or may not name the token.
+    Exceptions: calls that were under way when the first refusal came, and calls before a mount has
+    heard `SUSPICIONS` refusals, because a reply may be lost or may not name the token.
     """
     for time, token in ledger.ecwid.blocks:
-        heard: dict[str, int] = {}
+        heard: dict[tuple[str, int], int] = {}
         known_at = time
         for refusal in ledger.network.refused:
-            name = refusal.process.name
+            name = refusal.process.name, refusal.mount
             heard[name] = heard.get(name, 0) + 1
             if refusal.token == token and heard[name] >= SUSPICIONS:
                 known_at = min(known_at, refusal.time)
@@ -446,7 +642,7 @@ def no_search_with_a_refused_token(ledger: Ledger) -> Iterator[str]:
 
 
 def repeated_calls_stay_in_their_budget(ledger: Ledger) -> Iterator[str]:
-    """The repeated calls of a process cost no more than 50 and its first attempts that succeeded.
+    """The repeated calls of a mount cost no more than 50 and its first attempts that succeeded.
 
     A repetition costs 5, 10 after a timeout, and 1 after the loss of a kept connection.
     """
@@ -455,11 +651,15 @@ def repeated_calls_stay_in_their_budget(ledger: Ledger) -> Iterator[str]:
 
 
 def no_pause_is_longer_than_asked(ledger: Ledger) -> Iterator[str]:
-    """No caller is told to wait longer than the longest pause that Ecwid asked for."""
+    """No caller is told to wait longer than the longest pause that Ecwid asked for.
+
+    Exceptions: the clock of Redis was set back, by that time. A reading of all customers waits
+    itself.
+    """
     for request in ledger.requests:
-        error = request.error
+        error = request.error if request.operation != "export" else None
         wait_s = (error.retry_after_s or 0) if isinstance(error, Throttled) else 0
-        if wait_s > LONGEST_PAUSE_S + 1:
+        if wait_s > LONGEST_PAUSE_S + 1 + ledger.redis_back_s:
             yield f"r{request.id} was told to wait {wait_s} s"
 
 
@@ -494,7 +694,35 @@ def nobody_waits_for_the_question_of_others(ledger: Ledger) -> Iterator[str]:
 
 def _has_other_reasons(ledger: Ledger) -> bool:
     """Return whether a call may be held back for other reasons, such as the breaker."""
-    return bool(ledger.faults & {"fates", "outage", "slow", "suspend", "foreign", "garbage"})
+    others = {"fates", "outage", "slow", "suspend", "step", "foreign", "garbage", *FILE_FAULTS}
+    return bool(ledger.faults & others)
+
+
+# Redis
+
+
+def redis_takes_little_time(ledger: Ledger) -> Iterator[str]:
+    """A request waits for Redis for 0.3 s in all."""
+    exports = {each.id for each in ledger.requests if each.operation == "export"}
+    waited_s = ledger.redis.waited_s if ledger.redis else {}
+    for request, seconds in waited_s.items():
+        if seconds > REDIS_S + 0.02 and request not in exports:
+            yield f"r{request} has waited for Redis for {seconds:.2f} s"
+
+
+def redis_rests_after_a_failure(ledger: Ledger) -> Iterator[str]:
+    """A process whose trip to Redis took too long sends Redis no command for 5 s.
+
+    Exceptions: trips under way, and the outcome of an idempotency key.
+    """
+    if ledger.redis is None or "mounts" in ledger.faults:
+        return  # Each mount has its own connections.
+    for failed_at, failed in ledger.redis.timeouts:
+        for time, process, what in ledger.redis.asked:
+            is_record = " record" in what
+            if process is failed and failed_at + TRIP_S < time < failed_at + 4.9 and not is_record:
+                yield f"{process.name} asked Redis at {time:.2f}, and failed at {failed_at:.2f}"
+                return
 
 
 # Lists
@@ -503,20 +731,20 @@ def _has_other_reasons(ledger: Ledger) -> bool:
 def an_export_yields_each_customer_once(ledger: Ledger) -> Iterator[str]:
     """A reading of all customers ends, and yields each customer exactly once.
 
-    Exceptions: a customer who is deleted meanwhile, or whom the search did not show yet when the
-    second pass began. More deletions between two pages than half a page, where a second has more
-    customers than a page.
+    Exceptions: the process is asked to end. A customer who is deleted meanwhile, or whom the search
+    did not show yet when the second pass began. More deletions between two pages than half a page,
+    where a second has more customers than a page.
     """
     for request in ledger.requests:
-        if request.operation != "export":
+        if request.operation != "export" or request.process is None or request.process.stopping:
             continue
         if request.outcome != "ok":
             yield f"the reading ended with {request.outcome}"
             return
-        ids = ledger.exported
+        ids = request.exported
         if len(set(ids)) < len(ids):
             yield "a customer came twice"
-        sent = ledger.network.sent
+        sent = [each for each in ledger.network.sent if each.request == request.id]
         second = [each.time for each in sent if each.operation == "list-updated"]
         known_at = min(second or [each.time for each in sent][-1:], default=request.begin)
         missing = [
@@ -526,11 +754,11 @@ def an_export_yields_each_customer_once(ledger: Ledger) -> Iterator[str]:
             and (each.gone_at is None or each.gone_at > (request.end or 0))
             and each.id not in ids
         ]
-        if missing and not _too_many_deletions(ledger):
+        if missing and not _too_many_deletions(ledger, request):
             yield f"{missing} did not come"
 
 
-def _too_many_deletions(ledger: Ledger) -> bool:
+def _too_many_deletions(ledger: Ledger, request: Request) -> bool:
     """Return whether more than half a page of customers was deleted between two pages.
 
     A page has five customers. After a page of HTML, pages may have a single customer.
@@ -538,7 +766,11 @@ def _too_many_deletions(ledger: Ledger) -> bool:
     setting = ledger.plan.setting
     most = 0 if "html" in setting.fates else 1 if setting.short_pages else 2
     deleted = [each.gone_at for each in ledger.ecwid.customers.values() if each.gone_at]
-    pages = [each.time for each in ledger.network.sent if each.operation.startswith("list")]
+    if sum(each.operation == "export" for each in ledger.requests) > 1:
+        # Equal pages of two readings share a call, so only the whole reading is known.
+        pages = [request.begin, request.end or request.begin]
+    else:
+        pages = [each.time for each in ledger.network.sent if each.operation.startswith("list")]
     return any(
         sum(first <= time <= second + 0.2 for time in deleted) > most
         for first, second in pairwise(pages)
@@ -583,18 +815,28 @@ INVARIANTS: tuple[Invariant, ...] = (
     executed_no_means_no_effect,
     no_404_after_the_own_deletion,
     only_our_errors_come_out,
+    ok_means_that_it_happened,
+    a_read_shows_its_own_customer,
+    a_key_that_is_done_sends_no_call,
+    keys_are_available_while_the_storage_is,
     no_request_outlives_its_deadline,
     reads_see_the_writes_before,
     no_minute_has_too_many_calls,
+    bulk_work_takes_half_of_the_limit,
     no_call_during_a_pause,
     one_probe_after_a_pause,
     the_breaker_stops_calls,
+    the_breaker_opens_after_five_failures,
+    a_call_is_repeated_a_few_times,
+    no_change_leaves_late,
     refused_tokens_get_few_calls,
     no_search_with_a_refused_token,
     repeated_calls_stay_in_their_budget,
     no_pause_is_longer_than_asked,
     nobody_waits_for_the_token_of_others,
     nobody_waits_for_the_question_of_others,
+    redis_takes_little_time,
+    redis_rests_after_a_failure,
     an_export_yields_each_customer_once,
     service_is_back_after_the_faults,
     no_task_waits_for_ever,

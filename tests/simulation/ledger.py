@@ -26,6 +26,7 @@ class Request:
     target: int | str
     key: str | None
     is_final: bool = False  # The request comes after the faults have ended.
+    mount: int = 0  # the number of the mount in its process
     process: Process | None = None  # None if no process was there to serve the request
     begin: float = 0.0
     end: float | None = None  # None if the process was killed meanwhile
@@ -33,6 +34,7 @@ class Request:
     outcome: str = "unserved"  # ok, crash or the slug of the error
     error: BaseException | None = None
     value: object = None  # the id that the caller was told, or the tag of the customer
+    exported: list[int] = field(default_factory=list)  # the ids that an export has yielded
 
     @property
     def tag(self) -> str:
@@ -55,10 +57,12 @@ class Ledger:
     targets: list[int]  # the ids of the customers that the requests read and change
     redis: RedisServer | None
     requests: list[Request] = field(default_factory=list)
-    exported: list[int] = field(default_factory=list)  # the ids that an export has yielded
+    processes: list[Process] = field(default_factory=list)
     slots: list[str] = field(default_factory=list)  # the names of the last processes
-    breaker_breaches: list[tuple[float, int]] = field(default_factory=list)
+    breaker_breaches: list[tuple[float, int, float]] = field(default_factory=list)
     retry_debts: list[tuple[str, int]] = field(default_factory=list)
+    # When each process has had five failures in a row, so that its breaker may open.
+    doubts: dict[str, list[float]] = field(default_factory=dict)
     stuck: list[str] = field(default_factory=list)  # the tasks that wait for ever
     is_endless: bool = False
     faults_ended_at: float = 0.0
@@ -78,8 +82,33 @@ class Ledger:
     @cached_property
     def has_lost_records(self) -> bool:
         """True if the storage may have lost records, after which a key counts as new."""
+        return self._has_lost("record")
+
+    @cached_property
+    def has_lost_pauses(self) -> bool:
+        """True if the storage may have lost a pause."""
+        return self._has_lost("pause")
+
+    def _has_lost(self, kind: str) -> bool:
         of_file = "file-lost" in self.faults and self.redis is None
-        return of_file or bool(self.faults & {"redis-emptied", "redis-failover", "garbage"})
+        is_evicted = self.redis is not None and kind in self.redis.evicted
+        is_lost = bool(self.faults & {"redis-emptied", "redis-failover", "garbage"})
+        return of_file or is_evicted or is_lost
+
+    @cached_property
+    def redis_forward_s(self) -> float:
+        """By how much the clock of Redis was set forward."""
+        return sum(max(0.0, each) for each in self.redis.steps_s) if self.redis else 0.0
+
+    @cached_property
+    def redis_back_s(self) -> float:
+        """By how much the clock of Redis was set back."""
+        return sum(max(0.0, -each) for each in self.redis.steps_s) if self.redis else 0.0
+
+    @cached_property
+    def has_uncounted_calls(self) -> bool:
+        """True if a call may be counted by the rate limit that does not leave."""
+        return bool(self.faults & {"fates", "outage", "slow", "kill", "suspend", "preempt"})
 
     @cached_property
     def has_separate_hosts(self) -> bool:

@@ -62,8 +62,10 @@ class Sent(NamedTuple):
     time: float
     token: str
     process: Process
+    mount: int  # the number of the mount in its process
     request: int
     operation: str  # `search` for the search for the customer of a creation
+    question: object  # equal for the repetitions of a call
 
 
 class Heard(NamedTuple):
@@ -72,6 +74,7 @@ class Heard(NamedTuple):
     time: float
     token: str
     process: Process
+    mount: int
     seconds: float
     probed: bool
     request: int
@@ -83,6 +86,7 @@ class Refused(NamedTuple):
     time: float
     token: str
     process: Process
+    mount: int
 
 
 @dataclass(eq=False)
@@ -127,12 +131,15 @@ class Network:
 
 
 class SimulatedTransport(Transport):
-    """The transport of one process."""
+    """The transport of one mount of a process."""
 
-    def __init__(self, network: Network, process: Process, settings: Settings) -> None:
+    def __init__(
+        self, network: Network, process: Process, settings: Settings, mount: int = 0
+    ) -> None:
         self._network = network
         self._world = network.world
         self._process = process
+        self._mount = mount
         self._token = str(settings.token)
         self._connect_timeout_s = settings.connect_timeout_s
         self._read_timeout_s = settings.read_timeout_s
@@ -160,7 +167,7 @@ class SimulatedTransport(Transport):
             world.log("not sent", exc.slug)
             raise
         self.breaker.sends(world.time, task.request, operation)
-        attempt = (task.request, operation)
+        attempt = (task.request, operation, deadline)
         self.retries.sends(attempt)
         try:
             reply = self._exchange(call, operation, task, deadline)
@@ -196,7 +203,9 @@ class SimulatedTransport(Transport):
             world.log("call", operation, call.path, "no connection in time")
             world.sleep(max(0.0, min(left_s, self._connect_timeout_s)))
             raise Unreachable
-        network.sent.append(Sent(world.time, self._token, self._process, task.request, operation))
+        question = call.operation.name, call.path, call.query
+        sender = self._token, self._process, self._mount
+        network.sent.append(Sent(world.time, *sender, task.request, operation, question))
         world.log("call", operation, call.path, "" if fate == "ok" else fate)
         out_s, back_s = network.one_way_s(task, call), network.one_way_s(task, call)
         if fate in ("lost-before", "kept-lost"):
@@ -224,7 +233,7 @@ class SimulatedTransport(Transport):
         After a 401, or a 403 with HTML, the client counts. Such pauses are left out.
         """
         if reply.status in (401, 402, 403):
-            refused = Refused(self._world.time, self._token, self._process)
+            refused = Refused(self._world.time, self._token, self._process, self._mount)
             self._network.refused.append(refused)
         seconds, probed = 0.0, False
         if "retry-after" in reply.headers and reply.status in (429, 503):
@@ -237,7 +246,8 @@ class SimulatedTransport(Transport):
             seconds, probed = 30.0, True
         if seconds:
             now, request = self._world.time, self._world.me().request
-            heard = Heard(now, self._token, self._process, seconds, probed, request)
+            sender = self._token, self._process, self._mount
+            heard = Heard(now, *sender, seconds, probed, request)
             self._network.heard.append(heard)
 
 
@@ -286,7 +296,7 @@ class BreakerWatch:
 
     After five failures in a row, the process asks the neutral question before it sends other calls.
     If the neutral question fails, the process sends nothing for 10 s. `breaches` has the calls that
-    left in spite of that.
+    left in spite of that, each with its time, its request, and the seconds since the failure.
     """
 
     failures: int = 0
@@ -294,7 +304,8 @@ class BreakerWatch:
     asked: bool = False  # The neutral question has left since the doubt began.
     open_since: float | None = None
     asking_since: float | None = None  # The neutral question of an open breaker is under way.
-    breaches: list[tuple[float, int]] = field(default_factory=list)
+    breaches: list[tuple[float, int, float]] = field(default_factory=list)
+    doubts: list[float] = field(default_factory=list)  # when a doubt began
 
     def sends(self, time: float, request: int, operation: str) -> None:
         if operation == "search" or self.failures < FAILURES:
@@ -304,12 +315,12 @@ class BreakerWatch:
             is_early = ADMITTED_S < time - self.open_since < OPEN_S
             is_second = self.asking_since is not None and time - self.asking_since < OPEN_S
             if is_early or is_second or (not is_neutral and time - self.open_since >= OPEN_S):
-                self.breaches.append((time, request))
+                self.breaches.append((time, request, time - self.open_since))
             self.asking_since = time
         elif is_neutral:
             self.asked = True
         elif not self.asked and time - self.doubted_since > ADMITTED_S:
-            self.breaches.append((time, request))
+            self.breaches.append((time, request, time - self.doubted_since))
 
     def ends(self, time: float, operation: str, *, failed: bool) -> None:
         if operation == "neutral":
@@ -320,8 +331,12 @@ class BreakerWatch:
         self.failures += 1
         if self.failures == FAILURES:
             self.doubted_since, self.asked = time, False
+            self.doubts.append(time)
         if operation == "neutral" and self.failures >= FAILURES:
             self.open_since = time
+
+
+_Attempt = tuple[int, str, float]  # the request, the operation, and the deadline of the call
 
 
 @dataclass
@@ -330,17 +345,17 @@ class RetryWatch:
 
     level: int = 50
     debt: int = 0  # the most by which repeated calls have cost more than the budget held
-    failed: dict[tuple[int, str], int] = field(default_factory=dict)  # the cost of a repetition
+    failed: dict[_Attempt, int] = field(default_factory=dict)  # the cost of a repetition
 
-    def sends(self, attempt: tuple[int, str]) -> None:
+    def sends(self, attempt: _Attempt) -> None:
         if attempt[1] not in UNPAID:
             self.level -= self.failed.get(attempt, 0)
             self.debt = max(self.debt, -self.level)
 
-    def fails(self, attempt: tuple[int, str], cost: int) -> None:
+    def fails(self, attempt: _Attempt, cost: int) -> None:
         self.failed[attempt] = cost
 
-    def succeeds(self, attempt: tuple[int, str]) -> None:
+    def succeeds(self, attempt: _Attempt) -> None:
         if attempt[1] not in UNPAID and not self.failed.pop(attempt, 0):
             self.level += 1
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -22,7 +22,7 @@ from .setting import Setting
 Event = dict[str, Any]
 
 # The faults that a plan may have, each with its probability in a plan that does not aim at it.
-FAULTS = {
+_FAULTS = {
     "skew": 0.4,  # The wall clocks of the hosts differ.
     "step": 0.2,  # The wall clock of a host is set.
     "suspend": 0.2,  # A host is suspended.
@@ -48,9 +48,20 @@ FAULTS = {
     "foreign": 0.06,  # A record of another version of the package.
     "garbage": 0.04,  # A record that cannot be read.
 }
+# Faults with generators of their own, so that they leave the rest of a plan as it is.
+_LATER_FAULTS = {
+    "mounts": 0.08,  # Each process has two mounts.
+    "bulk": 0.3,  # An export works beside a small rate limit. Only in an export.
+    "limit-changed": 0.25,  # The rate limit changes process by process. Only if it is small.
+    "redis-evicted": 0.08,  # Redis evicts single keys.
+    "redis-clock": 0.06,
+    "file-slow": 0.05,
+    "file-locked": 0.06,
+}
+FAULTS = _FAULTS | _LATER_FAULTS
 AIMS = (
     *("create", "contend", "takeover", "limit", "cache", "pause", "refused", "probe", "export"),
-    *("export", "mixed"),
+    *("export", "repeat", "mixed"),
 )
 # The refusals of each fault.
 _REFUSALS = {
@@ -58,6 +69,10 @@ _REFUSALS = {
     "refusal": ("429-10", "503-5"),
     "refused": ("401", "402", "403", "403-token", "403-html", "404-store"),
 }
+_UNSURE = ("500-after", "500-before", "lost-after", "lost-before")
+_REDIS_FAULTS = (
+    *("redis-mode", "redis-loss", "redis-emptied", "redis-failover", "foreign", "garbage"),
+)
 SMALL_LIMIT = 100  # A rate limit below is small enough for a plan to reach it.
 _MACHINES = ("kill", "suspend", "step", "reload")
 
@@ -101,6 +116,9 @@ class Plan:
             "ecwid-clock": bool(setting.ecwid_ahead_s),
             "preempt": bool(setting.preempt_p),
             "extra-hosts": bool(setting.known_hosts),
+            "mounts": setting.mounts > 1,
+            "bulk": setting.calls_per_minute < SMALL_LIMIT
+            and any(event["do"] == "export" for event in self.events),
             "redis-loss": bool(
                 setting.redis_lost_p or setting.redis_refused_p or setting.redis_timeout_p
             ),
@@ -158,17 +176,26 @@ class _Maker:
     events: list[Event] = field(default_factory=list)
     requests: list[Event] = field(default_factory=list)
     span_s: float = 40.0
+    is_unsure: bool = False  # Half of the calls fail at once, so that the searches say little.
+    is_calm: bool = False  # Nothing fails but what the plan aims at.
 
     def plan(self) -> Plan:
         chance, aim = self.chance, self.aim
-        on = {name: chance.random() < p for name, p in FAULTS.items()}
+        on = {name: chance.random() < p for name, p in _FAULTS.items()}
         self._aim_faults(on)
+        later = random.Random(f"{self.seed}/later")
+        on |= {name: later.random() < p and not self.is_calm for name, p in _LATER_FAULTS.items()}
+        if aim == "limit":
+            on["mounts"] = on["mounts"] or (later.random() < 0.2 and not self.is_calm)
         on.update(dict.fromkeys(self.without, False))
         self.on = on
         self.setting = _export_setting(chance, on) if aim == "export" else self._setting()
         getattr(self, f"_{aim}")()
         if aim != "export":
             self._faults()
+        self.chance = later
+        if aim != "export" or on["bulk"]:
+            self._later_faults()
         self.events.sort(key=lambda event: (event.get("at", 0.0), event["do"]))
         return Plan(self.seed, aim, self.setting, self.events)
 
@@ -177,6 +204,7 @@ class _Maker:
             "contend": ("slow",),
             "takeover": ("kill", "suspend"),
             "cache": ("slow",),
+            "repeat": ("fates",),
             "pause": ("refusal", "refused"),
             "refused": ("refused",),
             "probe": ("fates",),
@@ -185,18 +213,42 @@ class _Maker:
             on[name] = on[name] or self.chance.random() < 0.7
         if self.aim == "limit":  # The limit has to hold without the help of failing calls.
             on["fates"] = on["outage"] = False
-            for name in ("redis-mode", "redis-emptied", "kill"):
+            for name in ("redis-mode", "redis-emptied", "kill", "extra-hosts"):
                 on[name] = on[name] or self.chance.random() < 0.4
+            if self.chance.random() < 0.2:
+                self._be_calm(on)
+        if self.aim == "pause" and self.chance.random() < 0.4:
+            # Nothing fails but the token, so that each call after the pause is judged.
+            self._be_calm(on)
+            on["refused"], on["two-tokens"] = True, self.chance.random() < 0.3
+        if self.aim == "cache":
+            drawn = self.chance.random()
+            if drawn < 0.2:  # A process may be killed before it can tell the others of a write.
+                on["redis-mode"] = on["kill"] = True
+            elif drawn < 0.6:  # While Redis works, no read may share an older call.
+                on.update(dict.fromkeys(_REDIS_FAULTS, False))
+
+    def _be_calm(self, on: dict[str, bool]) -> None:
+        """Leave out the faults, so that the aim alone decides what happens."""
+        on.update(dict.fromkeys(FAULTS.keys() - {"skew", "step", "preempt"}, False))
+        self.is_calm = True
 
     def _setting(self) -> Setting:
         chance, aim, on = self.chance, self.aim, self.on
         unique = chance.random() < (0.2 if aim == "contend" else 0.4)
-        often = {"cache": 0.8, "limit": 0.75, "contend": 0.9}.get(aim, 0.65)
+        self.is_unsure = is_unsure = aim in ("create", "takeover") and chance.random() < 0.3
+        # A slow search tells little of a clock that is behind.
+        is_behind = is_unsure and aim == "create" and chance.random() < 0.6
+        if is_unsure:
+            unique = False
+        often = {"cache": 0.8, "limit": 0.75, "contend": 0.9, "takeover": 0.8}.get(aim, 0.65)
         redis = chance.random() < often
         hosts = chance.choice([2, 3] if aim == "contend" else [1, 2, 2, 3])
         if not redis:  # Hosts share nothing without Redis, so no key may go to two hosts.
             hosts = chance.choice([1, 1, 2]) if aim == "limit" else 1
         processes = tuple(host for host in range(hosts) for _ in range(chance.choice([1, 1, 2])))
+        if aim == "cache" and not redis:  # Each process has a cache of its own.
+            processes = (0, 0)
         small = aim == "limit" or (aim == "mixed" and chance.random() < 0.3)
         # Below five calls for each process no key settles, because three searches and a creation
         # are four calls.
@@ -204,6 +256,10 @@ class _Maker:
         fates = tuple(chance.sample(FATES, chance.choice([1, 2, 4, 8]))) if on["fates"] else ()
         if not unique:  # docs/reliability.md, known limits: a late creation may come twice.
             fates = tuple(fate for fate in fates if fate != "late")
+        if is_unsure:
+            fates = tuple(chance.sample(_UNSURE, 2))
+        if aim == "repeat":  # One kind of failure, so that many calls in a row fail alike.
+            fates = fates[:1]
         self.span_s = 100.0 if small else chance.choice([5.0, 40.0, 100.0])
         tokens = tuple(
             "secret_b" if on["two-tokens"] and number % 2 else "secret_a"
@@ -214,7 +270,13 @@ class _Maker:
             unique=unique,
             lag_s=chance.choice(self._lags(unique)),
             inclusive=chance.random() < 0.5,
-            ecwid_ahead_s=float(chance.choice([4, -20, 120])) if on["ecwid-clock"] else 0.0,
+            ecwid_ahead_s=(
+                -20.0
+                if is_behind
+                else float(chance.choice([4, -20, 120]))
+                if on["ecwid-clock"]
+                else 0.0
+            ),
             ecwid_limit=max(limit + 1, int(limit / 0.9)),
             ahead_s=(
                 0.0,
@@ -230,10 +292,20 @@ class _Maker:
             calls_per_minute=limit,
             known_hosts=1 if on["extra-hosts"] and redis and hosts > 1 else 0,
             redis=redis,
-            cache_ttl_s=3600.0 if chance.random() < (0.9 if aim == "cache" else 0.3) else 0.0,
+            cache_ttl_s=(
+                chance.choice([3600.0, 20.0])
+                if chance.random() < (0.9 if aim == "cache" else 0.3)
+                else 0.0
+            ),
             fates=fates,
-            fate_p=chance.choice([0.05, 0.15, 0.4]),
-            slow_s=chance.choice([2.0, 12.0]) if on["slow"] and chance.random() < 0.5 else 0.0,
+            fate_p=0.5 if aim == "repeat" or is_unsure else chance.choice([0.05, 0.15, 0.4]),
+            slow_s=(
+                12.0
+                if is_behind
+                else chance.choice([2.0, 12.0])
+                if on["slow"] and chance.random() < 0.5
+                else 0.0
+            ),
             redis_lost_p=chance.choice([0.01, 0.1]) if lost else 0.0,
             redis_refused_p=chance.choice([0.0, 0.1]) if lost else 0.0,
             redis_timeout_p=chance.choice([0.0, 0.05]) if lost else 0.0,
@@ -320,10 +392,16 @@ class _Maker:
     def _takeover(self) -> None:
         """Aim at a key whose process is killed at any point, and at the request that takes over."""
         chance = self.chance
+        if self.is_unsure:
+            self._hurry()
+            return
         for number in range(chance.choice([1, 2])):
             at = 1 + self._time()
             self._request(at, "create", _email(number), f"k{number}")
             first = self.requests[-1]
+            if len(self.setting.ahead_s) > 1 and self.on["suspend"] and chance.random() < 0.3:
+                self._outlive(first)
+                continue
             fault = chance.choice(["kill", "suspend", "reload"])
             if self.on[fault]:
                 self._fault_at_point(self._machine_fault(fault, first), first)
@@ -333,8 +411,36 @@ class _Maker:
                 )
                 self._request(at, "create", _email(number), f"k{number}")
 
+    def _hurry(self) -> None:
+        """Kill a process after its creation, and take over before the search shows the customer."""
+        # docs/reliability.md, known limits: a creation that arrives late may come twice.
+        self.setting, self.on["slow"] = replace(self.setting, lag_s=2.5, slow_s=0.0), False
+        for number in range(4):
+            at = 1 + self._time()
+            self._request(at, "create", _email(number), f"k{number}")
+            process = self.requests[-1]["process"]
+            self._add("kill", at + 0.1 + 0.1 * self.chance.random(), process=process, back_s=0.05)
+            for after_s in (0.4, 20.0):
+                self._request(at + after_s, "create", _email(number), f"k{number}", process)
+
+    def _outlive(self, first: Event) -> None:
+        """Suspend a request until another host has its key, and let a third request follow."""
+        host = self.setting.processes[first["process"]]
+        self._fault_at_point({"do": "suspend", "host": host, "seconds": 45}, first)
+        others = [number for number, its in enumerate(self.setting.processes) if its != host]
+        for after_s in (33.0, 50.0, 55.0):
+            at = first["at"] + after_s + 4 * self.chance.random()
+            process = self.chance.choice(others)
+            self._request(at, "create", first["target"], first["key"], process=process)
+
     def _limit(self) -> None:
         """Aim at the rate limit with bursts of reads."""
+        if self.setting.known_hosts and self.chance.random() < 0.5:
+            self._join()
+            return
+        if self.is_calm and self.setting.redis and len(self.setting.ahead_s) > 1:
+            self._hold()
+            return
         count = len(self.setting.processes)
         for _ in range(self.chance.choice([2, 3, 4])):
             at = self._time()
@@ -345,8 +451,41 @@ class _Maker:
                 self._request(at + 3 * self.chance.random(), "get", target, process=process)
         self._writes(2)
 
+    def _join(self) -> None:
+        """Let a host spend the limit, and let hosts that nobody knows join within a minute."""
+        setting, at = self.setting, 1.0
+        for host in range(len(setting.ahead_s)):
+            own = [number for number, its in enumerate(setting.processes) if its == host]
+            for _ in range(2 * setting.calls_per_minute):
+                process, target = self.chance.choice(own), self.chance.randrange(3)
+                self._request(at + 5 * self.chance.random(), "get", target, process=process)
+            at += 5 + 15 * self.chance.random()
+
+    def _hold(self) -> None:
+        """Let a call that was counted wait with its host, and fill the minute after that."""
+        process = self.chance.randrange(len(self.setting.processes))
+        self._request(0.5, "get", 0, process=process)
+        self._request(1.0, "get", 1, process=process)
+        request, host = self.requests[-1]["id"], self.setting.processes[process]
+        point = self.chance.choice([4, 4, 5])  # between the count and the sending
+        event = {"do": "suspend", "host": host, "seconds": 64, "request": request, "point": point}
+        self.events.append(event)
+        for _ in range(2 * self.setting.calls_per_minute):
+            self._request(64 + 12 * self.chance.random(), "get", self.chance.randrange(3))
+
+    def _repeat(self) -> None:
+        """Aim at the retry budget of a process with many calls that fail."""
+        self.span_s = self.chance.choice([40.0, 100.0])
+        for _ in range(30):
+            self._request(self._time(), "get", self.chance.randrange(3), process=0)
+        self._creations(2, (0.5, 3.0, 20.0))
+        self._writes(6)
+
     def _cache(self) -> None:
         """Aim at reads around writes of the same customer."""
+        if self.on["redis-mode"] and self.on["kill"] and self.chance.random() < 0.4:
+            self._miss()
+            return
         chance, at = self.chance, 0.0
         for _ in range(chance.choice([4, 7, 10])):
             at += chance.random() * self.span_s / 8
@@ -360,8 +499,22 @@ class _Maker:
             self._request(at + 2 * chance.random(), "get", target)
             self._request(at + self.span_s / 4 * chance.random(), "get", target)
 
+    def _miss(self) -> None:
+        """Aim at a write that Redis misses, and whose process is killed afterwards."""
+        chance = self.chance
+        process = chance.randrange(len(self.setting.processes))
+        for _ in range(3):
+            self._request(1 + chance.random(), "get", 0)
+        self._add("redis-mode", 3.0, mode=chance.choice(["down", "hang", "readonly"]), seconds=3.0)
+        self._request(3.5, "update", 0, process=process)
+        self._add("kill", 4.5 + chance.random(), process=process, back_s=chance.choice([5.0, 40.0]))
+        for _ in range(3):
+            self._request(10 + 20 * chance.random(), "get", 0)
+
     def _pause(self) -> None:
         """Aim at pauses with several requests at the same moment."""
+        if self.is_calm:
+            self.span_s = 100.0
         self._reads(8)
         self._writes(3)
         self._creations(1, (0.5, 3.0, 20.0))
@@ -412,10 +565,94 @@ class _Maker:
             self._shop(begin + 3 * chance.random(), what, number)
             count += what == "create"
 
+    def _bulk(self) -> None:
+        """Let exports work beside a small rate limit, which requests use as well."""
+        chance = self.chance
+        limit = chance.choice([8, 12, 20])
+        redis = chance.random() < 0.6
+        processes = chance.choice([(0,), (0, 0), (0, 1), (0, 1, 1)] if redis else [(0,), (0, 0)])
+        self.setting = replace(
+            self.setting,
+            calls_per_minute=limit,
+            ecwid_limit=2 * limit,
+            redis=redis,
+            processes=processes,
+            tokens=("secret_a",) * len(processes),
+            ahead_s=(0.0,) * len(set(processes)),
+        )
+        [first] = [event for event in self.events if event["do"] == "export"]
+        first["id"] = 1
+        if chance.random() < 0.4:
+            again = {**first, "id": 2, "process": len(processes) - 1}
+            self.events.append({**again, "at": first["at"] + chance.choice([0.0, 5.0])})
+        self.requests = [first, first]  # The ids of the reads begin after the exports.
+        for _ in range(chance.choice([2, 4])):
+            at = first["at"] + 200 * chance.random()
+            spread_s = chance.choice([1.0, 60.0])
+            for _ in range(int(limit * chance.choice([0.3, 0.6, 1.2]))):
+                self._request(at + spread_s * chance.random(), "get", chance.randrange(3))
+        self.requests = self.requests[2:]
+
     def _shop(self, at: float, what: str, number: int) -> None:
         self.events.append({"at": round(at, 3), "do": "shop", "what": what, "number": number})
 
     # Faults
+
+    def _later_faults(self) -> None:
+        chance, on = self.chance, self.on
+        if self.aim == "export":
+            self._bulk()
+        is_own = self.aim == "cache" and not self.setting.redis
+        if on["mounts"] or (is_own and chance.random() < 0.3):
+            self._add_mount()
+        setting = self.setting
+        if on["limit-changed"] and setting.calls_per_minute < SMALL_LIMIT:
+            self._change_limit()
+        faults: list[tuple[str, Event]] = []
+        if setting.redis:
+            for _ in range(chance.choice([1, 3])):
+                kinds = ["calls", "calls", "record", "pause", "generation", "response"]
+                faults.append(("redis-evicted", {"kind": chance.choice(kinds)}))
+            step_s = chance.choice([-60, -35, -10, 10, 35, 61, 300])
+            faults.append(("redis-clock", {"seconds": step_s}))
+        host = chance.randrange(len(setting.ahead_s))
+        slow_s, most_s = chance.choice([0.3, 3.0, 20.0, 70.0]), chance.choice([0.05, 0.3, 0.8])
+        faults.append(("file-slow", {"host": host, "seconds": slow_s, "most_s": most_s}))
+        locked_s = chance.choice([0.1, 0.7, 3.0, 20.0, 130.0])
+        faults.append(("file-locked", {"host": host, "seconds": locked_s}))
+        for name, facts in faults:
+            if on[name] and chance.random() < 0.5:
+                self._fault_at_point({"do": name, **facts}, chance.choice(self.requests))
+            elif on[name]:
+                self._add(name, self._near(), **facts)
+
+    def _add_mount(self) -> None:
+        """Add a second mount to each process. A key belongs to one mount."""
+        self.setting = replace(self.setting, mounts=2)
+        # In some plans, the second mount gets no request before this time.
+        turns_at = self.chance.choice([None, self.chance.choice(self.requests)["at"]])
+        for event in self.requests:
+            number = int(event["key"][1:]) if event.get("key") else event.get("id", 1)
+            is_late = turns_at is not None and not event.get("key")
+            event["mount"] = int(event["at"] >= turns_at) if is_late else number % 2
+        if self.aim == "limit" and turns_at and "redis-evicted" not in self.without:
+            self._add("redis-evicted", turns_at, kind="calls")
+
+    def _change_limit(self) -> None:
+        """Change the limit in the settings of one process after the other."""
+        chance, count = self.chance, len(self.setting.processes)
+        at = chance.choice(self.requests)["at"] + 3
+        for _ in range(chance.choice([1, 1, 2])):
+            limit = max(chance.choice([4, 8, 12, 20, 30]), 5 * count)
+            most = max(self.setting.ecwid_limit, limit + 1, int(limit / 0.9))
+            self.setting = replace(self.setting, ecwid_limit=most)
+            gap_s = chance.choice([0.1, 3.0, 20.0])
+            for process in range(count):
+                self._add("limit-changed", at, process=process, limit=limit)
+                at += gap_s * chance.random()
+            for _ in range(2 * limit):  # The calls before and after the change must not add up.
+                self._request(at + 5 * chance.random(), "get", chance.randrange(3))
+            at += 40 * chance.random()
 
     def _near(self, before_s: float = 0.3) -> float:
         """Return a time near a request, and more often near a request with a key."""
@@ -499,7 +736,7 @@ class _Maker:
                 refusal = chance.choice(refusals)
                 of_token = refusal.startswith(("401", "403"))
                 token = chance.choice(setting.tokens) if of_token else "*"
-                seconds = chance.choice([2.0, 15.0, 70.0])
+                seconds = 70.0 if self.is_calm else chance.choice([2.0, 15.0, 70.0])
                 self._add("refuse", self._near(), refusal=refusal, token=token, seconds=seconds)
         if on["evil"]:
             self._add("evil", 0.0, refusal=chance.choice(["403", "403-html", "500"]))

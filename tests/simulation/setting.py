@@ -22,6 +22,7 @@ class Setting:
     ahead_s: tuple[float, ...] = (0.0,)  # by how much the clock of each host is ahead
     processes: tuple[int, ...] = (0,)  # the host of each process
     tokens: tuple[str, ...] = ("secret_a",)  # the token of each process
+    mounts: int = 1  # the mounts of each process, which all have its token
     calls_per_minute: int = 540
     known_hosts: int = 0  # the hosts that the settings name, or 0 for all of them
     redis: bool = False
@@ -40,7 +41,7 @@ class Setting:
         names = [
             *("preempt_p", "redis_lost_p", "redis_refused_p", "redis_timeout_p", "slow_s"),
             *("fates", "lag_s", "ecwid_ahead_s", "cache_ttl_s", "calls_per_minute", "inclusive"),
-            *("ties_reversed", "short_pages", "ecwid_limit", "unique"),
+            *("ties_reversed", "short_pages", "ecwid_limit", "unique", "mounts"),
         ]
         found = [
             replace(self, **{name: getattr(simplest, name)})

@@ -16,7 +16,7 @@ import redis
 
 from flask_ecwid import chance, clock
 from flask_ecwid.settings import Settings
-from flask_ecwid.storage import cache_backend, redis_state
+from flask_ecwid.storage import cache_backend, file_state, redis_state
 from flask_ecwid.storage.opening import Storage
 from flask_ecwid.storage.redis_connection import COOLDOWN_S, RedisConnection
 from flask_ecwid.storage.redis_state import RedisState
@@ -25,7 +25,7 @@ from flask_ecwid.storage.window import KEPT_S, Window
 from flask_ecwid.storage.work import current_work
 
 from .setting import Setting
-from .world import EPOCH_S, Host, Process, World
+from .world import EPOCH_S, Host, Process, Task, World
 
 # How Redis fares, by the names in a plan.
 MODES = ("down", "hang", "readonly", "slow")
@@ -34,7 +34,7 @@ _Values = dict[str, tuple[bytes, float]]
 
 @dataclass(eq=False)
 class RedisServer:
-    """A Redis of all hosts. Its clock is true time."""
+    """A Redis of all hosts. Its clock is true time, until somebody sets the clock."""
 
     world: World
     setting: Setting
@@ -47,18 +47,30 @@ class RedisServer:
     counted: list[tuple[float, Process]] = field(default_factory=list)
     begun_anew: list[tuple[float, Process]] = field(default_factory=list)
     was_emptied: bool = False
+    # For the judge: how long each request has waited, each command, and each trip that took too
+    # long.
+    waited_s: dict[int, float] = field(default_factory=dict)
+    asked: list[tuple[float, Process, str]] = field(default_factory=list)
+    timeouts: list[tuple[float, Process]] = field(default_factory=list)
+    ahead_s: float = 0.0
+    steps_s: list[float] = field(default_factory=list)  # by how much the clock was set
+    evicted: set[str] = field(default_factory=set)  # the kinds of the evicted keys
+
+    @property
+    def now(self) -> float:
+        return self.world.time + self.ahead_s
 
     # Commands
 
     def get(self, key: str) -> bytes | None:
         value, ends = self.values.get(key, (None, 0.0))
-        return value if self.world.time < ends else None
+        return value if self.now < ends else None
 
     def pttl(self, key: str) -> int:
         value, ends = self.values.get(key, (None, 0.0))
-        if value is None or self.world.time >= ends:
+        if value is None or self.now >= ends:
             return -2
-        return -1 if ends == float("inf") else int((ends - self.world.time) * 1000)
+        return -1 if ends == float("inf") else int((ends - self.now) * 1000)
 
     def scan(self, pattern: str) -> tuple[int, list[bytes]]:
         """Do what the command SCAN does, for a pattern of a prefix, in one step."""
@@ -72,7 +84,7 @@ class RedisServer:
         if self.get(keys[0]) != (before if has_before else None):
             return 0
         if has_after:
-            self.values[keys[0]] = (bytes(after), self.world.time + ttl_ms / 1000)
+            self.values[keys[0]] = (bytes(after), self.now + ttl_ms / 1000)
         else:
             self.values.pop(keys[0], None)
         return 1
@@ -86,7 +98,7 @@ class RedisServer:
         self._check_writable()
         limit, host, seen, epoch = arguments
         found = self.get(keys[0])
-        second = int(EPOCH_S + self.world.time)
+        second = int(EPOCH_S + self.now)
         process = self.world.me().process
         window = Window.from_json(found) if found else None
         if window is None:
@@ -95,7 +107,7 @@ class RedisServer:
                 self.begun_anew.append((self.world.time, process))
         self.counted.append((self.world.time, process))
         taken = window.take(second, limit, host, seen)
-        self.values[keys[0]] = (window.to_json(), self.world.time + KEPT_S)
+        self.values[keys[0]] = (window.to_json(), self.now + KEPT_S)
         flags = int(taken.granted), int(taken.is_new)
         reply = [flags[0], taken.remaining, taken.reset_s]
         return [*reply, taken.epoch.encode(), taken.hosts, flags[1]]
@@ -117,13 +129,13 @@ class RedisServer:
             return 0
         self._check_writable()
         entry = f"{version} ".encode() + generation + b" " + value
-        self.values[keys[1]] = (entry, self.world.time + ttl_ms / 1000)
+        self.values[keys[1]] = (entry, self.now + ttl_ms / 1000)
         return 1
 
     def begin_generation(self, keys: list[str], arguments: list[Any]) -> bytes:
         """Do what the script `INVALIDATE` of cache_backend.py does."""
         self._check_writable()
-        generation = f"{arguments[0]}.{self.world.time:.6f}".encode()
+        generation = f"{arguments[0]}.{self.now:.6f}".encode()
         self.values[keys[0]] = (generation, float("inf"))
         return generation
 
@@ -149,12 +161,40 @@ class RedisServer:
         self.values, self.was_emptied = {}, True
         self.world.log("REDIS", "is emptied")
 
+    def evict(self, kind: str) -> None:
+        """Drop one key of a kind, as a Redis without memory does."""
+        found = sorted(key for key in self.values if _tail(key).partition(" ")[0] == kind)
+        if not found:
+            return
+        key = found[int(self.world.random.random() * len(found))]
+        del self.values[key]
+        self.evicted.add(kind)
+        self.was_emptied = self.was_emptied or kind == "calls"
+        self.world.log("REDIS", "evicts", _tail(key))
+
+    def step(self, seconds: float) -> None:
+        """Set the clock forward, or back with a negative number."""
+        self.ahead_s += seconds
+        self.steps_s.append(seconds)
+        self.world.log("REDIS", "clock set", f"{seconds:+g} s")
+
     # The way
 
     def ask(self, what: str, command: Callable[[], Any]) -> Any:
         """Run a command, and wait for its result within the time of the trip under way."""
+        world, task = self.world, self.world.me()
+        host = task.process.host
         with current_work().wait(None) as timeout_s:
-            return self._ask_within(timeout_s, what, command)
+            self.asked.append((world.time, task.process, what))
+            begun = world.monotonic(host)
+            try:
+                return self._ask_within(timeout_s, what, command)
+            except redis.TimeoutError:
+                self.timeouts.append((world.time, task.process))
+                raise
+            finally:
+                waited_s = world.monotonic(host) - begun
+                self.waited_s[task.request] = self.waited_s.get(task.request, 0.0) + waited_s
 
     def _ask_within(self, timeout_s: float, what: str, command: Callable[[], Any]) -> Any:
         world, setting = self.world, self.setting
@@ -250,6 +290,13 @@ class HostFile:
     # The same moments of the host's wall clock, for the time in which the host was suspended.
     wall_ends: dict[str, float] = field(default_factory=dict)
     gone_until: float = -1.0
+    slow_until: float = -1.0
+    slow_s: float = 0.0  # the most that a slow step takes
+    locked_until: float = -1.0  # Another program, or a process of the history, changes the file.
+
+    @property
+    def is_busy_until(self) -> float:
+        return max(self.slow_until, self.locked_until)
 
 
 class HostFileState:
@@ -268,7 +315,7 @@ class HostFileState:
     def compare_and_swap(
         self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
-        self._go()
+        self._go(changes=True)
         found = self._find(key)
         if (found and found.value) != before:
             return False
@@ -280,7 +327,7 @@ class HostFileState:
         return True
 
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
-        self._go()
+        self._go(changes=True)
         second = int(self._world.monotonic(self._host))
         found = self._find(key)
         window = Window.from_json(found.value) if found else None
@@ -307,19 +354,58 @@ class HostFileState:
         self._file.values[key] = (value, self._world.monotonic(self._host) + ttl_s)
         self._file.wall_ends[key] = self._world.wall(self._host) + ttl_s
 
-    def _go(self) -> None:
-        """Go to the file.
+    def _go(self, *, changes: bool = False) -> None:
+        """Go to the file. A change of a busy file waits for its turn, and then for the lock.
 
         Raises:
             StateUnavailable: The file cannot be used now, or failed less than 5 s ago.
         """
-        world = self._world
+        world, file = self._world, self._file
         if not self._cooldown.is_over():
             raise StateUnavailable
         world.travel(2e-4 * world.me().random.random())
-        if world.time < self._file.gone_until:
-            self._cooldown.begin()
-            raise StateUnavailable
+        if world.time < file.is_busy_until:
+            if changes:
+                self._wait_for_turn()
+            elif world.time < file.slow_until:
+                world.travel(file.slow_s * world.me().random.random())
+        if world.time < file.gone_until:
+            self._fail("gone")
+
+    def _wait_for_turn(self) -> None:
+        world, task = self._world, self._world.me()
+        waiting = task.process.file_turn
+        waiting.append(task)
+        try:
+            if waiting[0] is not task and not world.sleep(file_state._TURN_MOST_S):
+                self._fail("no turn")
+            if not self._cooldown.is_over():
+                raise StateUnavailable
+            self._lock(task)
+        finally:
+            was_first = waiting[0] is task
+            waiting.remove(task)
+            if was_first and waiting and not task.process.dead:
+                world.wake(waiting[0])
+
+    def _lock(self, task: Task) -> None:
+        """Lock the file for as long as the change takes."""
+        world, file = self._world, self._file
+        ends_at = world.monotonic(self._host) + file_state._BUSY_S
+        while world.time < file.locked_until:
+            left_s = min(file.locked_until - world.time, ends_at - world.monotonic(self._host))
+            is_ending = task.process.stopping or world.sleep(left_s, interruptible=True)
+            if is_ending or world.monotonic(self._host) >= ends_at:
+                self._fail("locked")
+        if world.time < file.slow_until:
+            seconds = file.slow_s * task.random.random()
+            file.locked_until = world.time + seconds
+            world.travel(seconds)
+
+    def _fail(self, reason: str) -> None:
+        self._world.log("file", reason)
+        self._cooldown.begin()
+        raise StateUnavailable
 
 
 def open_storage(
@@ -352,7 +438,7 @@ def _tail(key: str) -> str:
             return word
     if "once" in parts:
         return f"record {parts[-1][:4]}"
-    return f"response {parts[-1][:4]}" if len(parts) > 1 else "calls"
+    return f"response {parts[-1][:4]}" if len(parts) > 2 else "calls"
 
 
 def _short(value: Any) -> object:

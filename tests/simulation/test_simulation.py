@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -77,6 +78,14 @@ def test_each_aim_and_each_fault_occurs() -> None:
     plans = [make(seed) for seed in range(500)]
     assert {plan.aim for plan in plans} == set(AIMS)
     assert frozenset().union(*(plan.faults for plan in plans)) == set(FAULTS)
+
+
+def test_each_invariant_is_documented() -> None:
+    """The page on reliability names each invariant, and no other."""
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    section = page.partition("\n## The invariants\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
+    assert sorted(named) == sorted(each.__name__ for each in INVARIANTS)
 
 
 def test_the_time_is_put_back() -> None:

@@ -57,15 +57,18 @@ class Host:
 
 @dataclass(eq=False)
 class Process:
-    """A process of a host. `runtime` is the open store, which history.py sets."""
+    """A process of a host. history.py sets the mounts."""
 
     name: str
     host: Host
     number: int
+    started_at: float = 0.0
+    limit: int = 0  # the calls per minute in the settings of the process
     dead: bool = False
     died_at: float = 0.0
     stopping: bool = False
-    runtime: Any = None
+    mounts: list[Any] = field(default_factory=list)
+    file_turn: list[Task] = field(default_factory=list)  # the tasks that wait for the host's file
 
 
 @dataclass(eq=False)

@@ -23,9 +23,7 @@ BODY = {"email": "ann@example.com"}
 
 
 @pytest.fixture(params=["file", "redis"])
-def shared(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
+def shared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Settings of workers that share a state."""
     monkeypatch.setenv("GUNICORN_ECWID_SERVICE", "service")
     settings: dict[str, Any] = {"ECWID_CACHE_TTL_S": 600}

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,9 @@ def test_retries_count_and_cached_responses_do_not(ordered: OrderedStore) -> Non
     assert remaining_in(api.post("/add_customer", {"email": CANARY})).remaining == 94
 
 
+_numbers = count()
+
+
 class Host:
     """A host, whose processes share a file. With Redis, the hosts share Redis."""
 
@@ -106,11 +110,15 @@ class Host:
         folder.mkdir(exist_ok=True)
 
     def process(self, per_minute: int = 40, hosts: int = 1) -> RateLimit:
-        """Return the rate limit of a new process, or of another mount or client of a process."""
+        """Return the rate limit of a new process."""
+        return self.mount(f"process {next(_numbers)}", per_minute, hosts)
+
+    def mount(self, process: str, per_minute: int = 40, hosts: int = 1) -> RateLimit:
+        """Return the rate limit of a mount or client of the process with this name."""
         host = FileState(self.folder / "state.sqlite3")
         redis = RedisConnection(self._url) if self._url else None
         storage = Storage(RedisState(redis) if redis else host, host, redis)
-        return RateLimit(per_minute, hosts, Counters(storage), "name")
+        return RateLimit(per_minute, hosts, Counters(storage, process), "name")
 
     def break_file(self) -> None:
         """Make the file useless to the processes that have it open, and to new ones."""
@@ -469,6 +477,17 @@ def test_redis_is_emptied_again_and_again(redis: RedisServer, tmp_path: Path) ->
         redis.client.flushall()
         made += spend(processes, 2)
     assert made == 2 + 10  # The reserve is all that is left.
+
+
+def test_an_idle_mount_notices_that_redis_has_lost_calls(
+    redis: RedisServer, tmp_path: Path
+) -> None:
+    """A mount that was idle knows the epochs that another mount of its process has seen."""
+    host = Host(tmp_path / "a", redis, patient=True)
+    busy, idle = host.mount("the process"), host.mount("the process")
+    assert spend([busy], 100) == 40
+    redis.client.flushall()
+    assert spend([idle], 100) == 0
 
 
 def test_redis_is_emptied_under_many_threads(

@@ -13,7 +13,7 @@ import flask
 import pytest
 
 from flask_ecwid import Ecwid, Settings, SettingsError
-from flask_ecwid.settings import setting_warnings
+from flask_ecwid.settings import read_some, setting_warnings
 
 GOOD: dict[str, Any] = {
     "ECWID_STORE_ID": "1003",
@@ -412,7 +412,7 @@ def test_plain_http_to_this_host(url: str) -> None:
 
 def test_the_hosts_own_keys() -> None:
     """Other keys that begin with ECWID_ belong to the host and cause no fault."""
-    assert Settings.from_config({**GOOD, "ECWID_CLIENT_SECRET": "x"}).store_id == "1003"
+    assert Settings.from_config({**GOOD, "ECWID_WIDGET_COLOUR": "x"}).store_id == "1003"
 
 
 def warnings(config: dict[str, Any], prefix: str = "") -> tuple[str, ...]:
@@ -675,3 +675,29 @@ def test_a_python_value_of_another_type(name: str, value: Any) -> None:
     """A value of another type is a fault of its setting, and not a TypeError."""
     with pytest.raises(SettingsError, match=f"ECWID_{name.upper()} "):
         Settings(**{"store_id": "1003", "token": "secret_x", name: value})
+
+
+@pytest.mark.parametrize("key", ["ECWID_CLIENT_ID", "ECWID_CLIENT_SECRET"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("your-canary", "is a placeholder"), ("two canaries", "is not visible ASCII characters")],
+)
+def test_an_app_of_ecwid_that_cannot_be_right(key: str, value: str, said: str) -> None:
+    """A placeholder for the app's id or secret stops the start, and the fault says what to do."""
+    fault = fault_of(key, value)
+    assert fault.startswith(said)
+    assert f"the {key.removeprefix('ECWID_').lower()} of your app in Ecwid" in fault
+    assert "canar" not in fault
+
+
+def test_some_settings_need_no_store() -> None:
+    """Settings can be read without a store, and only their own faults count."""
+    config = {"O_ECWID_CLIENT_ID": "app", "O_ECWID_UI": "maybe", "O_ECWID_DEADLINE_S": "9"}
+    some = read_some(config, ("client_id", "deadline_s", "proxy_url"), "O_")
+    assert some == {"client_id": "app", "deadline_s": 9.0, "proxy_url": ""}
+    with pytest.raises(SettingsError) as caught:
+        read_some({**config, "O_ECWID_DEADLINE_S": "'canary'"}, ("client_id", "deadline_s"), "O_")
+    [fault] = caught.value.faults
+    assert fault.startswith("O_ECWID_DEADLINE_S has quotes")
+    assert fault.endswith("(found in app.config)")
+    assert "canary" not in fault

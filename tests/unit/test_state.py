@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
 from flask_ecwid import clock
 from flask_ecwid.storage import redis_connection
@@ -787,6 +788,84 @@ def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(clock, "sleep", noted)
         list(threads.map(change, range(16)))
     assert waits == []
+
+
+def test_a_locked_file_holds_up_one_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that meets a locked file ends its turn only when the file counts as failed.
+
+    Otherwise the thread with the next turn would wait for the locked file as well.
+    """
+    path = tmp_path / "private" / "state.sqlite3"
+    state = FileState(path)
+    state.get("a")
+    monkeypatch.setattr(f"{MODULE}._BUSY_S", 0.01)
+    has_failed: list[bool] = []
+
+    class Turns:
+        @contextmanager
+        def take(self, _timeout_s: float) -> Iterator[None]:
+            try:
+                yield
+            finally:
+                try:
+                    state.get("a")
+                except StateUnavailable:
+                    has_failed.append(True)
+
+    monkeypatch.setattr(f"{MODULE}._turns", Turns())
+    with locked(path), pytest.raises(StateUnavailable):
+        state.compare_and_swap("a", None, b"one", 60)
+    assert has_failed == [True]
+
+
+def spoil(client: redis.Redis, key: str, kind: str) -> None:
+    """Store a foreign value under this key, of the named kind."""
+    if kind == "a list":
+        client.rpush(key, "x")
+    elif kind == "a text":
+        client.set(key, b"\xff\xfe")
+    else:
+        client.hset(key, "epoch", b"\xff\xfe")
+
+
+@pytest.mark.parametrize("kind", ["a list", "a hash"])
+def test_a_value_of_another_type(redis: RedisServer, kind: str) -> None:
+    """A value of another type in Redis is an empty text, and a swap can replace the value."""
+    state = RedisState(RedisConnection(redis.url))
+    spoil(redis.client, "a", kind)
+    found = state.get("a")
+    assert found is not None
+    assert found.value == b""
+    assert not state.compare_and_swap("a", None, b"one", 60)
+    assert state.compare_and_swap("a", b"", b"one", 60)
+    assert value_of(state, "a") == b"one"
+
+
+@pytest.mark.parametrize("kind", ["a list", "a text", "a hash"])
+def test_a_foreign_window(redis: RedisServer, kind: str) -> None:
+    """A foreign value in the place of a window is replaced by a new window, as after a loss."""
+    state = RedisState(RedisConnection(redis.url))
+    spoil(redis.client, "calls", kind)
+    granted = [state.take("calls", 2).granted for _ in range(3)]
+    assert granted == [True, True, False]
+    redis.client.delete("calls")
+    spoil(redis.client, "calls", kind)
+    assert not state.take("calls", 2, seen="0123").granted
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["began", "closed_until", "c{second}", "cnan", "c-1", "cx", "c", "fA", "lA", "lnan", "x"],
+)
+@pytest.mark.parametrize("value", [b"", b"\xff", b"nan", b"inf", b"1e999", b"-5", b"1.5", b"0x10"])
+def test_garbage_in_a_window(redis: RedisServer, name: str, value: bytes) -> None:
+    """Redis counts with the known members of a window, whatever the other members are."""
+    state = RedisState(RedisConnection(redis.url))
+    state.take("calls", 100)
+    second = int(redis.client.time()[0])
+    for at in range(second, second + 9):
+        redis.client.hset("calls", name.format(second=at), value)
+    assert [state.take("calls", 100, host="A").granted for _ in range(3)] == [True] * 3
 
 
 def test_what_is_over_leaves_the_file(tmp_path: Path) -> None:

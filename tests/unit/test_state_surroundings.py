@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from flask import Flask
 
 from flask_ecwid import Ecwid, EcwidClient, Settings, SettingsError, clock
 from flask_ecwid.storage import file_state
-from flask_ecwid.storage.file_state import FileState
+from flask_ecwid.storage.file_state import FileState, host_state
 
 from .test_state import NOBODY, locked, run, value_of
 
@@ -289,6 +291,31 @@ def test_a_trap_in_the_temporary_directory(temporary: Path, trap: str, prefix: s
     assert start(prefix) == (
         f"{fault}. Set STATE_DIRECTORY or XDG_STATE_HOME to the path of a folder of this user"
     )
+
+
+def test_a_replaced_file_keeps_its_values(path: Path) -> None:
+    """If somebody replaces the file by a copy and leaves its companions, no value is lost."""
+    state = FileState(path)
+    for key in ("a", "b"):
+        state.compare_and_swap(key, None, b"one", 60)
+    copy = shutil.copy(path, f"{path}.copy")
+    state.compare_and_swap("c", None, b"one", 60)
+    os.rename(copy, path)
+    with ThreadPoolExecutor(1) as threads:
+        for _ in range(2):  # each thread, with its connection to the replaced file
+            assert [value_of(state, key) for key in "abc"] == [b"one"] * 3
+            list(threads.map(state.get, "abc"))
+    assert [value_of(FileState(path), key) for key in "abc"] == [b"one"] * 3
+
+
+def test_a_missing_folder_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first use creates the folder that XDG_STATE_HOME names, for this user alone."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a" / "b"))
+    state = host_state()
+    assert list(tmp_path.iterdir()) == []
+    assert state.compare_and_swap("a", None, b"one", 60)
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
 
 
 def test_the_way_out_of_the_trap(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urljoin
 
 import flask
@@ -23,6 +24,8 @@ from werkzeug.test import TestResponse
 from flask_ecwid import Caller, Ecwid, EcwidClient, Settings, StoreCredentials, clock
 from flask_ecwid.sandbox import TOKEN, Fault, create_sandbox
 from flask_ecwid.storage.file_state import host_state
+from flask_ecwid.storage.redis_state import RedisState
+from flask_ecwid.web.idempotency import Idempotency
 
 from ..conftest import (
     PREFIX,
@@ -667,6 +670,45 @@ def test_redis_gone(ordered: OrderedStore, own_redis: RedisServer, key: str, fau
         own_redis.go_on()
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"state": "unknown", "tried_s": None},
+        {"state": "running", "lease_s": "30"},
+        {"state": "running", "process": 5},
+        {"ecwid_code": 5},
+        {"envelope": 5},
+        {"envelope": {"data": 5}},
+        {"envelope": {"data": {"id": 5}}},
+        {"envelope": None},
+        {"envelope": None, "status": 500},
+        None,
+    ],
+)
+def test_a_damaged_record(
+    ordered: OrderedStore,
+    redis: RedisServer,
+    key: str,
+    caplog: pytest.LogCaptureFixture,
+    members: dict[str, Any] | None,
+) -> None:
+    """A record with a member of another type is a 503 for its own key, and for no other key."""
+    api = ordered.api(ECWID_REDIS_URL=redis.url)
+    add(api, key)
+    [name] = redis.client.scan_iter("*:once:*")
+    record = json.loads(cast("bytes", redis.client.get(name)))
+    redis.client.delete(name)
+    if members is None:
+        redis.client.rpush(name, "x")
+    else:
+        redis.client.set(name, json.dumps({**record, **members}), ex=60)
+    for _ in range(2):
+        response = add(api, key)
+        assert (response.status_code, slug(response)) == (503, "idempotency-unavailable")
+    assert add(api, str(uuid.uuid4())).status_code != 503
+    assert "Redis has failed" not in caplog.text
+
+
 def test_redis_slow(ordered: OrderedStore, own_redis: RedisServer, key: str) -> None:
     """A request with a key waits for a slow Redis."""
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
@@ -677,6 +719,88 @@ def test_redis_slow(ordered: OrderedStore, own_redis: RedisServer, key: str) -> 
     assert again.headers["Idempotency-Replayed"] == "true"
 
 
+@pytest.mark.parametrize("outcome", ["created", "refused", "unknown", "no effect"])
+def test_redis_read_only_meanwhile(
+    ordered: OrderedStore,
+    own_redis: RedisServer,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: str,
+) -> None:
+    """The process that could not store an outcome knows the outcome, and stores it later."""
+    monkeypatch.setattr("flask_ecwid.storage.redis_connection.COOLDOWN_S", 0.0)
+    url = own_redis.url
+    api, other = ordered.api(ECWID_REDIS_URL=url), ordered.api(ECWID_REDIS_URL=url)
+    if outcome == "refused":
+        ordered.orders.inject(Fault("status", operation="add_customer", status=400, nth=1))
+    elif outcome == "unknown":
+        ordered.orders.inject(Fault("reset", operation="add_customer", nth=1, after=False))
+    elif outcome == "no effect":
+        ordered.orders.inject(Fault("status", status=403, code="INSUFFICIENT_APP_SCOPE", nth=1))
+    settle: Callable[..., None] = Idempotency._settle
+
+    def while_read_only(*arguments: Any) -> None:
+        own_redis.client.replicaof("127.0.0.1", "1")
+        settle(*arguments)
+        own_redis.client.replicaof("NO", "ONE")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Idempotency, "_settle", while_read_only)
+        first = add(api, key)
+    assert slug(add(other, key)) == "idempotency-key-in-use"
+    again = add(api, key)
+    last = add(other, key)
+    assert again.status_code == last.status_code
+    assert last.headers["Idempotency-Replayed"] == "true"
+    is_final = outcome in ("created", "refused")
+    assert ("Idempotency-Replayed" in again.headers) == is_final
+    assert (first.status_code == again.status_code) == is_final
+    assert len(ordered.creations()) == (0 if outcome == "refused" else 1)
+
+
+@pytest.mark.parametrize("is_second", [False, True])
+def test_redis_halted_meanwhile(
+    ordered: OrderedStore,
+    own_redis: RedisServer,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    is_second: bool,
+) -> None:
+    """A refused request whose record reaches Redis later does not keep its key under way.
+
+    A lost creation before the refused request is not forgotten.
+    """
+    monkeypatch.setattr("flask_ecwid.storage.redis_connection.COOLDOWN_S", 0.0)
+    api = ordered.api(ECWID_REDIS_URL=own_redis.url)
+    if is_second:
+        ordered.orders.inject(
+            Fault("reset", operation="add_customer", nth=1, after=True),
+            Fault("status", operation="list_customers", status=500, times=3),
+        )
+        assert slug(add(api, key)) == "outcome-unknown"
+    swap = RedisState.compare_and_swap
+
+    def halted(self: RedisState, key: str, before: bytes | None, *rest: Any) -> bool:
+        if (before is not None) == is_second:
+            own_redis.halt()
+        return swap(self, key, before, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RedisState, "compare_and_swap", halted)
+        assert slug(add(api, key)) == "idempotency-unavailable"
+    own_redis.go_on()
+    until = time.monotonic() + 60
+    while not any(
+        b'"running"' in cast("bytes", own_redis.client.get(name))
+        for name in own_redis.client.keys("*:once:*")
+    ):
+        assert time.monotonic() < until, "Redis does not execute the command"
+        time.sleep(0.01)
+    assert slug(add(ordered.api(ECWID_REDIS_URL=own_redis.url), key)) == "idempotency-key-in-use"
+    assert add(api, key).status_code == 200
+    assert len(ordered.creations()) == 1
+
+
 def test_a_file_that_cannot_be_kept(
     ordered: OrderedStore, key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -684,7 +808,8 @@ def test_a_file_that_cannot_be_kept(
 
     A request without a key goes on.
     """
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "missing"))
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file" / "missing"))
     api = ordered.api()
     assert slug(add(api, key)) == "idempotency-unavailable"
     assert api.post("/add_customer", NEW).status_code == 200
@@ -695,8 +820,6 @@ def test_redis_lost_after_the_creation(
 ) -> None:
     """The caller gets the outcome even if Redis fails before the record is written."""
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
-    from flask_ecwid.web.idempotency import Idempotency
-
     settle: Callable[..., None] = Idempotency._settle
 
     def without_redis(*arguments: Any) -> None:
@@ -723,8 +846,6 @@ def test_redis_emptied_meanwhile(ordered: OrderedStore, redis: RedisServer, key:
 def test_another_token(tmp_path: Path, key: str) -> None:
     """A record stays valid after the token of its store changes."""
     sandbox = create_sandbox(tmp_path / "s.sqlite3", tokens={"secret_a": {"create_customers"}})
-    from flask_ecwid.web.idempotency import Idempotency
-
     assert sandbox is not None
     settings = Settings(store_id="1003", token="secret_a", api_url=f"https://{key}.example.com")
     names = {

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flask
 import pytest
+from click.testing import CliRunner, Result
+from flask.cli import FlaskGroup
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import Caller, Ecwid, EcwidClient, SettingsError, StoreCredentials
@@ -253,3 +259,105 @@ def test_a_client_of_a_store_fails_like_any_other(
             with pytest.raises(EcwidError):
                 clients[0].get_customer(7)
         assert clients[1].get_customer(7) == {"id": 7}
+
+
+def write_stores(path: Path, *stores: tuple[StoreCredentials, str, str]) -> None:
+    """Write a stores file with the credentials, the caller's name and the API key of each store."""
+    entries = [
+        {
+            "id": each.store_id,
+            "token": str(each.token),
+            "api_keys": [f"{name}:read+write:{hashlib.sha256(key.encode()).hexdigest()}"],
+        }
+        for each, name, key in stores
+    ]
+    path.write_text(json.dumps({"stores": entries}), encoding="utf-8")
+    path.chmod(0o600)
+
+
+@pytest.fixture
+def stores_file(tmp_path: Path) -> Path:
+    folder = tmp_path / "private"
+    folder.mkdir(mode=0o700)
+    write_stores(folder / "stores.json", (ANN, "shop", "k" * 43), (BOB, "shop", "l" * 43))
+    return folder / "stores.json"
+
+
+def with_key(key: str) -> dict[str, Any]:
+    return {"headers": {"X-API-Key": key}}
+
+
+def test_the_api_key_decides(
+    settings: dict[str, Any], ecwid: HTTPServer, stores_file: Path
+) -> None:
+    """With ECWID_STORES, a caller reaches the store of the API key, and no other store."""
+    for credentials in (ANN, BOB):
+        ecwid.expect_request(
+            f"/api/v3/{credentials.store_id}/customers/7",
+            headers={"Authorization": f"Bearer {credentials.token}"},
+        ).respond_with_json({"id": 7, "taxId": credentials.store_id})
+    app = flask.Flask("gateway")
+    app.config.update({**settings, "ECWID_STORES": str(stores_file)})
+    Ecwid(app)
+    api = Api(app.test_client())
+    shown = [
+        api.get("/customer/7", **with_key(key)).get_json()["data"]["attributes"]["taxId"]
+        for key in ("k" * 43, "l" * 43)
+    ]
+    assert shown == ["1003", "2004"]
+    assert api.get("/customer/7", **with_key("m" * 43)).status_code == 401
+    assert api.get("/customer/7").status_code == 401
+    assert api.post("/delete_customer/7", **with_key("k" * 43)).status_code == 403
+
+
+def test_a_store_that_is_added(
+    settings: dict[str, Any],
+    ecwid: HTTPServer,
+    stores_file: Path,
+    later: Callable[[float], None],
+) -> None:
+    """A store that the file gets while the app runs is served without a restart."""
+    ecwid.expect_request("/api/v3/3005/customers/7").respond_with_json({"id": 7})
+    app = flask.Flask("gateway")
+    app.config.update({**settings, "ECWID_STORES": str(stores_file)})
+    Ecwid(app)
+    api = Api(app.test_client())
+    assert api.get("/customer/7", **with_key("n" * 43)).status_code == 401
+    write_stores(stores_file, (StoreCredentials("3005", ANN.token), "shop", "n" * 43))
+    later(2.0)
+    assert api.get("/customer/7", **with_key("n" * 43)).status_code == 200
+    assert api.get("/customer/7", **with_key("k" * 43)).status_code == 401
+
+
+def test_commands_choose_a_store(
+    settings: dict[str, Any], ecwid: HTTPServer, stores_file: Path
+) -> None:
+    """A command names its store with --store-id, and `check --all` has a line for each store."""
+    ecwid.expect_request(
+        "/api/v3/1003/customers", headers={"Authorization": f"Bearer {ANN.token}"}
+    ).respond_with_json({"total": 0, "count": 0, "offset": 0, "limit": 1, "items": []})
+    ecwid.expect_request("/api/v3/2004/customers").respond_with_json(
+        {"errorCode": "TOKEN_INVALID", "errorMessage": "no"}, status=403
+    )
+
+    def create_app() -> flask.Flask:
+        app = flask.Flask("gateway")
+        app.config.update({**settings, "ECWID_STORES": str(stores_file)})
+        Ecwid(app)
+        return app
+
+    def run(*arguments: str) -> Result:
+        group = FlaskGroup(create_app=create_app, load_dotenv=False)
+        return CliRunner().invoke(group, ["ecwid", *arguments])
+
+    exported = run("export", "-", "--store-id", "1003")
+    assert (exported.exit_code, exported.stdout) == (0, "")
+    for arguments in (["export", "-"], ["export", "-", "--store-id", "9"], ["check"]):
+        refused = run(*arguments)
+        assert (refused.exit_code, "--store-id" in refused.output) == (2, True)
+    checked = run("check", "--all")
+    assert checked.exit_code == 1
+    assert [line.partition(":")[0] for line in checked.stdout.splitlines()] == ["1003", "2004"]
+    assert "refuses this service" in checked.stdout
+    for secret in (ANN.token, BOB.token):
+        assert secret not in checked.output
