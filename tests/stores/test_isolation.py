@@ -45,7 +45,9 @@ class Callers:
 
     def run(self, requests: int) -> None:
         """Send so many requests, each of a store that is chosen at random."""
-        chosen = iter([(self._random.choice(STORES), self._random.random()) for _ in range(requests)])
+        chosen = iter(
+            [(self._random.choice(STORES), self._random.random()) for _ in range(requests)]
+        )
 
         def work() -> None:
             while True:
