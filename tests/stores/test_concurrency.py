@@ -15,8 +15,8 @@ from flask_ecwid.settings.settings import BY_HOST
 from flask_ecwid.throttling.concurrency import StoreThreads
 
 from ..conftest import Api
+from ..helpers.agency import Agency
 from ..helpers.fake_stores import FakeStores, token_of
-from .conftest import Agency
 
 
 @pytest.mark.parametrize("paths", [["/customer/7"], ["/customer/7", "/customer/8", "/customer/9"]])

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from ..conftest import free_port
+from ..helpers.agency import Agency
 from ..helpers.fake_stores import FakeStores, Reply, rate_limited
 from ..helpers.redis_server import RedisServer
-from .conftest import Agency
 
 STORES = [str(number) for number in range(1, 51)]
 OPEN = 3

@@ -15,9 +15,9 @@ from flask_ecwid.errors import Throttled
 from flask_ecwid.storage import cache_backend
 
 from ..conftest import free_port
+from ..helpers.agency import Agency
 from ..helpers.fake_stores import FakeStores, rate_limited
 from ..helpers.redis_server import RedisServer
-from .conftest import Agency
 
 BODY = {"email": "ann@example.com"}
 

@@ -10,8 +10,8 @@ import pytest
 
 from flask_ecwid.client import transport
 
+from ..helpers.agency import Agency
 from ..helpers.fake_stores import FakeStores
-from .conftest import Agency
 
 THREADS = 4
 
