@@ -3,6 +3,9 @@
 The first read makes the call. Equal reads that begin before its reply wait, and get the same reply
 or the same refusal. If the call fails without a reply, each waiting read makes a call of its own. A
 read waits for half of its time at most, so that the other half is left for its own call.
+
+While Ecwid has not accepted the token of a pair, the reads of the pair share nothing, and a write
+is not sent. Otherwise an invented token could invalidate the responses of a store.
 """
 
 from __future__ import annotations
@@ -67,18 +70,21 @@ class SharedReads:
         Raises:
             EcwidError: There is no good reply.
         """
-        deadline = current_work().begun.monotonic + self._deadline_s
+        deadline = self._deadline()
         # The host may be suspended during the delivery, and the attempt becomes older meanwhile.
         first_attempt_at = clock.Moment.seconds_ago(first_attempt_age_s or 0.0)
         if self.responses is not None:
             self.responses.deliver()
         if call.operation.kind != "read":
+            self._sender.prove(deadline)
             if first_attempt_age_s is not None:
                 first_attempt_age_s = first_attempt_at.elapsed_s()
             try:
                 return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
             finally:
                 self._forget()
+        if not self._sender.is_proven:
+            return self._sender.send(call, deadline)[1]
         # The object is a part of the key, because another client may have other limits.
         call_key = (id(self), call.path, tuple(sorted(call.query)))
         mine = _UnderWay(clock.Event())
@@ -102,6 +108,23 @@ class SharedReads:
             if under_way.get(call_key) is mine:  # Otherwise a newer read has the key.
                 under_way.pop(call_key, None)
             mine.done.set()
+
+    @property
+    def is_proven(self) -> bool:
+        """True if Ecwid has accepted the token, or if the token needs no proof."""
+        return self._sender.is_proven
+
+    @piece_of_work()
+    def prove(self) -> None:
+        """Ask the neutral question, if Ecwid has not accepted the token yet.
+
+        Raises:
+            EcwidError: Ecwid has not accepted the token.
+        """
+        self._sender.prove(self._deadline())
+
+    def _deadline(self) -> float:
+        return current_work().begun.monotonic + self._deadline_s
 
     def join_only_in(self, generation: str) -> None:
         """Forget the reads that began in an earlier generation, so that later reads join none.
