@@ -4,8 +4,8 @@ The first read makes the call. Equal reads that begin before its reply wait, and
 or the same refusal. If the call fails without a reply, each waiting read makes a call of its own. A
 read waits for half of its time at most, so that the other half is left for its own call.
 
-While Ecwid has not accepted the token of a pair, the reads of the pair share nothing, and a write
-is not sent. Otherwise an invented token could invalidate the responses of a store.
+A token shares only its own reads. A write is sent after Ecwid has accepted the token. Otherwise an
+invented token could get the replies of a store, or invalidate its cached responses.
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ class SharedReads:
                 return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
             finally:
                 self._forget()
-        if not self._sender.is_proven:
-            return self._sender.send(call, deadline)[1]
-        # The object is a part of the key, because another client may have other limits.
+        # The object is a part of the key, because another client may have other limits, or another
+        # token, which Ecwid may refuse.
         call_key = (id(self), call.path, tuple(sorted(call.query)))
         mine = _UnderWay(clock.Event())
         under_way = self._memory.get().under_way

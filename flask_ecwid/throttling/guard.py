@@ -35,7 +35,7 @@ from ..settings import Settings, StoreCredentials
 from ..storage.memory_state import MemoryState
 from ..storage.opening import Storage
 from .breaker import Breaker
-from .pause import Pause, SharedPause, refused_token_s
+from .pause import Pause, SharedPause
 from .proof import Proof, is_acceptance
 from .rate_limit import Counters, RateLimit
 from .trials import Trial, Trials
@@ -247,15 +247,13 @@ class Guard:
             is_confirmed = permit.is_probe and self._suspicions >= SUSPICIONS_MOST
             is_confirmed = is_confirmed or permit.trial is not None
             pause_s = (pause_s or REFUSED_TOKEN_S) if is_confirmed else 0.0
-        refusals = 0
         if self._proof and _is_refused_token(permit, error, pause_s):
-            refusals = 1 + (permit.pause.refusals if permit.pause else 0)
-            pause_s = refused_token_s(refusals)
             self._proof.withdraw()
             if self._trials and permit.trial is None:
                 self._trials.count()
-        if pause_s:
-            self._pause.begin(error, pause_s, refusals)
+            self._pause.begin_after_refusal(error, permit.pause)
+        elif pause_s:
+            self._pause.begin(error, pause_s)
         elif error.proves_token:
             self._suspicions = 0
             if permit.pause:

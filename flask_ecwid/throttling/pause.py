@@ -23,7 +23,7 @@ LOOK_EVERY_S = 0.1  # The time between two looks into the shared state, because 
 LOOK_MOST_S = 2.0  # The longest time that a thread waits for the look of another thread.
 _PAUSE_MOST_S = 3600.0  # The longest pause. MAX_RETRY_AFTER_S in replies.py is the same.
 _REFUSED_S = (60.0, 300.0, 1800.0, 7200.0, 86400.0)  # The pauses after refusals in a row.
-_PROBE_MOST_S = 60.0  # How long a probe may hold all other calls. Its process may be gone.
+_PROBE_S = 60.0  # How long a probe may hold a refused token, because its process may be gone.
 _PUBLISH_ATTEMPTS = 5  # An attempt fails if another process changes the pause meanwhile.
 _KEPT_S = 3600.0  # How long the state keeps a pause that is over and waits for its probe.
 _REFUSED_KEPT_S = 7 * 86400.0  # The same for a pause that counts the refusals.
@@ -45,10 +45,9 @@ class Pause:
     refusals: int = 0  # How often in a row Ecwid has refused the token, if anybody counts.
 
     @classmethod
-    def of(cls, seconds: float, *, probed: bool, detail: str, refusals: int = 0) -> Pause:
+    def of(cls, seconds: float, *, probed: bool, detail: str) -> Pause:
         """Return a pause that begins now."""
-        ends_at = clock.now() + seconds
-        return cls(chance.token_hex(8), seconds, probed, detail, ends_at, refusals=refusals)
+        return cls(chance.token_hex(8), seconds, probed, detail, clock.now() + seconds)
 
     @classmethod
     def from_stored(cls, stored: Stored, asked_at: float) -> Pause | None:
@@ -64,7 +63,7 @@ class Pause:
             members = orjson.loads(stored.value)
             probed = bool(members["probed"])
             refusals = max(0, int(members.get("refusals", 0)))
-            most_s = max(_PAUSE_MOST_S, refused_token_s(refusals) if refusals else 0.0)
+            most_s = max(_PAUSE_MOST_S, _refused_s(refusals) if refusals else 0.0)
             seconds = min(float(members["seconds"]), most_s)
             if not seconds >= 0:  # NaN compares as False.
                 return None
@@ -177,7 +176,7 @@ class SharedPause:
         Raises:
             Throttled: Another call is the probe.
         """
-        renewed = pause.again(min(pause.seconds, _PROBE_MOST_S))
+        renewed = pause.again(_PROBE_S if pause.refusals else pause.seconds)
         if not self._replaced(pause, renewed):
             raise renewed.throttled()
         return renewed
@@ -186,16 +185,24 @@ class SharedPause:
         """Let another call be the probe at once, because the probe is not sent."""
         self._replaced(pause, pause.again(0.0))
 
-    def begin(self, error: EcwidError, pause_s: float, refusals: int = 0) -> None:
-        """Begin a pause for all processes, or make the present pause longer.
+    def begin(self, error: EcwidError, pause_s: float) -> None:
+        """Begin a pause for all processes, or make the present pause longer."""
+        detail = f"An earlier call failed. {error.detail}"
+        self._begin(Pause.of(pause_s, probed=error.probed, detail=detail))
+
+    def begin_after_refusal(self, error: EcwidError, probe: Pause | None) -> None:
+        """Begin the pause of a refused token, which is longer after each refusal in a row.
 
         Args:
-            error: The failure.
-            pause_s: The length of the pause.
-            refusals: How often in a row Ecwid has refused the token, if the pause shall tell.
+            error: The refusal.
+            probe: The pause whose probe was refused, or None if another call was refused.
         """
+        refusals = 1 + (probe.refusals if probe else 0)
         detail = f"An earlier call failed. {error.detail}"
-        begun = Pause.of(pause_s, probed=error.probed, detail=detail, refusals=refusals)
+        begun = Pause.of(_refused_s(refusals), probed=True, detail=detail)
+        self._begin(replace(begun, refusals=refusals))
+
+    def _begin(self, begun: Pause) -> None:
         with self._change():
             with self._lock:
                 self._known = begun.joined(self._known)
@@ -329,6 +336,6 @@ def _kept_s(probed: bool, refusals: int) -> float:
     return _KEPT_S if probed else 0.0
 
 
-def refused_token_s(refusals: int) -> float:
+def _refused_s(refusals: int) -> float:
     """Return the pause in seconds after so many refusals in a row."""
     return _REFUSED_S[min(refusals, len(_REFUSED_S)) - 1]

@@ -12,6 +12,7 @@ and the storage tells how old the value is.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,8 @@ from ..storage.redis_connection import COOLDOWN_S
 from ..storage.state import State, StateUnavailable, Stored
 from ..storage.window import SPAN_S
 from .rate_limit import worker_count
+
+log = logging.getLogger("flask_ecwid")
 
 REFUSALS_MOST = 60  # in a minute
 # The places for tokens that Ecwid has refused before. The other places stay for new merchants.
@@ -126,6 +129,7 @@ class Trials:
         # process ids.
         self._worked: dict[int, float] = {}
         self._without: dict[int, float] = {}
+        self._warn_next = 0.0
 
     def begin(self, deadline: float, *, again: bool) -> Trial:
         """Take a place for a call that is about to be made.
@@ -144,9 +148,17 @@ class Trials:
                 return self._begin(most)
             except Throttled as exc:
                 if exc.wait_s > _WAIT_STEP_S:
+                    self._warn(again)
                     raise
             if clock.now() >= patient_until or not clock.sleep(_WAIT_STEP_S):
                 raise Throttled(1, _DETAIL)
+
+    def _warn(self, again: bool) -> None:
+        """Log once a minute that new merchants have to wait, because the app may have to act."""
+        now = clock.now()
+        if not again and now >= self._warn_next:
+            self._warn_next = now + SPAN_S
+            log.warning("Stores with unproven tokens have to wait. %s", _DETAIL)
 
     def _begin(self, most: int) -> Trial:
         """Take a place in the storage, or in memory while the storage cannot be used.

@@ -155,12 +155,18 @@ def test_one_thread_tries_a_token(host: Host) -> None:
     assert next(sent) == 1
 
 
-def test_few_refusals_in_a_minute(host: Host) -> None:
-    """Ecwid gets 60 refused tokens a minute, of all processes together and exactly."""
+def test_few_refusals_in_a_minute(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """Ecwid gets 60 refused tokens a minute, of all processes together and exactly.
+
+    Each process warns that new merchants have to wait.
+    """
     processes = [host.process() for _ in range(3)]
     assert refused_in_turn(processes, range(90)) == REFUSALS_MOST
     new = host.process().open(token("new"))
     assert 50 < wait_s(new) <= 62
+    warnings = [each for each in caplog.messages if "unproven tokens have to wait" in each]
+    assert 1 <= len(warnings) <= 4
+    assert "secret" not in caplog.text
     host.later(63)
     assert refused_in_turn(processes, range(100, 190)) == REFUSALS_MOST
 
