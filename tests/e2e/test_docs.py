@@ -58,6 +58,7 @@ NOT_HERE = {
 }
 PAGES_ELSEWHERE = {
     "clients.md": "e2e/test_python_client.py",
+    "many-stores.md": "e2e/test_many_stores.py",
     "oauth.md": "e2e/test_oauth.py",
     "observability.md": "e2e/test_observability.py",
     "servers.md": "e2e/test_servers.py",
