@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from ..helpers.agency import Agency
+from ..helpers.agency import PATIENCE, Agency
 from ..helpers.fake_stores import FakeStores
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, seconds in PATIENCE:
+        monkeypatch.setattr(module, name, seconds)
 
 
 @pytest.fixture
