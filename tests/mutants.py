@@ -519,6 +519,13 @@ MUTANTS = [
         "test_state.py",
     ),
     Mutant(
+        "no wait for a busy state file while the process ends",
+        "storage.file_state",
+        "        clock.Event().wait(seconds)\n",
+        '        raise OSError("The process ends.")\n',
+        "test_state.py",
+    ),
+    Mutant(
         "a stored refusal with an unknown outcome",
         "web.idempotency",
         'if error.executed == "unknown" or tried_before:',
