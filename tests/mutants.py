@@ -526,6 +526,14 @@ MUTANTS = [
         "test_state.py",
     ),
     Mutant(
+        "a missing folder of XDG_STATE_HOME stays missing",
+        "storage.file_state",
+        "    with suppress(OSError):  # The XDG standard says to create a missing folder.\n"
+        "        os.makedirs(folder, mode=0o700, exist_ok=True)\n    return Path",
+        "    return Path",
+        "test_state_surroundings.py",
+    ),
+    Mutant(
         "a stored refusal with an unknown outcome",
         "web.idempotency",
         'if error.executed == "unknown" or tried_before:',

@@ -551,6 +551,8 @@ def _host_path() -> Path:
         folder = _own_folder() or tempfile.gettempdir()
     except FileNotFoundError:
         raise _Refused("no temporary directory can be written to") from None
+    with suppress(OSError):  # The XDG standard says to create a missing folder.
+        os.makedirs(folder, mode=0o700, exist_ok=True)
     return Path(folder) / f"flask-ecwid-{os.getuid()}" / _FILE
 
 
