@@ -329,15 +329,6 @@ def test_the_way_out_of_the_trap(
             assert start() == ""
 
 
-def test_a_named_folder_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing folder of XDG_STATE_HOME is created for the user alone, as the standard says."""
-    folder = tmp_path / "missing" / "state"
-    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-    assert file_state.host_state().try_out().is_relative_to(folder)
-    assert folder.stat().st_mode & 0o777 == 0o700
-
-
 def test_the_folder_of_the_users_home(
     temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
