@@ -311,8 +311,19 @@ def _patiently(
             return db.execute(sql, parameters)
         except sqlite3.OperationalError as exc:
             is_busy = "locked" in str(exc) or "locking protocol" in str(exc)
-            if not is_busy or clock.now() >= ends_at or not clock.sleep(_BUSY_STEP_S):
+            if not is_busy or clock.now() >= ends_at:
                 raise
+            _wait(_BUSY_STEP_S)
+
+
+def _wait(seconds: float) -> None:
+    """Wait a short time, also while the process is about to end.
+
+    The requests under way still need the file. Without this, a reload would refuse a request
+    because another worker held the file for a moment.
+    """
+    if not clock.sleep(seconds):
+        clock.Event().wait(seconds)
 
 
 def _open(path: Path) -> Connection:
@@ -395,8 +406,9 @@ def _creation_lock(file: Path) -> Iterator[None]:
             # lock would stay until the child ends.
             fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
-        if clock.now() >= deadline or not clock.sleep(0.01):
+        if clock.now() >= deadline:
             raise _Refused(f"another process has held the lock {path} for too long")
+        _wait(0.01)
 
 
 def _connect(path: Path, token: object, file: Identity) -> Connection:

@@ -236,9 +236,10 @@ class _Maker:
     def _setting(self) -> Setting:
         chance, aim, on = self.chance, self.aim, self.on
         unique = chance.random() < (0.2 if aim == "contend" else 0.4)
-        self.is_unsure = is_unsure = aim in ("create", "takeover") and chance.random() < 0.3
+        unsure_p = {"create": 0.45, "takeover": 0.3}.get(aim, 0.0)
+        self.is_unsure = is_unsure = chance.random() < unsure_p
         # A slow search tells little of a clock that is behind.
-        is_behind = is_unsure and aim == "create" and chance.random() < 0.6
+        is_behind = is_unsure and aim == "create" and chance.random() < 0.7
         if is_unsure:
             unique = False
         often = {"cache": 0.8, "limit": 0.75, "contend": 0.9, "takeover": 0.8}.get(aim, 0.65)
@@ -483,8 +484,12 @@ class _Maker:
 
     def _cache(self) -> None:
         """Aim at reads around writes of the same customer."""
-        if self.on["redis-mode"] and self.on["kill"] and self.chance.random() < 0.4:
+        drawn = self.chance.random()
+        if drawn < 0.2 and self.setting.redis:
             self._miss()
+            return
+        if drawn < 0.35 and len(self.setting.processes) > 1:
+            self._overtake()
             return
         chance, at = self.chance, 0.0
         for _ in range(chance.choice([4, 7, 10])):
@@ -498,6 +503,18 @@ class _Maker:
             self._request(at + 0.3 * chance.random(), operation, target)
             self._request(at + 2 * chance.random(), "get", target)
             self._request(at + self.span_s / 4 * chance.random(), "get", target)
+
+    def _overtake(self) -> None:
+        """Let a write of another process overtake a slow read, while a second read may join it."""
+        chance = self.chance
+        reader, writer = chance.sample(range(len(self.setting.processes)), 2)
+        for at in (1.0, 8.0, 15.0):
+            target = chance.randrange(2)
+            self._slow(at, 0.05, 2.0, "GET")
+            self._request(at + 0.02, "get", target, process=reader)
+            self._request(at + 0.1 + 0.3 * chance.random(), "update", target, process=writer)
+            self._request(at + 1 + chance.random(), "get", target, process=reader)
+            self._request(at + 4 + chance.random(), "get", target)
 
     def _miss(self) -> None:
         """Aim at a write that Redis misses, and whose process is killed afterwards."""

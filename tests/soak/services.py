@@ -1,51 +1,80 @@
-"""Parts of a long run: Ecwid (the sandbox, served), plugins in front of it, callers."""
+"""Parts of a long run: the fake Ecwid, plugins in front of it, callers."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
+import random
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
-from flask_ecwid.sandbox import STORE_ID, TOKEN, Controls, create_sandbox
+from ..conftest import PREFIX, ROOT, TOKEN, environment, free_port, wait_for
 
-from ..conftest import PREFIX, ROOT, environment, free_port, wait_for
-
+STORE = "1003"
 THREADS = 16  # of each worker
 
 
 class Ecwid:
-    """A sandbox at a port, with its faults and its ledger."""
+    """The fake Ecwid in a process of its own, with one store."""
 
-    def __init__(self, folder: Path, customers: int = 0) -> None:
-        self._path = folder / "store.sqlite3"
-        create_sandbox(self._path, customers=customers)
-        self.orders = Controls(self._path)
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/api/v3"
+    def __init__(self, customers: int = 0, *, unique_emails: bool = True) -> None:
+        self._address = f"http://127.0.0.1:{free_port()}"
+        self._store = {"customers": customers, "unique_emails": unique_emails}
+        self._orders = requests.Session()
 
-    @contextmanager
-    def served(self) -> Iterator[Ecwid]:
-        app = f"flask_ecwid.sandbox:create_sandbox({str(self._path)!r})"
-        options = ["-c", "/dev/null", "-w", "2", "-k", "gthread", "--threads", "32"]
-        with _gunicorn(self.port, {}, *options, "--log-level", "error", app):
-            yield self
+    def __enter__(self) -> Ecwid:
+        port = str(urlsplit(self._address).port)
+        program = [sys.executable, "tests/soak/fake_ecwid.py", port]
+        self._process = subprocess.Popen(program, cwd=ROOT)
+        try:
+            wait_for(self._address, self._process)
+            self.order("open_store", store=STORE, tokens=[TOKEN], **self._store)
+        except BaseException:
+            self._process.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._orders.close()
+        _end(self._process)
+
+    def order(self, name: str, **arguments: Any) -> Any:
+        reply = self._orders.post(f"{self._address}/control/{name}", json=arguments, timeout=60)
+        return reply.json()["result"]
+
+    def fail(self, *faults: dict[str, Any]) -> None:
+        """Replace the faults of the calls."""
+        self.order("set_faults", faults=faults)
+
+    def report(self) -> Any:
+        """Return the figures of the token."""
+        return self.order("report", store=STORE, token=TOKEN)
+
+    def customers(self) -> list[int]:
+        """Return the ids of the customers that the store has."""
+        ids: list[int] = self.order("customers", store=STORE)
+        return ids
 
     def settings(self, **more: str) -> dict[str, str]:
         """Return the settings of a plugin in front of Ecwid."""
         return {
-            "ECWID_STORE_ID": STORE_ID,
+            "ECWID_STORE_ID": STORE,
             "ECWID_TOKEN": TOKEN,
             "ECWID_AUTH": "none",
-            "ECWID_API_URL": self.url,
+            "ECWID_API_URL": f"{self._address}/api/v3",
             "ECWID_CALLS_PER_MINUTE": "1000000",
             **more,
         }
@@ -55,61 +84,133 @@ class Plugin:
     """A gunicorn with the plugin, as in production."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.process = process
-        self.url = f"http://127.0.0.1:{port}{PREFIX}"
-        self.log = log
+        self._process = process
+        self.host = f"127.0.0.1:{port}"
+        self.url = f"http://{self.host}{PREFIX}"
+        self._log = log
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(each) for each in children.read_text().split()]
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        return [int(each) for each in children.split()]
 
     def reload(self) -> None:
-        self.process.send_signal(signal.SIGHUP)
+        self._process.send_signal(signal.SIGHUP)
+
+    def kill_a_worker(self) -> None:
+        os.kill(random.choice(self.workers()), signal.SIGKILL)
+
+    def logged(self, text: str) -> int:
+        """Return how many lines of the log have the text."""
+        return sum(text in line for line in self._log.read_text(errors="replace").splitlines())
 
 
 @contextmanager
 def plugin(
-    folder: Path, settings: dict[str, str], workers: int, threads: int = THREADS
-) -> Iterator[Any]:
-    """Run a gunicorn with the plugin, which shares the state files in the folder."""
+    host: Path,
+    settings: dict[str, str],
+    workers: int,
+    threads: int = THREADS,
+    app: str = "wsgi:app",
+) -> Iterator[Plugin]:
+    """Run a gunicorn with the repository's gunicorn.conf.py.
+
+    Args:
+        host: The folder of a host. Gunicorns of one host share the file for the state.
+        settings: The settings of the plugin.
+        workers: The number of workers.
+        threads: The number of threads of each worker.
+        app: The app that gunicorn serves.
+    """
     port = free_port()
-    log = folder / f"plugin-{port}.log"
-    options = ["-c", "gunicorn.conf.py", "-w", str(workers), "--threads", str(threads)]
-    given = {**settings, "TMPDIR": str(folder)}
-    with _gunicorn(port, given, *options, "wsgi:app", log=log) as process:
-        yield Plugin(process, port, log)
-
-
-@contextmanager
-def _gunicorn(
-    port: int, settings: dict[str, str], *options: str, log: Path | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    with (log or Path(os.devnull)).open("ab") as output:
+    log = host / f"plugin-{port}.log"
+    options = ["--workers", str(workers), "--threads", str(threads)]
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            ["gunicorn", "--bind", f"127.0.0.1:{port}", *options],
+            ["gunicorn", "--bind", f"127.0.0.1:{port}", "-c", "gunicorn.conf.py", *options, app],
             cwd=ROOT,
-            env=environment(**settings),
+            env=on_host(host, settings),
             stdout=output,
             stderr=output,
         )
         try:
             wait_for(f"http://127.0.0.1:{port}/", process)
             assert process.poll() is None, "gunicorn does not start"
-            yield process
+            yield Plugin(process, port, log)
         finally:
-            process.terminate()
-            try:
-                process.wait(40)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process)
+
+
+def on_host(host: Path, settings: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a process of this host."""
+    return environment(**settings, XDG_STATE_HOME=str(host), TMPDIR=str(host))
 
 
 @contextmanager
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="flask-ecwid-soak-") as name:
-        yield Path(name)
+def hosts(count: int = 1) -> Iterator[list[Path]]:
+    """Make a folder for each host, whose processes share no file with the other hosts."""
+    with ExitStack() as stack:
+        folders = [tempfile.TemporaryDirectory(prefix="soak-") for _ in range(count)]
+        yield [Path(stack.enter_context(folder)) for folder in folders]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(40)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Repeated:
+    """A thread that does something at an interval, until the end of a `with` block."""
+
+    def __init__(self, every_s: float, do: Callable[[], None]) -> None:
+        self._every_s = every_s
+        self._do = do
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.count = 0
+
+    def __enter__(self) -> Repeated:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ends.wait(self._every_s):
+            self._do()
+            self.count += 1
+
+
+class Caller:
+    """A caller that keeps the connection, so that the same worker serves all requests on it."""
+
+    def __init__(self, host: str) -> None:
+        self._connection = http.client.HTTPConnection(host, timeout=60)
+        self.connection_number = 0
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Return the status and the JSON of a response, or 0 if no response comes."""
+        if self._connection.sock is None:
+            self.connection_number += 1
+        try:
+            sent = None if body is None else json.dumps(body)
+            headers = {} if sent is None else {"Content-Type": "application/json"}
+            self._connection.request(method, PREFIX + path, sent, headers)
+            response = self._connection.getresponse()
+            return response.status, json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError):
+            self._connection.close()
+            return 0, None
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def ask(method: str, url: str, **options: Any) -> requests.Response | None:
@@ -121,6 +222,14 @@ def ask(method: str, url: str, **options: Any) -> requests.Response | None:
         return None
 
 
+def status_of(response: requests.Response | None) -> str:
+    """Return the status with the name of the problem, for example `503 throttled`."""
+    if response is None:
+        return "none"
+    kind = "" if response.ok else str(response.json().get("type", "")).rpartition(":")[2]
+    return f"{response.status_code} {kind}".rstrip()
+
+
 def at_a_rate(per_second: float, seconds: float, do: Callable[[int], Any]) -> list[Any]:
     """Call `do` with increasing numbers at this rate from 64 threads, and return its results."""
     begun = time.monotonic()
@@ -130,13 +239,3 @@ def at_a_rate(per_second: float, seconds: float, do: Callable[[int], Any]) -> li
             time.sleep(max(0.0, begun + number / per_second - time.monotonic()))
             futures.append(threads.submit(do, number))
     return [each.result() for each in futures]
-
-
-def most_in(seconds: float, moments: list[float]) -> int:
-    """Return the greatest number of these moments, in order, that lie within so many seconds."""
-    most = first = 0
-    for last, moment in enumerate(moments):
-        while moments[first] <= moment - seconds:
-            first += 1
-        most = max(most, last - first + 1)
-    return most

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import pytest
 import redis
 
 from flask_ecwid import clock
-from flask_ecwid.storage import redis_connection
+from flask_ecwid.storage import file_state, redis_connection
 from flask_ecwid.storage.file_state import FileState, host_state
 from flask_ecwid.storage.memory_state import MemoryState
 from flask_ecwid.storage.redis_connection import RedisConnection
@@ -763,6 +763,26 @@ def test_a_file_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert is_gone(0)
     rested(monkeypatch)
     assert state.compare_and_swap("a", b"one", b"two", 60)
+
+
+def test_a_busy_file_while_the_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is about to end still waits for a busy file, for the requests under way."""
+    path = tmp_path / "private" / "state.sqlite3"
+    state = FileState(path)
+    state.compare_and_swap("a", None, b"one", 60)
+    monkeypatch.setattr(file_state, "_BUSY_S", 60.0)
+    monkeypatch.setattr(clock, "_stopping", False)  # The old value comes back after the test.
+    clock.interrupt_sleeps()
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with ThreadPoolExecutor(1) as threads:
+        swapped = threads.submit(state.compare_and_swap, "a", b"one", b"two", 60)
+        wait([swapped], timeout=0.5)  # The thread has met the busy file meanwhile.
+        holder.execute("ROLLBACK")
+        holder.close()
+        assert swapped.result()
 
 
 def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

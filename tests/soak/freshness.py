@@ -1,0 +1,199 @@
+"""The long runs about cached responses: no response is older than the rule after a write."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..helpers.redis_server import RedisServer
+from .services import Caller, Ecwid, Plugin, hosts, plugin
+from .verdict import Figures, Outcome, why
+
+TTL_S = 4
+WRITERS = 4
+READERS = 8
+MEMBER = "privateAdminNotes"
+
+
+@dataclass
+class _Watched:
+    """A customer whose writes are numbered, with the moments at which their responses came."""
+
+    id: int
+    ended: list[tuple[int, float]] = field(default_factory=list)  # Only writes that succeeded.
+    reads: list[tuple[float, int]] = field(default_factory=list)  # The begin, and the number.
+
+    def oldest_s(self) -> float:
+        """Return the longest time by which a read began after a write that it does not show."""
+        ages = [
+            begun - ended
+            for begun, shown in self.reads
+            for number, ended in self.ended
+            if number > shown and ended < begun
+        ]
+        return max(ages, default=0.0)
+
+
+@dataclass
+class _Phase:
+    """What one phase has seen."""
+
+    oldest_s: float
+    unseen: int  # Reads over the connection of a write, thus of the same worker, without the write.
+    writes: int
+    reads: int
+    cached: int
+    lost_redis: int
+
+
+def freshness(scale: float) -> Outcome:
+    """Write and read over 4 workers of a host without Redis, with cached responses of 4 s."""
+    with hosts() as [host]:
+        seen = _watch(host, max(10.0, 30 * scale))
+    return why(
+        (seen.unseen, "a worker does not show its own write"),
+        (seen.oldest_s > TTL_S, "a response is older than the cache time"),
+        (not seen.oldest_s, "no worker had an older response, so the run shows nothing"),
+    ), _figures(seen)
+
+
+def freshness_with_redis(scale: float) -> Outcome:
+    """Write and read with Redis, and again while Redis is killed for a third of the time.
+
+    While Redis works, each read shows every earlier write of each worker. While Redis cannot be
+    reached, the cache time is the rule.
+    """
+    seconds = max(10.0, 30 * scale)
+    with RedisServer() as redis, hosts(2) as [first, second]:
+        seen = _watch(first, seconds, redis)
+        rule_s = TTL_S if seen.lost_redis else 0
+        killed = _watch(second, seconds, redis, outage=True)
+    figures = {**_figures(seen), "rule s": rule_s, "with the kill": _figures(killed)}
+    return why(
+        (seen.unseen or killed.unseen, "a worker does not show its own write"),
+        (seen.oldest_s > rule_s, "a response is older than the rule"),
+        (killed.oldest_s > TTL_S, "a response is older than the cache time"),
+        (not seen.cached, "no response came from the cache"),
+        (not killed.lost_redis, "no worker noticed that Redis was killed"),
+    ), figures
+
+
+def _figures(seen: _Phase) -> Figures:
+    return {
+        "writes": seen.writes,
+        "reads": seen.reads,
+        "of the cache": seen.cached,
+        "oldest s": round(seen.oldest_s, 2),
+        "unseen by the writer": seen.unseen,
+        "workers that lost Redis": seen.lost_redis,
+    }
+
+
+def _watch(
+    host: Path, seconds: float, redis: RedisServer | None = None, *, outage: bool = False
+) -> _Phase:
+    """Write and read for so many seconds, and compare each read with the writes before it.
+
+    Args:
+        host: The folder of the host.
+        seconds: The length.
+        redis: Where the workers share, instead of the host's file.
+        outage: Whether Redis is killed after a third of the time, for a third of the time.
+    """
+    with Ecwid(customers=WRITERS) as ecwid:
+        ecwid.fail(
+            {"kind": "slow", "seconds": 0.2, "probability": 0.3},
+            {"kind": "slow", "seconds": 0.2, "probability": 0.3, "after": True},
+        )
+        watched = [_Watched(id) for id in ecwid.customers()]
+        settings = ecwid.settings(
+            ECWID_CACHE_TTL_S=str(TTL_S), ECWID_REDIS_URL=redis.url if redis else ""
+        )
+        # A worker with writers empties its cache too often to show old responses, so the writers
+        # have one gunicorn. A kept connection stays with one worker.
+        with plugin(host, settings, workers=2) as one, plugin(host, settings, workers=2) as other:
+            until, both = time.monotonic() + seconds, (one, other)
+            writers = [_Writer(one, customer, until) for customer in watched]
+            readers = [_Reader(both[at % 2], watched, until) for at in range(READERS)]
+            for thread in (*writers, *readers):
+                thread.start()
+            if redis and outage:
+                time.sleep(seconds / 3)
+                redis.stop()
+                time.sleep(seconds / 3)
+                redis.start_again()
+            for thread in (*writers, *readers):
+                thread.join()
+            lost = sum(each.logged("Redis has failed") for each in both)
+        calls = ecwid.report()["calls"]
+    attempts = sum(writer.attempts for writer in writers)
+    reads = sum(len(customer.reads) for customer in watched)
+    return _Phase(
+        oldest_s=max(customer.oldest_s() for customer in watched),
+        unseen=sum(writer.unseen for writer in writers),
+        writes=sum(len(customer.ended) for customer in watched),
+        reads=reads,
+        cached=max(0, reads - (calls - attempts)),
+        lost_redis=lost,
+    )
+
+
+def _read(caller: Caller, customer: _Watched) -> int | None:
+    """Read a customer, and return the number of the write that the response shows."""
+    begun = time.monotonic()
+    status, body = caller.ask("GET", f"/customer/{customer.id}")
+    if status != 200:
+        return None
+    shown = int(body["data"]["attributes"].get(MEMBER, 0))
+    customer.reads.append((begun, shown))
+    return shown
+
+
+class _Writer(threading.Thread):
+    """Writes to a customer again and again, and looks over the same connection.
+
+    Each look comes late, because the worker may deliver an owed invalidation before the look.
+    """
+
+    def __init__(self, served: Plugin, customer: _Watched, until: float) -> None:
+        super().__init__()
+        self._caller = Caller(served.host)
+        self._customer = customer
+        self._until = until
+        self.attempts = 0
+        self.unseen = 0
+
+    def run(self) -> None:
+        while time.monotonic() < self._until:
+            self.attempts += 1
+            number = self.attempts
+            path = f"/update_customer/{self._customer.id}"
+            status, _ = self._caller.ask("POST", path, {MEMBER: str(number)})
+            if status == 200:
+                self._customer.ended.append((number, time.monotonic()))
+            connection = self._caller.connection_number
+            time.sleep(random.uniform(0, 0.7))
+            shown = _read(self._caller, self._customer)
+            same = self._caller.connection_number == connection
+            self.unseen += status == 200 and same and shown is not None and shown < number
+            time.sleep(random.uniform(0, 0.3))
+        self._caller.close()
+
+
+class _Reader(threading.Thread):
+    """Reads customers at random."""
+
+    def __init__(self, served: Plugin, customers: list[_Watched], until: float) -> None:
+        super().__init__()
+        self._caller = Caller(served.host)
+        self._customers = customers
+        self._until = until
+
+    def run(self) -> None:
+        while time.monotonic() < self._until:
+            _read(self._caller, random.choice(self._customers))
+            time.sleep(random.uniform(0, 0.1))
+        self._caller.close()
