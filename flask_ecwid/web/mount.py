@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..client import EcwidClient
@@ -15,6 +15,7 @@ from .authentication import Authenticator
 from .cache import Cache
 from .context import current_request
 from .idempotency import Idempotency
+from .owed_outcomes import OwedOutcomes
 from .sampling import Sampler
 from .store_choice import StoreChoice
 
@@ -46,6 +47,7 @@ class Mount:
     stores: OpenStores
     client: EcwidClient | None  # of the single store, or None if there are many
     refusals: Sampler  # the requests that are refused before their caller is known
+    owed: OwedOutcomes = field(default_factory=OwedOutcomes)
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ class Mount:
             self.client or EcwidClient.of(self.stores, credentials),
             opened.reads,
             Cache(responses, opened.reads, credentials.token) if responses else None,
-            Idempotency(opened.storage.shared, opened.digest, self.settings.deadline_s),
+            Idempotency(opened.storage.shared, opened.digest, self.settings.deadline_s, self.owed),
             opened.guard.rate_limit,
         )
 
