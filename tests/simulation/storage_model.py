@@ -278,8 +278,11 @@ class SimulatedConnection(RedisConnection):
     def __init__(self, server: RedisServer) -> None:
         self._failures = (redis.RedisError, OSError)
         self._lost = redis.ConnectionError
-        self._redis = Client(server)  # type: ignore[assignment]
+        self._model = Client(server)
         self._cooldown = clock.Cooldown(COOLDOWN_S)
+
+    def _client(self) -> Any:
+        return self._model
 
 
 @dataclass(eq=False)
