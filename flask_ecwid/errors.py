@@ -17,7 +17,9 @@ EcwidError                       status                                         
 │   └── Throttled                503     The plugin made no call.
 │       ├── TooLate              503     The call was about to be sent too late.         1 1 1
 │       ├── BudgetSpent          429     The plugin's share of Ecwid's calls is spent.
-│       └── IdempotencyUnavailable 503   The storage of idempotency keys is unavailable.
+│       ├── IdempotencyUnavailable 503   The storage of idempotency keys is unavailable.
+│       ├── StoreBusy            503     The store has all threads that one store may take.
+│       └── StoreLookupFailed    503     The host failed to look up the store of the caller.
 ├── NoReply                              The call may have reached Ecwid.
 │   ├── DeadlineExceeded         504                                                     2 1 S
 │   ├── ConnectionLost           502     The connection broke before a reply began.      2 1 S
@@ -429,6 +431,17 @@ class IdempotencyUnavailable(Throttled):
     slug = "idempotency-unavailable"
     title = "Idempotency-Keys cannot be honoured for now"
     detail = "The storage of Idempotency-Keys is unavailable, so no call was sent."
+
+
+class StoreBusy(Throttled):
+    """The store has all threads that one store may take, so the plugin made no call."""
+
+    slug = "store-busy"
+    title = "The store has too many calls under way"
+    detail = "The calls of this store take long. Wait as long as Retry-After says."
+
+    def __init__(self) -> None:
+        super().__init__(1)
 
 
 class StoreLookupFailed(Throttled):

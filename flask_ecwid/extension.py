@@ -248,6 +248,24 @@ class Ecwid:
         """
         return EcwidClient.of(self._mount.stores, credentials)
 
+    def forget_store(self, store_id: str) -> None:
+        """Forget one of many stores, for example after its merchant has uninstalled the app.
+
+        Cached responses, pauses and records of idempotency keys are dropped. With Redis, that holds
+        for every worker and host. Otherwise it holds for this host, whose other processes notice
+        within a second. A creation under way keeps its record, and the rate limit keeps its counts.
+
+        Raises:
+            Throttled: Redis or the host's file cannot be used. Call the method again later.
+            ValueError: The mount serves only the store of its settings.
+            RuntimeError: There is no current app. Enter `app.app_context()` first.
+            KeyError: The current app has no mount of this name.
+        """
+        mount = self._mount
+        if mount.choice.only is not None:
+            raise ValueError("the mount serves only the store of its settings")
+        mount.forget(str(store_id))
+
     @property
     def _mount(self) -> Mount:
         mounts: dict[str, Mount] = current_app.extensions["ecwid"]

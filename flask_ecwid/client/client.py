@@ -300,8 +300,8 @@ class EcwidClient:
         The reading waits for its calls, and takes half of `calls_per_minute` at most.
 
         Args:
-            cursor: The `cursor` of an earlier iterator with equal filters, also of another
-                process. The reading continues after the customer that came last.
+            cursor: The `cursor` of an earlier iterator of this store with equal filters, also of
+                another process. The reading continues after the customer that came last.
             **filters: The filters of `list_customers`, without `sortBy` and `offset`.
 
         Returns:
@@ -313,7 +313,7 @@ class EcwidClient:
         Raises:
             TypeError: Ecwid has no such filter.
             ValueError: `sortBy` or `offset` is given. Or the cursor is damaged, or belongs to other
-                filters.
+                filters or to another store.
             InvalidRequest: `responseFields` is not in Ecwid's syntax.
         """
         _check_names(filters)
@@ -323,6 +323,7 @@ class EcwidClient:
             cursor=cursor,
             before_call=self.wait_for_budget,
             get_customer=self._get_for_bulk,
+            store=self.store.digest,
         )
 
     def _get_for_bulk(self, customer_id: int, selection: str | None) -> Customer:

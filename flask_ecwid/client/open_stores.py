@@ -57,6 +57,22 @@ class OpenStores:
             self._close_oldest()
         return store
 
+    def forget(self, store_id: str) -> None:
+        """Forget the pauses and the cached responses of a store, and close the store.
+
+        The rate limit keeps its counts, because Ecwid keeps its own.
+
+        Raises:
+            Throttled: The storage cannot be reached, so a part may not be forgotten.
+        """
+        with self._lock:
+            for credentials in [each for each in self._recent if each.store_id == store_id]:
+                del self._recent[credentials]
+            used = [store for key, store in self._used.items() if key.store_id == store_id]
+        self.upstream.forget(store_id)
+        for store in used:
+            store.guard.forget_pause()
+
     def __len__(self) -> int:
         """Return how many stores are open."""
         return len(self._recent)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from .. import clock
+from ..errors import Throttled
 from ..private_files import UnsafeFile
 from ..settings import SANDBOX_ON, Settings, SettingsError, StoreCredentials
 from ..signals import CallSignals
 from ..storage.opening import Storage, open_storage
+from ..storage.redis_connection import COOLDOWN_S
+from ..storage.state import StateUnavailable
 from ..storage.store_memory import store_memory
+from ..throttling.concurrency import StoreThreads
 from ..throttling.guard import Guard, Guards
 from .retries import RetryingSender
 from .shared_reads import SharedReads
@@ -28,6 +34,20 @@ class Upstream:
     transport: Transport
     storage: Storage
     guards: Guards
+    threads: StoreThreads
+
+    def forget(self, store_id: str) -> None:
+        """Forget what the storage keeps of a store, but not the counts of its rate limit.
+
+        Raises:
+            Throttled: The storage cannot be reached, so a part may not be forgotten.
+        """
+        digest = self.settings.digest_of(store_id)
+        with suppress(StateUnavailable):
+            self.storage.forget_responses(digest)
+            self.guards.forget_pauses(digest)
+            return
+        raise Throttled(COOLDOWN_S, "The storage is unavailable, so forget the store again later.")
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -67,7 +87,8 @@ def open_upstream(
         transport = transport or sandboxed
     transport = transport or RequestsTransport(settings)
     storage = storage or open_storage(settings)
-    return Upstream(settings, transport, storage, Guards(settings, storage))
+    guards, threads = Guards(settings, storage), StoreThreads(settings)
+    return Upstream(settings, transport, storage, guards, threads)
 
 
 def open_store(
@@ -85,7 +106,11 @@ def open_store(
     guard = upstream.guards.open(settings.token_digest(credentials))
     sender = RetryingSender(upstream.transport, credentials, guard, signals)
     reads = SharedReads(
-        sender, settings.deadline_s, storage.responses(digest), store_memory(digest)
+        sender,
+        settings.deadline_s,
+        storage.responses(digest),
+        store_memory(digest),
+        partial(upstream.threads.take, settings.token_digest(credentials)),
     )
     return OpenStore(credentials, digest, storage, guard, sender, reads)
 

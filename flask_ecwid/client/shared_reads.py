@@ -7,6 +7,8 @@ read waits for half of its time at most, so that the other half is left for its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -45,11 +47,13 @@ class SharedReads:
         deadline_s: float,
         responses: CacheBackend | None,
         memory: ProcessWide[StoreMemory],
+        thread: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._sender = sender
         self._deadline_s = deadline_s
         self.responses = responses
         self._memory = memory
+        self._thread = thread  # Counts a thread of the store, or raises StoreBusy.
         self._generation: str | None = None  # The generation that a read saw last.
 
     @piece_of_work()
@@ -65,8 +69,13 @@ class SharedReads:
                 began, if its outcome is not known.
 
         Raises:
+            StoreBusy: Other calls have taken all threads that one store may take.
             EcwidError: There is no good reply.
         """
+        with self._thread():
+            return self._send(call, first_attempt_age_s)
+
+    def _send(self, call: Call, first_attempt_age_s: float | None) -> Any:
         deadline = current_work().begun.monotonic + self._deadline_s
         # The host may be suspended during the delivery, and the attempt becomes older meanwhile.
         first_attempt_at = clock.Moment.seconds_ago(first_attempt_age_s or 0.0)

@@ -244,7 +244,11 @@ class Settings:
 
         The name stays the same when the store gets another token.
         """
-        return _digest(self.api_url, credentials.store_id, self.sandbox)
+        return self.digest_of(credentials.store_id)
+
+    def digest_of(self, store_id: str) -> str:
+        """Return the name of the store with this number, as `store_digest` does."""
+        return _digest(self.api_url, store_id, self.sandbox)
 
     def token_digest(self, credentials: StoreCredentials) -> str:
         """Return a name that is the same in every process that serves the store with this token.

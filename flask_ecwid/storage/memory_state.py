@@ -43,6 +43,13 @@ class MemoryState:
             self._sweep()
             return True
 
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with the prefix."""
+        with self._lock:
+            now = clock.now()
+            values = [key for key, (_, ends_at) in self._values.items() if ends_at > now]
+            return [key for key in (*values, *self._windows) if key.startswith(prefix)]
+
     def has_calls(self, key: str) -> bool:
         """Return whether a call of the last minute counts in the window of this key."""
         with self._lock:

@@ -29,6 +29,7 @@ from ..errors import (
 from ..settings import Settings
 from ..storage.memory_state import MemoryState
 from ..storage.opening import Storage
+from ..storage.state import delete
 from .breaker import Breaker
 from .pause import Pause, SharedPause
 from .rate_limit import Counters, RateLimit
@@ -227,6 +228,10 @@ class Guard:
         """True if the guard knows something that no storage knows, so its store stays open."""
         return self._breaker.is_open or self._pause.is_owed
 
+    def forget_pause(self) -> None:
+        """Forget what this process knows of the pause, which was deleted from the storage."""
+        self._pause.forget()
+
     def may_repeat(self, error: EcwidError) -> bool:
         """Take the cost of a repetition from the retry budget.
 
@@ -335,3 +340,12 @@ class Guards:
         if service:
             return SharedPause(self._storage.shared, f"{key}:{service}")
         return SharedPause(self._memory, key)
+
+    def forget_pauses(self, store_digest: str) -> None:
+        """Delete the pauses of all tokens of a store.
+
+        Raises:
+            StateUnavailable: The storage cannot be reached.
+        """
+        for state in (self._memory, self._storage.shared):
+            delete(state, f"{store_digest}:", lambda rest: "pause" in rest.split(":"))

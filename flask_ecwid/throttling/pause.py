@@ -194,6 +194,12 @@ class SharedPause:
                 if self._known == pause:
                     self._known = self._owed = None
 
+    def forget(self) -> None:
+        """Forget the pause in this process, because somebody has deleted it from the state."""
+        with self._change(), self._lock:
+            self._known = self._owed = None
+            self._look_next = 0.0
+
     def _replaced(self, before: Pause, after: Pause) -> bool:
         """Replace the pause `before` for all processes, or return False if another pause holds.
 

@@ -34,7 +34,7 @@ from ..errors import (
 )
 from ..storage import process
 from ..storage.redis_connection import COOLDOWN_S
-from ..storage.state import State, StateUnavailable, Stored
+from ..storage.state import State, StateUnavailable, Stored, delete
 from ..storage.work import current_work, piece_of_work
 from .envelope import Envelope
 
@@ -179,6 +179,17 @@ class Idempotency:
             pass
         raise IdempotencyUnavailable(COOLDOWN_S)
 
+    def forget(self) -> None:
+        """Delete the records of the store. A lease that runs keeps its record.
+
+        Raises:
+            IdempotencyUnavailable: The state cannot be reached, so records may be left.
+        """
+        with suppress(StateUnavailable):
+            delete(self._state, f"{self._name}:once:", lambda rest: True, lambda s: not _runs(s))
+            return
+        raise IdempotencyUnavailable(COOLDOWN_S)
+
     def _record_name(self, owner: tuple[str, ...], idempotency_key: str) -> str:
         # JSON keeps the texts apart. Without it, two owners could share the name of a record.
         digest = hashlib.sha256(orjson.dumps([*owner, idempotency_key])).hexdigest()
@@ -276,6 +287,14 @@ class Idempotency:
         with self._lock:
             self._owed.pop(owner, None)
         return True
+
+
+def _runs(stored: Stored) -> bool:
+    """Return whether the value is the record of a request that may be under way."""
+    with suppress(StateUnavailable):  # if another version has written the value
+        record = _Record.from_json(stored.value)
+        return record.state == "running" and TTL_S - stored.left_s < record.lease_s
+    return False
 
 
 def _after(own: _Record, error: EcwidError, *, tried_before: bool) -> _Record | None:

@@ -61,6 +61,17 @@ class Mount:
             opened.guard.rate_limit,
         )
 
+    def forget(self, store_id: str) -> None:
+        """Forget what is kept of a store, but neither running leases nor the rate limit's counts.
+
+        Raises:
+            Throttled: The storage cannot be reached, so a part may be left.
+        """
+        self.stores.forget(store_id)
+        upstream = self.stores.upstream
+        digest = upstream.settings.digest_of(store_id)
+        Idempotency(upstream.storage.shared, digest, self.settings.deadline_s).forget()
+
 
 def current_store() -> StoreRuntime:
     """Return the store of the request under way."""

@@ -738,6 +738,9 @@ class Gone:
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
         raise StateUnavailable
 
+    def keys(self, prefix: str) -> list[str]:
+        raise StateUnavailable
+
 
 def test_a_pause_without_its_state(later: Later) -> None:
     """A pause begins, is probed and ends in its process even if the shared state is gone."""

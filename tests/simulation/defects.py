@@ -283,9 +283,9 @@ def _brief_pause_for_nobody(original: Any) -> Any:
 
 
 def _end_write_without_reads(self: Any) -> None:
-    with self._lock:
+    with self._responses.lock:
         self.writes += 1
-        self._values.clear()
+        self._responses.clear(self._number)
 
 
 def _forget_only_reads(self: Any) -> None:
@@ -300,13 +300,15 @@ def _set_in_new_generation(self: Any, lookup: Any, document: Any) -> Any:
 
 
 def _end_write_without_values(self: Any) -> None:
-    with self._lock:
+    with self._responses.lock:
         self.writes += 1
     self.under_way.clear()
 
 
 def _set_in_any_generation(self: Any, key: str, ttl_s: float, _: int, *rest: Any) -> None:
-    self._values[ttl_s, key] = clock.Moment.seconds_ago(rest[1]), ttl_s, rest[0]
+    entry = clock.Moment.seconds_ago(rest[1]), ttl_s, rest[0]
+    with self._responses.lock:
+        self._responses.set(self._number, (ttl_s, key), entry)
 
 
 def _forget_after_success(original: Any) -> Any:

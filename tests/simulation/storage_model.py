@@ -7,6 +7,7 @@ compares both models with the real storages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,11 @@ class RedisServer:
         if value is None or self.now >= ends:
             return -2
         return -1 if ends == float("inf") else int((ends - self.now) * 1000)
+
+    def scan(self, pattern: str) -> tuple[int, list[bytes]]:
+        """Do what the command SCAN does, for a pattern of a prefix, in one step."""
+        prefix = re.sub(r"\\(.)", r"\1", pattern.removesuffix("*"))
+        return 0, [key.encode() for key in self.values if key.startswith(prefix) and self.get(key)]
 
     def swap(self, keys: list[str], arguments: list[Any]) -> int:
         """Do what the script `_SWAP` does."""
@@ -254,6 +260,9 @@ class Client:
     def get(self, key: str) -> Any:
         return self.server.ask(f"GET {_tail(key)}", lambda: self.server.get(key))
 
+    def scan(self, cursor: int, *, match: str, count: int) -> Any:
+        return self.server.ask("SCAN", lambda: self.server.scan(match))
+
     def eval(self, script: str, count: int, *values: Any) -> Any:
         name, function = self._functions[script]
         keys, arguments = list(values[:count]), list(values[count:])
@@ -328,6 +337,10 @@ class HostFileState:
         what = "counted" if taken.granted else "refused"
         self._world.log("file", f"TAKE {_tail(key)}", what, f"{taken.remaining} left")
         return taken
+
+    def keys(self, prefix: str) -> list[str]:
+        self._go()
+        return [key for key in self._file.values if key.startswith(prefix) and self._find(key)]
 
     def _find(self, key: str) -> Stored | None:
         value, ends = self._file.values.get(key, (b"", 0.0))

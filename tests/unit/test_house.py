@@ -104,7 +104,7 @@ def test_a_command_imports_no_other_command() -> None:
         ("click", {"cli"}),
         ("pytest", set()),  # flask_ecwid_plugins has the fixtures
         ("redis", {"storage.redis_connection"}),
-        ("cachetools", {"storage.store_memory", "throttling.guard"}),
+        ("cachetools", {"storage.response_memory", "throttling.guard"}),
         ("blinker", {"signals"}),
         ("prometheus_client", {"metrics", "server"}),
         ("gunicorn", {"server"}),
