@@ -66,7 +66,7 @@ def check(info: ScriptInfo, store: str, store_id: str | None, every: bool, as_js
     if every:
         if store_id or as_json:
             raise click.UsageError("--all goes with neither --store-id nor --json")
-        _check_all(load_mount(info, store))
+        _check_all(info, load_mount(info, store))
     if as_json:
         _print_json(info, store, store_id)
         return
@@ -78,7 +78,7 @@ def check(info: ScriptInfo, store: str, store_id: str | None, every: bool, as_js
     sys.exit(0 if ok else 1)
 
 
-def _check_all(mount: Mount) -> NoReturn:
+def _check_all(info: ScriptInfo, mount: Mount) -> NoReturn:
     """Print a line for each store of the file, and end the process with the exit status."""
     store_ids = mount.choice.store_ids()
     if store_ids is None:
@@ -87,7 +87,7 @@ def _check_all(mount: Mount) -> NoReturn:
     for store_id in store_ids:
         failed = [
             finding
-            for finding in _of_ecwid(mount.runtime(find_store(mount, store_id)).client)
+            for finding in _of_ecwid(mount.runtime(find_store(info, mount, store_id)).client)
             if finding.status == "failed"
         ]
         said = "; ".join(finding.line for finding in failed)
@@ -125,7 +125,7 @@ def _print_json(info: ScriptInfo, store: str, store_id: str | None) -> None:
     """Print all findings as one object, and end the process with the exit status."""
     try:
         mount = find_mount(info, store)
-        client = mount.runtime(find_store(mount, store_id)).client
+        client = mount.runtime(find_store(info, mount, store_id)).client
         found = list(findings(mount, client))
         status = 1 if any(finding.status == "failed" for finding in found) else 0
     except SettingsError as exc:

@@ -58,7 +58,7 @@ def find_mount(info: ScriptInfo, store: str) -> Mount:
     return mounts[store]
 
 
-def find_store(mount: Mount, store_id: str | None) -> StoreCredentials:
+def find_store(info: ScriptInfo, mount: Mount, store_id: str | None) -> StoreCredentials:
     """Return the store of a mount that a command is about.
 
     Raises:
@@ -69,7 +69,8 @@ def find_store(mount: Mount, store_id: str | None) -> StoreCredentials:
             raise click.UsageError("the mount serves many stores, so choose one with --store-id")
         return mount.choice.only
     try:
-        found = mount.choice.find(store_id)
+        with info.load_app().app_context():  # The host's function may ask the app's database.
+            found = mount.choice.find(store_id)
     except StoreLookupFailed:
         raise click.UsageError(
             "the app failed to look up the store, and its log says why"
@@ -88,7 +89,7 @@ def load_store(info: ScriptInfo, store: str, store_id: str | None) -> tuple[Moun
         click.UsageError: The app has no mount of this name, or the mount has no such store.
     """
     mount = load_mount(info, store)
-    return mount, mount.runtime(find_store(mount, store_id))
+    return mount, mount.runtime(find_store(info, mount, store_id))
 
 
 def make_api_key(name: str, scopes: str) -> tuple[str, ApiKey]:

@@ -361,7 +361,8 @@ class EcwidClient:
             except IdempotencyUnavailable:
                 raise
             except (Throttled, RateLimited, EcwidUnavailable) as exc:
-                if not clock.sleep(float(exc.retry_after_s or 0)):
+                # A token that Ecwid has refused may be refused for days.
+                if exc.reason == "token" or not clock.sleep(float(exc.retry_after_s or 0)):
                     raise
 
     def ping(self) -> Ping:

@@ -97,6 +97,29 @@ class RetryingSender:
         self._guard = guard
         self._signals = signals
 
+    @property
+    def is_proven(self) -> bool:
+        """True if Ecwid has accepted the token, or if the token needs no proof."""
+        return self._guard.is_proven
+
+    def prove(self, deadline: float) -> None:
+        """Ask the neutral question first, if Ecwid has not accepted the token yet.
+
+        Args:
+            deadline: The moment of `clock.now()` at which the question must have ended.
+
+        Raises:
+            EcwidError: Ecwid has not accepted the token, and nothing has executed.
+        """
+        if self.is_proven:
+            return
+        try:
+            self.send(neutral_call(), deadline)
+        except EcwidError as exc:
+            # For example, the token may lack the Ecwid scope of the question.
+            if not self.is_proven:
+                raise exc.changed(executed="no") from None
+
     @piece_of_work()
     def send(
         self, call: Call, deadline: float, *, first_attempt_age_s: float | None = None
@@ -227,6 +250,7 @@ class RetryingSender:
         patience_s = BRIEF_S if isinstance(previous, RateLimited) else 0
         permit = self._permit(deadline, clock.now() + patience_s)
         if _left_s(call, deadline) <= 0:
+            self._guard.release(permit)
             raise Throttled(1, "No time was left for the call.")
         return permit
 
@@ -337,6 +361,7 @@ class RetryingSender:
                 searched = False
                 break
             if clock.now() >= deadline:
+                self._guard.release(permit)
                 break
             try:
                 email = str(sent.get("email", ""))

@@ -3,6 +3,9 @@
 The first read makes the call. Equal reads that begin before its reply wait, and get the same reply
 or the same refusal. If the call fails without a reply, each waiting read makes a call of its own. A
 read waits for half of its time at most, so that the other half is left for its own call.
+
+A token shares only its own reads. A write is sent after Ecwid has accepted the token. Otherwise an
+invented token could get the replies of a store, or invalidate its cached responses.
 """
 
 from __future__ import annotations
@@ -76,19 +79,21 @@ class SharedReads:
             return self._send(call, first_attempt_age_s)
 
     def _send(self, call: Call, first_attempt_age_s: float | None) -> Any:
-        deadline = current_work().begun.monotonic + self._deadline_s
+        deadline = self._deadline()
         # The host may be suspended during the delivery, and the attempt becomes older meanwhile.
         first_attempt_at = clock.Moment.seconds_ago(first_attempt_age_s or 0.0)
         if self.responses is not None:
             self.responses.deliver()
         if call.operation.kind != "read":
+            self._sender.prove(deadline)
             if first_attempt_age_s is not None:
                 first_attempt_age_s = first_attempt_at.elapsed_s()
             try:
                 return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
             finally:
                 self._forget()
-        # The object is a part of the key, because another client may have other limits.
+        # The object is a part of the key, because another client may have other limits, or another
+        # token, which Ecwid may refuse.
         call_key = (id(self), call.path, tuple(sorted(call.query)))
         mine = _UnderWay(clock.Event())
         under_way = self._memory.get().under_way
@@ -111,6 +116,26 @@ class SharedReads:
             if under_way.get(call_key) is mine:  # Otherwise a newer read has the key.
                 under_way.pop(call_key, None)
             mine.done.set()
+
+    @property
+    def is_proven(self) -> bool:
+        """True if Ecwid has accepted the token, or if the token needs no proof."""
+        return self._sender.is_proven
+
+    @piece_of_work()
+    def prove(self) -> None:
+        """Ask the neutral question, if Ecwid has not accepted the token yet.
+
+        Raises:
+            StoreBusy: Other calls have taken all threads that one store may take.
+            EcwidError: Ecwid has not accepted the token.
+        """
+        if not self.is_proven:
+            with self._thread():
+                self._sender.prove(self._deadline())
+
+    def _deadline(self) -> float:
+        return current_work().begun.monotonic + self._deadline_s
 
     def join_only_in(self, generation: str) -> None:
         """Forget the reads that began in an earlier generation, so that later reads join none.

@@ -120,7 +120,7 @@ def delete(
     Args:
         state: The storage.
         prefix: The beginning of the keys.
-        is_meant: Tells by the rest of a key whether its value is meant. It is never a window.
+        is_meant: Tells by the rest of a key whether its value is meant. A window is never meant.
         may_go: Tells whether a value may be deleted.
 
     Raises:

@@ -7,6 +7,9 @@ token. All stores of a process share the breaker of connections, because Ecwid i
 A caller's question may be the only one that fails, for example because of a firewall before Ecwid.
 So the breaker opens, and a refusal without a code begins a pause, only after the neutral question
 has failed as well. Otherwise one caller could stop the service for everybody.
+
+If the stores are many, a call with a token that Ecwid has not accepted is a trial. Trials need a
+place of `trials.py`, and one thread of a process tries a token while the others wait.
 """
 
 from __future__ import annotations
@@ -22,17 +25,21 @@ from ..errors import (
     SUSPICIONS_MOST,
     DeadlineExceeded,
     EcwidError,
+    NoReply,
     NotSent,
+    ServiceRefused,
     Throttled,
     TooLate,
 )
-from ..settings import Settings
+from ..settings import Settings, StoreCredentials
 from ..storage.memory_state import MemoryState
 from ..storage.opening import Storage
 from ..storage.state import delete
 from .breaker import Breaker
 from .pause import Pause, SharedPause
+from .proof import Proof, is_acceptance
 from .rate_limit import Counters, RateLimit
+from .trials import Trial, Trials
 
 RETRY_BUDGET = 50  # The most that the retry budget holds.
 RETRY_COST = 5
@@ -55,6 +62,8 @@ class Permit:
     of_breaker: bool = False  # The call is the probe of the open breaker.
     pause: Pause | None = None  # The pause of all other calls, if the call is its probe.
     tests_host: bool = False  # The call is the probe of the breaker that all stores share.
+    is_awaited: bool = False  # Other calls with the token wait for the outcome.
+    trial: Trial | None = None  # The place of the call, if Ecwid has not accepted the token.
 
 
 class Guard:
@@ -66,6 +75,8 @@ class Guard:
         pause: SharedPause,
         host: Breaker | None = None,
         retry_budget: RetryBudget | None = None,
+        proof: Proof | None = None,
+        trials: Trials | None = None,
     ) -> None:
         """Make a guard without failures.
 
@@ -74,12 +85,16 @@ class Guard:
             pause: The pause of the token.
             host: The breaker of all stores, which failures to connect open.
             retry_budget: The limit of repetitions, which begins full by default.
+            proof: The proof that Ecwid has accepted the token. By default the token needs none.
+            trials: The places of all stores for calls without a proof, if there is a `proof`.
         """
         self.rate_limit = rate_limit
         self._pause = pause
         self._breaker = Breaker()
         self._host = host or Breaker()
         self._retry_budget = retry_budget or RetryBudget()
+        self._proof = proof
+        self._trials = trials
         self._suspicions = 0  # in a row
         self._question = _Question()
 
@@ -95,17 +110,14 @@ class Guard:
         Raises:
             Throttled: The breaker is open, a pause holds, or no call remains.
         """
-        pause = self._check()
-        asks = False
-        if pause is None and self._is_in_doubt():
-            asks = self._question.claim(deadline)
-            if not asks:
-                pause = self._check()  # because the neutral question of another call has failed
-                if pause is None and self._is_in_doubt():
-                    # The question has no reply. Otherwise all waiting calls would go at once.
-                    raise Throttled(1, "Several calls have failed in a row.")
-        permit = Permit(clock.Moment.seconds_ago(), is_probe=asks)
+        pause, asks = self._wait_for_question(deadline)
+        permit = Permit(
+            clock.Moment.seconds_ago(), is_probe=asks and self._is_in_doubt(), is_awaited=asks
+        )
         try:
+            if self._trials and not self.is_proven:
+                trial = self._trials.begin(deadline, again=pause is not None)
+                permit = replace(permit, trial=trial, counted_at=clock.Moment.seconds_ago())
             self.rate_limit.acquire()
             if self._breaker.has_opened:
                 self._breaker.claim_probe()
@@ -134,6 +146,34 @@ class Guard:
                 breaker.check()
         return self._pause.check()
 
+    def _wait_for_question(self, deadline: float) -> tuple[Pause | None, bool]:
+        """Check breaker and pause, and wait while another call asks the question of the guard.
+
+        Returns:
+            A pause that is over and waits for its probe, or None. And whether the other calls wait
+            for this one.
+
+        Raises:
+            Throttled: The breaker is open, a pause holds, or the question has no reply.
+        """
+        waits_until = min(deadline, clock.now() + ASKING_MOST_S)
+        pause = self._check()
+        while pause is None and (self._is_in_doubt() or not self.is_proven):
+            if self._question.claim(waits_until):
+                return None, True
+            pause = self._check()  # because the question of another call has failed
+            if pause is None and self._is_in_doubt():
+                # The question has no reply. Otherwise all waiting calls would go at once.
+                raise Throttled(1, "Several calls have failed in a row.")
+            if pause is None and not self.is_proven and clock.now() >= waits_until:
+                raise Throttled(1, "Ecwid has not accepted this store's token yet.")
+        return pause, False
+
+    @property
+    def is_proven(self) -> bool:
+        """True if Ecwid has accepted the token, or if the token needs no proof."""
+        return self._proof is None or self._proof.is_given
+
     def _is_in_doubt(self) -> bool:
         """Return whether many calls in a row have failed, and Ecwid may fail every call."""
         return self._suspicions >= SUSPICIONS_MOST or self._breaker.is_in_doubt
@@ -159,8 +199,8 @@ class Guard:
         """
         if permit.of_breaker:  # The breaker may have opened since a permit for a question alone.
             self._breaker.release_probe()
-        if permit.is_probe:
-            self._question.release()
+        self._end_question(permit)
+        self._end_trial(permit, is_counted=False)
         if permit.tests_host:
             self._host.release_probe()
         if permit.pause:
@@ -180,8 +220,10 @@ class Guard:
         self._suspicions = 0
         if permit.pause:
             self._pause.end(permit.pause)
-        if permit.is_probe:
-            self._question.release()
+        if self._proof:
+            self._proof.accept()
+        self._end_trial(permit, is_counted=False)
+        self._end_question(permit)
         if first:
             self._retry_budget.give()
 
@@ -192,7 +234,8 @@ class Guard:
         neutral question.
         """
         if error.blames_connection:
-            self.release(permit)  # Ecwid has neither failed nor replied.
+            # Ecwid has neither failed nor replied.
+            self.release(self._end_trial(permit, is_counted=isinstance(error, NoReply)))
             return
         if error.trips_breaker:
             self._breaker.record_failure(is_probe=permit.is_probe)
@@ -203,14 +246,39 @@ class Guard:
         if error.suspicions:
             self._suspicions += error.suspicions
             is_confirmed = permit.is_probe and self._suspicions >= SUSPICIONS_MOST
+            is_confirmed = is_confirmed or permit.trial is not None
             pause_s = (pause_s or REFUSED_TOKEN_S) if is_confirmed else 0.0
-        if pause_s:
+        if self._proof and _is_refused_token(permit, error, pause_s):
+            self._proof.withdraw()
+            if self._trials and permit.trial is None:
+                self._trials.count()
+            self._pause.begin_after_refusal(error, permit.pause)
+        elif pause_s:
             self._pause.begin(error, pause_s)
         elif error.proves_token:
             self._suspicions = 0
             if permit.pause:
                 self._pause.end(permit.pause)
-        if permit.is_probe:
+        if self._proof and is_acceptance(error):
+            self._proof.accept()
+        may_be_refused = isinstance(error, (NoReply, ServiceRefused))
+        self._end_trial(permit, is_counted=may_be_refused and error.reason != "ecwid-scope")
+        self._end_question(permit)
+
+    def _end_trial(self, permit: Permit, *, is_counted: bool) -> Permit:
+        """Give the place of a trial back, or keep it for a minute if the trial counts.
+
+        Returns:
+            The permit without the place.
+        """
+        if self._trials and permit.trial:
+            end = self._trials.keep if is_counted else self._trials.give_back
+            end(permit.trial)
+        return replace(permit, trial=None) if permit.trial else permit
+
+    def _end_question(self, permit: Permit) -> None:
+        """Let the calls go on that wait for the outcome of this one."""
+        if permit.is_probe or permit.is_awaited:
             self._question.release()
 
     def _record_connection(self, error: EcwidError) -> None:
@@ -244,6 +312,16 @@ class Guard:
             return True  # No byte of the call was sent, so Ecwid gets no further call.
         cost = TIMEOUT_COST if isinstance(error, DeadlineExceeded) else RETRY_COST
         return self._retry_budget.take(CONNECTION_COST if error.blames_connection else cost)
+
+
+def _is_refused_token(permit: Permit, error: EcwidError, pause_s: float) -> bool:
+    """Return whether Ecwid refuses the token, and not its plan or its store.
+
+    A token that Ecwid has never accepted is refused for any reason that the reply does not say.
+    """
+    if permit.trial:
+        return isinstance(error, ServiceRefused) and error.reason in ("token", "unknown")
+    return error.reason == "token" and pause_s > 0
 
 
 class _Question:
@@ -311,29 +389,49 @@ class Guards:
 
     def __init__(self, settings: Settings, storage: Storage) -> None:
         """Open no guard yet."""
-        self._per_minute, self._hosts = settings.calls_per_minute, settings.hosts
+        self._settings = settings
         self._storage = storage
         self._counters = Counters(storage, settings.redis_url)
+        self._trials = Trials(storage, settings.hosts, settings.deadline_s)
         self._host = Breaker()
         self._memory = MemoryState()  # the pauses of this process, if no other process shares them
         # Closed stores. Without it, a store could fill its budget by being closed and opened.
         self._budgets: LRUCache[str, RetryBudget] = LRUCache(_BUDGETS_MOST)
         self._lock = clock.Lock()
 
-    def open(self, token_digest: str) -> Guard:
+    def open(self, credentials: StoreCredentials) -> Guard:
         """Return the guard of one token's calls, without a connection.
 
-        With Redis, all hosts share the pause. Without Redis, the workers of one gunicorn share the
-        pause through a file, under the service name that gunicorn's master gives them. Otherwise
-        each process has its own pause.
+        With Redis, all hosts share the pause. Without Redis, all processes of the host share the
+        pause of one of many stores, also after a restart.
+
+        The operator has set a store of the settings, so its token needs no proof, and a restart may
+        end its pause. The workers of one gunicorn share the pause through a file, under the service
+        name that gunicorn's master gives them. Otherwise each process has its own pause.
         """
-        rate_limit = RateLimit(self._per_minute, self._hosts, self._counters, token_digest)
+        settings = self._settings
+        token_digest = settings.token_digest(credentials)
+        rate_limit = RateLimit(
+            settings.calls_per_minute, settings.hosts, self._counters, token_digest
+        )
         made = RetryBudget()
         with self._lock:
             budget = self._budgets.setdefault(token_digest, made)
-        return Guard(rate_limit, self._pause(f"{token_digest}:pause"), self._host, budget)
+        key = f"{token_digest}:pause"
+        own = settings.store_id, settings.token
+        if not settings.stores and (credentials.store_id, credentials.token) == own:
+            return Guard(rate_limit, self._own_pause(key), self._host, budget)
+        return Guard(
+            rate_limit,
+            SharedPause(self._storage.shared, key),
+            self._host,
+            budget,
+            Proof(self._storage, token_digest),
+            self._trials,
+        )
 
-    def _pause(self, key: str) -> SharedPause:
+    def _own_pause(self, key: str) -> SharedPause:
+        """Return the pause of the store of the settings."""
         service = os.environ.get("GUNICORN_ECWID_SERVICE")
         if self._storage.shared is not self._storage.host:
             return SharedPause(self._storage.shared, key)

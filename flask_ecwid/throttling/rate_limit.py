@@ -273,7 +273,7 @@ class _HostCounter:
 
     def take(self, key: str, limit: int) -> Taken:
         """Count a call."""
-        remembered, share = self._remembered.get(), max(1, limit // _worker_count())
+        remembered, share = self._remembered.get(), max(1, limit // worker_count())
         try:
             taken = self._counter.take(key, limit)
         except StateUnavailable as exc:
@@ -307,7 +307,7 @@ class _HostCounter:
         return self._id
 
 
-def _worker_count() -> int:
+def worker_count() -> int:
     """Return how many workers server.py has counted, or how many gunicorn is to start."""
     for name in ("GUNICORN_ECWID_WORKERS", "WEB_CONCURRENCY"):
         if (text := os.environ.get(name, "")).isdecimal() and int(text):

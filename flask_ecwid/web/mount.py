@@ -7,6 +7,7 @@ from typing import Any
 
 from ..client import EcwidClient
 from ..client.open_stores import OpenStores
+from ..client.shared_reads import SharedReads
 from ..contract import Contract
 from ..settings import Settings, StoreCredentials
 from ..throttling.rate_limit import RateLimit
@@ -23,6 +24,7 @@ class StoreRuntime:
     """The parts of an open store that the endpoints use."""
 
     client: EcwidClient
+    reads: SharedReads
     cache: Cache | None
     idempotency: Idempotency
     rate_limit: RateLimit
@@ -57,6 +59,7 @@ class Mount:
         responses = opened.reads.responses
         return StoreRuntime(
             self.client or EcwidClient.of(self.stores, credentials),
+            opened.reads,
             Cache(responses, opened.reads, credentials.token) if responses else None,
             self._idempotency(opened.digest),
             opened.guard.rate_limit,

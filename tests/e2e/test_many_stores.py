@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,15 @@ from flask_login import login_user
 from flask_wtf.csrf import generate_csrf
 
 from flask_ecwid import EcwidClient, StoreCredentials
+from flask_ecwid.sandbox import TOKEN
 
 from ..conftest import ROOT, Api, free_port, wait_for
-from ..helpers.pages import blocks, running
+from ..helpers.pages import blocks, running, sh
 
 PAGE = ROOT / "docs" / "many-stores.md"
 [APP] = blocks(PAGE, "An app for an agency", "python")
+[COMMANDS] = blocks(PAGE, "An app for an agency")
+[FILE] = blocks(PAGE, "A file of stores")
 [SERVE] = blocks(PAGE, "Try it")
 MOST_LINES = 60
 
@@ -124,3 +128,39 @@ def test_the_functions_for_a_store(names: dict[str, Any]) -> None:
         client: EcwidClient = names["ecwid"].client_for(credentials)
         assert client.list_customers()["total"] > 0
         assert names["find_store"]("1004") is None
+
+
+def test_the_commands_of_an_agency(names: dict[str, Any], tmp_path: Path) -> None:
+    """The commands of the page find a store in the database of the app."""
+    connect(browser_of(names, 1), "1003")
+    (tmp_path / "app.py").write_text(APP, encoding="utf-8")
+    done = sh(f"set -e\n{COMMANDS}", tmp_path, **ecwid_settings(names))
+    assert (done.returncode, "token: accepted" in done.stdout) == (0, True), done.stderr
+    assert len((tmp_path / "customers.csv").read_text(encoding="utf-8").splitlines()) > 1
+
+
+def test_the_file_of_stores(settings: dict[str, str], tmp_path: Path) -> None:
+    """The commands of the page add a store to the file, check it and remove it."""
+    (tmp_path / "token.txt").write_text(TOKEN, encoding="utf-8")
+    (tmp_path / "wsgi.py").write_text((ROOT / "wsgi.py").read_text(encoding="utf-8"))
+    folder = tmp_path / "private"
+    folder.mkdir(mode=0o700)
+    block = FILE.replace("/etc/shop", str(folder))
+    done = sh(f"set -e\n{block}", tmp_path, ECWID_API_URL=settings["ECWID_API_URL"])
+    assert done.returncode == 0, done.stderr
+    key, listed, checked = done.stdout.splitlines()
+    assert key.startswith("key: ")
+    assert listed == "1003 warehouse:read+write"
+    assert checked == "1003: ok"
+    assert json.loads((folder / "stores.json").read_text(encoding="utf-8")) == {"stores": []}
+
+
+def ecwid_settings(names: dict[str, Any]) -> dict[str, str]:
+    """Return the environment of the app of the page."""
+    config = names["app"].config
+    kept = {key: value for key, value in config.items() if key.startswith("ECWID_")}
+    return {
+        **{key: str(value) for key, value in kept.items()},
+        "SECRET_KEY": config["SECRET_KEY"],
+        "DATABASE_URL": config["SQLALCHEMY_DATABASE_URI"],
+    }

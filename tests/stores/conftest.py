@@ -5,46 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import flask
 import pytest
 
-from flask_ecwid import Caller, Ecwid, StoreCredentials
-
-from ..conftest import Api
-from ..helpers.fake_stores import FakeStores, token_of
-
-
-class Agency:
-    """An app whose callers name their store in a header."""
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.app = flask.Flask("agency")
-        self.app.config.update(settings)
-        self.ecwid = Ecwid(self.app, authorize=_authorize, store=_store_of)
-        self.stores = self.app.extensions["ecwid"]["ecwid"].stores
-
-    def of(self, store: str) -> Api:
-        """Return a caller of the endpoints for a store."""
-        client = self.app.test_client()
-        client.environ_base = {**client.environ_base, "HTTP_STORE": store}
-        return Api(client)
-
-    def client(self, store: str) -> Any:
-        """Return the client of a store."""
-        with self.app.app_context():
-            return self.ecwid.client_for(credentials(store))
-
-
-def credentials(store: str) -> StoreCredentials:
-    return StoreCredentials(store, token_of(store))
-
-
-def _authorize(scope: str) -> Caller:
-    return Caller("ann")
-
-
-def _store_of(caller: Caller) -> StoreCredentials:
-    return credentials(flask.request.headers["Store"])
+from ..helpers.agency import Agency
+from ..helpers.fake_stores import FakeStores
 
 
 @pytest.fixture

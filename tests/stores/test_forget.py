@@ -15,9 +15,9 @@ from flask_ecwid.errors import Throttled
 from flask_ecwid.storage import cache_backend
 
 from ..conftest import free_port
+from ..helpers.agency import Agency, credentials
 from ..helpers.fake_stores import FakeStores, rate_limited
 from ..helpers.redis_server import RedisServer
-from .conftest import Agency
 
 BODY = {"email": "ann@example.com"}
 
@@ -59,10 +59,11 @@ def test_a_running_lease(
 ) -> None:
     """The record of a creation under way stays, so no repeat can create a second customer."""
     app = agency(**shared)
+    assert app.of("1").get("/customer/7").status_code == 200  # which proves the token
     fake.stalled.add("1")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(create, app, "1", "key")
-        fake.wait_for_calls("1", 1)
+        fake.wait_for_calls("1", 2)
         forget(app, "1")
         assert create(app, "1", "key").status_code == 409
         fake.go_on.set()
@@ -134,32 +135,41 @@ def test_the_cache_of_another_process(
 def test_what_redis_keeps(
     agency: Callable[..., Agency], fake: FakeStores, redis: RedisServer
 ) -> None:
-    """In Redis, the store has nothing left but the counts of its calls and its generation."""
+    """In Redis, the store has its counts left, its generation and the proofs of its tokens."""
     app = agency(ECWID_REDIS_URL=redis.url, ECWID_CACHE_TTL_S=600)
+    digest = app.stores.upstream.settings.digest_of("1")
     app.of("1").get("/customer/7")
     create(app, "1", "key")
     app.of("1").get("/customer/7")
     fake.faults["1"] = rate_limited(600)
     app.of("1").get("/customer/8")
-    before = {key.decode() for key in redis.client.scan_iter()}
+    before = keys_in(redis, digest)
     forget(app, "1")
-    left = {key.decode() for key in redis.client.scan_iter()}
-    digest = app.stores.upstream.settings.digest_of("1")
-    assert len(before) == 5
-    assert {key.removeprefix(digest).count(":") for key in left} == {1}
-    assert sorted(redis.client.type(key) for key in left) == [b"hash", b"string"]
+    dropped = before - keys_in(redis, digest)
+    token = app.stores.upstream.settings.token_digest(credentials("1")).removeprefix(f"{digest}:")
+    assert f"{token}:pause" in dropped
+    assert len([key for key in dropped if key.startswith("once:")]) == 1
+    assert len([key for key in dropped if key.startswith("600000:")]) == 1
+    assert before - dropped == {token, f"{token}:accepted", "generation"}
+
+
+def keys_in(redis: RedisServer, digest: str) -> set[str]:
+    """Return the rests of the keys of a store."""
+    names = {key.decode() for key in redis.client.scan_iter()}
+    return {name.removeprefix(f"{digest}:") for name in names if name.startswith(digest)}
 
 
 def test_the_calls_still_count(
     agency: Callable[..., Agency], fake: FakeStores, shared: dict[str, Any]
 ) -> None:
-    """A store that is forgotten gets no more calls, because Ecwid does not forget them."""
+    """A store that is forgotten has as many calls left as before, because Ecwid counts as well."""
     app = agency(**shared, ECWID_CALLS_PER_MINUTE=8)
-    for number in range(8):
-        assert app.of("1").get(f"/customer/{number + 1}").status_code == 200
-    forget(app, "1")
-    assert app.of("1").get("/customer/9").status_code == 429
-    assert fake.calls["1"] == 8
+    statuses = []
+    for number in range(10):
+        statuses.append(app.of("1").get(f"/customer/{number + 1}").status_code)
+        if number == 4:
+            forget(app, "1")
+    assert statuses == [200] * 8 + [429] * 2
 
 
 def test_a_storage_that_fails(agency: Callable[..., Agency]) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from flask_ecwid.throttling.breaker import BREAKER_FAILURES
 
+from ..helpers.agency import Agency
 from ..helpers.fake_stores import FakeStores, Reply, rate_limited
 from ..helpers.redis_server import RedisServer
-from .conftest import Agency
 
 STORES = [str(number) for number in range(1, 51)]
 REQUESTS = 2_500  # for the file, and again for Redis
@@ -45,7 +45,9 @@ class Callers:
 
     def run(self, requests: int) -> None:
         """Send so many requests, each of a store that is chosen at random."""
-        chosen = iter([(self._random.choice(STORES), self._random.random()) for _ in range(requests)])
+        chosen = iter(
+            [(self._random.choice(STORES), self._random.random()) for _ in range(requests)]
+        )
 
         def work() -> None:
             while True:

@@ -11,8 +11,8 @@ import pytest
 from flask_ecwid.storage import response_memory
 from flask_ecwid.storage.store_memory import StoreMemory, store_memory
 
+from ..helpers.agency import Agency
 from ..helpers.fake_stores import FakeStores
-from .conftest import Agency
 
 TTL_S = 600.0
 STORES = 500
