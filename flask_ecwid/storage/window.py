@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -48,7 +48,7 @@ class Window:
 
     def to_json(self) -> bytes:
         """Return the window as JSON."""
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(self)
 
     def has_calls(self, second: int) -> bool:
         """Return whether the window holds a call."""

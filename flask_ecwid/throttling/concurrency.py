@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from .. import clock
 from ..errors import StoreBusy
@@ -30,16 +30,17 @@ class StoreThreads:
         self._process = clock.process_id()
         self._taken: Counter[str] = Counter()
 
-    @contextmanager
-    def take(self, token_digest: str) -> Iterator[None]:
+    def take(self, token_digest: str) -> AbstractContextManager[None]:
         """Count this thread as one of the token's until the end of the block.
 
         Raises:
-            StoreBusy: The token has taken all threads that one store may take.
+            StoreBusy: At the begin of the block, the token has taken all threads that one store may
+                take.
         """
-        if not self._has_limit:
-            yield
-            return
+        return self._take(token_digest) if self._has_limit else nullcontext()
+
+    @contextmanager
+    def _take(self, token_digest: str) -> Iterator[None]:
         most = self._settings.threads_of_a_store
         process = clock.process_id()
         with self._lock:

@@ -37,12 +37,12 @@ from ..storage.redis_connection import COOLDOWN_S
 from ..storage.state import State, StateUnavailable, Stored, delete
 from ..storage.work import current_work, piece_of_work
 from .envelope import Envelope
-from .owed_outcomes import OwedOutcomes
 
 log = logging.getLogger("flask_ecwid")
 
 TTL_S = 24 * 3600.0
 MIN_LEASE_S = 30.0
+_OWED_MOST = 1000
 _FINAL = (400, EmailTaken.status, 413, 422)  # The statuses of the refusals that a record keeps.
 
 
@@ -99,6 +99,37 @@ class _Record:
         return orjson.dumps(self)
 
 
+class OwedOutcomes:
+    """The outcomes that a mount could not store, which a later request with the key stores.
+
+    Without them, a key would be in use until the lease of its record ends. They outlive the open
+    stores, because another request may open the store again.
+    """
+
+    def __init__(self) -> None:
+        """Owe nothing yet."""
+        self._lock = clock.Lock()
+        # The outcomes and their moments, by the owners of the records.
+        self._outcomes: dict[str, tuple[bytes | None, clock.Moment]] = {}
+
+    def add(self, owner: str, outcome: bytes | None) -> None:
+        """Remember the outcome of a record's owner. None stands for no record."""
+        with self._lock:
+            self._outcomes[owner] = outcome, clock.Moment.seconds_ago()
+            if len(self._outcomes) > _OWED_MOST:
+                del self._outcomes[next(iter(self._outcomes))]  # the oldest
+
+    def find(self, owner: str) -> tuple[bytes | None, clock.Moment] | None:
+        """Return the outcome of a record's owner and its moment, or None."""
+        with self._lock:
+            return self._outcomes.get(owner)
+
+    def remove(self, owner: str) -> None:
+        """Forget an outcome that is stored now."""
+        with self._lock:
+            self._outcomes.pop(owner, None)
+
+
 class Idempotency:
     """The idempotency keys of one store's creations."""
 
@@ -108,7 +139,13 @@ class Idempotency:
         """Keep the records of the store with this name in a shared state.
 
         A lease is longer than `deadline_s`. Otherwise a second request could take over the key of a
-        request that is still under way. `owed` outlives this object, which a request makes.
+        request that is still under way.
+
+        Args:
+            state: Keeps the records.
+            name: Begins the names of the store's records.
+            deadline_s: How long a request takes at most.
+            owed: The outcomes that other objects for the same records could not store.
         """
         self._state = state
         self._name = name
@@ -271,12 +308,12 @@ class Idempotency:
         Raises:
             StateUnavailable: The state cannot be reached.
         """
-        owed = self._owed.get(owner)
+        owed = self._owed.find(owner)
         if owed is None:
             return False
         outcome, ended = owed
         self._state.compare_and_swap(name, running, outcome, max(1.0, TTL_S - ended.elapsed_s()))
-        self._owed.drop(owner)
+        self._owed.remove(owner)
         return True
 
 

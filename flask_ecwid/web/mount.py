@@ -14,8 +14,7 @@ from ..throttling.rate_limit import RateLimit
 from .authentication import Authenticator
 from .cache import Cache
 from .context import current_request
-from .idempotency import Idempotency
-from .owed_outcomes import OwedOutcomes
+from .idempotency import Idempotency, OwedOutcomes
 from .sampling import Sampler
 from .store_choice import StoreChoice
 
@@ -47,7 +46,7 @@ class Mount:
     stores: OpenStores
     client: EcwidClient | None  # of the single store, or None if there are many
     refusals: Sampler  # the requests that are refused before their caller is known
-    owed: OwedOutcomes = field(default_factory=OwedOutcomes)
+    owed: OwedOutcomes = field(default_factory=OwedOutcomes)  # of the idempotency keys
 
     @property
     def identity(self) -> tuple[str, ...]:
@@ -62,7 +61,7 @@ class Mount:
             self.client or EcwidClient.of(self.stores, credentials),
             opened.reads,
             Cache(responses, opened.reads, credentials.token) if responses else None,
-            Idempotency(opened.storage.shared, opened.digest, self.settings.deadline_s, self.owed),
+            self._idempotency(opened.digest),
             opened.guard.rate_limit,
         )
 
@@ -73,9 +72,11 @@ class Mount:
             Throttled: The storage cannot be reached, so a part may be left.
         """
         self.stores.forget(store_id)
-        upstream = self.stores.upstream
-        digest = upstream.settings.digest_of(store_id)
-        Idempotency(upstream.storage.shared, digest, self.settings.deadline_s).forget()
+        self._idempotency(self.stores.upstream.settings.digest_of(store_id)).forget()
+
+    def _idempotency(self, digest: str) -> Idempotency:
+        shared = self.stores.upstream.storage.shared
+        return Idempotency(shared, digest, self.settings.deadline_s, self.owed)
 
 
 def current_store() -> StoreRuntime:
