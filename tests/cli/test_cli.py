@@ -95,10 +95,10 @@ def test_check_names_the_host(ecwid: HTTPServer, config: Config, replies: bool) 
     ("spoil", "said"),
     [
         (lambda folder: folder.write_text(""), "is not a real directory"),
-        (lambda folder: folder.parent.rmdir() or folder.parent.write_text(""), "File exists"),
+        (lambda folder: folder.parent.rmdir() or folder.parent.touch(), "Not a directory"),
         (lambda folder: (folder / "state.sqlite3").mkdir(parents=True), "unable to open database"),
     ],
-    ids=["file", "gone", "folder"],
+    ids=["file", "file above", "folder"],
 )
 def test_check_of_a_state_that_cannot_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], said: str
