@@ -16,9 +16,10 @@ from unittest.mock import patch
 
 from flask_ecwid import chance, clock
 from flask_ecwid.storage import memory_state, process, process_memory
+from flask_ecwid.throttling import trials
 
 from .setting import Setting
-from .world import Event, Lock, World
+from .world import Event, Lock, Turns, World
 
 
 class Clock:
@@ -105,6 +106,9 @@ def installed(world: World, setting: Setting) -> Iterator[None]:
         (process, "is_gone", marks.is_gone),
         (memory_state, "_of_process", {}),
         (process_memory, "_of_process", {}),
+        (trials, "_turns", Turns(world)),
+        (trials, "REFUSALS_MOST", setting.refusals_most),
+        (trials, "AGAIN_MOST", max(1, setting.refusals_most // 3)),
     ]
     most_workers = max(map(setting.processes.count, setting.processes))
     environment = {
