@@ -554,16 +554,23 @@ def one_probe_after_a_pause(ledger: Ledger) -> Iterator[str]:
         return
     if ledger.faults & {"redis-clock", "limit-changed"}:
         return
-    heard = [each.time for each in ledger.network.heard if each.probed]
-    if not heard:
-        return
-    bad = [each for each in ledger.ecwid.bad_calls if not each.is_search]
-    # The way may double a call, which then has left once.
-    late = sorted({each.sent_at for each in bad if each.sent_at > heard[0] + 1})
-    for first, second in pairwise(late):
-        if second - first < 25:
-            yield f"probes left at {first:.2f} and {second:.2f}"
-            return
+    heard: dict[str, float] = {}
+    for each in ledger.network.heard:
+        if each.probed:
+            heard.setdefault(each.token, each.time)
+    for token, heard_at in heard.items():
+        # The way may double a call, which then has left once.
+        late = sorted(
+            {
+                each.sent_at
+                for each in ledger.ecwid.bad_calls
+                if each.token == token and not each.is_search and each.sent_at > heard_at + 1
+            }
+        )
+        for first, second in pairwise(late):
+            if second - first < 25:
+                yield f"probes left at {first:.2f} and {second:.2f}"
+                return
 
 
 def the_breaker_stops_calls(ledger: Ledger) -> Iterator[str]:

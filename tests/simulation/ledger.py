@@ -112,7 +112,11 @@ class Ledger:
     @cached_property
     def has_uncertain_counts(self) -> bool:
         """True if the storage may grant fewer calls than the limit."""
-        return self.has_lost_places or bool(self.plan.setting.known_hosts)
+        return (
+            self.has_lost_places
+            or "redis-clock" in self.faults
+            or bool(self.plan.setting.known_hosts)
+        )
 
     def _has_lost(self, kind: str) -> bool:
         of_file = "file-lost" in self.faults and self.redis is None

@@ -262,7 +262,7 @@ class SimulatedTransport(Transport):
 
         After a 401, or a 403 with HTML, the client counts. Such pauses are left out.
         """
-        if reply.status in (401, 402, 403):
+        if reply.status in (401, 402, 403) or (reply.status == 404 and operation == "neutral"):
             refused = Refused(self._world.time, token, self._process, self._mount)
             self._network.refused.append(refused)
         seconds, probed = 0.0, False
@@ -370,7 +370,7 @@ class BreakerWatch:
         if self.failures == FAILURES:
             self.doubted_since, self.asked = time, False
             self.doubts.append(time)
-        if operation == "neutral" and self.failures >= FAILURES:
+        if operation == "neutral" and self.asked:
             self.open_since = time
 
 
