@@ -114,7 +114,7 @@ class Ledger:
         """True if the storage may grant fewer calls than the limit."""
         return (
             self.has_lost_places
-            or "redis-clock" in self.faults
+            or bool(self.faults & {"redis-clock", "suspend"})
             or bool(self.plan.setting.known_hosts)
         )
 

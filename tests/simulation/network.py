@@ -262,7 +262,8 @@ class SimulatedTransport(Transport):
 
         After a 401, or a 403 with HTML, the client counts. Such pauses are left out.
         """
-        if reply.status in (401, 402, 403) or (reply.status == 404 and operation == "neutral"):
+        is_html = reply.body.startswith(b"<html>")
+        if reply.status in (401, 402, 403) or (reply.status == 404 and is_html):
             refused = Refused(self._world.time, token, self._process, self._mount)
             self._network.refused.append(refused)
         seconds, probed = 0.0, False

@@ -557,7 +557,7 @@ class _Maker:
         pairs = [f"{store} secret_{store}_a" for store in stores]
         good = len(pairs)
         is_flood = chance.random() < 0.35
-        for number in range(10 if is_flood else chance.choice([0, 1, 1, 2])):
+        for number in range(8 if is_flood else chance.choice([0, 1, 1, 2])):
             # Somebody enters the number of another store, with an own token or an invented one.
             token = f"secret_{stores[0]}_a" if number == 0 else f"secret_invented{number}"
             pairs.append(f"{stores[-1]} {token}")
@@ -579,7 +579,7 @@ class _Maker:
                 for later_s in (0.0, 61.5 + 3 * chance.random()):
                     operation = chance.choice(["get", "get", "update"])
                     self._request(at + later_s, operation, chance.randrange(3), pair=number)
-        for number in range(chance.choice([4, 8, 12])):
+        for number in range(chance.choice([3, 5, 8])):
             at, gap_s = self._time(), chance.choice([0.002, 0.3, 3.0])
             operation = chance.choice(["get", "get", "get", "update", "create", "create", "delete"])
             target = _email(number % 3) if operation == "create" else chance.randrange(2)
@@ -598,7 +598,7 @@ class _Maker:
     def _spend(self, limit: int, good: int) -> None:
         """Let one store spend its limit, while the others have a few requests."""
         chance, at = self.chance, self._time()
-        for number in range(2 * limit):
+        for number in range(int(1.4 * limit)):
             pair = chance.randrange(good) if number % 4 == 3 else 0
             self._request(at + 5 * chance.random(), "get", chance.randrange(3), pair=pair)
 
@@ -613,7 +613,7 @@ class _Maker:
             self._add("outage", at, seconds=seconds, host=token, fate=fate)
         else:
             self._add("refuse", at, refusal=refusal, token=token, seconds=seconds)
-        for number in range(chance.choice([10, 20])):
+        for number in range(chance.choice([8, 14])):
             own = pair if number % 2 else chance.randrange(good)
             later_s = (seconds + 5) * chance.random()
             self._request(at + later_s, "get", chance.randrange(3), pair=own)
