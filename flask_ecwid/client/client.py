@@ -219,9 +219,7 @@ class EcwidClient:
             TypeError: The customer holds a value that JSON does not have.
         """
         call = build_call("add_customer", body=_settable("add_customer", customer))
-        identity: CustomerIdentity = self._send(
-            call, first_attempt_age_s=first_attempt_age_s
-        )
+        identity: CustomerIdentity = self._send(call, first_attempt_age_s=first_attempt_age_s)
         return identity
 
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> UpdateCount:

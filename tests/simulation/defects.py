@@ -826,9 +826,7 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
         Change(cache.Cache, "__init__", _one_secret),
     ),
     "an invented token shares reads": (is_now(shared_reads, "id", lambda self: 0),),
-    "an invented token replays an outcome": (
-        is_now(shared_reads.SharedReads, "prove", _nothing),
-    ),
+    "an invented token replays an outcome": (is_now(shared_reads.SharedReads, "prove", _nothing),),
     "all stores share records": (Change(idempotency.Idempotency, "__init__", _records_of_all),),
     "a store is closed while it is used": (
         is_now(open_stores.OpenStores, "_close_oldest", _close_what_is_used),
@@ -846,9 +844,7 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "each process has places of its own": (
         Change(trials.Trials, "__init__", _places_of_a_process),
     ),
-    "an unproven token takes no place": (
-        is_now(trials.Trials, "begin", lambda *_, **__: None),
-    ),
+    "an unproven token takes no place": (is_now(trials.Trials, "begin", lambda *_, **__: None),),
 }
 
 

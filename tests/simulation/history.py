@@ -166,8 +166,7 @@ class _History:
                 if not self._has_final(slot=slot):
                     number, is_done = number + 1, False
                     mount, pair = number % self._setting.mounts, pairs[slot % len(pairs)]
-                    facts = target, None, mount, pair
-                    self._request(number, slot, "get", *facts, is_final=True)
+                    self._request(number, slot, "get", target, None, mount, pair, is_final=True)
             for key, first in keys.items():
                 if not self._has_final(key=key):
                     number, is_done = number + 1, False
@@ -175,8 +174,8 @@ class _History:
                     world.run(until=world.time + 61)
                     slot = number % len(self._processes)
                     pair = well[first.store] if well else 0
-                    facts = "create", first.target, first.key, first.mount, pair
-                    self._request(number, slot, *facts, is_final=True)
+                    of_key = "create", first.target, first.key, first.mount, pair
+                    self._request(number, slot, *of_key, is_final=True)
             if is_done:
                 break
             world.run()
@@ -185,8 +184,8 @@ class _History:
         world.run()
         world.run(until=world.time + 1)
         for slot in slots:
-            facts = target, None, 0, pairs[slot % len(pairs)]
-            self._request(number + slot + 1, slot, "get", *facts, is_final=True)
+            pair = pairs[slot % len(pairs)]
+            self._request(number + slot + 1, slot, "get", target, pair=pair, is_final=True)
 
     def _well_pairs(self) -> dict[str, int]:
         """Return a pair of each store of many whose token Ecwid has never refused."""
@@ -198,9 +197,7 @@ class _History:
             if not is_invented(pair) and pair not in refused and "*" not in refused
         }
 
-    def _has_final(
-        self, *, slot: int | None = None, key: tuple[str, str] | None = None
-    ) -> bool:
+    def _has_final(self, *, slot: int | None = None, key: tuple[str, str] | None = None) -> bool:
         return any(
             each.is_final
             and each.own_key == key
@@ -527,15 +524,18 @@ class _WatchedStores(OpenStores):
 
 @lru_cache(256)
 def _credentials(pair: str) -> StoreCredentials:
-    return StoreCredentials(*pair.split(" "))
+    store_id, _, token = pair.partition(" ")
+    return StoreCredentials(store_id, token)
 
 
 @lru_cache(256)
 def _settings(setting: Any, token: str, calls_per_minute: int) -> Settings:
-    one = {} if setting.pairs else {"store_id": ONLY_STORE, "token": token, "auth": "none"}
+    has_many = bool(setting.pairs)
     return Settings(
-        **one,
-        stores=BY_HOST if setting.pairs else "",
+        store_id="" if has_many else ONLY_STORE,
+        token="" if has_many else token,
+        auth="keys" if has_many else "none",
+        stores=BY_HOST if has_many else "",
         max_open_stores=setting.max_open_stores,
         calls_per_minute=calls_per_minute,
         redis_url="redis://simulated" if setting.redis else "",

@@ -81,9 +81,8 @@ def one_key_makes_one_customer(ledger: Ledger) -> Iterator[str]:
     and so may two bodies with different e-mails. The same holds after the clock of Redis was set
     forward, because a lease ends early then.
     """
-    created = [
-        (shop, tag, ids) for shop in ledger.ecwid.shops.values() for tag, ids in shop.created.items()
-    ]
+    shops = ledger.ecwid.shops.values()
+    created = [(shop, tag, ids) for shop in shops for tag, ids in shop.created.items()]
     for shop, tag, ids in created:
         if len(ids) < 2 or tag.startswith(("seed", "shop")):
             continue
@@ -392,7 +391,6 @@ def no_minute_has_too_many_calls(ledger: Ledger) -> Iterator[str]:
     forward. The host's file fails. There are more hosts than the settings name, and a process has
     not reached Redis since the last of them came.
     """
-    setting = ledger.plan.setting
     if ledger.faults & {"redis-failover", "file-gone", "file-lost", "garbage"}:
         return
     if ledger.redis_forward_s:
@@ -759,22 +757,16 @@ def no_store_shows_another(ledger: Ledger) -> Iterator[str]:
     for request in ledger.requests:
         if request.outcome != "ok":
             continue
-        others = [shop.id for shop in shops if shop.id != request.store]
-        if request.operation == "get":
-            assert isinstance(request.target, int)
-            id = ledger.targets[request.target]
-            seen = [
-                store
-                for store in others
-                if any(each.tag == request.value for each in ledger.ecwid.shop(store).customers[id].versions)
-            ]
-            seen = [] if request.value == GONE else seen
-        elif request.operation == "create":
-            seen = [store for store in others if request.value in ledger.ecwid.shop(store).customers]
-        else:
-            continue
-        if seen:
-            yield f"r{request.id} of the store {request.store} shows {request.value} of {seen[0]}"
+        for shop in shops:
+            if shop.id == request.store:
+                continue
+            is_seen = request.operation == "create" and request.value in shop.customers
+            if request.operation == "get":
+                assert isinstance(request.target, int)
+                versions = shop.customers[ledger.targets[request.target]].versions
+                is_seen = any(each.tag == request.value for each in versions)
+            if is_seen:
+                yield f"r{request.id} of store {request.store} shows {request.value} of {shop.id}"
 
 
 def an_invented_token_gets_nothing(ledger: Ledger) -> Iterator[str]:
@@ -789,19 +781,25 @@ def an_invented_token_gets_nothing(ledger: Ledger) -> Iterator[str]:
         # A proxy may send a 404 in HTML in the name of Ecwid.
         is_told = request.outcome in TELLING and getattr(request.error, "by_ecwid", True)
         if is_told and accepted_at > (request.end or 0.0):
-            yield f"r{request.id} was told {request.outcome} with a token that Ecwid never accepted"
+            yield f"r{request.id} was told {request.outcome}, and Ecwid never accepted its token"
 
 
 def few_unproven_tokens_are_refused(ledger: Ledger) -> Iterator[str]:
     """In each minute, Ecwid refuses few calls with tokens that it has never accepted.
 
     All processes of a host count together, or all hosts with one Redis.
-    Exceptions: the storage fails or has lost the refusals of the last minute, or the clock of Redis
-    was set forward.
+    Exceptions: the storage has lost the refusals of the last minute, or the clock of Redis was set
+    forward. There are more hosts than the settings name. While a process cannot use the storage,
+    the process has its part of the places in memory.
     """
     setting = ledger.plan.setting
     if not setting.pairs or ledger.has_lost_places or ledger.redis_forward_s:
         return
+    most = setting.refusals_most
+    if ledger.has_missed_proofs:
+        most_workers = max(map(setting.processes.count, setting.processes))
+        hosts = len(setting.ahead_s) if setting.redis else 1
+        most += len(ledger.processes) * max(1, most // (most_workers * hosts))
     accepted = ledger.ecwid.accepted
     # The way may double a call, which then has left once.
     bad = {
@@ -813,7 +811,7 @@ def few_unproven_tokens_are_refused(ledger: Ledger) -> Iterator[str]:
         times = sorted(at for at, _, its in bad if its == host)
         for index, time in enumerate(times):
             count = sum(time - MINUTE_S < each for each in times[: index + 1])
-            if count > setting.refusals_most:
+            if count > most:
                 yield f"{count} unproven tokens were refused in the minute before {time:.2f}"
                 break
 
@@ -837,8 +835,9 @@ def nobody_waits_for_another_store(ledger: Ledger) -> Iterator[str]:
             tried = [at for at, its in ledger.network.tried if its == token and since < at <= end]
             may_wait = len(tried) >= LEAST_SHARE or ledger.has_uncertain_counts
         elif detail.startswith(AFTER_FAILURE):
-            own = [*ledger.network.heard, *ledger.network.refused]
-            may_wait = any(each.token == token and each.time <= end for each in own)
+            own = [(each.time, each.token) for each in ledger.network.heard]
+            own += [(each.time, each.token) for each in ledger.network.refused]
+            may_wait = any(at <= end and its == token for at, its in own)
         elif detail in (OPEN, *IN_DOUBT):
             may_wait = _may_be_open(ledger, request, request.process.name)
             may_wait |= any(each.token == token for each in ledger.network.refused)
@@ -852,7 +851,7 @@ def nobody_waits_for_another_store(ledger: Ledger) -> Iterator[str]:
 
 def _is_known_to_be_accepted(ledger: Ledger, request: Request) -> bool:
     """Return whether the process of a request has to know that Ecwid has accepted its token."""
-    if ledger.has_lost_places or any(
+    if ledger.has_missed_proofs or any(
         each.token == request.token and each.time <= (request.end or 0.0)
         for each in ledger.network.refused
     ):

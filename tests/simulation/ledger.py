@@ -104,7 +104,12 @@ class Ledger:
 
     @cached_property
     def has_lost_places(self) -> bool:
-        """True if processes may not know the proofs of tokens and the last refusals."""
+        """True if the storage may have lost the refusals of the last minute."""
+        return self._has_lost("calls") or bool(self.plan.setting.known_hosts)
+
+    @cached_property
+    def has_missed_proofs(self) -> bool:
+        """True if a process may not know the proof of a token."""
         of_file = self.faults & {"file-gone", "file-lost", "file-slow", "file-locked"}
         is_evicted = self.redis is not None and bool(self.redis.evicted)
         return bool(self.has_redis_faults or of_file or is_evicted)
@@ -113,7 +118,7 @@ class Ledger:
     def has_uncertain_counts(self) -> bool:
         """True if the storage may grant fewer calls than the limit."""
         return (
-            self.has_lost_places
+            self.has_missed_proofs
             or bool(self.faults & {"redis-clock", "suspend"})
             or bool(self.plan.setting.known_hosts)
         )

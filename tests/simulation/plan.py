@@ -590,7 +590,10 @@ class _Maker:
                 self._request(at + gap_s * chance.random(), operation, target, key, pair=pair)
         if is_small:
             self._spend(limit, good)
-        if chance.random() < 0.4:
+        drawn = chance.random()
+        if drawn < 0.2 and not self.without & {"redis-mode", "file-gone", "slow"}:
+            self._owe(good)
+        elif drawn < 0.5:
             self._trouble(good)
         if chance.random() < 0.3:
             self._rotate(stores)
@@ -617,6 +620,26 @@ class _Maker:
             own = pair if number % 2 else chance.randrange(good)
             later_s = (seconds + 5) * chance.random()
             self._request(at + later_s, "get", chance.randrange(3), pair=own)
+
+    def _owe(self, good: int) -> None:
+        """Let a store get a pause that cannot be stored, while another store is opened."""
+        chance, at = self.chance, 1 + self._time() / 2
+        process = chance.randrange(len(self.setting.processes))
+        host, (own, other) = self.setting.processes[process], chance.sample(range(good), 2)
+        refusal = chance.choice(["429-10", "403-token"])
+        self.setting = replace(self.setting, max_open_stores=1)
+        for pair in (own, other):
+            self._request(at - 1, "get", 2, process=process, pair=pair)
+        self._add("refuse", at, refusal=refusal, token=self.setting.pairs[own], seconds=15.0)
+        self._slow(at, 1.5, 1.5, "GET")
+        self._request(at + 0.1, "get", 0, process=process, pair=own)
+        self._request(at + 0.2 + chance.random(), "get", 0, process=process, pair=other)
+        if self.setting.redis:
+            self._add("redis-mode", at + 0.4, mode="down", seconds=6.0)
+        else:
+            self._add("file-gone", at + 0.4, host=host, seconds=6.0)
+        for pair, later_s in ((other, 5), (own, 6), (other, 11), (own, 12), (own, 20)):
+            self._request(at + later_s + chance.random(), "get", 1, process=process, pair=pair)
 
     def _rotate(self, stores: list[str]) -> None:
         """Give a store a new token, also while the old one is refused."""
