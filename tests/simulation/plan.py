@@ -556,13 +556,14 @@ class _Maker:
         stores = [str(11 + number) for number in range(chance.choice([2, 3, 4]))]
         pairs = [f"{store} secret_{store}_a" for store in stores]
         good = len(pairs)
-        is_flood = chance.random() < 0.35
+        owes = chance.random() < 0.2 and not self.without & {"redis-mode", "file-gone", "slow"}
+        is_flood = not owes and chance.random() < 0.35
         for number in range(8 if is_flood else chance.choice([0, 1, 1, 2])):
             # Somebody enters the number of another store, with an own token or an invented one.
             token = f"secret_{stores[0]}_a" if number == 0 else f"secret_invented{number}"
             pairs.append(f"{stores[-1]} {token}")
         self.span_s = chance.choice([40.0, 100.0])
-        is_small = chance.random() < 0.3
+        is_small = not owes and chance.random() < 0.3
         limit = max(8, 5 * len(self.setting.processes)) if is_small else 540
         self.setting = replace(
             self.setting,
@@ -573,6 +574,13 @@ class _Maker:
             ecwid_limit=max(limit + 1, int(limit / 0.9)),
         )
         others = range(good, len(pairs))
+        if owes:
+            self.on.update(dict.fromkeys(self.on, False))
+            calm = {"fates": (), "slow_s": 0.0, "preempt_p": 0.0}
+            no_loss = {"redis_lost_p": 0.0, "redis_refused_p": 0.0, "redis_timeout_p": 0.0}
+            self.setting = replace(self.setting, **calm, **no_loss)  # type: ignore[arg-type]
+            self._owe(good)
+            return
         if is_flood:
             for number in others:
                 at = self._time() / 2
@@ -590,10 +598,7 @@ class _Maker:
                 self._request(at + gap_s * chance.random(), operation, target, key, pair=pair)
         if is_small:
             self._spend(limit, good)
-        drawn = chance.random()
-        if drawn < 0.2 and not self.without & {"redis-mode", "file-gone", "slow"}:
-            self._owe(good)
-        elif drawn < 0.5:
+        if chance.random() < 0.4:
             self._trouble(good)
         if chance.random() < 0.3:
             self._rotate(stores)
@@ -623,13 +628,13 @@ class _Maker:
 
     def _owe(self, good: int) -> None:
         """Let a store get a pause that cannot be stored, while another store is opened."""
-        chance, at = self.chance, 1 + self._time() / 2
+        chance, at = self.chance, 4 + 10 * self.chance.random()
         process = chance.randrange(len(self.setting.processes))
         host, (own, other) = self.setting.processes[process], chance.sample(range(good), 2)
         refusal = chance.choice(["429-10", "403-token"])
         self.setting = replace(self.setting, max_open_stores=1)
         for pair in (own, other):
-            self._request(at - 1, "get", 2, process=process, pair=pair)
+            self._request(at - 3, "get", 2, process=process, pair=pair)
         self._add("refuse", at, refusal=refusal, token=self.setting.pairs[own], seconds=15.0)
         self._slow(at, 1.5, 1.5, "GET")
         self._request(at + 0.1, "get", 0, process=process, pair=own)
