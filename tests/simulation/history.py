@@ -305,6 +305,8 @@ class _History:
         request.end = world.time
         request.asleep_s = host.asleep_s - asleep_s
         error = request.error
+        if error:  # The frames of a traceback would keep a store of many open.
+            error.__traceback__ = error.__context__ = error.__cause__ = None
         if isinstance(error, EcwidError):
             wait = f"Retry-After {error.retry_after_s}" if error.retry_after_s else ""
             executed = f"executed: {error.executed}"
@@ -324,7 +326,13 @@ class _History:
         context = RequestContext(
             mount, None, str(request.id), store=store, idempotency_key=request.key
         )
-        request_var.set(context)
+        token = request_var.set(context)
+        try:
+            return self._call_handler(request)
+        finally:
+            request_var.reset(token)  # Otherwise the task would use the store of the request.
+
+    def _call_handler(self, request: Request) -> object:
         if request.operation == "create":
             body = {"email": request.target, "taxId": request.tag}
             made = handlers.add_customer(body)

@@ -387,7 +387,7 @@ def no_minute_has_too_many_calls(ledger: Ledger) -> Iterator[str]:
     All mounts, processes and hosts count together. While the settings change process by process,
     the greatest limit counts.
     Exceptions: Redis fails over to older data. Redis is emptied or evicts the count, and a process
-    that made no call within the last minute makes the first call. The clock of Redis is set
+    that made no call with the token within the last minute makes the first call. The clock of Redis is set
     forward. The host's file fails. There are more hosts than the settings name, and a process has
     not reached Redis since the last of them came.
     """
@@ -473,10 +473,10 @@ def _is_begun_anew(ledger: Ledger) -> bool:
         return False
     return any(
         not any(
-            other is process and at - MINUTE_S < counted_at < at
-            for counted_at, other in ledger.redis.counted
+            (other, its) == (process, window) and at - MINUTE_S < counted_at < at
+            for counted_at, other, its in ledger.redis.counted
         )
-        for at, process in ledger.redis.begun_anew
+        for at, process, window in ledger.redis.begun_anew
     )
 
 
@@ -486,10 +486,10 @@ def _has_unknown_hosts(ledger: Ledger) -> bool:
     if not setting.known_hosts or ledger.redis is None:
         return False
     first: dict[str, float] = {}
-    for at, process in ledger.redis.counted:
+    for at, process, _ in ledger.redis.counted:
         first.setdefault(process.host.name, at)
     for sent in ledger.network.sent:
-        counted = [at for at, process in ledger.redis.counted if process is sent.process]
+        counted = [at for at, process, _ in ledger.redis.counted if process is sent.process]
         came = [at for name, at in first.items() if name != sent.process.host.name]
         known_at = max((at for at in counted if at <= sent.time), default=-1.0)
         if sent.process.host.name not in first or any(known_at < at <= sent.time for at in came):
