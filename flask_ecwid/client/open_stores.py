@@ -70,8 +70,11 @@ class OpenStores:
         """Close the stores that were used least recently, without those that must stay open."""
         for _ in range(len(self._recent) - self._most):
             credentials, store = self._recent.popitem(last=False)
-            kept = store if store.guard.must_stay else None
+            guard = store.guard
+            kept = store if guard.must_stay else None
             del store  # Otherwise this name would use the store.
             kept = kept or self._used.get(credentials)
             if kept is not None:
                 self._recent[credentials] = kept
+            else:
+                self.upstream.guards.close(credentials, guard)

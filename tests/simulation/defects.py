@@ -412,7 +412,7 @@ def _no_probe(original: Any) -> Any:
 
 
 def _same_pause(original: Any) -> Any:
-    return lambda self, shared, key: original(self, shared, "pause")
+    return lambda self, shared, key, *_: original(self, shared, "pause")
 
 
 def _one_more(original: Any) -> Any:
@@ -551,11 +551,11 @@ def _close_what_is_used(self: Any) -> None:
 
 
 def _pause_in_memory(original: Any) -> Any:
-    return lambda shared, key: original(memory_state.MemoryState(), key)
+    return lambda _, key, *__: original(memory_state.MemoryState(), key)
 
 
 def _pause_of_the_store(original: Any) -> Any:
-    return lambda shared, key: original(shared, f"{key.partition(':')[0]}:pause")
+    return lambda shared, key, *__: original(shared, f"{key.partition(':')[0]}:pause")
 
 
 def _one_window(original: Any) -> Any:
@@ -833,6 +833,7 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     ),
     "a store with a pause of its own is closed": (is_now(guard.Guard, "must_stay", False),),
     "a closed store forgets its pause": (Change(guard, "SharedPause", _pause_in_memory),),
+    "a closed store forgets the pause that it knew": (is_now(guard.Guards, "close", _nothing),),
     "the tokens of a store share a pause": (Change(guard, "SharedPause", _pause_of_the_store),),
     "all stores share a window": (Change(guard, "RateLimit", _one_window),),
     "a store that is opened again has a new window": (Change(guard, "RateLimit", _new_window),),

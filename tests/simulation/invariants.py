@@ -387,9 +387,9 @@ def no_minute_has_too_many_calls(ledger: Ledger) -> Iterator[str]:
     All mounts, processes and hosts count together. While the settings change process by process,
     the greatest limit counts.
     Exceptions: Redis fails over to older data. Redis is emptied or evicts the count, and a process
-    that made no call with the token within the last minute makes the first call. The clock of Redis is set
-    forward. The host's file fails. There are more hosts than the settings name, and a process has
-    not reached Redis since the last of them came.
+    that made no call with the token within the last minute makes the first call. The clock of Redis
+    is set forward. The host's file fails. There are more hosts than the settings name, and a
+    process has not reached Redis since the last of them came.
     """
     if ledger.faults & {"redis-failover", "file-gone", "file-lost", "garbage"}:
         return

@@ -638,7 +638,8 @@ class _Maker:
         self._add("refuse", at, refusal=refusal, token=self.setting.pairs[own], seconds=15.0)
         self._slow(at, 1.5, 1.5, "GET")
         self._request(at + 0.1, "get", 0, process=process, pair=own)
-        self._request(at + 0.2 + chance.random(), "get", 0, process=process, pair=other)
+        if chance.random() < 0.5:  # The store is then in use when the other one is opened.
+            self._request(at + 0.2 + chance.random(), "get", 0, process=process, pair=other)
         if self.setting.redis:
             self._add("redis-mode", at + 0.4, mode="down", seconds=6.0)
         else:
