@@ -585,13 +585,6 @@ def _places_of_a_process(original: Any) -> Any:
     return init
 
 
-class _NewBudgets(dict[str, Any]):
-    """The retry budgets, each of which is new whenever its store is opened."""
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        return default
-
-
 # The world replaces the functions of the module itself.
 _NO_MARKS = SimpleNamespace(own_mark=lambda: "", is_gone=lambda mark: False)
 _ALL_GONE = SimpleNamespace(own_mark=lambda: "", is_gone=lambda mark: True)
@@ -837,9 +830,6 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "the tokens of a store share a pause": (Change(guard, "SharedPause", _pause_of_the_store),),
     "all stores share a window": (Change(guard, "RateLimit", _one_window),),
     "a store that is opened again has a new window": (Change(guard, "RateLimit", _new_window),),
-    "a store that is opened again has a new retry budget": (
-        is_now(guard, "LRUCache", lambda most: _NewBudgets()),
-    ),
     "all stores share a breaker of replies": (Change(guard.Guard, "__init__", _one_breaker),),
     "refusals keep no place": (is_now(trials.Trials, "keep", trials.Trials.give_back),),
     "each process has places of its own": (

@@ -556,7 +556,7 @@ class _Maker:
         stores = [str(11 + number) for number in range(chance.choice([2, 3, 4]))]
         pairs = [f"{store} secret_{store}_a" for store in stores]
         good = len(pairs)
-        owes = chance.random() < 0.2 and not self.without & {"redis-mode", "file-gone", "slow"}
+        owes = chance.random() < 0.35 and not self.without & {"redis-mode", "file-gone", "slow"}
         is_flood = not owes and chance.random() < 0.35
         for number in range(8 if is_flood else chance.choice([0, 1, 1, 2])):
             # Somebody enters the number of another store, with an own token or an invented one.
@@ -627,23 +627,25 @@ class _Maker:
             self._request(at + later_s, "get", chance.randrange(3), pair=own)
 
     def _owe(self, good: int) -> None:
-        """Let a store get a pause that cannot be stored, while another store is opened."""
+        """Let a store get a pause while the storage fails, and another store is opened."""
         chance, at = self.chance, 4 + 10 * self.chance.random()
         process = chance.randrange(len(self.setting.processes))
         host, (own, other) = self.setting.processes[process], chance.sample(range(good), 2)
         refusal = chance.choice(["429-10", "403-token"])
         self.setting = replace(self.setting, max_open_stores=1)
-        for pair in (own, other):
-            self._request(at - 3, "get", 2, process=process, pair=pair)
+        for pair, before_s in ((own, 3.0), (other, 1.5)):  # Both tokens are accepted.
+            self._request(at - before_s, "get", 2, process=process, pair=pair)
         self._add("refuse", at, refusal=refusal, token=self.setting.pairs[own], seconds=15.0)
         self._slow(at, 1.5, 1.5, "GET")
         self._request(at + 0.1, "get", 0, process=process, pair=own)
         if chance.random() < 0.5:  # The store is then in use when the other one is opened.
             self._request(at + 0.2 + chance.random(), "get", 0, process=process, pair=other)
+        # The pause cannot be stored, or the storage fails after that.
+        fails_at = at + chance.choice([0.4, 0.4, 4.8])
         if self.setting.redis:
-            self._add("redis-mode", at + 0.4, mode="down", seconds=6.0)
+            self._add("redis-mode", fails_at, mode="down", seconds=6.0)
         else:
-            self._add("file-gone", at + 0.4, host=host, seconds=6.0)
+            self._add("file-gone", fails_at, host=host, seconds=6.0)
         for pair, later_s in ((other, 5), (own, 6), (other, 11), (own, 12), (own, 20)):
             self._request(at + later_s + chance.random(), "get", 1, process=process, pair=pair)
 
