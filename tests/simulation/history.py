@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 import weakref
 from dataclasses import dataclass
 from functools import lru_cache
@@ -305,8 +306,7 @@ class _History:
         request.end = world.time
         request.asleep_s = host.asleep_s - asleep_s
         error = request.error
-        if error:  # The frames of a traceback would keep a store of many open.
-            error.__traceback__ = error.__context__ = error.__cause__ = None
+        _let_go(error)
         if isinstance(error, EcwidError):
             wait = f"Retry-After {error.retry_after_s}" if error.retry_after_s else ""
             executed = f"executed: {error.executed}"
@@ -505,6 +505,15 @@ class _History:
                 return
             self._ecwid.change(customer, "gone" if what == "delete" else customer.tag)
         self._world.log("SHOP", what, self._shop[number].id)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Clear the frames of an error. They use a store until Python collects them, at any time."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        context, error.__traceback__ = error.__context__, None
+        error.__context__ = error.__cause__ = None
+        error = context
 
 
 def _mount_of(request: Request, process: Process) -> Mount:

@@ -6,6 +6,7 @@ reaches outside is handed in. The network is a `Transport`, and the storage is a
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import uuid
@@ -117,6 +118,10 @@ def installed(world: World, setting: Setting) -> Iterator[None]:
         "GUNICORN_ECWID_WORKERS": str(most_workers),
     }
     with ExitStack() as stack:
+        # A store stays open until nothing uses it, so Python must not decide when that is.
+        if gc.isenabled():
+            gc.disable()
+            stack.callback(gc.enable)
         for owner, name, value in replaced:
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
