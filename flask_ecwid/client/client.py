@@ -154,7 +154,7 @@ class EcwidClient:
                 customers.
             InvalidRequest: `responseFields` is not in Ecwid's syntax.
         """
-        page: CustomerPage = self.store.reads.send(_page_call(filters))
+        page: CustomerPage = self._send(_page_call(filters))
         return page
 
     def list_with_unfit(self, **filters: Any) -> CustomerPage:
@@ -169,7 +169,7 @@ class EcwidClient:
             TypeError: Ecwid has no such filter.
             InvalidRequest: `responseFields` is not in Ecwid's syntax.
         """
-        page: CustomerPage = self.store.reads.send(replace(_page_call(filters), bulk=True))
+        page: CustomerPage = self._send(replace(_page_call(filters), bulk=True))
         return page
 
     def get_customer(
@@ -194,7 +194,7 @@ class EcwidClient:
         """
         query = {"responseFields": responseFields}
         call = build_call("get_customer", customer_id, query=query)
-        customer: Customer = self.store.reads.send(call)
+        customer: Customer = self._send(call)
         return customer
 
     def add_customer(
@@ -219,9 +219,7 @@ class EcwidClient:
             TypeError: The customer holds a value that JSON does not have.
         """
         call = build_call("add_customer", body=_settable("add_customer", customer))
-        identity: CustomerIdentity = self.store.reads.send(
-            call, first_attempt_age_s=first_attempt_age_s
-        )
+        identity: CustomerIdentity = self._send(call, first_attempt_age_s=first_attempt_age_s)
         return identity
 
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> UpdateCount:
@@ -244,7 +242,7 @@ class EcwidClient:
         """
         body = _settable("update_customer", changes)
         call = build_call("update_customer", customer_id, body=body)
-        count: UpdateCount = self.store.reads.send(call)
+        count: UpdateCount = self._send(call)
         return count
 
     def delete_customer(self, customer_id: int) -> DeleteCount:
@@ -256,7 +254,7 @@ class EcwidClient:
             CustomerNotFound: The store has no customer with this id.
             InvalidRequest: The id is not a positive integer.
         """
-        count: DeleteCount = self.store.reads.send(build_call("delete_customer", customer_id))
+        count: DeleteCount = self._send(build_call("delete_customer", customer_id))
         return count
 
     def find_customer(self, email: str) -> Customer | None:
@@ -326,10 +324,14 @@ class EcwidClient:
             store=self.store.digest,
         )
 
+    def _send(self, call: Call, *, first_attempt_age_s: float | None = None) -> Any:
+        store = self.store  # The store stays open as long as this name refers to it.
+        return store.reads.send(call, first_attempt_age_s=first_attempt_age_s)
+
     def _get_for_bulk(self, customer_id: int, selection: str | None) -> Customer:
         query = {"responseFields": selection}
         call = replace(build_call("get_customer", customer_id, query=query), bulk=True)
-        customer: Customer = self.wait_while_unavailable(lambda: self.store.reads.send(call))
+        customer: Customer = self.wait_while_unavailable(lambda: self._send(call))
         return customer
 
     def wait_for_budget(self) -> None:
@@ -377,7 +379,8 @@ class EcwidClient:
         started_at, sent_at = clock.now(), clock.wall()
         ahead_s: float | None = None
         try:
-            reply, _ = self.store.sender.send(call, started_at + self._deadline_s)
+            store = self.store
+            reply, _ = store.sender.send(call, started_at + self._deadline_s)
             ahead_s = clock_ahead_s(reply, sent_at, clock.wall())
         except ContractBroken:
             pass  # Ecwid has replied.
@@ -423,7 +426,8 @@ class EcwidClient:
             EcwidError: The call failed for another reason.
         """
         try:
-            self.store.sender.send(call, clock.now() + self._deadline_s)
+            store = self.store
+            store.sender.send(call, clock.now() + self._deadline_s)
         except ServiceRefused as exc:
             if _lacks_scope(exc):
                 return False

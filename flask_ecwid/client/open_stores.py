@@ -20,7 +20,8 @@ class OpenStores:
 
     At most `max_open_stores` of the settings stay open. Beyond that number, a store stays open
     while a request uses the store, or while other processes have to hear of its pause. Two open
-    stores with one token would not know of each other's failures.
+    stores with one token would not know of each other's failures. A request uses a store as long as
+    a name of its code refers to the `OpenStore`.
     """
 
     def __init__(self, upstream: Upstream, name: str, sender: object | None = None) -> None:
@@ -38,7 +39,7 @@ class OpenStores:
         self._most = upstream.settings.max_open_stores
         self._lock = clock.Lock()
         self._recent: OrderedDict[StoreCredentials, OpenStore] = OrderedDict()
-        # Also the stores that are closed for new requests, as long as a request uses them.
+        # Tells which of the stores a request uses.
         self._used: WeakValueDictionary[StoreCredentials, OpenStore] = WeakValueDictionary()
 
     def get(self, credentials: StoreCredentials) -> OpenStore:
@@ -85,5 +86,11 @@ class OpenStores:
         """Close the stores that were used least recently, without those that must stay open."""
         for _ in range(len(self._recent) - self._most):
             credentials, store = self._recent.popitem(last=False)
-            if store.guard.must_stay:
-                self._recent[credentials] = store
+            guard = store.guard
+            kept = store if guard.must_stay else None
+            del store  # Otherwise this name would use the store.
+            kept = kept or self._used.get(credentials)
+            if kept is not None:
+                self._recent[credentials] = kept
+            else:
+                self.upstream.guards.close(credentials, guard)

@@ -46,7 +46,7 @@ RETRY_COST = 5
 TIMEOUT_COST = 10  # A repetition after a timeout costs more, because a timeout holds a thread.
 # The first call over a kept connection has given 1. So all kept connections may be lost at once.
 CONNECTION_COST = 1
-_BUDGETS_MOST = 20_000  # How many retry budgets are kept for stores that were closed.
+_CLOSED_MOST = 20_000  # How many stores are remembered after they were closed.
 ASKING_MOST_S = 2.0  # The longest time that a call waits for the reply to the neutral question.
 
 
@@ -292,6 +292,11 @@ class Guard:
             self._host.record_success()
 
     @property
+    def pause(self) -> Pause | None:
+        """The pause of the token as this process has seen it last, or None."""
+        return self._pause.known
+
+    @property
     def must_stay(self) -> bool:
         """True if the guard knows something that no storage knows, so its store stays open."""
         return self._breaker.is_open or self._pause.is_owed
@@ -396,7 +401,9 @@ class Guards:
         self._host = Breaker()
         self._memory = MemoryState()  # the pauses of this process, if no other process shares them
         # Closed stores. Without it, a store could fill its budget by being closed and opened.
-        self._budgets: LRUCache[str, RetryBudget] = LRUCache(_BUDGETS_MOST)
+        self._budgets: LRUCache[str, RetryBudget] = LRUCache(_CLOSED_MOST)
+        # Without it, a pause would be over if the storage fails when its store is opened again.
+        self._pauses: LRUCache[str, Pause] = LRUCache(_CLOSED_MOST)
         self._lock = clock.Lock()
 
     def open(self, credentials: StoreCredentials) -> Guard:
@@ -417,18 +424,27 @@ class Guards:
         made = RetryBudget()
         with self._lock:
             budget = self._budgets.setdefault(token_digest, made)
+            known = self._pauses.get(token_digest)
         key = f"{token_digest}:pause"
         own = settings.store_id, settings.token
         if not settings.stores and (credentials.store_id, credentials.token) == own:
             return Guard(rate_limit, self._own_pause(key), self._host, budget)
         return Guard(
             rate_limit,
-            SharedPause(self._storage.shared, key),
+            SharedPause(self._storage.shared, key, known),
             self._host,
             budget,
             Proof(self._storage, token_digest),
             self._trials,
         )
+
+    def close(self, credentials: StoreCredentials, guard: Guard) -> None:
+        """Remember the pause of a store that is about to be closed."""
+        token_digest, pause = self._settings.token_digest(credentials), guard.pause
+        with self._lock:
+            self._pauses.pop(token_digest, None)
+            if pause is not None:
+                self._pauses[token_digest] = pause
 
     def _own_pause(self, key: str) -> SharedPause:
         """Return the pause of the store of the settings."""

@@ -124,17 +124,18 @@ class SharedPause:
     Without that, a call would be sent during a pause that this process has seen.
     """
 
-    def __init__(self, shared: State, key: str) -> None:
+    def __init__(self, shared: State, key: str, known: Pause | None = None) -> None:
         """Store the key, without a look.
 
         Args:
             shared: The state of all processes that share the pause.
             key: The key of the pause in the state.
+            known: The pause that this process knew when it closed the store.
         """
         self._shared = shared
         self._key = key
         self._lock = clock.Lock()
-        self._known: Pause | None = None  # As of the last look or change.
+        self._known = known  # As of the last look or change.
         self._owed: Pause | None = None  # Begun by this process, and not published yet.
         self._look_next = 0.0
         # The keys are process ids. Without them, a forked process would wait for looks of threads
@@ -142,6 +143,11 @@ class SharedPause:
         self._looking: dict[int, clock.Event] = {}  # A look under way sets its event at its end.
         self._changing: Counter[int] = Counter()  # Changes that are under way.
         self._changed = 0  # Changes that are over.
+
+    @property
+    def known(self) -> Pause | None:
+        """The pause as this process has seen it last, or None."""
+        return self._known
 
     @property
     def is_owed(self) -> bool:

@@ -46,11 +46,12 @@ class Proof:
         """True if Ecwid has accepted the token, as far as this process knows."""
         if self._is_given or clock.now() < self._look_next:
             return self._is_given
-        self._look_next = clock.now() + LOOK_EVERY_S
         withdrawals = self._withdrawals
         found = self._find()
         if withdrawals == self._withdrawals:  # Otherwise the mark may be older than a refusal.
             self._is_given = self._is_given or found is not None
+            # Only now, because a thread that comes during the look must not do without a look.
+            self._look_next = clock.now() + LOOK_EVERY_S
         return self._is_given
 
     def _find(self) -> Stored | None:

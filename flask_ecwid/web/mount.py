@@ -7,6 +7,7 @@ from typing import Any
 
 from ..client import EcwidClient
 from ..client.open_stores import OpenStores
+from ..client.opening import OpenStore
 from ..client.shared_reads import SharedReads
 from ..contract import Contract
 from ..settings import Settings, StoreCredentials
@@ -23,6 +24,7 @@ from .store_choice import StoreChoice
 class StoreRuntime:
     """The parts of an open store that the endpoints use."""
 
+    opened: OpenStore  # stays open as long as the request refers to it
     client: EcwidClient
     reads: SharedReads
     cache: Cache | None
@@ -58,6 +60,7 @@ class Mount:
         opened = self.stores.get(credentials)
         responses = opened.reads.responses
         return StoreRuntime(
+            opened,
             self.client or EcwidClient.of(self.stores, credentials),
             opened.reads,
             Cache(responses, opened.reads, credentials.token) if responses else None,

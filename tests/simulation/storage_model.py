@@ -42,10 +42,10 @@ class RedisServer:
     healed: bool = False  # True after the faults have ended
     values: _Values = field(default_factory=dict)  # each with the time at which it expires
     older: _Values | None = None  # the data of the replica
-    # The rate limit, for the judge: when each process has counted a call, and by whom and when a
-    # window was begun after Redis was emptied.
-    counted: list[tuple[float, Process]] = field(default_factory=list)
-    begun_anew: list[tuple[float, Process]] = field(default_factory=list)
+    # The rate limit, for the judge: when each process has counted a call in each window, and by
+    # whom and when a window was begun after Redis was emptied.
+    counted: list[tuple[float, Process, str]] = field(default_factory=list)
+    begun_anew: list[tuple[float, Process, str]] = field(default_factory=list)
     was_emptied: bool = False
     # For the judge: how long each request has waited, each command, and each trip that took too
     # long.
@@ -104,8 +104,8 @@ class RedisServer:
         if window is None:
             window = Window(epoch, second)
             if self.was_emptied:
-                self.begun_anew.append((self.world.time, process))
-        self.counted.append((self.world.time, process))
+                self.begun_anew.append((self.world.time, process, keys[0]))
+        self.counted.append((self.world.time, process, keys[0]))
         taken = window.take(second, limit, host, seen)
         self.values[keys[0]] = (window.to_json(), self.now + KEPT_S)
         flags = int(taken.granted), int(taken.is_new)
