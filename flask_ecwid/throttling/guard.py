@@ -461,5 +461,8 @@ class Guards:
         Raises:
             StateUnavailable: The storage cannot be reached.
         """
+        with self._lock:
+            for token_digest in [each for each in self._pauses if each.startswith(store_digest)]:
+                del self._pauses[token_digest]
         for state in (self._memory, self._storage.shared):
             delete(state, f"{store_digest}:", lambda rest: "pause" in rest.split(":"))
