@@ -6,6 +6,7 @@
 # make browser: open Swagger UI in a real browser
 # make docs: build the pages of docs/ as a site in build/site, and check their links
 # make bench: measure the plugin beside others (benchmarks/README.md)
+# make bench-stores: measure 1, 100 and 10,000 stores (5 minutes)
 # make bystanders: measure the cost of the entry points for other projects (benchmarks/README.md)
 # make fuzz: send generated requests and replies (15 minutes on two cores)
 # make soak: run the long runs of docs/reliability.md (15 minutes)
@@ -16,12 +17,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-IN_PROCESS := $(addprefix tests/,unit web client sandbox cli simulation)
+IN_PROCESS := $(addprefix tests/,unit web client stores sandbox cli simulation)
 PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test quick lint in-process lowest clients browser docs fuzz fuzz-requests fuzz-documents bench bystanders soak simulate simulate-planted clean
+.PHONY: run test quick lint in-process lowest clients browser docs fuzz fuzz-requests fuzz-documents bench bench-stores bystanders soak simulate simulate-planted clean
 .PHONY: has-nginx has-wrk has-npm has-chromium
 
 # For a program: the Debian package that has it.
@@ -105,6 +106,9 @@ ENVIRONMENTS := benchmarks/.environments
 
 bench: has-nginx has-wrk $(ENVIRONMENTS)/.installed
 	$(ENVIRONMENTS)/rivals/bin/python benchmarks/run.py $(BENCH)
+
+bench-stores: has-nginx has-wrk $(ENVIRONMENTS)/.installed
+	$(ENVIRONMENTS)/rivals/bin/python benchmarks/stores.py $(BENCH)
 
 bystanders: $(VENV)/.installed
 	$(BIN)/python benchmarks/bystanders.py

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,33 @@ http {{
   }}
 }}
 """
+# Any store has any customer, and the stalled stores are another server.
+_STORES_CONF = """
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 2048; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  keepalive_requests 100000000;
+  default_type application/json;
+  server {{
+    listen 127.0.0.1:{port} backlog=1024;
+    root {folder};
+    location ~ ^/api/v3/(?:{stalled})/ {{
+      proxy_pass http://127.0.0.1:{stalled_port};
+      proxy_read_timeout 600s;
+    }}
+    location ~ ^/api/v3/[0-9]+/customers/ {{ try_files /customer.json =404; }}
+  }}
+}}
+"""
 _VIA = 'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host localhost;'
 
 
@@ -107,6 +135,18 @@ def write_nginx_conf(folder: Path, *, port: int, limited_port: int, proxy_port: 
             api=API,
             via=_VIA,
         )
+    )
+    return path
+
+
+def write_stores_conf(
+    folder: Path, *, port: int, stalled_port: int, stalled: Sequence[int]
+) -> Path:
+    """Write nginx's configuration for any number of stores, some of which are stalled."""
+    path = folder / "nginx.conf"
+    numbers = "|".join(map(str, stalled))
+    path.write_text(
+        _STORES_CONF.format(folder=folder, port=port, stalled_port=stalled_port, stalled=numbers)
     )
     return path
 

@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -66,3 +67,16 @@ class Server:
     def _tree(self) -> list[psutil.Process]:
         root = psutil.Process(self._process.pid)
         return [root, *root.children(recursive=True)]
+
+
+@contextmanager
+def running(
+    command: Sequence[str], port: int, cwd: Path, env: Mapping[str, str], folder: Path
+) -> Iterator[Server]:
+    """Run a server until the end of the block. Its log is in the folder."""
+    server = Server(command, port, cwd, env, folder / f"{port}.log")
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()

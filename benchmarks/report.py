@@ -33,7 +33,7 @@ LIBRARIES = (
 )
 
 
-def machine() -> str:
+def machine(libraries: Iterable[str] = LIBRARIES) -> str:
     """Return the processor, the system and the versions, without other data of the machine."""
     model = next(
         (
@@ -46,8 +46,8 @@ def machine() -> str:
     cores = sum(
         line.startswith("processor") for line in Path("/proc/cpuinfo").read_text().splitlines()
     )
-    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    return f"{model}, {cores} cores, CPython {platform.python_version()}; {libraries}"
+    versions = ", ".join(f"{name} {version(name)}" for name in libraries)
+    return f"{model}, {cores} cores, CPython {platform.python_version()}; {versions}"
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
@@ -84,17 +84,17 @@ def _contest(results: dict[str, Any]) -> Iterator[str]:
         [
             name,
             {True: "yes", False: "no"}.get(checks.get(name), ""),
-            *(_spread(ratios(contest, name, work, "cpu_ms")) for work in WORK),
+            *(spread(ratios(contest, name, work, "cpu_ms")) for work in WORK),
         ]
         for name in contest
     ]
-    yield _table(["CPU per request", "checks", *WORK.values()], rows)
+    yield table(["CPU per request", "checks", *WORK.values()], rows)
     for work, title in WORK.items():
         rows = [
-            [name, *(_spread(ratios(contest, name, work, measure)) for measure in MEASURES)]
+            [name, *(spread(ratios(contest, name, work, measure)) for measure in MEASURES)]
             for name in contest
         ]
-        yield _table([title, *MEASURES.values()], rows)
+        yield table([title, *MEASURES.values()], rows)
     base = contest[BASE]
     yield "In absolute figures, which hold for this machine and this hour alone, 1.00 is: " + (
         "; ".join(
@@ -115,8 +115,8 @@ def _growth(results: dict[str, Any]) -> Iterator[str]:
     for size, cells in results["growth"].items():
         pairs = zip(cells[names[1]], cells[names[0]], strict=True)
         medians = [f"{statistics.median(cells[name]):.2f} ms" for name in names]
-        rows.append([size, *medians, _spread([ours / base for ours, base in pairs])])
-    yield _table(["customers", *names, "ratio"], rows)
+        rows.append([size, *medians, spread([ours / base for ours, base in pairs])])
+    yield table(["customers", *names, "ratio"], rows)
 
 
 def _concurrency(results: dict[str, Any]) -> Iterator[str]:
@@ -130,7 +130,7 @@ def _concurrency(results: dict[str, Any]) -> Iterator[str]:
         [name, *(f"{cells[number]:.0%}" for number in callers)]
         for name, cells in results["concurrency"].items()
     ]
-    yield _table(["", *(f"{number} callers" for number in callers)], rows)
+    yield table(["", *(f"{number} callers" for number in callers)], rows)
 
 
 def _startup(results: dict[str, Any]) -> Iterator[str]:
@@ -150,12 +150,12 @@ def _started(samples: dict[str, Any], measures: Iterable[str]) -> str:
         cells = []
         for measure in measures:
             pairs = zip(runs, samples[BASE], strict=True)
-            spread = _spread([one[measure] / base[measure] for one, base in pairs])
-            cells += [f"{_median(runs, measure):.2f} s", spread]
+            found = spread([one[measure] / base[measure] for one, base in pairs])
+            cells += [f"{_median(runs, measure):.2f} s", found]
         rows.append([name, *cells, f"{_median(runs, 'rss_mb'):.0f} MB"])
     titles = {"seconds": "time", "cpu_s": "CPU"}
     heads = [head for measure in measures for head in (titles[measure], "ratio")]
-    return _table(["", *heads, "RSS"], rows)
+    return table(["", *heads, "RSS"], rows)
 
 
 def _export(results: dict[str, Any]) -> Iterator[str]:
@@ -168,11 +168,11 @@ def _export(results: dict[str, Any]) -> Iterator[str]:
             [
                 name,
                 f"{_median(runs, 'seconds'):.2f} s",
-                _spread([one["seconds"] / base["seconds"] for one, base in pairs]),
-                _spread([one["cpu_s"] / base["cpu_s"] for one, base in pairs]),
+                spread([one["seconds"] / base["seconds"] for one, base in pairs]),
+                spread([one["cpu_s"] / base["cpu_s"] for one, base in pairs]),
             ]
         )
-    yield _table(["one caller", "time", "ratio", "CPU, ratio"], rows)
+    yield table(["one caller", "time", "ratio", "CPU, ratio"], rows)
 
 
 def _budget(results: dict[str, Any]) -> Iterator[str]:
@@ -186,7 +186,7 @@ def _budget(results: dict[str, Any]) -> Iterator[str]:
         ["no cache", f"{without:.1f}", "1"],
         ["`ECWID_CACHE_TTL_S=60`", f"{kept:.0f}", f"{kept / without:.0f}"],
     ]
-    yield _table(["", "good answers a second", "ratio"], rows)
+    yield table(["", "good answers a second", "ratio"], rows)
 
 
 PARTS = {
@@ -204,14 +204,14 @@ def _median(runs: list[dict[str, float]], measure: str) -> float:
     return statistics.median(run[measure] for run in runs)
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
     if len(values) < 2:
         return f"{values[0]:.2f}"
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.2f} [{low:.2f} {high:.2f}]"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

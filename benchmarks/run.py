@@ -25,7 +25,7 @@ import report
 from contenders import BASE, CONTENDERS, HERE, OURS, PLAIN, ROOT, Contender
 from fake_store import API, PAGE_SIZES, write_files, write_nginx_conf
 from load import Load, run_wrk
-from processes import Server, free_port
+from processes import Server, free_port, running
 
 MOUNT = "/api/json/v1/ecwid"
 NEW_CUSTOMER = json.dumps(
@@ -65,19 +65,15 @@ class Bench:
 
     @contextmanager
     def nginx(self) -> Iterator[Server]:
-        with self._running(
-            ["nginx", "-e", str(self.folder / "error.log"), "-c", str(self.conf)],
-            self.store_port,
-            HERE,
-            {},
-        ) as server:
+        command = ["nginx", "-e", str(self.folder / "error.log"), "-c", str(self.conf)]
+        with running(command, self.store_port, HERE, {}, self.folder) as server:
             yield server
 
     @contextmanager
     def slow_store(self) -> Iterator[int]:
         port = free_port()
         command = [sys.executable, "fake_store.py", str(port), str(DELAY_S), str(self.folder)]
-        with self._running(command, port, HERE, {}):
+        with running(command, port, HERE, {}, self.folder):
             yield port
 
     @contextmanager
@@ -99,19 +95,9 @@ class Bench:
             **settings,
         }
         bin = self.environments[who.env] / "bin"
-        with self._running(who.command(bin, port, threads), port, who.cwd, env) as server:
+        command = who.command(bin, port, threads)
+        with running(command, port, who.cwd, env, self.folder) as server:
             yield server
-
-    @contextmanager
-    def _running(
-        self, command: list[str], port: int, cwd: Path, env: dict[str, str]
-    ) -> Iterator[Server]:
-        server = Server(command, port, cwd, env, self.folder / f"{port}.log")
-        try:
-            server.wait()
-            yield server
-        finally:
-            server.stop()
 
     def sample(self, server: Server, url: str, body: str = "", port: int = 0) -> dict[str, float]:
         """Return one measured run after a short run that warms the server up."""

@@ -21,7 +21,16 @@ from .client import EcwidClient
 from .contract import spec_path
 from .errors import EcwidError
 from .extension import Ecwid
-from .settings import Settings, SettingsError
+from .settings import Settings, SettingsError, StoreCredentials
 from .web.authentication import Caller
 
-__all__ = ["Caller", "Ecwid", "EcwidClient", "EcwidError", "Settings", "SettingsError", "spec_path"]
+__all__ = [
+    "Caller",
+    "Ecwid",
+    "EcwidClient",
+    "EcwidError",
+    "Settings",
+    "SettingsError",
+    "StoreCredentials",
+    "spec_path",
+]

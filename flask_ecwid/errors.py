@@ -17,7 +17,9 @@ EcwidError                       status                                         
 │   └── Throttled                503     The plugin made no call.
 │       ├── TooLate              503     The call was about to be sent too late.         1 1 1
 │       ├── BudgetSpent          429     The plugin's share of Ecwid's calls is spent.
-│       └── IdempotencyUnavailable 503   The storage of idempotency keys is unavailable.
+│       ├── IdempotencyUnavailable 503   The storage of idempotency keys is unavailable.
+│       ├── StoreBusy            503     The store has all threads that one store may take.
+│       └── StoreLookupFailed    503     The host failed to look up the store of the caller.
 ├── NoReply                              The call may have reached Ecwid.
 │   ├── DeadlineExceeded         504                                                     2 1 S
 │   ├── ConnectionLost           502     The connection broke before a reply began.      2 1 S
@@ -35,6 +37,7 @@ EcwidError                       status                                         
 │   ├── EcwidUnavailable         503     Ecwid sent Retry-After.                         0 0 S
 │   ├── EcwidTimedOut            504                                                     2 1 S
 │   ├── EcwidFailed              502     Any other failure of Ecwid.                     2 1 S
+│   ├── CodeRefused              400     The code of OAuth.
 │   └── ServiceRefused           502     The token, its scope, the plan or the store.
 ├── ContractBroken               502     The reply violates the contract.                1 0 S
 ├── HttpFailure                  any     Flask or the host named the status.
@@ -293,6 +296,15 @@ class CrossSite(RequestError):
     detail = "Send Content-Type: application/json, or the Origin of this service."
 
 
+class NoStoreAssigned(RequestError):
+    """The caller is known, but the host has assigned no store to the caller."""
+
+    slug = "no-store-assigned"
+    title = "The caller has no store"
+    status = 403
+    detail = "Connect a store to this account first."
+
+
 class BodyTooLarge(RequestError):
     """The body of the request is larger than the host or `ECWID_MAX_BODY_BYTES` allows."""
 
@@ -419,6 +431,28 @@ class IdempotencyUnavailable(Throttled):
     slug = "idempotency-unavailable"
     title = "Idempotency-Keys cannot be honoured for now"
     detail = "The storage of Idempotency-Keys is unavailable, so no call was sent."
+
+
+class StoreBusy(Throttled):
+    """The store has all threads that one store may take, so the plugin made no call."""
+
+    slug = "store-busy"
+    title = "The store has too many calls under way"
+    detail = "The calls of this store take long. Wait as long as Retry-After says."
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+class StoreLookupFailed(Throttled):
+    """The host could not tell which store belongs to the caller, so the plugin made no call."""
+
+    slug = "store-lookup-failed"
+    title = "The store of the caller cannot be looked up for now"
+    detail = "The application around this service failed to look up the store. Try again later."
+
+    def __init__(self) -> None:
+        super().__init__(DEFAULT_RETRY_AFTER_S)
 
 
 class NoReply(EcwidError):
@@ -652,6 +686,20 @@ class ServiceRefused(Refused):
         self.suspicions = suspicions
         self.proves_token = not pause_s and not suspicions
         super().__init__(detail, ecwid_code=ecwid_code)
+
+
+class CodeRefused(Refused):
+    """Ecwid does not accept the code with which a merchant connects a store."""
+
+    slug = "code-refused"
+    title = "Ecwid does not accept the code"
+    status = 400
+    detail = (
+        "Ecwid does not accept the code for this store. A code is valid once, for a few minutes and"
+        " for one redirect_uri, so connect the store again. If Ecwid refuses every code, check"
+        " redirect_uri, ECWID_CLIENT_ID and ECWID_CLIENT_SECRET."
+    )
+    executed = "no"
 
 
 class ContractBroken(EcwidError):

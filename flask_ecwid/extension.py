@@ -1,4 +1,4 @@
-"""The Flask extension, which mounts the endpoints of an Ecwid store in an app."""
+"""The Flask extension, which mounts the endpoints of one or many Ecwid stores in an app."""
 
 from __future__ import annotations
 
@@ -7,16 +7,34 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Flask, current_app
+from flask import Flask, current_app, has_request_context, request
 
 from . import contract
 from .client import EcwidClient
-from .settings import Settings, SettingsError, hide_secrets, setting_warnings
+from .client.open_stores import OpenStores
+from .client.opening import open_upstream
+from .settings import (
+    Settings,
+    SettingsError,
+    StoreCredentials,
+    hide_secrets,
+    setting_warnings,
+)
+from .settings.stores_file import StoresFile
 from .web import openapi
 from .web.authentication import Authenticator, Authorize
 from .web.blueprint import make_blueprint
-from .web.mount import Mount, StoreRuntime, open_runtime
+from .web.context import CONTEXT, RequestContext
+from .web.mount import Mount
 from .web.sampling import Sampler
+from .web.store_choice import (
+    FindStore,
+    HostStores,
+    ListedStores,
+    OnlyStore,
+    StoreChoice,
+    StoreOfCaller,
+)
 
 log = logging.getLogger("flask_ecwid")
 
@@ -30,10 +48,10 @@ _HOST_SCHEME = {
 
 
 class Ecwid:
-    """An Ecwid store's customers in a Flask app.
+    """The customers of one Ecwid store, or of many, in a Flask app.
 
     Write `Ecwid(app)`, or `Ecwid()` and `init_app(app)` in a factory. The same object may serve
-    several apps, which share nothing. A second store in one app needs another `name`, `url_prefix`
+    several apps, which share nothing. A second mount in one app needs another `name`, `url_prefix`
     and `config_prefix`.
 
     Either `ECWID_API_KEYS` or the host decides who may call. A host passes `authorize(scope)`. The
@@ -41,6 +59,10 @@ class Ecwid:
     `Caller` lets the request pass. Any other result, and any exception, refuses the request. All
     users whom `True` lets pass are one caller and share one space of idempotency keys. A
     `Caller(name)` has a space of their own.
+
+    The settings name one store. If the host serves the stores of many merchants, it passes `store`,
+    a function that returns the `StoreCredentials` of a caller. The plugin calls it once in each
+    request, after the caller is known. docs/many-stores.md shows such an app.
     """
 
     def __init__(
@@ -52,27 +74,39 @@ class Ecwid:
         config_prefix: str = "",
         authorize: Authorize | None = None,
         security_scheme: Mapping[str, Any] | None = None,
+        store: StoreOfCaller | None = None,
+        find_store: FindStore | None = None,
     ) -> None:
         """Make the extension, and mount it if an app is given.
 
         Args:
             app: The app to mount the endpoints in.
             name: The name of the mount, of its blueprint and of its log lines.
-            url_prefix: The path above the endpoints.
+            url_prefix: The path above the endpoints. If there are converters, their values stay in
+                `request.view_args`.
             config_prefix: Stands before each key, so `OUTLET_` reads `OUTLET_ECWID_STORE_ID`.
             authorize: The host's function that decides who may call.
             security_scheme: The OpenAPI Security Scheme that describes `authorize` in the contract.
+            store: The host's function that returns the store of a caller, or None for a caller who
+                has no store.
+            find_store: The host's function that returns a store by its number, or None. The command
+                line and webhooks need it.
 
         Raises:
-            ValueError: `url_prefix` does not begin with a slash, or ends with a slash.
+            ValueError: `url_prefix` does not begin with a slash, or ends with a slash. Or
+                `find_store` is given without `store`.
         """
         if not url_prefix.startswith("/") or url_prefix.endswith("/"):
             raise ValueError("url_prefix must begin with a slash, and must not end with a slash")
+        if find_store is not None and store is None:
+            raise ValueError("find_store needs store, which returns the store of a caller")
         self.name = name
         self.url_prefix = url_prefix
         self.config_prefix = config_prefix
         self._authorize = authorize
         self._security_scheme = security_scheme
+        self._store = store
+        self._find_store = find_store
         if app is not None:
             self.init_app(app)
 
@@ -81,10 +115,13 @@ class Ecwid:
 
         `config_prefix` stands before each key. The page docs/settings.md has defaults and ranges.
 
-        - ECWID_STORE_ID: The number of the store. Needed unless the sandbox is on.
-        - ECWID_TOKEN: The token of the store. Needed unless the sandbox is on.
+        - ECWID_STORE_ID: The number of the store. Needed without the sandbox and ECWID_STORES.
+        - ECWID_TOKEN: The token of the store. Needed without the sandbox and ECWID_STORES.
         - ECWID_SANDBOX: A simulated store in a private file, or in the named one.
         - ECWID_API_URL: The address of Ecwid's API.
+        - ECWID_OAUTH_URL: The address of Ecwid's OAuth.
+        - ECWID_CLIENT_ID: The client_id of your app in Ecwid. Needed for OAuth.
+        - ECWID_CLIENT_SECRET: The client_secret of your app in Ecwid. Needed for OAuth.
         - ECWID_AUTH: Either keys or none. With keys, each caller needs an API key.
         - ECWID_API_KEYS: The API keys of the callers, with their scopes.
         - ECWID_CONNECT_TIMEOUT_S: Seconds to connect to Ecwid.
@@ -99,6 +136,9 @@ class Ecwid:
         - ECWID_REDIS_URL: The Redis that all workers and hosts share.
         - ECWID_CALLS_PER_MINUTE: The share of the 600 calls that Ecwid allows a token.
         - ECWID_HOSTS: Hosts that share the calls. The processes of a host share them by themselves.
+        - ECWID_STORES: A file of many stores. The API key of a request decides its store.
+        - ECWID_MAX_OPEN_STORES: The stores that a process keeps open after their use.
+        - ECWID_STORE_CONCURRENCY: Threads that one store may take. 0 is a quarter of gunicorn's.
 
         Raises:
             SettingsError: The settings cannot work, and the error names every fault. The same error
@@ -113,12 +153,16 @@ class Ecwid:
             raise ValueError(f"the app already has an Ecwid store at {self.url_prefix!r}")
         hide_secrets(app.config, self.config_prefix)
         settings = Settings.from_config(
-            app.config, self.config_prefix, authorize=self._authorize is not None
+            app.config,
+            self.config_prefix,
+            authorize=self._authorize is not None,
+            many=self._store is not None,
         )
         warnings = setting_warnings(settings, app.config, self.config_prefix)
         for warning in warnings:
             log.warning("%s.", warning)
         loaded = contract.load()
+        client, stores, listed = self._open(settings)
         mount = Mount(
             app_name=app.name,
             name=self.name,
@@ -127,23 +171,39 @@ class Ecwid:
             warnings=warnings,
             contract=loaded,
             document=self._document(loaded.document, settings),
-            authenticator=Authenticator(settings, self._authorize),
-            store=self._open(settings),
+            authenticator=Authenticator(settings, self._authorize, listed),
+            choice=self._choice(stores, listed),
+            stores=stores,
+            client=client,
             refusals=Sampler(f"Refused requests of unknown callers at {self.name}", logging.INFO),
         )
         app.register_blueprint(make_blueprint(mount))
         mounts[self.name] = mount
 
-    def _open(self, settings: Settings) -> StoreRuntime:
-        """Open the store, or raise SettingsError with the keys of this mount."""
+    def _open(self, settings: Settings) -> tuple[EcwidClient | None, OpenStores, StoresFile | None]:
+        """Open the way to Ecwid and the stores file, or raise SettingsError.
+
+        The error has the keys of this mount.
+        """
         try:
-            return open_runtime(settings, self.name)
+            if settings.stores:
+                listed = None if self._store is not None else StoresFile(settings.stores)
+                return None, OpenStores(open_upstream(settings), self.name), listed
+            client = EcwidClient(settings, name=self.name)
+            return client, client.stores, None
         except SettingsError as exc:
             faults = [
                 f"{self.config_prefix}{fault}" if fault.startswith("ECWID_") else fault
                 for fault in exc.faults
             ]
             raise SettingsError(faults) from exc.__cause__
+
+    def _choice(self, stores: OpenStores, listed: StoresFile | None) -> StoreChoice:
+        if self._store is not None:
+            return HostStores(self._store, self._find_store)
+        if listed is not None:
+            return ListedStores(listed)
+        return OnlyStore(stores.upstream.settings.credentials)
 
     def _document(self, document: dict[str, Any], settings: Settings) -> dict[str, Any]:
         """Return the contract as a mount with these settings serves it."""
@@ -160,14 +220,56 @@ class Ecwid:
 
     @property
     def client(self) -> EcwidClient:
-        """The store's client in the current app, for the host's own calls.
+        """The client of the store, for the host's own calls.
+
+        If the mount serves many stores, this is the client of the request's store, during a request
+        below the mount. Use `client_for` elsewhere.
+
+        Raises:
+            RuntimeError: There is no current app, so enter `app.app_context()` first. Or the mount
+                serves many stores, and no request has chosen one.
+            KeyError: The current app has no mount of this name.
+        """
+        mount = self._mount
+        if mount.client is not None:
+            return mount.client
+        if has_request_context():
+            context: RequestContext | None = request.environ.get(CONTEXT)
+            if context and context.mount is mount and context.store:
+                return context.store.client
+        raise RuntimeError("no request has chosen a store, so use client_for(credentials)")
+
+    def client_for(self, credentials: StoreCredentials) -> EcwidClient:
+        """Return the client of a store, for the host's own calls. The client may be kept.
 
         Raises:
             RuntimeError: There is no current app. Enter `app.app_context()` first.
-            KeyError: The current app has no store of this name.
+            KeyError: The current app has no mount of this name.
         """
+        return EcwidClient.of(self._mount.stores, credentials)
+
+    def forget_store(self, store_id: str) -> None:
+        """Forget one of many stores, for example after its merchant has uninstalled the app.
+
+        Cached responses, pauses and records of idempotency keys are dropped. With Redis, that holds
+        for every worker and host. Otherwise it holds for this host, whose other processes notice
+        within a second. A creation under way keeps its record, and the rate limit keeps its counts.
+
+        Raises:
+            Throttled: Redis or the host's file cannot be used. Call the method again later.
+            ValueError: The mount serves only the store of its settings.
+            RuntimeError: There is no current app. Enter `app.app_context()` first.
+            KeyError: The current app has no mount of this name.
+        """
+        mount = self._mount
+        if mount.choice.only is not None:
+            raise ValueError("the mount serves only the store of its settings")
+        mount.forget(str(store_id))
+
+    @property
+    def _mount(self) -> Mount:
         mounts: dict[str, Mount] = current_app.extensions["ecwid"]
-        return mounts[self.name].client
+        return mounts[self.name]
 
 
 def _require_posix() -> None:

@@ -6,7 +6,8 @@ the target of the link.
 
 A file is new, or is a regular file that belongs to this user and has one link. No function follows
 a link at the end of a path. A folder on the way may be a link, but not one that another user has
-made in a folder that everybody may write.
+made in a folder that everybody may write. A file of an administrator may belong to root as well,
+and `read_if_new` has its rules.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from . import clock
 
@@ -28,6 +31,7 @@ _CANNOT_SYNC = (
 )
 # The files that SQLite keeps beside a database.
 COMPANIONS = ("-journal", "-wal", "-shm")
+_LOCK_MOST_S = 10.0  # how long `locked` waits for another process
 _databases = clock.Lock()
 
 
@@ -42,6 +46,16 @@ class UnsafeFile(OSError):
 
     def __str__(self) -> str:
         return f"{self.filename} {self.strerror}"
+
+
+class Version(NamedTuple):
+    """The members of a file's status of which at least one differs after a change."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int  # also the owner and the mode
 
 
 def create(path: Path) -> int:
@@ -102,6 +116,57 @@ def peek(path: Path, most_bytes: int) -> bytes | None:
         return None
     with os.fdopen(fd, "rb") as file:
         return file.read(most_bytes)
+
+
+def read_if_new(path: Path, known: Version | None) -> tuple[Version, bytes | None]:
+    """Return the version of an administrator's file, and its content if the version is not known.
+
+    The file and its folder belong to this user or to root. Nobody else has a permission for the
+    file, or may write the folder. The mode of the file stays.
+
+    Args:
+        path: The path of the file.
+        known: The version whose content the caller has.
+
+    Raises:
+        UnsafeFile: The file or its folder must not be used.
+        OSError: The file is missing, or cannot be read.
+    """
+    _check_own_folder(path.parent)
+    with os.fdopen(_open(path, os.O_RDONLY, _check_secret), "rb") as file:
+        found = os.fstat(file.fileno())
+        version = Version(
+            found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        )
+        return version, None if version == known else file.read()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let only one process at a time change the files of a folder.
+
+    The lock is on the folder itself, so no file of a lock stays behind. The wait has an end,
+    because each user who may read the folder can take the lock.
+
+    Raises:
+        TimeoutError: Another process holds the lock for too long.
+        OSError: The folder cannot be locked.
+    """
+    import fcntl  # Windows has no such module, and its `flask ecwid --help` works.
+
+    ends_at = clock.now() + _LOCK_MOST_S
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if clock.now() >= ends_at or not clock.sleep(0.01):
+                reason = "another process has locked the folder"
+                raise TimeoutError(errno.ETIMEDOUT, reason, str(folder))
+        yield
+    finally:
+        os.close(fd)
 
 
 def check_replaceable(path: Path) -> None:
@@ -194,15 +259,23 @@ def claim_database(path: Path) -> None:
                     path.chmod(_MODE)
 
 
-def _open(path: Path, access: int) -> int:
+def _open(
+    path: Path, access: int, check: Callable[[Path, os.stat_result], None] | None = None
+) -> int:
     """Open a file that exists, and return its descriptor.
+
+    Args:
+        path: The path of the file.
+        access: The flag of `os.open` for reading or writing.
+        check: The check of the file's status, instead of `_check`.
 
     Raises:
         UnsafeFile: The file must not be used.
         OSError: The file cannot be opened.
     """
+    check = check or _check
     _check_folders(path)
-    _check(path, path.lstat())  # an opening alone can have an effect on a device or a pipe
+    check(path, path.lstat())  # an opening alone can have an effect on a device or a pipe
     try:
         fd = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
@@ -210,7 +283,7 @@ def _open(path: Path, access: int) -> int:
             raise UnsafeFile(path, "is a link") from None
         raise
     try:
-        _check(path, os.fstat(fd))
+        check(path, os.fstat(fd))
     except BaseException:
         os.close(fd)
         raise
@@ -245,14 +318,38 @@ def _check_if_there(path: Path) -> None:
 
 
 def _check(path: Path, found: os.stat_result) -> None:
-    if stat.S_ISLNK(found.st_mode):
-        raise UnsafeFile(path, "is a link")
-    if not stat.S_ISREG(found.st_mode):
-        raise UnsafeFile(path, "is not a regular file")
+    _check_is_file(path, found)
     if found.st_uid != os.geteuid():
         raise UnsafeFile(path, "belongs to another user")
     if found.st_nlink > 1:
         raise UnsafeFile(path, "has a second name, which is a hard link")
+
+
+def _check_secret(path: Path, found: os.stat_result) -> None:
+    """Check the status of an administrator's file."""
+    _check_is_file(path, found)
+    _check_owner(path, found)
+    if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise UnsafeFile(path, "has permissions for others, so set its mode to 0600")
+
+
+def _check_own_folder(folder: Path) -> None:
+    found = folder.stat()
+    _check_owner(folder, found)
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnsafeFile(folder, "is a folder that others can write, so set its mode to 0755")
+
+
+def _check_is_file(path: Path, found: os.stat_result) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise UnsafeFile(path, "is a link")
+    if not stat.S_ISREG(found.st_mode):
+        raise UnsafeFile(path, "is not a regular file")
+
+
+def _check_owner(path: Path, found: os.stat_result) -> None:
+    if found.st_uid not in (0, os.geteuid()):
+        raise UnsafeFile(path, "belongs to another user")
 
 
 def _made_private(fd: int) -> int:

@@ -39,6 +39,7 @@ from .web.sampling import Sampler
 # into the app's config.
 SERVICE = "GUNICORN_ECWID_SERVICE"
 WORKERS = "GUNICORN_ECWID_WORKERS"
+THREADS = "GUNICORN_ECWID_THREADS"
 TEMPORARY = "GUNICORN_ECWID_TEMPORARY"
 _SANDBOX = "ECWID_SANDBOX"
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
@@ -118,10 +119,11 @@ class ProblemWorker(ThreadWorker):
         name_service()
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """Pass the number of workers on. gunicorn makes this object in the master."""
+        """Pass the numbers of workers and threads on. gunicorn makes this object in the master."""
         super().__init__(*args, **options)
         self._invalid = Sampler("Invalid requests", logging.WARNING)
         os.environ[WORKERS] = str(self.cfg.workers)
+        os.environ[THREADS] = str(self.cfg.threads)
 
     def init_process(self) -> None:
         """Apply the setting `limit_request_line`, which gunicorn caps at a constant of 8190."""

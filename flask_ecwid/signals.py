@@ -81,16 +81,24 @@ call_count: ContextVar[CallCount | None] = ContextVar("flask_ecwid_call_count", 
 
 
 class CallSignals:
-    """The sender of one client's signals."""
+    """The sender of one store's signals."""
 
-    def __init__(self, client: object, store: str) -> None:
-        """Make the sender for a client. `store` is the name of its mount."""
+    def __init__(self, client: object, store: str, store_id: str) -> None:
+        """Make the sender of the signals.
+
+        Args:
+            client: The client or the open stores that make the calls.
+            store: The name of the mount.
+            store_id: The number of the store.
+        """
         self._client = weakref.ref(client)  # a plain reference would keep a dropped client alive
         self._store = store
+        self._store_id = store_id
 
     def send(self, signal: NamedSignal, operation: str, **facts: object) -> None:
         """Send a signal about a call of this operation."""
-        send(signal, self._client(), operation=operation, store=self._store, **facts)
+        names = {"store": self._store, "store_id": self._store_id}
+        send(signal, self._client(), operation=operation, **names, **facts)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A simulated Ecwid store for the tests of your own app.
+"""Simulated Ecwid stores for the tests of your own app.
 
 pytest finds three fixtures by itself, and docs/testing.md shows their use:
 
@@ -13,44 +13,61 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from . import clock
-from .sandbox import Controls, Entry, Fault, seed
+from .sandbox import ALL_SCOPES, STORE_ID, Entry, Fault, seed, token_of
 from .sandbox.documents import known_customer
-from .sandbox.store import Store
+from .sandbox.stores import Simulated, Stores
+from .settings import StoreCredentials
 
 # With the defaults, the client searches for a lost creation for 3 s, and a stall takes 10 s. Tests
 # would be slow.
 _QUICK = {"ECWID_DEADLINE_S": "2", "ECWID_READ_TIMEOUT_S": "1"}
 
 
-class EcwidSandbox:
-    """A simulated Ecwid store in a new file at `path`, empty at first.
+class SimulatedStore:
+    """One store of an `EcwidSandbox`, with its customers, faults, switches, ledger and token.
 
     The methods bypass the simulated API, so the ledger does not record them, and no fault affects
     them. The error of a wrong argument names the choices and the value.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.path.abspath(path)
-        self._store = Store(self._path)
-        try:
-            self._store.fill(list)
-        except (sqlite3.Error, OSError) as exc:
-            expected = "a new file in a folder that exists, or the file of a store"
-            raise ValueError(f"EcwidSandbox path must be {expected}; got {path!r}") from exc
-        self._controls = Controls(self._path)
+    def __init__(self, store_id: str, opened: Simulated) -> None:
+        self._store, self._controls = opened
+        self._given = 0  # how many tokens replaced the first token
+        self._credentials = StoreCredentials(store_id, token_of(store_id), ALL_SCOPES)
 
     @property
-    def config(self) -> dict[str, str]:
-        """The settings that connect an app to this store, as strings, for config or environment.
+    def credentials(self) -> StoreCredentials:
+        """The id and the newest token of the store, as your app keeps them of a merchant."""
+        return self._credentials
 
-        The settings do not change the authentication of the app.
+    @property
+    def token(self) -> str:
+        """The newest token of the store, as a plain string."""
+        return str(self._credentials.token)
+
+    def rotate_token(self, scopes: Collection[str] = ALL_SCOPES) -> StoreCredentials:
+        """Give the store a new token, and return the new credentials. Refuse all older tokens.
+
+        Args:
+            scopes: the Ecwid scopes of the new token.
+
+        Raises:
+            ValueError: Ecwid has no such scope.
         """
-        # Redis is off, because tests would share the state in Redis.
-        return {"ECWID_SANDBOX": self._path, "ECWID_REDIS_URL": "", **_QUICK}
+        store_id = self._credentials.store_id
+        token = token_of(store_id, self._given + 1)
+        self._controls.set_tokens({token: scopes})
+        self._given += 1
+        self._credentials = StoreCredentials(store_id, token, frozenset(scopes))
+        return self._credentials
+
+    def revoke_token(self) -> None:
+        """Refuse every token with a 403, as after an uninstall, until `rotate_token`."""
+        self._controls.set_tokens({})
 
     def add_customer(self, customer: Mapping[str, Any]) -> int:
         """Put a customer into the store, and return the id.
@@ -102,3 +119,46 @@ class EcwidSandbox:
     def clear_ledger(self) -> None:
         """Forget all received calls."""
         self._controls.clear_ledger()
+
+
+class EcwidSandbox(SimulatedStore):
+    """Simulated Ecwid stores in a new file at `path`, where the default store is empty at first.
+
+    The sandbox is itself its default store, for apps whose settings name one store. `store` returns
+    the others.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = os.path.abspath(path)
+        self._stores = Stores(self._path)
+        try:
+            self._stores.fill({token_of(STORE_ID): ALL_SCOPES})
+        except (sqlite3.Error, OSError) as exc:
+            expected = "a new file in a folder that exists, or the file of a store"
+            raise ValueError(f"EcwidSandbox path must be {expected}; got {path!r}") from exc
+        super().__init__(STORE_ID, Simulated(self._stores.store, self._stores.controls))
+        self._opened: dict[str, SimulatedStore] = {STORE_ID: self}
+
+    @property
+    def config(self) -> dict[str, str]:
+        """The settings that connect an app to this sandbox, as strings, for config or environment.
+
+        The settings do not change the authentication of the app. An app that chooses no store for
+        each request calls the default store.
+        """
+        # Redis is off, because tests would share the state in Redis.
+        return {"ECWID_SANDBOX": self._path, "ECWID_REDIS_URL": "", **_QUICK}
+
+    def store(self, store_id: str | int) -> SimulatedStore:
+        """Return the store with this id, which is new and empty at the first time.
+
+        Ecwid replies to the calls of every other store id with a 404.
+
+        Raises:
+            ValueError: `store_id` is not a number of at most 20 digits.
+        """
+        store_id = str(store_id)
+        if store_id not in self._opened:
+            opened = self._stores.add(store_id, {token_of(store_id): ALL_SCOPES})
+            self._opened[store_id] = SimulatedStore(store_id, opened)
+        return self._opened[store_id]

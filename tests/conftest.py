@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -252,3 +252,17 @@ def is_throttled(response: TestResponse, most_s: int) -> bool:
         and body.get("executed", "no") == "no"
         and 1 <= int(response.headers["Retry-After"]) <= most_s
     )
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return a function that moves both clocks forward."""
+    by = [0.0]
+    now, wall = clock.now, clock.wall
+    monkeypatch.setattr(clock, "now", lambda: now() + by[0])
+    monkeypatch.setattr(clock, "wall", lambda: wall() + by[0])
+
+    def move(seconds: float) -> None:
+        by[0] += seconds
+
+    return move

@@ -19,6 +19,7 @@ _MODULES = {
     "key": "key",
     "openapi": "openapi",
     "sandbox": "sandbox",
+    "stores": "stores",
 }
 COMMANDS = tuple(_MODULES)
 
@@ -29,8 +30,9 @@ def load_command(name: str) -> click.Command | None:
     if module is None:
         return None
     command: click.Command = getattr(import_module(f".{module}", __name__), module)
-    if command.help is None:
-        command.help = _docstring_of(command)
+    for each in (command, *getattr(command, "commands", {}).values()):
+        if each.help is None:
+            each.help = _docstring_of(each)
     return command
 
 

@@ -8,22 +8,29 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 import click
 from flask.cli import ScriptInfo, pass_script_info
 
-from ..client.client import Ping
+from ..client.client import EcwidClient, Ping
 from ..errors import EcwidError, ServiceRefused
 from ..settings import Settings, SettingsError
 from ..storage.file_state import FileState
 from ..storage.opening import Storage
 from ..storage.redis_connection import RedisConnection, RedisUnavailable
 from ..storage.state import StateUnavailable
-from ..web.mount import Mount, StoreRuntime
+from ..web.mount import Mount
 from . import terminal
-from .options import find_mount, load_mount, store_option
+from .options import (
+    find_mount,
+    find_store,
+    load_mount,
+    load_store,
+    store_id_option,
+    store_option,
+)
 
 CLOCKS_DIFFER_S = 5.0  # a larger difference is a warning
 _SCOPES = {True: "granted", False: "missing", None: "unknown without read_customers"}
@@ -31,9 +38,11 @@ _SCOPES = {True: "granted", False: "missing", None: "unknown without read_custom
 
 @click.command()
 @store_option
+@store_id_option
+@click.option("--all", "every", is_flag=True, help="Print a line for each store of ECWID_STORES.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, also if the settings are wrong.")
 @pass_script_info
-def check(info: ScriptInfo, store: str, as_json: bool) -> None:
+def check(info: ScriptInfo, store: str, store_id: str | None, every: bool, as_json: bool) -> None:
     """Say whether Ecwid replies for the configured store, and what the token may do.
 
     The command names the host that it calls, and shows how long Ecwid takes. Further lines compare
@@ -52,14 +61,38 @@ def check(info: ScriptInfo, store: str, as_json: bool) -> None:
     Examples:
       flask ecwid check && systemctl start shop
       flask ecwid check --json | jq .ok
+      flask ecwid check --all
     """
+    if every:
+        if store_id or as_json:
+            raise click.UsageError("--all goes with neither --store-id nor --json")
+        _check_all(info, load_mount(info, store))
     if as_json:
-        _print_json(info, store)
+        _print_json(info, store, store_id)
         return
     ok = True
-    for finding in findings(load_mount(info, store)):
+    mount, runtime = load_store(info, store, store_id)
+    for finding in findings(mount, runtime.client):
         terminal.show(finding.line)
         ok = ok and finding.status != "failed"
+    sys.exit(0 if ok else 1)
+
+
+def _check_all(info: ScriptInfo, mount: Mount) -> NoReturn:
+    """Print a line for each store of the file, and end the process with the exit status."""
+    store_ids = mount.choice.store_ids()
+    if store_ids is None:
+        raise click.UsageError("--all needs ECWID_STORES, because only the host knows its stores")
+    ok = True
+    for store_id in store_ids:
+        failed = [
+            finding
+            for finding in _of_ecwid(mount.runtime(find_store(info, mount, store_id)).client)
+            if finding.status == "failed"
+        ]
+        said = "; ".join(finding.line for finding in failed)
+        terminal.show(f"{store_id}: {said or 'ok'}")
+        ok = ok and not failed
     sys.exit(0 if ok else 1)
 
 
@@ -77,21 +110,23 @@ class Finding(NamedTuple):
         return f"{self.about}: {warning}{self.text}"
 
 
-def findings(mount: Mount) -> Iterator[Finding]:
+def findings(mount: Mount, client: EcwidClient) -> Iterator[Finding]:
     """Yield the findings in order. After a failure, leave out those that need Ecwid's replies."""
-    of_ecwid = _of_ecwid(mount.store)
+    of_ecwid = _of_ecwid(client)
     yield next(of_ecwid)
     yield _host(mount.settings)
     yield from of_ecwid
-    yield from _storage(mount.client.store.storage)
+    yield from _storage(mount.stores.upstream.storage)
     for warning in mount.warnings:
         yield Finding("settings", warning, "warning")
 
 
-def _print_json(info: ScriptInfo, store: str) -> None:
+def _print_json(info: ScriptInfo, store: str, store_id: str | None) -> None:
     """Print all findings as one object, and end the process with the exit status."""
     try:
-        found = list(findings(find_mount(info, store)))
+        mount = find_mount(info, store)
+        client = mount.runtime(find_store(info, mount, store_id)).client
+        found = list(findings(mount, client))
         status = 1 if any(finding.status == "failed" for finding in found) else 0
     except SettingsError as exc:
         found = [Finding("settings", fault, "failed") for fault in exc.faults]
@@ -105,11 +140,11 @@ def _print_json(info: ScriptInfo, store: str) -> None:
     sys.exit(status)
 
 
-def _of_ecwid(store: StoreRuntime) -> Iterator[Finding]:
+def _of_ecwid(client: EcwidClient) -> Iterator[Finding]:
     try:
-        ping = store.client.ping()
+        ping = client.ping()
         yield Finding("store", f"Ecwid replied in {ping.duration_s * 1000:.0f} ms")
-        scopes = store.client.granted_scopes()
+        scopes = client.granted_scopes()
     except ServiceRefused as exc:
         yield Finding("store", f"refuses this service, reason={exc.reason} ({exc})", "failed")
     except EcwidError as exc:
@@ -119,7 +154,7 @@ def _of_ecwid(store: StoreRuntime) -> Iterator[Finding]:
         for scope, granted in scopes.items():
             yield Finding(scope, _SCOPES[granted], "ok" if granted else "failed")
         yield _clock(ping)
-        left = store.client.remaining_calls()
+        left = client.remaining_calls()
         yield Finding("rate limit", f"{left.remaining} of {left.limit} calls a minute are left")
 
 

@@ -15,11 +15,10 @@ from .. import contract
 from ..client import EcwidClient
 from ..client.pagination import CustomerIterator
 from ..errors import EcwidError, InvalidRequest
-from ..web.mount import Mount
 from . import terminal
 from .columns import Columns
 from .files import Format, Writer
-from .options import format_of, format_option, load_mount, store_option
+from .options import format_of, format_option, load_store, store_id_option, store_option
 from .resumable import CannotWrite, ResumableFile
 
 _MOST_BYTES_OF_FILTERS = 64 * 1024  # longer than a search with every parameter
@@ -44,6 +43,7 @@ _MOST_BYTES_OF_FILTERS = 64 * 1024  # longer than a search with every parameter
 )
 @click.option("--resume", is_flag=True, help="Continue an export that was stopped.")
 @store_option
+@store_id_option
 @pass_script_info
 def export(
     info: ScriptInfo,
@@ -53,6 +53,7 @@ def export(
     where_file: str | None,
     resume: bool,
     store: str,
+    store_id: str | None,
 ) -> None:
     """Write all customers to PATH, each once. The PATH - is the standard output.
 
@@ -83,23 +84,23 @@ def export(
         raise click.UsageError("an export to the standard output cannot be resumed")
     if where_file:
         pairs += read_pairs(where_file)
-    mount = load_mount(info, store)
+    client = load_store(info, store, store_id)[1].client
     filters = parse_filters(pairs)
     writer = Writer(file_format, Columns(contract.load()))
     try:
         with terminal.stop_at_once():
             if path == "-":
-                customers = _export_to_stdout(mount, filters, writer)
+                customers = _export_to_stdout(client, filters, writer)
                 left_out: Sequence[str] = left_out_of(customers)
             else:
                 filters_digest = CustomerIterator.digest_of(filters)
-                job = f"{mount.client.store.digest} {file_format} {filters_digest}"
+                job = f"{client.store.digest} {file_format} {filters_digest}"
                 with _open(path, job, resume) as file:
                     if resume and not file.resumed:
                         terminal.say(
                             "There is nothing to resume, so a new export begins.", success=True
                         )
-                    customers = _export_to_file(mount, filters, writer, file)
+                    customers = _export_to_file(client, filters, writer, file)
                 left_out = file.checkpoint.left_out
                 terminal.say(f"{file.checkpoint.customers} customers in {path}", success=True)
     except BrokenPipeError:
@@ -153,8 +154,9 @@ def _say_failed(why: str, path: str) -> None:
         terminal.say("The same command with --resume continues the export.")
 
 
-def _export_to_stdout(mount: Mount, filters: dict[str, Any], writer: Writer) -> CustomerIterator:
-    client = mount.client
+def _export_to_stdout(
+    client: EcwidClient, filters: dict[str, Any], writer: Writer
+) -> CustomerIterator:
     customers = client.iter_customers(**filters)
     with (
         terminal.progress("export", lambda: count_customers(client, filters)) as advance,
@@ -166,9 +168,8 @@ def _export_to_stdout(mount: Mount, filters: dict[str, Any], writer: Writer) -> 
 
 
 def _export_to_file(
-    mount: Mount, filters: dict[str, Any], writer: Writer, file: ResumableFile
+    client: EcwidClient, filters: dict[str, Any], writer: Writer, file: ResumableFile
 ) -> CustomerIterator:
-    client = mount.client
     before = file.checkpoint.customers
     customers = client.iter_customers(cursor=file.checkpoint.cursor, **filters)
     about = f"export, after {before}" if before else "export"

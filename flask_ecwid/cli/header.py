@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ..nearest import misspelt_name, nearest_name
+from ..settings.nearest import misspelt_name, nearest_name
 from .columns import LEFT_OUT, UNNAMED, Column, Columns
 from .shop_columns import GROUP_NAMES, SHOPS, SOURCES, WITHOUT_MEMBER, plain
 

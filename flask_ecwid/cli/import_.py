@@ -40,14 +40,14 @@ from ..errors import (
 )
 from ..settings import SANDBOX_ON
 from ..web.idempotency import Idempotency
-from ..web.mount import Mount
+from ..web.mount import Mount, StoreRuntime
 from . import terminal
 from .columns import Columns
 from .files import UTF_8, Format, Row, read_rows
 from .header import NotACustomerFile, described_columns, parse_mappings
 from .mistaken import mistaken
 from .new_customer import creation_body
-from .options import format_of, format_option, load_mount, store_option
+from .options import format_of, format_option, load_store, store_id_option, store_option
 from .report import Refusal, Report
 
 # No caller has this name, because the name of an API key has no blanks.
@@ -131,6 +131,7 @@ def _known_encoding(context: click.Context, parameter: click.Parameter, name: st
 )
 @click.option("--dry-run", is_flag=True, help="Check the rows, and make no call.")
 @store_option
+@store_id_option
 @pass_script_info
 def import_(
     info: ScriptInfo,
@@ -142,6 +143,7 @@ def import_(
     encoding: str,
     dry_run: bool,
     store: str,
+    store_id: str | None,
 ) -> None:
     """Create a customer for each row of PATH. The PATH - is the standard input.
 
@@ -176,7 +178,7 @@ def import_(
         raise click.UsageError("--report would overwrite PATH")
     # The report is emptied first. Otherwise the report of an earlier run would seem to be new.
     with Report(report_path) as report:
-        mount = load_mount(info, store)
+        mount, runtime = load_store(info, store, store_id)
         loaded = contract.load()
         columns = Columns(loaded)
         try:
@@ -204,16 +206,23 @@ def import_(
                 f"{len(creations)} valid rows, {report.rows} invalid", success=not report.rows
             )
             sys.exit(1 if report.rows else 0)
-        sys.exit(_import(mount, creations, report, update=update))
+        sys.exit(_import(mount, runtime, creations, report, update=update))
 
 
 def _is_same_file(path: str, report_path: Path) -> bool:
     return path != "-" and os.path.exists(report_path) and os.path.samefile(path, report_path)
 
 
-def _import(mount: Mount, creations: list[Creation], report: Report, *, update: bool) -> int:
+def _import(
+    mount: Mount,
+    runtime: StoreRuntime,
+    creations: list[Creation],
+    report: Report,
+    *,
+    update: bool,
+) -> int:
     """Import the rows, print a summary, and return the exit status."""
-    importer = Importer(mount.client, mount.store.idempotency, update=update)
+    importer = Importer(runtime.client, runtime.idempotency, update=update)
     counts: Counter[str] = Counter()
     failure = ""
     with (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..settings import api_keys
-from . import terminal
+from . import options, terminal
 
 
 @click.command()
@@ -27,11 +27,5 @@ def key(name: str, scopes: str) -> None:
     Example:
       flask ecwid key warehouse --scopes read+write
     """
-    try:
-        secret, entry = api_keys.make(name, scopes.split("+"))
-    except ValueError:
-        raise click.UsageError(
-            "NAME may have letters, digits, '.', '_' and '-'. The scopes are some of "
-            f"{'+'.join(api_keys.SCOPES)}."
-        ) from None
+    secret, entry = options.make_api_key(name, scopes)
     terminal.show(f"key: {secret}\nentry: {entry.entry()}")

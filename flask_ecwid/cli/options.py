@@ -8,13 +8,18 @@ from pathlib import Path
 import click
 from flask.cli import ScriptInfo
 
-from ..settings import SettingsError
-from ..web.mount import Mount
+from ..errors import StoreLookupFailed
+from ..settings import SettingsError, StoreCredentials, api_keys
+from ..settings.api_keys import ApiKey
+from ..web.mount import Mount, StoreRuntime
 from . import terminal
 from .files import ENDINGS, JSON_TO_LINES, Format
 
 store_option = click.option(
     "--store", default="ecwid", show_default=True, help="The name of the store's mount in the app."
+)
+store_id_option = click.option(
+    "--store-id", metavar="ID", help="The number of the store, if the mount serves many stores."
 )
 format_option = click.option(
     "--format",
@@ -51,6 +56,59 @@ def find_mount(info: ScriptInfo, store: str) -> Mount:
     if store not in mounts:
         raise click.UsageError(f"the app has no Ecwid store named {store!r}")
     return mounts[store]
+
+
+def find_store(info: ScriptInfo, mount: Mount, store_id: str | None) -> StoreCredentials:
+    """Return the store of a mount that a command is about.
+
+    Raises:
+        click.UsageError: The mount has no such store, or has many stores and no number is given.
+    """
+    if store_id is None:
+        if mount.choice.only is None:
+            raise click.UsageError("the mount serves many stores, so choose one with --store-id")
+        return mount.choice.only
+    try:
+        with info.load_app().app_context():  # The host's function may ask the app's database.
+            found = mount.choice.find(store_id)
+    except StoreLookupFailed:
+        raise click.UsageError(
+            "the app failed to look up the store, and its log says why"
+        ) from None
+    if found is None:
+        raise click.UsageError("the mount has no store with the number of --store-id")
+    return found
+
+
+def load_store(info: ScriptInfo, store: str, store_id: str | None) -> tuple[Mount, StoreRuntime]:
+    """Return the app's mount of this name, and the store that the command is about.
+
+    If the settings are wrong, print the errors and end the process with status 2.
+
+    Raises:
+        click.UsageError: The app has no mount of this name, or the mount has no such store.
+    """
+    mount = load_mount(info, store)
+    return mount, mount.runtime(find_store(info, mount, store_id))
+
+
+def make_api_key(name: str, scopes: str) -> tuple[str, ApiKey]:
+    """Return a new API key and its entry.
+
+    Args:
+        name: the name of the caller.
+        scopes: the scopes, joined by `+`.
+
+    Raises:
+        click.UsageError: the name or a scope is not allowed.
+    """
+    try:
+        return api_keys.make(name, scopes.split("+"))
+    except ValueError:
+        raise click.UsageError(
+            "NAME may have letters, digits, '.', '_' and '-'. The scopes are some of "
+            f"{'+'.join(api_keys.SCOPES)}."
+        ) from None
 
 
 def format_of(path: str) -> Format:

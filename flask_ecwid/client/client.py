@@ -20,13 +20,13 @@ from ..errors import (
     ServiceRefused,
     Throttled,
 )
-from ..settings import Settings
-from ..signals import CallSignals
+from ..settings import Settings, StoreCredentials
 from ..storage.opening import Storage
 from ..throttling.rate_limit import Remaining
 from . import bodies, upsert
 from .calls import Call, build_call, neutral_call
-from .opening import open_store
+from .open_stores import OpenStores
+from .opening import OpenStore, open_upstream
 from .operations import OPERATIONS
 from .pagination import PAGE_SIZE, CustomerIterator
 from .reconcile import clock_ahead_s
@@ -95,10 +95,29 @@ class EcwidClient:
         Raises:
             SettingsError: The sandbox's file cannot be a store, or `redis_url` cannot be used.
         """
-        self._deadline_s = settings.deadline_s
-        self.store = open_store(
-            settings, CallSignals(self, name), transport=transport, storage=storage
-        )
+        upstream = open_upstream(settings, transport=transport, storage=storage)
+        self._begin(OpenStores(upstream, name, self), upstream.settings.credentials)
+
+    @classmethod
+    def of(cls, stores: OpenStores, credentials: StoreCredentials) -> EcwidClient:
+        """Return a client of one of many stores.
+
+        The client looks its store up at each call. So the client may be kept, and the store may be
+        closed and opened again meanwhile.
+        """
+        client = cls.__new__(cls)
+        client._begin(stores, credentials)
+        return client
+
+    def _begin(self, stores: OpenStores, credentials: StoreCredentials) -> None:
+        self.stores = stores
+        self._credentials = credentials
+        self._deadline_s = stores.upstream.settings.deadline_s
+
+    @property
+    def store(self) -> OpenStore:
+        """The open store of this client."""
+        return self.stores.get(self._credentials)
 
     def __enter__(self) -> EcwidClient:
         """Return this client."""
@@ -111,10 +130,11 @@ class EcwidClient:
     def close(self) -> None:
         """Close the connections of this process to Ecwid and to Redis.
 
+        Clients of many stores share the connections, so this closes the connections of all.
         A call that another thread has under way still gets its reply. A later call opens new
         connections. A connection to the state file closes when its thread ends.
         """
-        self.store.close()
+        self.stores.close()
 
     def remaining_calls(self) -> Remaining:
         """Return how many calls to Ecwid remain, as of the last call."""
@@ -134,7 +154,7 @@ class EcwidClient:
                 customers.
             InvalidRequest: `responseFields` is not in Ecwid's syntax.
         """
-        page: CustomerPage = self.store.reads.send(_page_call(filters))
+        page: CustomerPage = self._send(_page_call(filters))
         return page
 
     def list_with_unfit(self, **filters: Any) -> CustomerPage:
@@ -149,7 +169,7 @@ class EcwidClient:
             TypeError: Ecwid has no such filter.
             InvalidRequest: `responseFields` is not in Ecwid's syntax.
         """
-        page: CustomerPage = self.store.reads.send(replace(_page_call(filters), bulk=True))
+        page: CustomerPage = self._send(replace(_page_call(filters), bulk=True))
         return page
 
     def get_customer(
@@ -174,7 +194,7 @@ class EcwidClient:
         """
         query = {"responseFields": responseFields}
         call = build_call("get_customer", customer_id, query=query)
-        customer: Customer = self.store.reads.send(call)
+        customer: Customer = self._send(call)
         return customer
 
     def add_customer(
@@ -199,9 +219,7 @@ class EcwidClient:
             TypeError: The customer holds a value that JSON does not have.
         """
         call = build_call("add_customer", body=_settable("add_customer", customer))
-        identity: CustomerIdentity = self.store.reads.send(
-            call, first_attempt_age_s=first_attempt_age_s
-        )
+        identity: CustomerIdentity = self._send(call, first_attempt_age_s=first_attempt_age_s)
         return identity
 
     def update_customer(self, customer_id: int, changes: Mapping[str, Any]) -> UpdateCount:
@@ -224,7 +242,7 @@ class EcwidClient:
         """
         body = _settable("update_customer", changes)
         call = build_call("update_customer", customer_id, body=body)
-        count: UpdateCount = self.store.reads.send(call)
+        count: UpdateCount = self._send(call)
         return count
 
     def delete_customer(self, customer_id: int) -> DeleteCount:
@@ -236,7 +254,7 @@ class EcwidClient:
             CustomerNotFound: The store has no customer with this id.
             InvalidRequest: The id is not a positive integer.
         """
-        count: DeleteCount = self.store.reads.send(build_call("delete_customer", customer_id))
+        count: DeleteCount = self._send(build_call("delete_customer", customer_id))
         return count
 
     def find_customer(self, email: str) -> Customer | None:
@@ -280,8 +298,8 @@ class EcwidClient:
         The reading waits for its calls, and takes half of `calls_per_minute` at most.
 
         Args:
-            cursor: The `cursor` of an earlier iterator with equal filters, also of another
-                process. The reading continues after the customer that came last.
+            cursor: The `cursor` of an earlier iterator of this store with equal filters, also of
+                another process. The reading continues after the customer that came last.
             **filters: The filters of `list_customers`, without `sortBy` and `offset`.
 
         Returns:
@@ -293,7 +311,7 @@ class EcwidClient:
         Raises:
             TypeError: Ecwid has no such filter.
             ValueError: `sortBy` or `offset` is given. Or the cursor is damaged, or belongs to other
-                filters.
+                filters or to another store.
             InvalidRequest: `responseFields` is not in Ecwid's syntax.
         """
         _check_names(filters)
@@ -303,12 +321,17 @@ class EcwidClient:
             cursor=cursor,
             before_call=self.wait_for_budget,
             get_customer=self._get_for_bulk,
+            store=self.store.digest,
         )
+
+    def _send(self, call: Call, *, first_attempt_age_s: float | None = None) -> Any:
+        store = self.store  # The store stays open as long as this name refers to it.
+        return store.reads.send(call, first_attempt_age_s=first_attempt_age_s)
 
     def _get_for_bulk(self, customer_id: int, selection: str | None) -> Customer:
         query = {"responseFields": selection}
         call = replace(build_call("get_customer", customer_id, query=query), bulk=True)
-        customer: Customer = self.wait_while_unavailable(lambda: self.store.reads.send(call))
+        customer: Customer = self.wait_while_unavailable(lambda: self._send(call))
         return customer
 
     def wait_for_budget(self) -> None:
@@ -340,7 +363,8 @@ class EcwidClient:
             except IdempotencyUnavailable:
                 raise
             except (Throttled, RateLimited, EcwidUnavailable) as exc:
-                if not clock.sleep(float(exc.retry_after_s or 0)):
+                # A token that Ecwid has refused may be refused for days.
+                if exc.reason == "token" or not clock.sleep(float(exc.retry_after_s or 0)):
                     raise
 
     def ping(self) -> Ping:
@@ -355,7 +379,8 @@ class EcwidClient:
         started_at, sent_at = clock.now(), clock.wall()
         ahead_s: float | None = None
         try:
-            reply, _ = self.store.sender.send(call, started_at + self._deadline_s)
+            store = self.store
+            reply, _ = store.sender.send(call, started_at + self._deadline_s)
             ahead_s = clock_ahead_s(reply, sent_at, clock.wall())
         except ContractBroken:
             pass  # Ecwid has replied.
@@ -401,7 +426,8 @@ class EcwidClient:
             EcwidError: The call failed for another reason.
         """
         try:
-            self.store.sender.send(call, clock.now() + self._deadline_s)
+            store = self.store
+            store.sender.send(call, clock.now() + self._deadline_s)
         except ServiceRefused as exc:
             if _lacks_scope(exc):
                 return False

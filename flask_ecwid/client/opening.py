@@ -1,35 +1,53 @@
-"""Open one store, so that calls can be made. No other module opens a store."""
+"""Open the way to Ecwid, and the stores behind it. No other module opens a store."""
 
 from __future__ import annotations
 
 import atexit
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from .. import clock
+from ..errors import Throttled
 from ..private_files import UnsafeFile
-from ..settings import SANDBOX_ON, Settings, SettingsError
+from ..settings import SANDBOX_ON, Settings, SettingsError, StoreCredentials
 from ..signals import CallSignals
 from ..storage.opening import Storage, open_storage
+from ..storage.redis_connection import COOLDOWN_S
+from ..storage.state import StateUnavailable
 from ..storage.store_memory import store_memory
-from ..throttling.guard import Guard, open_guard
+from ..throttling.concurrency import StoreThreads
+from ..throttling.guard import Guard, Guards
 from .retries import RetryingSender
 from .shared_reads import SharedReads
 from .transport import RequestsTransport, Transport
 
 
 @dataclass(frozen=True)
-class OpenStore:
-    """One store, ready for calls. The first call opens the first connection."""
+class Upstream:
+    """The way to Ecwid, which all stores of a mount share."""
 
-    digest: str  # Equal in every process that serves the store.
+    settings: Settings
     transport: Transport
     storage: Storage
-    guard: Guard
-    sender: RetryingSender
-    reads: SharedReads
+    guards: Guards
+    threads: StoreThreads
+
+    def forget(self, store_id: str) -> None:
+        """Forget what the storage keeps of a store, but not the counts of its rate limit.
+
+        Raises:
+            Throttled: The storage cannot be reached, so a part may not be forgotten.
+        """
+        digest = self.settings.digest_of(store_id)
+        with suppress(StateUnavailable):
+            self.storage.forget_responses(digest)
+            self.guards.forget_pauses(digest)
+            return
+        raise Throttled(COOLDOWN_S, "The storage is unavailable, so forget the store again later.")
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -37,18 +55,25 @@ class OpenStore:
         self.storage.close()
 
 
-def open_store(
-    settings: Settings,
-    signals: CallSignals,
-    *,
-    transport: Transport | None = None,
-    storage: Storage | None = None,
-) -> OpenStore:
-    """Open the store that the settings name, Ecwid's or the sandbox in this process.
+@dataclass(frozen=True)
+class OpenStore:
+    """One store, ready for calls. The first call opens the first connection."""
+
+    credentials: StoreCredentials
+    digest: str  # Equal in every process that serves the store.
+    storage: Storage
+    guard: Guard
+    sender: RetryingSender
+    reads: SharedReads
+
+
+def open_upstream(
+    settings: Settings, *, transport: Transport | None = None, storage: Storage | None = None
+) -> Upstream:
+    """Open the way to Ecwid that the settings describe, or the sandbox in this process.
 
     Args:
-        settings: The store, its token and all limits.
-        signals: Sends the signals of the store's calls.
+        settings: The address of Ecwid and all limits.
         transport: Sends the calls. By default a `RequestsTransport`, to Ecwid or to the sandbox in
             this process.
         storage: Keeps the state that processes share. By default Redis if the settings name a
@@ -62,11 +87,32 @@ def open_store(
         transport = transport or sandboxed
     transport = transport or RequestsTransport(settings)
     storage = storage or open_storage(settings)
-    guard = open_guard(settings, storage)
-    sender = RetryingSender(transport, guard, signals)
-    memory = store_memory(settings.store_digest)
-    reads = SharedReads(sender, settings.deadline_s, storage.responses, memory)
-    return OpenStore(settings.store_digest, transport, storage, guard, sender, reads)
+    guards, threads = Guards(settings, storage), StoreThreads(settings)
+    return Upstream(settings, transport, storage, guards, threads)
+
+
+def open_store(
+    upstream: Upstream, credentials: StoreCredentials, signals: CallSignals
+) -> OpenStore:
+    """Open the store of these credentials.
+
+    Args:
+        upstream: The way to Ecwid.
+        credentials: The store and its token.
+        signals: Sends the signals of the store's calls.
+    """
+    settings, storage = upstream.settings, upstream.storage
+    digest = settings.store_digest(credentials)
+    guard = upstream.guards.open(credentials)
+    sender = RetryingSender(upstream.transport, credentials, guard, signals)
+    reads = SharedReads(
+        sender,
+        settings.deadline_s,
+        storage.responses(digest),
+        store_memory(digest),
+        partial(upstream.threads.take, settings.token_digest(credentials)),
+    )
+    return OpenStore(credentials, digest, storage, guard, sender, reads)
 
 
 def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:
@@ -77,7 +123,7 @@ def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:
 
     path = private_file() if settings.sandbox == SANDBOX_ON else Path(settings.sandbox)
     try:
-        sandbox = create_sandbox(path)
+        sandbox = create_sandbox(path, accept_new_stores=True)
     except UnsafeFile as exc:
         reason = f"ECWID_SANDBOX names a file that cannot be used, because the file {exc.strerror}"
         raise SettingsError([reason]) from exc

@@ -150,6 +150,7 @@ class CustomerIterator(Iterator[Customer]):
         cursor: str | None = None,
         before_call: Callable[[], None] = lambda: None,
         get_customer: Callable[[int, str | None], Customer] | None = None,
+        store: str = "",
     ) -> None:
         """Begin a reading, or resume the reading that made the cursor.
 
@@ -160,16 +161,17 @@ class CustomerIterator(Iterator[Customer]):
             before_call: Is called before each call of `list_page` and `get_customer`.
             get_customer: Returns a customer by the id, with the members of a selection. Without
                 this function, the iterator skips each `UnfitCustomer` at once.
+            store: A name of the store. The ids of a cursor mean nothing in another store.
 
         Raises:
             ValueError: The filters hold an order or an offset. Or the cursor is damaged, or belongs
-                to other filters.
+                to other filters or to another store.
         """
         self._filters = _checked(filters)
         self._list_page = list_page
         self._before_call = before_call
         self._get_customer = get_customer
-        self._digest = _digest(self._filters)
+        self._digest = _digest(self._filters, store)
         selection = self._filters.get("responseFields")
         self._selection = selection and fields.members_of("items", selection)
         self._bounds = tuple(_bound(self._filters, each.filter) for each in _PASSES)
@@ -199,7 +201,7 @@ class CustomerIterator(Iterator[Customer]):
         checked = _checked(filters)
         for each in _PASSES:
             _bound(checked, each.filter)
-        return _digest(checked)
+        return _digest(checked, "")
 
     def __iter__(self) -> CustomerIterator:
         return self
@@ -380,7 +382,7 @@ class CustomerIterator(Iterator[Customer]):
         if found is None or checksum != _checksum(text):
             raise ValueError("the cursor is damaged, or iter_customers did not make it")
         if found[1] != self._digest:
-            raise ValueError("the cursor belongs to other filters")
+            raise ValueError("the cursor belongs to other filters or to another store")
         self._started_at, self._count = int(found[2]), int(found[5])
         self._ids = _OverlapIds.unpack(found[6])
         number, watermark = int(found[3]), int(found[4]) if found[4] else None
@@ -476,8 +478,9 @@ def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
     return {"limit": PAGE_SIZE, **given}
 
 
-def _digest(filters: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(repr(sorted(filters.items())).encode(), digest_size=8).hexdigest()
+def _digest(filters: Mapping[str, Any], store: str) -> str:
+    text = repr((store, sorted(filters.items())))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _checksum(text: str) -> str:

@@ -86,6 +86,10 @@ class PooledAdapter(BaseAdapter):
                     expired.append(self._idle.pop(0))
                 idle_s = self._idle[-1].used_at.elapsed_s() if self._idle else MOST_IDLE_S + 1
                 connection = self._idle.pop() if idle_s <= attempt.most_idle_s else None
+                if connection is None and self._idle:
+                    # The attempt opens another connection. Without the closing of this one, a
+                    # process would hold more connections than it has threads.
+                    expired.append(self._idle.pop(0))
             for each in expired:
                 each.close()
             if connection is None:

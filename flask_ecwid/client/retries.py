@@ -27,6 +27,7 @@ from ..errors import (
     Throttled,
     TooLate,
 )
+from ..settings import StoreCredentials
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
 from ..storage.work import current_work, piece_of_work
 from ..throttling.guard import Guard, Permit
@@ -84,10 +85,40 @@ class Found(NamedTuple):
 class RetryingSender:
     """Sends the calls of one store. Threads share a sender."""
 
-    def __init__(self, transport: Transport, guard: Guard, signals: CallSignals) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        credentials: StoreCredentials,
+        guard: Guard,
+        signals: CallSignals,
+    ) -> None:
         self._transport = transport
+        self._credentials = credentials
         self._guard = guard
         self._signals = signals
+
+    @property
+    def is_proven(self) -> bool:
+        """True if Ecwid has accepted the token, or if the token needs no proof."""
+        return self._guard.is_proven
+
+    def prove(self, deadline: float) -> None:
+        """Ask the neutral question first, if Ecwid has not accepted the token yet.
+
+        Args:
+            deadline: The moment of `clock.now()` at which the question must have ended.
+
+        Raises:
+            EcwidError: Ecwid has not accepted the token, and nothing has executed.
+        """
+        if self.is_proven:
+            return
+        try:
+            self.send(neutral_call(), deadline)
+        except EcwidError as exc:
+            # For example, the token may lack the Ecwid scope of the question.
+            if not self.is_proven:
+                raise exc.changed(executed="no") from None
 
     @piece_of_work()
     def send(
@@ -147,7 +178,7 @@ class RetryingSender:
             known = self._inferred(call, error, since, deadline, span, may_have_executed)
             if known:
                 return known, read_reply(call, known)
-            log.warning("call failed operation=%s %s", call.operation.name, error.described)
+            self._log_failure(f"call failed operation={call.operation.name}", error)
             if not self._may_repeat(call, error, attempt) or not _wait(error, attempt, deadline):
                 raise _outcome(call, error, may_have_executed)
             previous = error
@@ -191,7 +222,7 @@ class RetryingSender:
         if attempt_started.receivers:
             span.send_attempt_started(reconciling=reconciling)
         try:
-            reply = self._transport.send(call, deadline, check)
+            reply = self._transport.send(call, self._credentials, deadline, check)
             span.status = reply.status
             return reply, read_in_turn(call, reply, deadline, read)
         except BaseException as exc:
@@ -219,6 +250,7 @@ class RetryingSender:
         patience_s = BRIEF_S if isinstance(previous, RateLimited) else 0
         permit = self._permit(deadline, clock.now() + patience_s)
         if _left_s(call, deadline) <= 0:
+            self._guard.release(permit)
             raise Throttled(1, "No time was left for the call.")
         return permit
 
@@ -267,7 +299,7 @@ class RetryingSender:
             pass  # Ecwid has replied.
         except EcwidError as exc:
             self._guard.record_failure(permit, exc)
-            log.warning("neutral question failed %s", exc.described)
+            self._log_failure("neutral question failed", exc)
             return
         self._guard.record_success(permit, first=False)
 
@@ -329,6 +361,7 @@ class RetryingSender:
                 searched = False
                 break
             if clock.now() >= deadline:
+                self._guard.release(permit)
                 break
             try:
                 email = str(sent.get("email", ""))
@@ -374,6 +407,9 @@ class RetryingSender:
             return found
         self._guard.record_failure(permit, error)
         raise error
+
+    def _log_failure(self, what: str, error: EcwidError) -> None:
+        log.warning("%s store_id=%s %s", what, self._credentials.store_id, error.described)
 
     def _may_repeat(self, call: Call, error: EcwidError, attempts: int) -> bool:
         """Return whether the error and the retry budget both allow one more attempt."""

@@ -12,7 +12,6 @@ from urllib.parse import unquote, urlsplit
 from requests.utils import DEFAULT_CA_BUNDLE_PATH as CERTIFI
 from urllib3.util.ssltransport import SSLTransport
 
-from ..settings import Settings
 from ..storage import names
 from .connection import Attempt, Connection
 
@@ -21,24 +20,30 @@ KEEP_ALIVE_S = 30
 
 
 class Route:
-    """The way to Ecwid's host, direct or through a proxy."""
+    """The way to the host of a URL, direct or through a proxy.
 
-    def __init__(self, settings: Settings) -> None:
-        url, proxy = urlsplit(settings.api_url), urlsplit(settings.proxy_url or settings.api_url)
-        self._host, self._next_host = url.hostname or "", proxy.hostname or ""
+    Args:
+        url: The URL of Ecwid.
+        proxy_url: The URL of the proxy, or an empty text.
+        ca_bundle: A file of the certificates to trust, or an empty text for those of certifi.
+    """
+
+    def __init__(self, url: str, proxy_url: str, ca_bundle: str) -> None:
+        ecwid, proxy = urlsplit(url), urlsplit(proxy_url or url)
+        self._host, self._next_host = ecwid.hostname or "", proxy.hostname or ""
         self._next_port = proxy.port or _port(proxy.scheme)
-        self._is_tls = url.scheme == "https"
-        self._proxy_is_tls = bool(settings.proxy_url) and proxy.scheme == "https"
-        self._tunnel = url.netloc if url.port else f"{url.netloc}:{_port(url.scheme)}"
-        self._has_tunnel = bool(settings.proxy_url) and self._is_tls
-        self.host = url.netloc
-        self.names_whole_url = bool(settings.proxy_url) and not self._is_tls
+        self._is_tls = ecwid.scheme == "https"
+        self._proxy_is_tls = bool(proxy_url) and proxy.scheme == "https"
+        self._tunnel = ecwid.netloc if ecwid.port else f"{ecwid.netloc}:{_port(ecwid.scheme)}"
+        self._has_tunnel = bool(proxy_url) and self._is_tls
+        self.host = ecwid.netloc
+        self.names_whole_url = bool(proxy_url) and not self._is_tls
         self.proxy_header = ""
         if proxy.username is not None:
             pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
             self.proxy_header = f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}\r\n"
         if self._is_tls or self._proxy_is_tls:
-            self._tls = ssl.create_default_context(cafile=settings.ca_bundle or CERTIFI)
+            self._tls = ssl.create_default_context(cafile=ca_bundle or CERTIFI)
             self._tls.set_alpn_protocols(["http/1.1"])
 
     def connect(self, attempt: Attempt) -> Connection:

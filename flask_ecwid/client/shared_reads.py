@@ -3,10 +3,15 @@
 The first read makes the call. Equal reads that begin before its reply wait, and get the same reply
 or the same refusal. If the call fails without a reply, each waiting read makes a call of its own. A
 read waits for half of its time at most, so that the other half is left for its own call.
+
+A token shares only its own reads. A write is sent after Ecwid has accepted the token. Otherwise an
+invented token could get the replies of a store, or invalidate its cached responses.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -45,11 +50,13 @@ class SharedReads:
         deadline_s: float,
         responses: CacheBackend | None,
         memory: ProcessWide[StoreMemory],
+        thread: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._sender = sender
         self._deadline_s = deadline_s
-        self._responses = responses
+        self.responses = responses
         self._memory = memory
+        self._thread = thread  # Counts a thread of the store, or raises StoreBusy.
         self._generation: str | None = None  # The generation that a read saw last.
 
     @piece_of_work()
@@ -65,21 +72,28 @@ class SharedReads:
                 began, if its outcome is not known.
 
         Raises:
+            StoreBusy: Other calls have taken all threads that one store may take.
             EcwidError: There is no good reply.
         """
-        deadline = current_work().begun.monotonic + self._deadline_s
+        with self._thread():
+            return self._send(call, first_attempt_age_s)
+
+    def _send(self, call: Call, first_attempt_age_s: float | None) -> Any:
+        deadline = self._deadline()
         # The host may be suspended during the delivery, and the attempt becomes older meanwhile.
         first_attempt_at = clock.Moment.seconds_ago(first_attempt_age_s or 0.0)
-        if self._responses is not None:
-            self._responses.deliver()
+        if self.responses is not None:
+            self.responses.deliver()
         if call.operation.kind != "read":
+            self._sender.prove(deadline)
             if first_attempt_age_s is not None:
                 first_attempt_age_s = first_attempt_at.elapsed_s()
             try:
                 return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
             finally:
                 self._forget()
-        # The object is a part of the key, because another client may have other limits.
+        # The object is a part of the key, because another client may have other limits, or another
+        # token, which Ecwid may refuse.
         call_key = (id(self), call.path, tuple(sorted(call.query)))
         mine = _UnderWay(clock.Event())
         under_way = self._memory.get().under_way
@@ -103,6 +117,26 @@ class SharedReads:
                 under_way.pop(call_key, None)
             mine.done.set()
 
+    @property
+    def is_proven(self) -> bool:
+        """True if Ecwid has accepted the token, or if the token needs no proof."""
+        return self._sender.is_proven
+
+    @piece_of_work()
+    def prove(self) -> None:
+        """Ask the neutral question, if Ecwid has not accepted the token yet.
+
+        Raises:
+            StoreBusy: Other calls have taken all threads that one store may take.
+            EcwidError: Ecwid has not accepted the token.
+        """
+        if not self.is_proven:
+            with self._thread():
+                self._sender.prove(self._deadline())
+
+    def _deadline(self) -> float:
+        return current_work().begun.monotonic + self._deadline_s
+
     def join_only_in(self, generation: str) -> None:
         """Forget the reads that began in an earlier generation, so that later reads join none.
 
@@ -117,7 +151,7 @@ class SharedReads:
 
     def _forget(self) -> None:
         """Forget the reads and responses from before this write, which no later read may see."""
-        if self._responses is None:
+        if self.responses is None:
             self._memory.get().end_write()
         else:
-            self._responses.invalidate_all()
+            self.responses.invalidate_all()

@@ -1,5 +1,7 @@
 """The transport of calls to Ecwid, as a protocol and as an implementation on `requests`.
 
+All stores share a transport, so the credentials travel with each call.
+
 `requests` only gives the form of an adapter, so there are no cookies, no redirects, no `.netrc` and
 no proxies of the environment. A call is sent once, because retries.py decides on repeats.
 """
@@ -29,7 +31,7 @@ from ..errors import (
     ReplyTooLarge,
     Undecodable,
 )
-from ..settings import Secret, Settings
+from ..settings import Secret, Settings, StoreCredentials
 from .calls import Call
 from .connection import Attempt
 from .pool import FRESH_S, MOST_IDLE_S, PooledAdapter
@@ -40,17 +42,29 @@ log = logging.getLogger("flask_ecwid")
 
 MAX_REPLY_BYTES = 8 * 1024 * 1024  # Decompressed. A page of 100 customers has about 176 kB.
 _READ_BYTES = 16 * 1024 * 1024  # Reads a body without a copy.
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip",
+    "User-Agent": f"flask-ecwid/{version('flask-ecwid')}",
+}
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's code for a body with a gzip header.
 
 
 class Transport(Protocol):
     """Sends calls to Ecwid. Threads share a transport."""
 
-    def send(self, call: Call, deadline: float, check: Callable[[], None]) -> Reply:
+    def send(
+        self,
+        call: Call,
+        credentials: StoreCredentials,
+        deadline: float,
+        check: Callable[[], None],
+    ) -> Reply:
         """Send a call once, and return the reply with any status.
 
         Args:
             call: The call.
+            credentials: The store that the call is for, and its token.
             deadline: The moment of `clock.now()` at which the call must have ended.
             check: The transport calls it right before the first byte of the call, because a
                 connection takes time, and a host can be suspended. The check raises a `NotSent` if
@@ -69,43 +83,35 @@ class RequestsTransport(Transport):
     """A transport on an adapter of `requests`. The first call opens the first connection.
 
     Args:
-        settings: The store's URL and token, the timeouts, the proxy and the certificates.
+        settings: The URL of Ecwid's API, the timeouts, the proxy and the certificates.
         make_adapter: Makes the adapter that sends prepared requests. The sandbox passes its own.
     """
 
     def __init__(
         self, settings: Settings, make_adapter: Callable[[], BaseAdapter] | None = None
     ) -> None:
-        self._make_adapter = make_adapter or (lambda: PooledAdapter(Route(settings)))
+        way = settings.api_url, settings.proxy_url, settings.ca_bundle
+        self._make_adapter = make_adapter or (lambda: PooledAdapter(Route(*way)))
         self._adapters: dict[int, BaseAdapter] = {}  # The keys are process ids.
-        self._url = f"{settings.api_url}/{settings.store_id}"
+        self._api_url = settings.api_url
         self._timeouts_s = settings.connect_timeout_s, settings.read_timeout_s
-        self._headers = CaseInsensitiveDict(
-            {
-                "Authorization": Secret(f"Bearer {settings.token}"),
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip",
-                "User-Agent": f"flask-ecwid/{version('flask-ecwid')}",
-            }
-        )
+        self._headers = CaseInsensitiveDict(_HEADERS)
 
-    def send(self, call: Call, deadline: float, check: Callable[[], None]) -> Reply:
+    def send(
+        self,
+        call: Call,
+        credentials: StoreCredentials,
+        deadline: float,
+        check: Callable[[], None],
+    ) -> Reply:
         """Send a call once and return its reply."""
         is_fresh = call.fresh or call.operation.kind == "create"
         most_idle_s = FRESH_S if is_fresh else MOST_IDLE_S
         attempt = Attempt(deadline, *self._timeouts_s, check, most_idle_s)
-        failure: EcwidError
-        try:
-            return self._exchange(self._prepared(call), attempt)
-        except NotSent:
-            raise  # from the check
-        except NoReply as exc:
-            failure = exc
-        except Exception as exc:  # Any class. For example, a negative chunk size is a ValueError.
-            failure = error_from_exception(exc, sent=attempt.sent, received=attempt.received)
-        # The error is raised outside of the except clause. Otherwise its context would be the
-        # library's error, which holds the URL with its query.
-        raise failure.changed(blames_connection=_blames_connection(failure, attempt))
+        return _raising_ours(
+            lambda: _exchange(self._process_adapter(), self._prepared(call, credentials), attempt),
+            attempt,
+        )
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -113,47 +119,104 @@ class RequestsTransport(Transport):
         if adapter is not None:
             adapter.close()
 
-    def _prepared(self, call: Call) -> requests.PreparedRequest:
+    def _prepared(self, call: Call, credentials: StoreCredentials) -> requests.PreparedRequest:
         """Return a request that needs no further preparation.
 
         `requests.Request.prepare` would parse and encode the URL, the headers and the body again.
         """
         request = requests.PreparedRequest()
         request.method = call.operation.method
-        request.url = self._url + call.path
+        request.url = f"{self._api_url}/{credentials.store_id}{call.path}"
         if call.query:
             request.url += f"?{urlencode(call.query)}"
         request.headers = self._headers.copy()
+        request.headers["Authorization"] = Secret(f"Bearer {credentials.token}")
         request.body = call.body
         if call.body is not None:
             request.headers["Content-Type"] = "application/json"
             request.headers["Content-Length"] = str(len(call.body))
         return request
 
-    def _exchange(self, request: requests.PreparedRequest, attempt: Attempt) -> Reply:
-        adapter = self._process_adapter()
-        if not isinstance(adapter, PooledAdapter):
-            attempt.check()
-            # Another adapter does not say whether the call was sent, so the call counts as sent.
-            attempt.sent = True
-        response = adapter.send(request, stream=True, timeout=attempt)  # type: ignore[arg-type]
-        attempt.received = True
-        chunks: list[bytes] = []
-        with response.raw as raw:
-            while chunk := raw.read(_READ_BYTES):
-                chunks.append(chunk)
-        if 300 <= response.status_code < 400:
-            log.warning("The redirect to host %s was not followed.", _host(response.headers))
-        body = _decoded(
-            b"".join(chunks), response.headers.get("content-encoding", "").strip().lower()
-        )
-        return Reply(response.status_code, response.headers, body)
-
     def _process_adapter(self) -> BaseAdapter:
         """Return the adapter of this process, which shares no socket with the parent process."""
         process = clock.process_id()
         adapter = self._adapters.get(process)
         return adapter or self._adapters.setdefault(process, self._make_adapter())
+
+
+def post_form(
+    url: str,
+    form: Mapping[str, str],
+    attempt: Attempt,
+    *,
+    proxy_url: str = "",
+    ca_bundle: str = "",
+) -> Reply:
+    """Send a form once over a connection of its own, and return the reply with any status.
+
+    Args:
+        url: The URL that takes the form.
+        form: The members of the form.
+        attempt: The limits of the sending.
+        proxy_url: The URL of the proxy, or an empty text.
+        ca_bundle: A file of the certificates to trust, or an empty text for those of certifi.
+
+    Raises:
+        NotSent: No byte of the form reached the host.
+        NoReply: The form may have reached the host, and no complete reply came back.
+    """
+    request = requests.PreparedRequest()
+    request.method, request.url = "POST", url
+    request.body = urlencode(form).encode()
+    request.headers = CaseInsensitiveDict(
+        {
+            **_HEADERS,
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Content-Length": str(len(request.body)),
+        }
+    )
+
+    def exchange() -> Reply:
+        adapter = PooledAdapter(Route(url, proxy_url, ca_bundle))
+        try:
+            return _exchange(adapter, request, attempt)
+        finally:
+            adapter.close()
+
+    return _raising_ours(exchange, attempt)
+
+
+def _raising_ours(exchange: Callable[[], Reply], attempt: Attempt) -> Reply:
+    """Return the reply of an exchange, or raise one of our errors for any error of a library."""
+    failure: EcwidError
+    try:
+        return exchange()
+    except NotSent:
+        raise  # from the check
+    except NoReply as exc:
+        failure = exc
+    except Exception as exc:  # Any class. For example, a negative chunk size is a ValueError.
+        failure = error_from_exception(exc, sent=attempt.sent, received=attempt.received)
+    # The error is raised outside of the except clause. Otherwise its context would be the
+    # library's error, which holds the URL with its query.
+    raise failure.changed(blames_connection=_blames_connection(failure, attempt))
+
+
+def _exchange(adapter: BaseAdapter, request: requests.PreparedRequest, attempt: Attempt) -> Reply:
+    if not isinstance(adapter, PooledAdapter):
+        attempt.check()
+        # Another adapter does not say whether the call was sent, so the call counts as sent.
+        attempt.sent = True
+    response = adapter.send(request, stream=True, timeout=attempt)  # type: ignore[arg-type]
+    attempt.received = True
+    chunks: list[bytes] = []
+    with response.raw as raw:
+        while chunk := raw.read(_READ_BYTES):
+            chunks.append(chunk)
+    if 300 <= response.status_code < 400:
+        log.warning("The redirect to host %s was not followed.", _host(response.headers))
+    body = _decoded(b"".join(chunks), response.headers.get("content-encoding", "").strip().lower())
+    return Reply(response.status_code, response.headers, body)
 
 
 def _blames_connection(failure: EcwidError, attempt: Attempt) -> bool:

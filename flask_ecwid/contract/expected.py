@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import Violation
-from ..nearest import is_same_name, nearest_name
+from ..settings.nearest import is_same_name, nearest_name
 from . import nodes
 from .misplaced import INSTEAD
 from .nodes import Node

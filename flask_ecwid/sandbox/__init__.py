@@ -1,4 +1,4 @@
-"""A simulated Ecwid store, which is SQLite behind Ecwid's own HTTP API for customers.
+"""Simulated Ecwid stores, which are SQLite behind Ecwid's own HTTP API for customers.
 
     app = create_sandbox("store.sqlite3", customers=1000)
 
@@ -10,6 +10,13 @@ faults on demand, and records every call in a ledger:
     controls = Controls("store.sqlite3")
     controls.inject(Fault("reset", operation="add_customer", nth=1, after=True))
     controls.ledger()
+
+A sandbox has one store, `STORE_ID` with `TOKEN`, and any number of further stores. Each store has
+customers, ids, a ledger, faults, switches and tokens of its own:
+
+    create_sandbox("store.sqlite3", stores=["1004", "1005"])
+    token_of("1004")
+    Controls(path_of("store.sqlite3", "1004"))
 
 The sandbox behaves as Ecwid's documents say. Comments name the source of a fact by a letter:
 
@@ -24,13 +31,18 @@ The sandbox behaves as Ecwid's documents say. Comments name the source of a fact
 
 from __future__ import annotations
 
-from .app import ALL_SCOPES, STORE_ID, TOKEN, create_sandbox
+from .app import create_sandbox
 from .controls import Controls, Entry, Switches
 from .faults import Fault
 from .inprocess import InProcessAdapter
+from .oauth import CLIENT_ID, CLIENT_SECRET
+from .stores import path_of
+from .tokens import ALL_SCOPES, STORE_ID, TOKEN, token_of
 
 __all__ = [
     "ALL_SCOPES",
+    "CLIENT_ID",
+    "CLIENT_SECRET",
     "STORE_ID",
     "TOKEN",
     "Controls",
@@ -39,4 +51,6 @@ __all__ = [
     "InProcessAdapter",
     "Switches",
     "create_sandbox",
+    "path_of",
+    "token_of",
 ]

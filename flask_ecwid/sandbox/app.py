@@ -1,8 +1,9 @@
 """The sandbox's HTTP interface, which is Ecwid's API for customers at `/api/v3/<store_id>`.
 
-The app records every call in the ledger, and injects faults into calls (controls.py). The paths
-below `/admin` set faults and switches over HTTP, and accept requests from this host only. The
-letters in comments, for example D26, name the sources that `sandbox/__init__.py` lists.
+The app records every call in the ledger of the store, and injects faults into calls (controls.py).
+The paths below `/admin` set faults, switches and tokens over HTTP, and accept requests from this
+host only. The letters in comments, for example D26, name the sources that `sandbox/__init__.py`
+lists.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import ipaddress
 import os
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -19,7 +19,7 @@ from flask import Flask, Response, abort, current_app, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import IntegerConverter
 
-from . import seed
+from . import oauth, seed
 from .controls import Controls
 from .documents import Document, settable
 from .errors import CustomerNotFound, EmailTaken, WrongParameter
@@ -28,11 +28,9 @@ from .faults import OPERATIONS, Fault
 from .search import read_search
 from .selection import read_selection, selected
 from .store import Store
+from .stores import Stores
+from .tokens import ALL_SCOPES, STORE_ID, TOKEN, check_scopes, token_of
 from .wire import SocketFaults
-
-STORE_ID = "1003"  # the store in the examples of Ecwid's documents
-TOKEN = "secret_thisIsNoSecretItOpensTheSandbox0"
-ALL_SCOPES = frozenset({"read_customers", "create_customers", "update_customers"})
 
 # D26 says this. R24 asked for update_customers only. Ecwid has no scope delete_customers.
 _SCOPES = {
@@ -51,14 +49,6 @@ _FAILURES = {
 }
 
 
-@dataclass(frozen=True)
-class _Sandbox:
-    store: Store
-    controls: Controls
-    store_id: str
-    tokens: Mapping[str, Collection[str]]
-
-
 class _CustomerId(IntegerConverter):
     """Matches digits that fit SQLite's 64 bits. The API has no path with any other id."""
 
@@ -70,18 +60,27 @@ def create_sandbox(
     *,
     store_id: str = STORE_ID,
     tokens: Mapping[str, Collection[str]] | None = None,
+    stores: Collection[str] = (),
+    accept_new_stores: bool = False,
     customers: int = 0,
     **switches: Any,
 ) -> Flask:
-    """Return a Flask app that behaves as Ecwid does for one store.
+    """Return a Flask app that behaves as Ecwid does for one store or several.
+
+    Each call names its store in the URL. An unknown store is a 404, as at Ecwid.
 
     Args:
-        path: the SQLite file of the store. A new file gets the four customers of the seed. Several
-            processes may open the same file at the same time.
-        store_id: the number of the store in the URL.
-        tokens: the scopes of each token. Without it, `TOKEN` has all scopes.
-        customers: the number of generated customers that a new file gets in addition.
-        switches: the members of `Switches` to set.
+        path: the SQLite file of the default store. A new file gets the four customers of the seed.
+            Further stores have files beside this file. Several processes may open the same file at
+            the same time.
+        store_id: the number of the default store.
+        tokens: the scopes of each token of the default store. Without it, `TOKEN` opens a new store
+            with all scopes, and an existing store keeps its tokens.
+        stores: the numbers of further stores. `token_of` returns the token of a new store.
+        accept_new_stores: whether a new file accepts every store id. The first token that is used
+            for a new id is the token of that store from then on. An existing file keeps its rule.
+        customers: the number of generated customers that a new store gets in addition.
+        switches: the members of `Switches` to set in each of these stores.
 
     Raises:
         ValueError: another version of the sandbox wrote the file, or an argument is invalid. The
@@ -89,19 +88,19 @@ def create_sandbox(
         sqlite3.Error: the file cannot be opened, or is not a SQLite file.
         OSError: the file cannot be created, or another user may have made the file.
     """
-    for scope in (scope for scopes in (tokens or {}).values() for scope in scopes):
-        if scope not in ALL_SCOPES:
-            known = ", ".join(sorted(ALL_SCOPES))
-            raise ValueError(f"The scopes of a token must be some of {known}; got {scope!r}")
-    generated = seed.customers(customers)
-    store = Store(path)
-    store.fill(lambda: generated)
+    # A wrong argument is an error before there is a file.
+    check_scopes(tokens or {})
+    seed.customers(customers)
+    all_stores = Stores(path, store_id, lambda: seed.customers(customers), switches)
+    all_stores.fill(
+        {TOKEN: ALL_SCOPES} if tokens is None else tokens, accept_new_stores=accept_new_stores
+    )
+    if tokens is not None:
+        all_stores.controls.set_tokens(tokens)
+    for each in stores:
+        all_stores.add(each, {token_of(each): ALL_SCOPES})
     app = Flask(__name__, static_folder=None)
-    tokens = {TOKEN: ALL_SCOPES} if tokens is None else tokens
-    controls = Controls(path)
-    if switches:
-        controls.switch(**switches)
-    app.extensions["sandbox"] = _Sandbox(store, controls, store_id, tokens)
+    app.extensions["sandbox"] = all_stores
     app.url_map.merge_slashes = False  # Ecwid redirects no path with `//`.
     app.url_map.converters["customer_id"] = _CustomerId
     app.before_request(_begin)
@@ -119,59 +118,81 @@ def create_sandbox(
     app.get(one_customer)(get_customer)
     app.put(one_customer)(update_customer)
     app.delete(one_customer)(delete_customer)
-    app.add_url_rule("/admin/faults", view_func=_admin_faults, methods=["GET", "POST", "DELETE"])
-    app.add_url_rule("/admin/switches", view_func=_admin_switches, methods=["GET", "PATCH"])
-    app.add_url_rule("/admin/ledger", view_func=_admin_ledger, methods=["GET", "DELETE"])
+    for admin in ("/admin", "/admin/stores/<store_id>"):
+        for name, view, methods in (
+            ("faults", _admin_faults, ["GET", "POST", "DELETE"]),
+            ("switches", _admin_switches, ["GET", "PATCH"]),
+            ("ledger", _admin_ledger, ["GET", "DELETE"]),
+        ):
+            rule = f"{admin}/{name}"
+            app.add_url_rule(rule, rule, view, methods=methods)
+    app.add_url_rule("/admin/stores/<store_id>", view_func=_admin_store, methods=["PUT"])
+
+    def grant(id: str) -> tuple[str, Collection[str]] | None:
+        if tokens and id == store_id:
+            return next(iter(tokens.items()))
+        return (token_of(id), ALL_SCOPES) if all_stores.find(id) else None
+
+    oauth.add_routes(app, store_id, grant)
     return app
 
 
 def list_customers() -> Response:
     """Return a page of the customers that match."""
     search = read_search(request.args)
-    return _selection(_sandbox().store.list_customers(search))
+    return _selection(_store().list_customers(search))
 
 
 def get_customer(customer_id: int) -> Response:
     """Return one customer."""
-    return _selection(_sandbox().store.get_customer(customer_id))
+    return _selection(_store().get_customer(customer_id))
 
 
 def add_customer() -> Response:
     """Create a customer and return the id."""
-    return _reply({"id": _sandbox().store.add_customer(_body())})
+    return _reply({"id": _store().add_customer(_body())})
 
 
 def update_customer(customer_id: int) -> Response:
     """Change the members of a customer that the body names."""
-    _sandbox().store.update_customer(customer_id, _body())
+    _store().update_customer(customer_id, _body())
     return _reply({"updateCount": 1})
 
 
 def delete_customer(customer_id: int) -> Response:
     """Delete a customer."""
-    _sandbox().store.delete_customer(customer_id)
+    _store().delete_customer(customer_id)
     return _reply({"deleteCount": 1})
 
 
 def _begin() -> Response | None:
-    """Choose the fault for this call, and reply at once if the fault prevents the call."""
+    """Find the store, choose the fault for this call, and reply at once if it prevents the call.
+
+    The live API tells anybody that a store does not exist (W). A call of an unknown store leaves no
+    trace, because each ledger belongs to one store.
+    """
     operation = str(request.endpoint)
-    if operation not in OPERATIONS:
+    if operation not in OPERATIONS or request.view_args is None:
         return None
+    found = _stores().accept(request.view_args.pop("store_id"), _token())
+    if found is None:
+        return _error(404, "STORE_NOT_FOUND", "Store not found")
+    g.store, g.controls = found
     g.begun = time.time()
-    g.fault = fault = _sandbox().controls.next_fault(operation)
+    g.fault = fault = found.controls.next_fault(operation)
     if fault is None or fault.executes_call:
         if fault and fault.kind == "latency" and not fault.after:
             time.sleep(fault.seconds)
         return None
+    g.knows_token = found.controls.knows(_token())
     return faulty_reply(fault, operation, None)
 
 
 def _end(response: Response) -> Response:
     """Inject the fault into the reply of an executed call, and record the call in the ledger."""
+    if "store" not in g:
+        return response  # the path, the method or the store is unknown
     operation = str(request.endpoint)
-    if operation not in OPERATIONS:
-        return response
     fault: Fault | None = g.fault
     done = response.status_code == 200 and (fault is None or fault.executes_call)
     customer_id = (request.view_args or {}).get("customer_id")
@@ -181,8 +202,7 @@ def _end(response: Response) -> Response:
         if fault.kind == "latency" and fault.after:
             time.sleep(fault.seconds)
         response = faulty_reply(fault, operation, response)
-    sandbox = _sandbox()
-    sandbox.controls.record(
+    _controls().record(
         g.begun,
         operation,
         customer_id,
@@ -190,7 +210,7 @@ def _end(response: Response) -> Response:
         fault.kind if fault else None,
         done,
         _email() if operation == "add_customer" else None,
-        _token() in sandbox.tokens,
+        g.knows_token,
     )
     return response
 
@@ -204,29 +224,24 @@ def _email() -> str | None:
 
 
 def _admit() -> Response | None:
-    """Check the store, the token and its scopes, and return an error reply, or None to go on.
+    """Check the token and its scopes, and return an error reply, or None to go on.
 
-    Flask calls this before the view reads the body. The store is checked first, because the live
-    API tells anybody that a store does not exist (W). The token counts only in its header,
-    because Ecwid has switched off tokens in the URL (D26, 2025-03-20).
+    Flask calls this before the view reads the body. The token counts only in its header, because
+    Ecwid has switched off tokens in the URL (D26, 2025-03-20).
     """
     if request.view_args is None:
         return None  # the path or method is unknown, so Flask replies next
     if str(request.endpoint) not in OPERATIONS:
         return None if _is_of_this_host() else _error(403, None, "Only this host may use /admin")
-    sandbox = _sandbox()
-    if request.view_args.pop("store_id") != sandbox.store_id:
-        return _error(404, "STORE_NOT_FOUND", "Store not found")
-    token = _token()
-    known = token in sandbox.tokens
-    if wait_s := sandbox.controls.rate_limit_wait_s(token, known):
+    scopes, wait_s = _controls().admit(_token())
+    g.knows_token = scopes is not None
+    if wait_s:
         response = _error(429, "RATE_LIMITED", "Too many requests")
         response.headers["Retry-After"] = str(wait_s)
         return response
-    if token is None or not known:
+    if scopes is None:
         return _empty(403)
-    needed = _SCOPES[str(request.endpoint)]
-    if missing := [scope for scope in needed if scope not in sandbox.tokens[token]]:
+    if missing := [each for each in _SCOPES[str(request.endpoint)] if each not in scopes]:
         message = f"The token lacks a scope: {', '.join(missing)}"
         return _error(403, "INSUFFICIENT_APP_SCOPE", message)
     return None
@@ -244,8 +259,8 @@ def _is_of_this_host() -> bool:
         return False
 
 
-def _admin_faults() -> Response:
-    controls = _sandbox().controls
+def _admin_faults(store_id: str | None = None) -> Response:
+    controls = _controls_of(store_id)
     if request.method == "DELETE":
         controls.clear_faults()
     if request.method == "POST":
@@ -257,8 +272,8 @@ def _admin_faults() -> Response:
     return _reply([fault.to_json() for fault in controls.faults()])
 
 
-def _admin_switches() -> Response:
-    controls = _sandbox().controls
+def _admin_switches(store_id: str | None = None) -> Response:
+    controls = _controls_of(store_id)
     if request.method == "PATCH":
         given = _admin_body()
         try:
@@ -268,11 +283,31 @@ def _admin_switches() -> Response:
     return _reply(controls.switches()._asdict())
 
 
-def _admin_ledger() -> Response:
-    controls = _sandbox().controls
+def _admin_ledger(store_id: str | None = None) -> Response:
+    controls = _controls_of(store_id)
     if request.method == "DELETE":
         controls.clear_ledger()
     return _reply([entry._asdict() for entry in controls.ledger()])
+
+
+def _admin_store(store_id: str) -> Response:
+    """Let only the tokens of the body open a store, with all scopes. An unknown store is added."""
+    given = _admin_body()
+    listed = given.get("tokens") if isinstance(given, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+        return _error(400, None, 'The body must be {"tokens": [...]} with strings')
+    tokens = dict.fromkeys(listed, ALL_SCOPES)
+    try:
+        _stores().add(store_id, tokens).controls.set_tokens(tokens)
+    except ValueError as exc:
+        return _error(400, None, str(exc))
+    return _reply({"id": store_id})
+
+
+def _controls_of(store_id: str | None) -> Controls:
+    if store_id is None:
+        return _stores().controls
+    return (_stores().find(store_id) or abort(404)).controls
 
 
 def _admin_body() -> Any:
@@ -286,9 +321,21 @@ def _listed(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [given]
 
 
-def _sandbox() -> _Sandbox:
-    sandbox: _Sandbox = current_app.extensions["sandbox"]
-    return sandbox
+def _stores() -> Stores:
+    stores: Stores = current_app.extensions["sandbox"]
+    return stores
+
+
+def _store() -> Store:
+    """Return the store of the call."""
+    store: Store = g.store
+    return store
+
+
+def _controls() -> Controls:
+    """Return the controls of the store of the call."""
+    controls: Controls = g.controls
+    return controls
 
 
 def _body() -> Document:

@@ -1,4 +1,4 @@
-"""The controls of a sandbox, which are the faults to inject, the switches and the ledger.
+"""The controls of a store, which are its tokens, the faults to inject, the switches and the ledger.
 
 The controls are in the SQLite file of the store. So all processes that serve the store share the
 controls, and a test outside of these processes can use them.
@@ -6,18 +6,18 @@ controls, and a test outside of these processes can use them.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
 from .faults import Fault
 from .store import Store
+from .tokens import digest
 
 WINDOW_S = 60
 # Ecwid blocks a token "for much longer" after 20 bad calls a minute (D25). A call is bad if its
@@ -69,8 +69,20 @@ class Entry(NamedTuple):
     token_known: bool
 
 
+class Admission(NamedTuple):
+    """The reply of a store to the token of a call, which the store has counted.
+
+    Args:
+        scopes: the scopes of the token, or None if the store refuses the token.
+        wait_s: the seconds to wait, or 0 if the call is within the limit.
+    """
+
+    scopes: frozenset[str] | None
+    wait_s: int
+
+
 class Controls:
-    """The controls of the store in a file.
+    """The controls of the store in a file. `stores.path_of` names the file of a further store.
 
     Raises:
         sqlite3.Error: the file is not a store. Each method can raise this error.
@@ -160,13 +172,31 @@ class Controls:
                 )
         return chosen
 
-    def rate_limit_wait_s(self, token: str | None, known: bool) -> int:
-        """Count a call of the token. Return the seconds to wait, or 0 if the call may pass."""
-        limit = self.switches().calls_per_minute
-        if not limit:
-            return 0
+    def set_tokens(self, tokens: Mapping[str, Collection[str]]) -> None:
+        """Let only these tokens open the store. Without any, the store refuses every token.
+
+        The mapping has the scopes of each token.
+
+        Raises:
+            ValueError: a scope is invalid. The message names the choices and the value.
+        """
+        self._store.set_tokens(tokens)
+
+    def knows(self, token: str | None) -> bool:
+        """Return whether the token opens the store. The call is not counted."""
+        with self._store.transaction("BEGIN") as db:
+            return _scopes(db, token) is not None
+
+    def admit(self, token: str | None) -> Admission:
+        """Count a call of the token, and return whether the call may pass."""
+        with self._store.transaction("BEGIN") as db:
+            scopes = _scopes(db, token)
+            limit = _switches(db).calls_per_minute
+        return Admission(scopes, self._wait_s(token, scopes is not None, limit) if limit else 0)
+
+    def _wait_s(self, token: str | None, known: bool, limit: int) -> int:
+        name = digest(token or "")
         now = time.time()
-        name = hashlib.sha256((token or "").encode()).hexdigest()
         with self._store.transaction("BEGIN IMMEDIATE") as db:
             db.execute("DELETE FROM calls WHERE at <= ?", [now - max(WINDOW_S, BLOCK_S)])
             since = [name, now - WINDOW_S]
@@ -196,6 +226,13 @@ class Controls:
         """Write a call into the ledger. `entry` has the fields of `Entry` without the number."""
         with self._store.transaction("BEGIN IMMEDIATE") as db:
             db.execute("INSERT INTO ledger VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", entry)
+
+
+def _scopes(db: sqlite3.Connection, token: str | None) -> frozenset[str] | None:
+    if not token:
+        return None
+    row = db.execute("SELECT scopes FROM tokens WHERE digest = ?", [digest(token)]).fetchone()
+    return frozenset(row[0].split()) if row else None
 
 
 def _switches(db: sqlite3.Connection) -> Switches:

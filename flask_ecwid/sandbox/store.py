@@ -1,4 +1,4 @@
-"""The store's customers in a SQLite file that several processes may share.
+"""The customers of one store in a SQLite file that several processes may share.
 
 The table stores each customer as the JSON document that Ecwid shows. Further columns hold the
 members for sorting and for bounds. The column `folded` holds the other searched members in lower
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from .. import private_files
 from .documents import Document, changed_customer, new_customer
 from .errors import CustomerNotFound, EmailTaken
 from .search import Search, parse_date
+from .tokens import check_scopes, digest
 
-_VERSION = 2  # the version of the schema, where 0 is a new file
+_VERSION = 3  # the version of the schema, where 0 is a new file
 _BUSY_TIMEOUT_S = 5.0
 _FILL_TIMEOUT_S = 60.0  # another process may take this long to fill the file with customers
 
@@ -63,6 +64,7 @@ _SCHEMA = (
     # controls.py uses the following tables. `befell` counts the calls that got the fault.
     "CREATE TABLE faults (id INTEGER PRIMARY KEY, rule TEXT, matched INTEGER, befell INTEGER)",
     "CREATE TABLE switches (name TEXT PRIMARY KEY, value)",
+    "CREATE TABLE tokens (digest TEXT PRIMARY KEY, scopes TEXT NOT NULL)",
     "CREATE TABLE calls (token TEXT, at REAL, kind TEXT)",
     "CREATE INDEX calls_token ON calls (token, at)",
     """CREATE TABLE ledger (
@@ -80,6 +82,7 @@ _SCHEMA = (
     f"INSERT INTO inner_id VALUES ({_FIRST_INNER_ID - 1})",
     f"INSERT INTO sqlite_sequence VALUES ('customers', {_FIRST_ID - 1})",
 )
+_ACCEPTS_NEW_STORES = "accepts_new_stores"  # no switch of `Switches`, but kept beside them
 _SEARCHED = (
     "customerGroupId",
     "shippingAddresses",
@@ -106,16 +109,28 @@ class Store:
         self._path = Path(path).absolute()
         self._uri = self._path.as_uri()
 
-    def fill(self, customers: Callable[[], Iterable[tuple[Document, list[int]]]]) -> None:
+    def fill(
+        self,
+        customers: Callable[[], Iterable[tuple[Document, list[int]]]],
+        tokens: Mapping[str, Collection[str]],
+        *,
+        accept_new_stores: bool = False,
+    ) -> None:
         """Turn a new file into a store with these customers. Do nothing with an existing store.
 
-        If several processes call this at the same time, only one of them fills the file. Each
-        customer comes with the ids of the products that they bought. A reply never shows these ids.
+        If several processes call this at the same time, only one of them fills the file.
+
+        Args:
+            customers: returns the customers, each with the ids of the products that they bought. A
+                reply never shows these ids.
+            tokens: the scopes of each token.
+            accept_new_stores: whether a call may add stores to the sandbox in this file.
 
         Raises:
-            ValueError: another version of the sandbox wrote the file.
+            ValueError: another version of the sandbox wrote the file, or a scope is invalid.
             OSError: the file cannot be created, or another user may have made the file.
         """
+        check_scopes(tokens)
         private_files.claim_database(self._path)
         with self._connection("rw", _FILL_TIMEOUT_S) as db:
             if _is_new(db):
@@ -126,8 +141,40 @@ class Store:
                         db.execute(statement)
                     for document, purchased in customers():
                         _insert(db, document, purchased)
+                    _insert_tokens(db, tokens)
+                    accepts = [_ACCEPTS_NEW_STORES, accept_new_stores]
+                    db.execute("INSERT INTO switches VALUES (?, ?)", accepts)
                     db.execute(f"PRAGMA user_version = {_VERSION}")
                 db.execute("COMMIT")
+
+    def is_complete(self) -> bool:
+        """Return whether the file is there, and `fill` has ended.
+
+        Raises:
+            ValueError: another version of the sandbox wrote the file.
+            OSError: another user may have made the file.
+        """
+        if not self._path.exists():
+            return False
+        private_files.claim_database(self._path)
+        with self._connection("rw", _BUSY_TIMEOUT_S) as db:
+            return not _is_new(db)
+
+    def accepts_new_stores(self) -> bool:
+        """Return whether a call may add stores to the sandbox in this file."""
+        with self.transaction("BEGIN") as db:
+            return bool(_switch(db, _ACCEPTS_NEW_STORES))
+
+    def set_tokens(self, tokens: Mapping[str, Collection[str]]) -> None:
+        """Let only these tokens open the store. The mapping has the scopes of each token.
+
+        Raises:
+            ValueError: a scope is invalid.
+        """
+        check_scopes(tokens)
+        with self.transaction("BEGIN IMMEDIATE") as db:
+            db.execute("DELETE FROM tokens")
+            _insert_tokens(db, tokens)
 
     def put(self, customers: Iterable[tuple[Document, list[int]]]) -> list[int]:
         """Add all these customers or none, and return their ids.
@@ -254,6 +301,11 @@ def _write_ahead(db: sqlite3.Connection) -> None:
 def _switch(db: sqlite3.Connection, name: str) -> float:
     row = db.execute("SELECT value FROM switches WHERE name = ?", [name]).fetchone()
     return float(row[0]) if row else 0.0
+
+
+def _insert_tokens(db: sqlite3.Connection, tokens: Mapping[str, Collection[str]]) -> None:
+    rows = [[digest(token), " ".join(sorted(scopes))] for token, scopes in tokens.items()]
+    db.executemany("INSERT INTO tokens VALUES (?, ?)", rows)
 
 
 def _refuse_taken(db: sqlite3.Connection, email: str, customer_id: int | None) -> None:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from .rules import SANDBOX_ON, switch
-from .settings import Secret, Settings, SettingsError, hide_secrets
+from .settings import (
+    Secret,
+    Settings,
+    SettingsError,
+    StoreCredentials,
+    hide_secrets,
+    read_some,
+)
 from .warnings import setting_warnings
 
 __all__ = [
@@ -11,7 +18,9 @@ __all__ = [
     "Secret",
     "Settings",
     "SettingsError",
+    "StoreCredentials",
     "hide_secrets",
+    "read_some",
     "setting_warnings",
     "switch",
 ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .. import chance
 
@@ -32,15 +32,27 @@ class ApiKey:
                 may have put an API key there.
         """
         match = _ENTRY.fullmatch(entry)
-        scopes = frozenset(match[2].split("+")) if match else frozenset()
-        if not match or not scopes <= set(SCOPES):
+        if not match:
             raise ValueError("not NAME:SCOPES:SHA256HEX")
-        return cls(match[1], scopes, match[3].lower())
+        return cls(match[1], _scopes(match[2]), match[3].lower())
 
     def entry(self) -> str:
         """Return the text of the entry."""
         scopes = "+".join(scope for scope in SCOPES if scope in self.scopes)
         return f"{self.name}:{scopes}:{self.digest}"
+
+
+@lru_cache(maxsize=100)
+def _scopes(text: str) -> frozenset[str]:
+    """Return the scopes of an entry. Thousands of entries share a few objects.
+
+    Raises:
+        ValueError: A scope is unknown.
+    """
+    scopes = frozenset(text.split("+"))
+    if not scopes <= set(SCOPES):
+        raise ValueError("not NAME:SCOPES:SHA256HEX")
+    return scopes
 
 
 def parse_all(entries: str | Iterable[str]) -> tuple[ApiKey, ...]:
@@ -50,7 +62,7 @@ def parse_all(entries: str | Iterable[str]) -> tuple[ApiKey, ...]:
         ValueError: At least one text is not an entry.
     """
     texts = re.split(r"[,\s]+", entries) if isinstance(entries, str) else entries
-    return tuple(ApiKey.parse(text.strip()) for text in texts if text.strip())
+    return tuple(ApiKey.parse(text) for text in map(str.strip, texts) if text)
 
 
 def make(name: str, scopes: Iterable[str]) -> tuple[str, ApiKey]:
@@ -60,21 +72,25 @@ def make(name: str, scopes: Iterable[str]) -> tuple[str, ApiKey]:
         ValueError: The name or a scope is not allowed.
     """
     api_key = f"ecwid_{chance.token_urlsafe(32)}"
-    return api_key, ApiKey.parse(f"{name}:{'+'.join(scopes)}:{_digest(api_key)}")
+    return api_key, ApiKey.parse(f"{name}:{'+'.join(scopes)}:{digest_of(api_key)}")
 
 
-def find(entries: Iterable[ApiKey], api_key: str) -> ApiKey | None:
+def by_digest(entries: Iterable[ApiKey]) -> dict[str, ApiKey]:
+    """Return the entries by their digests, for `find`."""
+    return {entry.digest: entry for entry in entries}
+
+
+def find(entries: Mapping[str, ApiKey], api_key: str) -> ApiKey | None:
     """Return the entry of an API key, or None.
 
-    The duration does not depend on the entry that matches, because every entry is compared in full.
-    Otherwise a caller could find out an API key by measuring time.
+    The dictionary makes the duration independent of the number of entries. A lookup compares a
+    whole digest only if the hash of both texts is equal. Python keys this hash with a random value
+    for each process. So the duration tells a caller nothing about a part of a digest. Even a whole
+    digest would not help, because nobody can find 32 random bytes by their SHA-256.
     """
-    digest, match = _digest(api_key), None
-    for entry in entries:
-        if hmac.compare_digest(entry.digest, digest):
-            match = entry
-    return match
+    return entries.get(digest_of(api_key))
 
 
-def _digest(api_key: str) -> str:
+def digest_of(api_key: str) -> str:
+    """Return the SHA-256 of an API key, in hexadecimal digits."""
     return hashlib.sha256(api_key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -16,6 +16,7 @@ _PLACEHOLDER = re.compile(
     r"|.*(\.\.\.|…|[<>{}$%]).*",
     re.IGNORECASE | re.DOTALL,
 )
+_BEARER = re.compile(r"bearer\s", re.IGNORECASE)
 _VISIBLE = re.compile(r"[!-~]{1,512}")
 # Common passwords and the examples of many pages. Each word counts in lower case, in capitals, and
 # with one capital letter in front.
@@ -58,13 +59,34 @@ def token_fault(token: str) -> str:
         return fault
     if token.lower().startswith("public_"):
         return f"is a public token, which cannot read customers, so set {take}"
-    if re.match(r"bearer\s", token, re.IGNORECASE):
+    if _BEARER.match(token):
         return "begins with the word Bearer, so remove the word"
     if _PLACEHOLDER.fullmatch(token):
         return f"is a placeholder, so set {take}"
     if not _VISIBLE.fullmatch(token):
         return f"is not visible ASCII characters, 512 at most, so copy {take} again"
     return ""
+
+
+def client_id_fault(client_id: str) -> str:
+    """Return the fault of the client_id of an app in Ecwid, or an empty text."""
+    return _client_fault(client_id, "client_id")
+
+
+def client_secret_fault(client_secret: str) -> str:
+    """Return the fault of the client_secret of an app in Ecwid, or an empty text."""
+    return _client_fault(client_secret, "client_secret")
+
+
+def _client_fault(text: str, name: str) -> str:
+    take = f"the {name} of your app in Ecwid"
+    if not text:
+        return ""  # because only OAuth needs the text
+    if fault := quotes_fault(text):
+        return fault
+    if _PLACEHOLDER.fullmatch(text):
+        return f"is a placeholder, so set {take}"
+    return "" if _VISIBLE.fullmatch(text) else f"is not visible ASCII characters, so copy {take}"
 
 
 def is_guessable(digest: str) -> bool:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..nearest import misspelt_name, nearest_name
+from .nearest import misspelt_name, nearest_name
 
 # wsgi.py and gunicorn.conf.py read these keys, which have no prefix.
 _OF_WSGI = ("METRICS", "TRUSTED_PROXIES")
@@ -67,9 +67,12 @@ def _nearest_key(key: str, config: Mapping[str, Any], prefix: str, known: Mappin
     """Return the known key that somebody probably meant, or an empty text.
 
     A key that is set needs more likeness. Otherwise a host's own `ECWID_PUBLIC_TOKEN` would stand
-    for `ECWID_TOKEN`.
+    for `ECWID_TOKEN`. So does `ECWID_STORES`, and every other key comes first. Otherwise
+    `ECWID_STORE` would stand for it, and so would a host's own `ECWID_STORE_NAME`.
     """
     sent = key[len(key_of("", prefix)) :]
-    unset = [name for each, name in known.items() if not is_set(config, each)]
-    name = misspelt_name(sent, known.values()) or nearest_name(sent, unset)
+    others = {each: name for each, name in known.items() if name != "stores"}
+    unset = [name for each, name in others.items() if not is_set(config, each)]
+    name = misspelt_name(sent, others.values()) or nearest_name(sent, unset)
+    name = name or misspelt_name(sent, known.values())
     return key_of(name, prefix) if name else ""

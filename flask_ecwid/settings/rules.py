@@ -18,6 +18,7 @@ SANDBOX_ON = "on"
 _MAKE_KEY = "so make an API key with `flask ecwid key NAME`"
 
 _HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_:]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_.:])?")
+_STORE_ID = re.compile(r"[0-9]{1,20}")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -118,6 +119,10 @@ def _read_api_keys(raw: object) -> tuple[ApiKey, ...]:
     return parse_all(raw)
 
 
+def _read_path(raw: object) -> str:
+    return _read_text(os.fspath(raw) if isinstance(raw, os.PathLike) else raw)
+
+
 def _read_number(raw: object) -> float:
     if isinstance(raw, bool) or not isinstance(raw, (str, int, float)):
         raise TypeError
@@ -137,6 +142,7 @@ DIGITS = Kind("text", _read_digits)
 URL = Kind("text", _read_url)
 SWITCH = Kind("on or off", switch)
 SANDBOX = Kind("on, off or a path", _read_sandbox)
+PATH = Kind("the absolute path of a file", _read_path)
 API_KEYS = Kind(
     "a list of NAME:SCOPES:SHA256HEX with scopes such as read+write+delete",
     _read_api_keys,
@@ -170,7 +176,12 @@ def store_id_fault(value: str) -> str:
     """Return the fault of a store's number, or an empty text."""
     if not value:
         return "is missing, so set the number of the store"
-    return "" if re.fullmatch(r"[0-9]{1,20}", value) else "is not 1 to 20 decimal digits"
+    return "" if _STORE_ID.fullmatch(value) else "is not 1 to 20 decimal digits"
+
+
+def stores_fault(value: str) -> str:
+    """Return the fault of the path of the stores' file, or an empty text."""
+    return "" if value == "host" else path_fault(value)
 
 
 def sandbox_fault(value: str) -> str:
@@ -178,6 +189,11 @@ def sandbox_fault(value: str) -> str:
     if not value or value == SANDBOX_ON or os.path.isabs(value):
         return ""
     return "is not on, off or the absolute path of a file"
+
+
+def path_fault(value: str) -> str:
+    """Return the fault of a path, or an empty text."""
+    return "" if not value or os.path.isabs(value) else PATH.fault
 
 
 def auth_fault(value: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, MutableMapping, Set
-from dataclasses import Field, dataclass, fields
+import os
+from collections.abc import Collection, Mapping, MutableMapping, Set
+from dataclasses import Field, dataclass, field, fields
 from inspect import cleandoc
 from typing import Any, NoReturn
 
@@ -13,7 +14,10 @@ from .api_keys import ApiKey
 from .keys import is_set, key_of, origin, without_effect
 
 API_URL = "https://app.ecwid.com/api/v3"
+OAUTH_URL = "https://my.ecwid.com/api/oauth"
 MAX_CACHE_TTL_S = 3600
+BY_HOST = "host"  # The value of `Settings.stores` if the host chooses the store of each request.
+_THREADS_OF_A_STORE = 4  # where the number of threads is unknown
 
 
 class Secret(str):
@@ -45,6 +49,38 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True)
+class StoreCredentials:
+    """A store, and the token for its calls.
+
+    Args:
+        store_id: The number of the store, as digits or as an integer.
+        token: The secret token of the app in this store. The repr hides it.
+        scopes: The Ecwid scopes that are known to be granted to the token. OAuth tells them.
+
+    Raises:
+        ValueError: `store_id` is not a number, or the token cannot be a secret token of Ecwid.
+    """
+
+    store_id: str
+    token: str = field(repr=False)
+    scopes: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            store_id = rules.DIGITS.read(self.store_id)
+        except TypeError:
+            store_id = ""
+        if fault := rules.store_id_fault(store_id):
+            raise ValueError(f"the store id {fault}")
+        token = self.token.strip() if isinstance(self.token, str) else ""
+        if fault := credentials.token_fault(token):
+            raise ValueError(f"the token {fault}")
+        object.__setattr__(self, "store_id", store_id)
+        object.__setattr__(self, "token", Secret(token))
+        object.__setattr__(self, "scopes", frozenset(self.scopes))
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one store. The config key of `store_id` is `ECWID_STORE_ID`, for example.
 
@@ -58,13 +94,13 @@ class Settings:
         "",
         rules.DIGITS,
         rules.Rule("decimal digits", rules.store_id_fault),
-        "The number of the store. Needed unless the sandbox is on.",
+        "The number of the store. Needed without the sandbox and ECWID_STORES.",
     )
     token: str = rules.setting(
         "",
         rules.TEXT,
         rules.Rule("visible ASCII characters", credentials.token_fault),
-        "The token of the store. Needed unless the sandbox is on.",
+        "The token of the store. Needed without the sandbox and ECWID_STORES.",
         secret=True,
     )
     sandbox: str = rules.setting(
@@ -78,6 +114,25 @@ class Settings:
         rules.URL,
         rules.Rule("an https URL, or an http URL of this host", rules.api_url_fault),
         "The address of Ecwid's API.",
+    )
+    oauth_url: str = rules.setting(
+        OAUTH_URL,
+        rules.URL,
+        rules.Rule("an https URL, or an http URL of this host", rules.api_url_fault),
+        "The address of Ecwid's OAuth.",
+    )
+    client_id: str = rules.setting(
+        "",
+        rules.TEXT,
+        rules.Rule("visible ASCII characters", credentials.client_id_fault),
+        "The client_id of your app in Ecwid. Needed for OAuth.",
+    )
+    client_secret: str = rules.setting(
+        "",
+        rules.TEXT,
+        rules.Rule("visible ASCII characters", credentials.client_secret_fault),
+        "The client_secret of your app in Ecwid. Needed for OAuth.",
+        secret=True,
     )
     auth: str = rules.setting(
         "keys",
@@ -152,6 +207,24 @@ class Settings:
         rules.between(1, 1_000, "hosts"),
         "Hosts that share the calls. The processes of a host share them by themselves.",
     )
+    stores: str = rules.setting(
+        "",
+        rules.PATH,
+        rules.Rule(rules.PATH.name, rules.stores_fault),
+        "A file of many stores. The API key of a request decides its store.",
+    )
+    max_open_stores: int = rules.setting(
+        1_000,
+        rules.WHOLE_NUMBER,
+        rules.above_zero("stores"),
+        "The stores that a process keeps open after their use.",
+    )
+    store_concurrency: int = rules.setting(
+        0,
+        rules.WHOLE_NUMBER,
+        rules.between(1, 1_000, "threads", or_zero=True),
+        "Threads that one store may take. 0 is a quarter of gunicorn's.",
+    )
 
     def __post_init__(self) -> None:
         changed = {spec.name for spec in fields(self) if getattr(self, spec.name) != spec.default}
@@ -162,20 +235,52 @@ class Settings:
                 object.__setattr__(self, spec.name, Secret(getattr(self, spec.name)))
 
     @property
-    def store_digest(self) -> str:
-        """A name that is the same in every process that serves this store."""
-        return _digest(self.api_url, self.store_id, self.sandbox)
+    def credentials(self) -> StoreCredentials:
+        """The store of these settings with its token."""
+        return StoreCredentials(self.store_id, self.token)
+
+    def store_digest(self, credentials: StoreCredentials) -> str:
+        """Return a name that is the same in every process that serves the store.
+
+        The name stays the same when the store gets another token.
+        """
+        return self.digest_of(credentials.store_id)
+
+    def digest_of(self, store_id: str) -> str:
+        """Return the name of the store with this number, as `store_digest` does."""
+        return _digest(self.api_url, store_id, self.sandbox)
+
+    def token_digest(self, credentials: StoreCredentials) -> str:
+        """Return a name that is the same in every process that serves the store with this token.
+
+        The name begins with the store's name. The rest is keyed with the token, so a reader of
+        the storage cannot check a guess of the store against it.
+        """
+        name = self.store_digest(credentials)
+        key = hashlib.blake2b(credentials.token.encode()).digest()
+        return f"{name}:{hashlib.blake2b(name.encode(), key=key, digest_size=16).hexdigest()}"
 
     @property
-    def token_digest(self) -> str:
-        """A name that is the same in every process that serves this store with this token."""
-        return _digest(self.api_url, self.store_id, self.sandbox, self.token)
+    def threads_of_a_store(self) -> int:
+        """The threads of this process that one store may take, after the default is known.
+
+        server.py counts gunicorn's threads. Under another server nobody knows the number. Ask when
+        a request comes, because a preloaded app exists before gunicorn counts.
+        """
+        threads = os.environ.get("GUNICORN_ECWID_THREADS", "")
+        quarter = int(threads) // 4 if threads.isdecimal() else _THREADS_OF_A_STORE
+        return self.store_concurrency or max(1, quarter)
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], prefix: str = "", *, authorize: bool = False
+        cls,
+        config: Mapping[str, Any],
+        prefix: str = "",
+        *,
+        authorize: bool = False,
+        many: bool = False,
     ) -> Settings:
-        """Read the settings of a store that will be served, from the keys `<prefix>ECWID_*`.
+        """Read the settings of a mount, from the keys `<prefix>ECWID_*`.
 
         Values may be strings, as in the environment, or Python values. The method ignores all other
         keys, because a host has settings of its own. An error also names the keys near a setting.
@@ -184,39 +289,35 @@ class Settings:
             config: The config of a Flask app, or any other mapping.
             prefix: Stands before the name of each key.
             authorize: The host decides itself who may call.
+            many: The host chooses the store of each request.
 
         Raises:
             SettingsError: The settings cannot work. The error names the key of every fault.
         """
-        values: dict[str, Any] = {spec.name: spec.default for spec in fields(cls)}
-        values["auth"] = ""
-        given = {spec.name for spec in fields(cls) if is_set(config, key_of(spec.name, prefix))}
-        unreadable: dict[str, str] = {}
-        for spec in fields(cls):
-            if spec.name not in given:
-                continue
-            raw = config[key_of(spec.name, prefix)]
-            if isinstance(raw, str) and (fault := credentials.quotes_fault(raw)):
-                unreadable[spec.name] = fault
-                raw = credentials.without_quotes(raw)  # so that no other fault follows from this
-            try:
-                values[spec.name] = _read(spec, raw)
-            except (TypeError, ValueError):
-                unreadable.setdefault(spec.name, spec.metadata["kind"].fault)
-        for name in _unused(values):
+        values, given, unreadable = _read_all(config, prefix)
+        if "auth" not in given:
+            values["auth"] = ""
+        for name in _unused(values, unreadable.keys()):
             unreadable.pop(name, None)
-        closed = authorize or "api_keys" in unreadable
-        values["auth"] = values["auth"] or _default_auth(values, closed)
-        serving = {} if "api_keys" in unreadable else _serving_faults(values, authorize, prefix)
+        if values["stores"] == BY_HOST:  # Only `store` of the extension may say so.
+            unreadable["stores"] = "is not the absolute path of a file"
+        if many:
+            values["stores"] = BY_HOST
+        has_keys = unreadable.keys() & {"api_keys", "stores"}
+        values["auth"] = values["auth"] or _default_auth(values, authorize or bool(has_keys))
+        serving = {} if has_keys else _serving_faults(values, authorize, prefix)
+        if many:
+            serving |= _faults_of_many(values, given)
         if "auth" in serving and "auth" not in given:
             serving["auth"] += " (keys is the default)"
         ranges = _faults(values, given, prefix, unreadable.keys())
-        if faults := {**ranges, **serving, **unreadable}:
-            for name in faults.keys() & given:
-                faults[name] += f" (found in {origin(config, key_of(name, prefix))})"
+        has_stores = _has_file(values) and not {"stores"} & (ranges.keys() | unreadable.keys())
+        pairs = _stores_faults(values, given, authorize, prefix) if has_stores else {}
+        if faults := {**ranges, **serving, **pairs, **unreadable}:
             names = [spec.name for spec in fields(cls)]
             others = without_effect(config, prefix, names)
-            raise SettingsError([*_sentences(faults, prefix), *others])
+            found = _with_origins(faults, given, config, prefix)
+            raise SettingsError([*_sentences(found, prefix), *others])
         return cls(**values)
 
 
@@ -229,6 +330,26 @@ Settings.__doc__ = "\n".join(
 )
 
 
+def read_some(
+    config: Mapping[str, Any], names: Collection[str], prefix: str = ""
+) -> dict[str, Any]:
+    """Read some settings only, for work that needs no store.
+
+    Args:
+        config: The config of a Flask app, or any other mapping.
+        names: The names of the settings, for example `deadline_s`.
+        prefix: Stands before the name of each key.
+
+    Raises:
+        SettingsError: A named setting cannot work. The error has the key of every fault.
+    """
+    values, given, unreadable = _read_all(config, prefix)
+    faults = {**_faults(values, given, prefix, unreadable.keys()), **unreadable}
+    if faults := {name: fault for name, fault in faults.items() if name in names}:
+        raise SettingsError(_sentences(_with_origins(faults, given, config, prefix), prefix))
+    return {name: values[name] for name in names}
+
+
 def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
     """Replace the secrets of a config by equal texts that the config's repr hides."""
     for spec in fields(Settings):
@@ -237,9 +358,42 @@ def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
             config[key] = Secret(value)
 
 
+def _read_all(
+    config: Mapping[str, Any], prefix: str
+) -> tuple[dict[str, Any], set[str], dict[str, str]]:
+    """Return all values, the names of those that the config has, and the unreadable ones."""
+    values: dict[str, Any] = {spec.name: spec.default for spec in fields(Settings)}
+    given = {spec.name for spec in fields(Settings) if is_set(config, key_of(spec.name, prefix))}
+    unreadable: dict[str, str] = {}
+    for spec in fields(Settings):
+        if spec.name not in given:
+            continue
+        raw = config[key_of(spec.name, prefix)]
+        if isinstance(raw, str) and (fault := credentials.quotes_fault(raw)):
+            unreadable[spec.name] = fault
+            raw = credentials.without_quotes(raw)  # so that no other fault follows from this
+        try:
+            values[spec.name] = _read(spec, raw)
+        except (TypeError, ValueError):
+            unreadable.setdefault(spec.name, spec.metadata["kind"].fault)
+    return values, given, unreadable
+
+
 def _read(spec: Field[Any], raw: object) -> Any:
     value = spec.metadata["kind"].read(raw)
     return Secret(value) if spec.metadata["secret"] else value
+
+
+def _with_origins(
+    faults: Mapping[str, str], given: Set[str], config: Mapping[str, Any], prefix: str
+) -> dict[str, str]:
+    """Return the faults with the places where the wrong values were found."""
+    return {
+        name: f"{fault} (found in {origin(config, key_of(name, prefix))})"
+        if name in given
+        else fault
+        for name, fault in faults.items()
+    }
 
 
 def _sentences(faults: Mapping[str, str], prefix: str = "") -> list[str]:
@@ -262,7 +416,7 @@ def _faults(
         prefix: Stands before the keys in the texts.
         unreadable: The names of the settings that have faults already, so no other fault follows.
     """
-    unused = _unused(values)
+    unused = _unused(values, unreadable)
     faults: dict[str, str] = {}
     for spec in fields(Settings):
         try:
@@ -297,9 +451,26 @@ def _pair_faults(
     return found
 
 
-def _unused(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the settings that have no effect, because the sandbox takes the place of a store."""
-    return ("store_id", "token") if values["sandbox"] else ()
+def _unused(values: Mapping[str, Any], unreadable: Set[str]) -> tuple[str, ...]:
+    """Return the settings without effect, because there are other stores than theirs."""
+    has_stores = values["sandbox"] or values["stores"] or "stores" in unreadable
+    return ("store_id", "token") if has_stores else ()
+
+
+def _faults_of_many(values: Mapping[str, Any], given: Set[str]) -> dict[str, str]:
+    """Return the faults of settings beside a host that chooses the store of each request."""
+    faults = dict.fromkeys(
+        ("store_id", "token", "stores"), "has no effect if store is given, so remove one of them"
+    )
+    faults = {name: fault for name, fault in faults.items() if name in given}
+    if values["auth"] == "none" and not values["sandbox"]:
+        faults["auth"] = "is none, but the store of a request follows from its caller"
+    return faults
+
+
+def _has_file(values: Mapping[str, Any]) -> bool:
+    """Return whether a file has the stores, and not the settings or the host."""
+    return values["stores"] not in ("", BY_HOST)
 
 
 def _default_auth(values: Mapping[str, Any], closed: bool) -> str:
@@ -307,7 +478,8 @@ def _default_auth(values: Mapping[str, Any], closed: bool) -> str:
 
     The data of the sandbox is fake, so a sandbox starts open.
     """
-    return "none" if values["sandbox"] and not closed and not values["api_keys"] else "keys"
+    has_keys = closed or values["api_keys"] or _has_file(values)
+    return "none" if values["sandbox"] and not has_keys else "keys"
 
 
 def _serving_faults(values: Mapping[str, Any], authorize: bool, prefix: str) -> dict[str, str]:
@@ -324,13 +496,27 @@ def _serving_faults(values: Mapping[str, Any], authorize: bool, prefix: str) -> 
     if values["auth"] == "keys":
         if authorize and values["api_keys"]:
             return {"api_keys": "has no effect if authorize is given"}
-        if not authorize and not values["api_keys"]:
+        if not authorize and not values["api_keys"] and not _has_file(values):
             api_keys = key_of("api_keys", prefix)
             return {
                 "auth": f"is keys, but {api_keys} is empty, so make an API key with "
                 "`flask ecwid key`, pass authorize, or set none to serve every caller"
             }
     return {}
+
+
+def _stores_faults(
+    values: Mapping[str, Any], given: Set[str], authorize: bool, prefix: str
+) -> dict[str, str]:
+    """Return the faults of settings beside a file of stores, whose API keys decide the store."""
+    stores = key_of("stores", prefix)
+    beside = {"store_id", "token", "api_keys"} & given
+    found = dict.fromkeys(beside, f"has no effect beside {stores}, so remove one of them")
+    if authorize:
+        found["stores"] = "has no effect if authorize is given, so remove one of them"
+    elif values["auth"] == "none":
+        found["auth"] = f"is none, but the API key of a request decides its store in {stores}"
+    return found
 
 
 def _digest(*parts: str) -> str:

@@ -6,6 +6,9 @@ so one step invalidates all values. A generation that has ended never comes back
 A write invalidates all values. If the process cannot reach Redis then, the invalidation is
 undelivered. The process remembers that, and delivers the invalidation before its next use of Redis.
 The host's file has a mark too, so another process of the host can deliver the invalidation.
+
+A store that is forgotten has no value in any process of the host. Without Redis, a mark in the
+host's file tells the other processes.
 """
 
 from __future__ import annotations
@@ -80,9 +83,22 @@ class CacheBackend(Protocol):
     def deliver(self) -> None:
         """Deliver the invalidations that have not reached the storage, if that is possible now."""
 
+    def forget(self) -> None:
+        """Invalidate all values, also those in the memory of other processes of the host.
+
+        Raises:
+            StateUnavailable: The other processes cannot be told.
+        """
+
 
 def open_cache_backend(
-    ttl_s: float, redis: RedisConnection | None, redis_url: str, store_digest: str, host: State
+    ttl_s: float,
+    redis: RedisConnection | None,
+    redis_url: str,
+    store_digest: str,
+    host: State,
+    *,
+    can_be_forgotten: bool = False,
 ) -> CacheBackend | None:
     """Return the storage of one store's responses, without a connection.
 
@@ -91,13 +107,14 @@ def open_cache_backend(
         redis: Where all processes keep the responses, if the settings name a Redis.
         redis_url: The URL of that Redis.
         store_digest: The prefix of the keys in Redis.
-        host: Keeps the marks of undelivered invalidations.
+        host: Keeps the marks of undelivered invalidations and of forgotten stores.
+        can_be_forgotten: The store is one of many, so another process may forget the store.
     """
     if not ttl_s:
         return None
     memory = store_memory(store_digest)
     if redis is None:
-        return _Memory(memory, ttl_s)
+        return _Memory(memory, ttl_s, store_digest, host, can_be_forgotten)
     delivered = ProcessWide(_Delivered, f"{store_digest} {redis_url}")
     return _Redis(redis, store_digest, ttl_s, memory, delivered, host)
 
@@ -105,11 +122,23 @@ def open_cache_backend(
 class _Memory:
     """Storage in the memory of this process, which all mounts of the store share."""
 
-    def __init__(self, memory: ProcessWide[StoreMemory], ttl_s: float) -> None:
+    def __init__(
+        self,
+        memory: ProcessWide[StoreMemory],
+        ttl_s: float,
+        store_digest: str,
+        host: State,
+        looks: bool,
+    ) -> None:
         self._memory = memory
         self._ttl_s = ttl_s
+        self._mark_key = f"{store_digest}:forgotten"
+        self._host = host
+        self._looks = looks
 
     def get(self, key: str) -> tuple[str, bytes | None, float]:
+        if self._looks:
+            self._look()
         writes, value, age_s = self._memory.get().get(key, self._ttl_s)
         return str(writes), value, age_s
 
@@ -121,6 +150,26 @@ class _Memory:
 
     def deliver(self) -> None:
         """Do nothing, because no invalidation of this storage can fail."""
+
+    def forget(self) -> None:
+        self.invalidate_all()
+        _leave_mark(self._host, self._mark_key)
+
+    def _look(self) -> None:
+        """Forget the responses if another process has left a mark that is new to this process."""
+        memory = self._memory.get()
+        now = clock.now()
+        if now < memory.next_look_at or not memory.has_responses:
+            return
+        memory.next_look_at = now + _LOOK_S
+        try:
+            found = self._host.get(self._mark_key)
+        except StateUnavailable:
+            memory.next_look_at = now + _REST_S
+            return
+        if found is not None and found.value != memory.forgotten:
+            memory.forgotten = found.value
+            memory.end_write()
 
 
 class _Delivered:
@@ -189,6 +238,9 @@ class _Redis:
     def deliver(self) -> None:
         self._deliver()
 
+    def forget(self) -> None:
+        self.invalidate_all()
+
     def _deliver(self) -> bool:
         """Deliver what is undelivered, and return False if that fails.
 
@@ -231,15 +283,9 @@ class _Redis:
         Each write leaves a mark of its own. Otherwise a process that began to deliver before the
         write could remove the mark of the write.
         """
-        mark = chance.token_hex(8).encode()
         # Without the file, this process alone remembers the write.
         with suppress(StateUnavailable):
-            for _ in range(_MARK_TRIES):
-                found = self._host.get(self._mark_key)
-                if self._host.compare_and_swap(
-                    self._mark_key, found and found.value, mark, _MARK_S
-                ):
-                    break
+            _leave_mark(self._host, self._mark_key)
             self._delivered.get().next_look_at = 0.0
 
     def _key(self, key: str) -> str:
@@ -257,3 +303,16 @@ class _Redis:
         return self._redis.run(
             lambda client: client.eval(script, len(all_keys), *all_keys, *values)
         )
+
+
+def _leave_mark(host: State, key: str) -> None:
+    """Leave a mark that differs from every earlier mark.
+
+    Raises:
+        StateUnavailable: The file cannot be used.
+    """
+    mark = chance.token_hex(8).encode()
+    for _ in range(_MARK_TRIES):
+        found = host.get(key)
+        if host.compare_and_swap(key, found and found.value, mark, _MARK_S):
+            return

@@ -13,6 +13,7 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,13 @@ class FileState:
             taken = window.take(second, limit, host, seen)
             _put(db, key, window.to_json(), KEPT_S)
         return taken
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with the prefix."""
+        with self._connection() as db:
+            found = _patiently(db, "SELECT name FROM state WHERE name >= ?", [prefix])
+            names = takewhile(lambda name: name.startswith(prefix), (row[0] for row in found))
+            return [name for name in list(names) if _find(db, name)]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -11,6 +11,9 @@ from .window import Window
 _of_process: dict[int, MemoryState] = {}
 
 
+_SWEEP_FROM = 1_000
+
+
 class MemoryState:
     """State that the threads of one process share. Its clock is the monotonic clock."""
 
@@ -18,6 +21,7 @@ class MemoryState:
         self._lock = clock.Lock()
         self._values: dict[str, tuple[bytes, float]] = {}
         self._windows: dict[str, Window] = {}
+        self._swept_at = _SWEEP_FROM  # The number of keys at which old keys are dropped.
 
     def get(self, key: str) -> Stored | None:
         """Return the value, or None."""
@@ -36,7 +40,15 @@ class MemoryState:
             self._values.pop(key, None)
             if after is not None:
                 self._values[key] = (after, clock.now() + ttl_s)
+            self._sweep()
             return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with the prefix."""
+        with self._lock:
+            now = clock.now()
+            values = [key for key, (_, ends_at) in self._values.items() if ends_at > now]
+            return [key for key in (*values, *self._windows) if key.startswith(prefix)]
 
     def has_calls(self, key: str) -> bool:
         """Return whether a call of the last minute counts in the window of this key."""
@@ -49,8 +61,22 @@ class MemoryState:
         second = int(clock.now())
         with self._lock:
             if key not in self._windows:
+                self._sweep()
                 self._windows[key] = Window(chance.token_hex(8), second)
             return self._windows[key].take(second, limit, host, seen)
+
+    def _sweep(self) -> None:
+        """Drop what is over, now and then, because the keys of many stores come and go."""
+        if len(self._values) + len(self._windows) < self._swept_at:
+            return
+        now = clock.now()
+        over = [key for key, (_, ends_at) in self._values.items() if ends_at <= now]
+        idle = [key for key, window in self._windows.items() if window.is_idle(int(now))]
+        for key in over:
+            del self._values[key]
+        for key in idle:
+            del self._windows[key]
+        self._swept_at = 2 * (len(self._values) + len(self._windows)) + _SWEEP_FROM
 
 
 def process_state() -> MemoryState:

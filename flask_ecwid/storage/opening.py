@@ -1,25 +1,55 @@
-"""Open the storage of one store, as the settings say."""
+"""Open the storage of all stores of a mount, as the settings say."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from ..settings import Settings
 from .cache_backend import CacheBackend, open_cache_backend
 from .file_state import host_state
 from .redis_connection import RedisConnection, open_redis
 from .redis_state import RedisState
-from .state import State
+from .state import State, delete
+from .store_memory import store_memory
 
 
 @dataclass(frozen=True)
 class Storage:
-    """The storage that all processes of one store share."""
+    """The storage that all processes and all stores share."""
 
     shared: State  # shared by all processes of all hosts, or the same as `host`
     host: State  # shared by all processes of this host
-    responses: CacheBackend | None  # None if the settings switch the cache off
     redis: RedisConnection | None = None
+    redis_url: str = field(default="", repr=False)
+    cache_ttl_s: float = 0.0  # how long a response is kept
+    has_many_stores: bool = False  # so that a store may be forgotten
+
+    def responses(self, store_digest: str) -> CacheBackend | None:
+        """Return the storage of one store's responses, or None if no response is kept."""
+        return open_cache_backend(
+            self.cache_ttl_s,
+            self.redis,
+            self.redis_url,
+            store_digest,
+            self.host,
+            can_be_forgotten=self.has_many_stores,
+        )
+
+    def forget_responses(self, store_digest: str) -> None:
+        """Forget the cached responses of a store, and the reads of this process under way.
+
+        Raises:
+            StateUnavailable: The other processes cannot be told, or Redis cannot be reached.
+        """
+        store_memory(store_digest).get().end_write()
+        responses = self.responses(store_digest)
+        if responses is not None:
+            responses.forget()
+        if self.redis is not None:
+            # Nobody finds the values any more. They would still stay in Redis until they expire.
+            is_response = re.compile(r"[0-9]+:[0-9a-f]{64}").fullmatch
+            delete(self.shared, f"{store_digest}:", lambda rest: bool(is_response(rest)))
 
     def close(self) -> None:
         """Close the connections of this process to Redis."""
@@ -38,8 +68,8 @@ def open_storage(settings: Settings) -> Storage:
     return Storage(
         RedisState(redis) if redis else host,
         host,
-        open_cache_backend(
-            settings.cache_ttl_s, redis, settings.redis_url, settings.store_digest, host
-        ),
         redis,
+        settings.redis_url,
+        settings.cache_ttl_s,
+        has_many_stores=bool(settings.stores),
     )

@@ -6,6 +6,7 @@ the other.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -46,7 +47,8 @@ class ProcessWide(Generic[_T]):
     def __init__(self, make: Callable[[], _T], key: str) -> None:
         """Make the object if no other mount or client of this process has made it."""
         self._make = make
-        self._key = key
+        # A digest, because a key may hold the URL of a Redis with its password.
+        self._key = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         self._found = self._find()
 
     def get(self) -> _T:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import clock
-from ..settings import SettingsError
+from ..settings import Secret, SettingsError
 from . import names
 from .work import TRIP_S, current_work, piece_of_work
 
@@ -51,21 +51,25 @@ class RedisConnection:
 
         self._failures = (redis.RedisError, OSError)
         self._lost = redis.ConnectionError
-        self._redis = redis.Redis.from_url(
-            url,
+        self._url = Secret(url)
+        self._options: dict[str, Any] = {
             **_connection_class(url),
-            socket_timeout=TRIP_S,
-            socket_connect_timeout=TRIP_S,
+            "socket_timeout": TRIP_S,
+            "socket_connect_timeout": TRIP_S,
             # `run` repeats a command, because redis-py does not know which commands may be
             # repeated. Its repetitions would also take the time of the trips that follow.
-            retry=Retry(NoBackoff(), 0),
-            retry_on_timeout=False,
+            "retry": Retry(NoBackoff(), 0),
+            "retry_on_timeout": False,
             # The older protocol needs no exchange before the first command. Each exchange would
             # take a part of the trip's time.
-            protocol=2,
-        )
+            "protocol": 2,
+        }
+        self._from_url = redis.Redis.from_url
+        # The keys are process ids. A thread of the parent may have held a lock of redis-py during
+        # the fork, and nobody in the child would release the lock.
+        self._clients: dict[int, redis.Redis] = {clock.process_id(): self._opened()}
         # The connections close with the app. Without it, a host's tests would leave them open.
-        weakref.finalize(self, self._redis.close)
+        weakref.finalize(self, _close, self._clients)
         self._cooldown = clock.Cooldown(COOLDOWN_S)
 
     def run(
@@ -114,7 +118,7 @@ class RedisConnection:
             failed = True
             try:
                 if work.begin_trip():
-                    yield self._redis
+                    yield self._client()
                     failed = False
                     work.reached_redis = True
             except self._failures:
@@ -129,7 +133,21 @@ class RedisConnection:
     def close(self) -> None:
         """Close the connections of this process. A later command opens new ones."""
         # A connection that another thread uses goes back to the pool and is closed later.
-        self._redis.connection_pool.disconnect(inuse_connections=False)
+        self._client().connection_pool.disconnect(inuse_connections=False)
+
+    def _client(self) -> redis.Redis:
+        process = clock.process_id()
+        return self._clients.get(process) or self._clients.setdefault(process, self._opened())
+
+    def _opened(self) -> redis.Redis:
+        return self._from_url(self._url, **self._options)
+
+
+def _close(clients: dict[int, redis.Redis]) -> None:
+    """Close the connections of this process, and leave those of its parent alone."""
+    client = clients.get(clock.process_id())
+    if client is not None:
+        client.close()
 
 
 def _connection_class(url: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from .state import StateUnavailable, Stored, Taken
 from .window import HOST_S, KEPT_S, SPAN_S
 
 _Value = bytes | int | str
+_SCAN_COUNT = 1_000
 
 # KEYS[1] is the key. `pcall` returns a table for a value of another type, so a foreign value is no
 # failure of Redis. Such a value counts as an empty text, which is no pause and no record.
@@ -145,12 +147,29 @@ class RedisState:
         granted, remaining, reset_s, epoch, hosts, is_new = self._run(_command(_TAKE, key, values))
         return Taken(bool(granted), remaining, reset_s, epoch.decode(), hosts, bool(is_new))
 
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with the prefix.
+
+        Redis looks at all of its keys, `_SCAN_COUNT` of them in each trip.
+        """
+        pattern = re.sub(r"([][*?^\\-])", r"\\\1", prefix) + "*"
+        found: set[bytes] = set()
+        cursor: int | None = None
+        while cursor != 0:
+            cursor, some = self._run(_scan(cursor or 0, pattern))
+            found.update(some)
+        return [key.decode(errors="replace") for key in found]
+
     def _run(self, command: Callable[[Any], Any], again: Callable[[Any], Any] | None = None) -> Any:
         try:
             return self._redis.run(command, again)
         except RedisUnavailable:
             pass
         raise StateUnavailable
+
+
+def _scan(cursor: int, pattern: str) -> Callable[[Any], Any]:
+    return lambda client: client.scan(cursor, match=pattern, count=_SCAN_COUNT)
 
 
 def _command(script: str, key: str, values: Sequence[_Value]) -> Callable[[Any], Any]:

@@ -1,7 +1,7 @@
 """The storage that processes share. Each key has a small value and a time to live.
 
 A pause, a lease and a record need `get` and `compare_and_swap`. The rate limit needs `take`. Each
-method is one atomic step, and each time is told by the clock of the storage. So processes whose
+of them is one atomic step, and each time is told by the clock of the storage. So processes whose
 clocks differ agree on every time.
 
 Three classes keep the values. `RedisState` shares them between hosts, `FileState` between the
@@ -10,7 +10,10 @@ processes of one user on this host, and `MemoryState` between the threads of one
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
+
+_DELETE_TRIES = 10
 
 
 class StateUnavailable(Exception):
@@ -95,3 +98,40 @@ class State(Protocol):
         Raises:
             StateUnavailable: The storage cannot be reached.
         """
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with a prefix, of values and of windows, in any order.
+
+        The method is no atomic step. A key that is there all the time is in the list.
+
+        Raises:
+            StateUnavailable: The storage cannot be reached.
+        """
+
+
+def delete(
+    state: State,
+    prefix: str,
+    is_meant: Callable[[str], bool],
+    may_go: Callable[[Stored], bool] = lambda stored: True,
+) -> None:
+    """Delete values whose keys begin with a prefix.
+
+    Args:
+        state: The storage.
+        prefix: The beginning of the keys.
+        is_meant: Tells by the rest of a key whether its value is meant. A window is never meant.
+        may_go: Tells whether a value may be deleted.
+
+    Raises:
+        StateUnavailable: The storage cannot be reached.
+    """
+    for key in state.keys(prefix):
+        if not is_meant(key[len(prefix) :]):
+            continue
+        for _ in range(_DELETE_TRIES):
+            found = state.get(key)
+            if found is None or not may_go(found):
+                break
+            if state.compare_and_swap(key, found.value, None, 0.0):
+                break

@@ -4,41 +4,51 @@ from __future__ import annotations
 
 from typing import Any
 
-from cachetools import TLRUCache
-
 from .. import clock
 from .process_memory import ProcessWide
-
-MAX_BYTES = 32 * 1024 * 1024  # of the responses of one store, in memory
-
-_Entry = tuple[clock.Moment, float, bytes]  # When the read began, the time to live, the value.
+from .response_memory import ResponseMemory
 
 
 class StoreMemory:
     """The reads under way, the writes and the cached responses of one store in one process."""
 
+    __slots__ = (
+        "__weakref__",
+        "_number",
+        "_responses",
+        "forgotten",
+        "next_look_at",
+        "under_way",
+        "writes",
+    )
+
     def __init__(self) -> None:
         self.under_way: dict[Any, Any] = {}  # needs no lock, because each step on it is atomic
         self.writes = 0  # The writes of this process that have ended.
-        self._lock = clock.Lock()
-        self._values: TLRUCache[tuple[float, str], _Entry] = TLRUCache(
-            MAX_BYTES,
-            lambda _key, entry, now: now + entry[1] - entry[0].elapsed_s(),
-            clock.now,
-            getsizeof=lambda entry: len(entry[2]),
-        )
+        self.forgotten = b""  # The last forgetting by another process that this process followed.
+        self.next_look_at = 0.0  # When this process looks for another forgetting.
+        self._responses = ProcessWide(ResponseMemory, "").get()
+        self._number = self._responses.open()
+
+    def __del__(self) -> None:
+        self._responses.close(self._number)
 
     def end_write(self) -> None:
         """Forget the reads and responses from before a write, which no later read may see."""
-        with self._lock:
+        with self._responses.lock:
             self.writes += 1
-            self._values.clear()
+            self._responses.clear(self._number)
         self.under_way.clear()
+
+    @property
+    def has_responses(self) -> bool:
+        """True if responses of the store are cached in this process."""
+        return self._responses.has(self._number)
 
     def get(self, key: str, ttl_s: float) -> tuple[int, bytes | None, float]:
         """Return the number of writes, a value or None, and the age of the value in seconds."""
-        with self._lock:
-            entry = self._values.get((ttl_s, key))
+        with self._responses.lock:
+            entry = self._responses.get(self._number, (ttl_s, key))
             if entry is not None and (age_s := entry[0].elapsed_s()) < ttl_s:
                 return self.writes, entry[2], age_s
             return self.writes, None, 0.0
@@ -46,9 +56,9 @@ class StoreMemory:
     def set(self, key: str, ttl_s: float, writes: int, value: bytes, age_s: float) -> None:
         """Keep a value, if no write has ended since there were so many writes."""
         entry = clock.Moment.seconds_ago(age_s), ttl_s, value
-        with self._lock:
-            if writes == self.writes and len(value) <= MAX_BYTES:
-                self._values[ttl_s, key] = entry
+        with self._responses.lock:
+            if writes == self.writes:
+                self._responses.set(self._number, (ttl_s, key), entry)
 
 
 def store_memory(store_digest: str) -> ProcessWide[StoreMemory]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -48,12 +48,16 @@ class Window:
 
     def to_json(self) -> bytes:
         """Return the window as JSON."""
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(self)
 
     def has_calls(self, second: int) -> bool:
         """Return whether the window holds a call."""
         self._forget(second)
         return any(self.counts.values())
+
+    def is_idle(self, second: int) -> bool:
+        """Return whether a new window would grant the same calls."""
+        return not self.has_calls(second) and second >= self.closed_until
 
     def take(self, second: int, limit: int, host: str, seen: str) -> Taken:
         """Count a call, as `State.take` describes."""

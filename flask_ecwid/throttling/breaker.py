@@ -31,6 +31,11 @@ class Breaker:
         """True if the neutral question has to decide whether the breaker opens."""
         return self.failures >= BREAKER_FAILURES and not self.has_opened
 
+    @property
+    def is_open(self) -> bool:
+        """True if no call may be made now, except a probe."""
+        return self.has_opened and self._open_until > clock.now()
+
     def check(self) -> None:
         """Check whether a call may be made.
 

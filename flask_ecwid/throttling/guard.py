@@ -1,11 +1,15 @@
 """Decide whether a call may be made now, and whether a failed call may be repeated.
 
 The order of the checks is breaker, pause, rate limit. All workers and hosts with the same storage
-share the pause. Each process has its own breaker and its own retry budget.
+share the pause of a token. Each process has its own breaker and its own retry budget for each
+token. All stores of a process share the breaker of connections, because Ecwid is one host.
 
 A caller's question may be the only one that fails, for example because of a firewall before Ecwid.
 So the breaker opens, and a refusal without a code begins a pause, only after the neutral question
 has failed as well. Otherwise one caller could stop the service for everybody.
+
+If the stores are many, a call with a token that Ecwid has not accepted is a trial. Trials need a
+place of `trials.py`, and one thread of a process tries a token while the others wait.
 """
 
 from __future__ import annotations
@@ -13,27 +17,36 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+from cachetools import LRUCache
+
 from .. import clock
 from ..errors import (
     REFUSED_TOKEN_S,
     SUSPICIONS_MOST,
     DeadlineExceeded,
     EcwidError,
+    NoReply,
+    NotSent,
+    ServiceRefused,
     Throttled,
     TooLate,
 )
-from ..settings import Settings
+from ..settings import Settings, StoreCredentials
+from ..storage.memory_state import MemoryState
 from ..storage.opening import Storage
-from ..storage.process_memory import ProcessWide
+from ..storage.state import delete
 from .breaker import Breaker
 from .pause import Pause, SharedPause
-from .rate_limit import RateLimit, Remembered
+from .proof import Proof, is_acceptance
+from .rate_limit import Counters, RateLimit
+from .trials import Trial, Trials
 
 RETRY_BUDGET = 50  # The most that the retry budget holds.
 RETRY_COST = 5
 TIMEOUT_COST = 10  # A repetition after a timeout costs more, because a timeout holds a thread.
 # The first call over a kept connection has given 1. So all kept connections may be lost at once.
 CONNECTION_COST = 1
+_CLOSED_MOST = 20_000  # How many stores are remembered after they were closed.
 ASKING_MOST_S = 2.0  # The longest time that a call waits for the reply to the neutral question.
 
 
@@ -48,16 +61,40 @@ class Permit:
     is_probe: bool = False  # The call has to be the neutral question.
     of_breaker: bool = False  # The call is the probe of the open breaker.
     pause: Pause | None = None  # The pause of all other calls, if the call is its probe.
+    tests_host: bool = False  # The call is the probe of the breaker that all stores share.
+    is_awaited: bool = False  # Other calls with the token wait for the outcome.
+    trial: Trial | None = None  # The place of the call, if Ecwid has not accepted the token.
 
 
 class Guard:
     """The checks before each call with one token. Threads share a guard."""
 
-    def __init__(self, rate_limit: RateLimit, pause: SharedPause) -> None:
+    def __init__(
+        self,
+        rate_limit: RateLimit,
+        pause: SharedPause,
+        host: Breaker | None = None,
+        retry_budget: RetryBudget | None = None,
+        proof: Proof | None = None,
+        trials: Trials | None = None,
+    ) -> None:
+        """Make a guard without failures.
+
+        Args:
+            rate_limit: The calls per minute of the token.
+            pause: The pause of the token.
+            host: The breaker of all stores, which failures to connect open.
+            retry_budget: The limit of repetitions, which begins full by default.
+            proof: The proof that Ecwid has accepted the token. By default the token needs none.
+            trials: The places of all stores for calls without a proof, if there is a `proof`.
+        """
         self.rate_limit = rate_limit
         self._pause = pause
         self._breaker = Breaker()
-        self._retry_budget = RetryBudget()
+        self._host = host or Breaker()
+        self._retry_budget = retry_budget or RetryBudget()
+        self._proof = proof
+        self._trials = trials
         self._suspicions = 0  # in a row
         self._question = _Question()
 
@@ -73,21 +110,21 @@ class Guard:
         Raises:
             Throttled: The breaker is open, a pause holds, or no call remains.
         """
-        pause = self._check()
-        asks = False
-        if pause is None and self._is_in_doubt():
-            asks = self._question.claim(deadline)
-            if not asks:
-                pause = self._check()  # because the neutral question of another call has failed
-                if pause is None and self._is_in_doubt():
-                    # The question has no reply. Otherwise all waiting calls would go at once.
-                    raise Throttled(1, "Several calls have failed in a row.")
-        permit = Permit(clock.Moment.seconds_ago(), is_probe=asks)
+        pause, asks = self._wait_for_question(deadline)
+        permit = Permit(
+            clock.Moment.seconds_ago(), is_probe=asks and self._is_in_doubt(), is_awaited=asks
+        )
         try:
+            if self._trials and not self.is_proven:
+                trial = self._trials.begin(deadline, again=pause is not None)
+                permit = replace(permit, trial=trial, counted_at=clock.Moment.seconds_ago())
             self.rate_limit.acquire()
             if self._breaker.has_opened:
                 self._breaker.claim_probe()
                 permit = replace(permit, is_probe=True, of_breaker=True)
+            if self._host.has_opened:
+                self._host.claim_probe()
+                permit = replace(permit, is_probe=True, tests_host=True)
             if pause:
                 permit = replace(permit, is_probe=True, pause=self._pause.claim_probe(pause))
         except Throttled:
@@ -104,9 +141,38 @@ class Guard:
         Raises:
             Throttled: The breaker is open, or a pause holds.
         """
-        if self._breaker.failures:
-            self._breaker.check()
+        for breaker in (self._breaker, self._host):
+            if breaker.failures:
+                breaker.check()
         return self._pause.check()
+
+    def _wait_for_question(self, deadline: float) -> tuple[Pause | None, bool]:
+        """Check breaker and pause, and wait while another call asks the question of the guard.
+
+        Returns:
+            A pause that is over and waits for its probe, or None. And whether the other calls wait
+            for this one.
+
+        Raises:
+            Throttled: The breaker is open, a pause holds, or the question has no reply.
+        """
+        waits_until = min(deadline, clock.now() + ASKING_MOST_S)
+        pause = self._check()
+        while pause is None and (self._is_in_doubt() or not self.is_proven):
+            if self._question.claim(waits_until):
+                return None, True
+            pause = self._check()  # because the question of another call has failed
+            if pause is None and self._is_in_doubt():
+                # The question has no reply. Otherwise all waiting calls would go at once.
+                raise Throttled(1, "Several calls have failed in a row.")
+            if pause is None and not self.is_proven and clock.now() >= waits_until:
+                raise Throttled(1, "Ecwid has not accepted this store's token yet.")
+        return pause, False
+
+    @property
+    def is_proven(self) -> bool:
+        """True if Ecwid has accepted the token, or if the token needs no proof."""
+        return self._proof is None or self._proof.is_given
 
     def _is_in_doubt(self) -> bool:
         """Return whether many calls in a row have failed, and Ecwid may fail every call."""
@@ -133,8 +199,10 @@ class Guard:
         """
         if permit.of_breaker:  # The breaker may have opened since a permit for a question alone.
             self._breaker.release_probe()
-        if permit.is_probe:
-            self._question.release()
+        self._end_question(permit)
+        self._end_trial(permit, is_counted=False)
+        if permit.tests_host:
+            self._host.release_probe()
         if permit.pause:
             self._pause.release_probe(permit.pause)
 
@@ -146,13 +214,16 @@ class Guard:
             first: True if the reply belongs to the first attempt. Only first attempts add to the
                 retry budget, so that repetitions cannot pay for more repetitions.
         """
-        if self._breaker.failures:
-            self._breaker.record_success()
+        for breaker in (self._breaker, self._host):
+            if breaker.failures:
+                breaker.record_success()
         self._suspicions = 0
         if permit.pause:
             self._pause.end(permit.pause)
-        if permit.is_probe:
-            self._question.release()
+        if self._proof:
+            self._proof.accept()
+        self._end_trial(permit, is_counted=False)
+        self._end_question(permit)
         if first:
             self._retry_budget.give()
 
@@ -163,25 +234,76 @@ class Guard:
         neutral question.
         """
         if error.blames_connection:
-            self.release(permit)  # Ecwid has neither failed nor replied.
+            # Ecwid has neither failed nor replied.
+            self.release(self._end_trial(permit, is_counted=isinstance(error, NoReply)))
             return
         if error.trips_breaker:
             self._breaker.record_failure(is_probe=permit.is_probe)
         else:
             self._breaker.record_success()  # Ecwid has replied, so Ecwid is reachable.
+        self._record_connection(error)
         pause_s = error.pause_s
         if error.suspicions:
             self._suspicions += error.suspicions
             is_confirmed = permit.is_probe and self._suspicions >= SUSPICIONS_MOST
+            is_confirmed = is_confirmed or permit.trial is not None
             pause_s = (pause_s or REFUSED_TOKEN_S) if is_confirmed else 0.0
-        if pause_s:
+        if self._proof and _is_refused_token(permit, error, pause_s):
+            self._proof.withdraw()
+            if self._trials and permit.trial is None:
+                self._trials.count()
+            self._pause.begin_after_refusal(error, permit.pause)
+        elif pause_s:
             self._pause.begin(error, pause_s)
         elif error.proves_token:
             self._suspicions = 0
             if permit.pause:
                 self._pause.end(permit.pause)
-        if permit.is_probe:
+        if self._proof and is_acceptance(error):
+            self._proof.accept()
+        may_be_refused = isinstance(error, (NoReply, ServiceRefused))
+        self._end_trial(permit, is_counted=may_be_refused and error.reason != "ecwid-scope")
+        self._end_question(permit)
+
+    def _end_trial(self, permit: Permit, *, is_counted: bool) -> Permit:
+        """Give the place of a trial back, or keep it for a minute if the trial counts.
+
+        Returns:
+            The permit without the place.
+        """
+        if self._trials and permit.trial:
+            end = self._trials.keep if is_counted else self._trials.give_back
+            end(permit.trial)
+        return replace(permit, trial=None) if permit.trial else permit
+
+    def _end_question(self, permit: Permit) -> None:
+        """Let the calls go on that wait for the outcome of this one."""
+        if permit.is_probe or permit.is_awaited:
             self._question.release()
+
+    def _record_connection(self, error: EcwidError) -> None:
+        """Record for all stores whether there was a connection, because Ecwid is one host.
+
+        No question of a caller can prevent a connection, so the breaker needs no neutral question.
+        """
+        if isinstance(error, NotSent) and error.trips_breaker:
+            self._host.record_failure(is_probe=True)
+        elif self._host.failures:
+            self._host.record_success()
+
+    @property
+    def pause(self) -> Pause | None:
+        """The pause of the token as this process has seen it last, or None."""
+        return self._pause.known
+
+    @property
+    def must_stay(self) -> bool:
+        """True if the guard knows something that no storage knows, so its store stays open."""
+        return self._breaker.is_open or self._pause.is_owed
+
+    def forget_pause(self) -> None:
+        """Forget what this process knows of the pause, which was deleted from the storage."""
+        self._pause.forget()
 
     def may_repeat(self, error: EcwidError) -> bool:
         """Take the cost of a repetition from the retry budget.
@@ -195,6 +317,16 @@ class Guard:
             return True  # No byte of the call was sent, so Ecwid gets no further call.
         cost = TIMEOUT_COST if isinstance(error, DeadlineExceeded) else RETRY_COST
         return self._retry_budget.take(CONNECTION_COST if error.blames_connection else cost)
+
+
+def _is_refused_token(permit: Permit, error: EcwidError, pause_s: float) -> bool:
+    """Return whether Ecwid refuses the token, and not its plan or its store.
+
+    A token that Ecwid has never accepted is refused for any reason that the reply does not say.
+    """
+    if permit.trial:
+        return isinstance(error, ServiceRefused) and error.reason in ("token", "unknown")
+    return error.reason == "token" and pause_s > 0
 
 
 class _Question:
@@ -257,20 +389,80 @@ class RetryBudget:
                 self._level = min(self._level + 1, RETRY_BUDGET)
 
 
-def open_guard(settings: Settings, storage: Storage) -> Guard:
-    """Return the guard of one token's calls, without a connection.
+class Guards:
+    """The guards of all tokens, and what the guards share."""
 
-    With Redis, all hosts share the pause. Without Redis, the workers of one gunicorn share the
-    pause through a file, under the service name that gunicorn's master gives them. Otherwise each
-    process has its own pause.
-    """
-    digest = settings.token_digest
-    # Each storage has epochs of its own, so mounts with another Redis remember others.
-    remembered = ProcessWide(Remembered, f"{digest} {settings.redis_url}")
-    rate_limit = RateLimit(settings.calls_per_minute, settings.hosts, storage, digest, remembered)
-    service = os.environ.get("GUNICORN_ECWID_SERVICE")
-    if storage.shared is not storage.host:
-        return Guard(rate_limit, SharedPause(storage.shared, f"{digest}:pause"))
-    if service:
-        return Guard(rate_limit, SharedPause(storage.shared, f"{digest}:pause:{service}"))
-    return Guard(rate_limit, SharedPause(None, digest))
+    def __init__(self, settings: Settings, storage: Storage) -> None:
+        """Open no guard yet."""
+        self._settings = settings
+        self._storage = storage
+        self._counters = Counters(storage, settings.redis_url)
+        self._trials = Trials(storage, settings.hosts, settings.deadline_s)
+        self._host = Breaker()
+        self._memory = MemoryState()  # the pauses of this process, if no other process shares them
+        # Closed stores. Without it, a store could fill its budget by being closed and opened.
+        self._budgets: LRUCache[str, RetryBudget] = LRUCache(_CLOSED_MOST)
+        # Without it, a pause would be over if the storage fails when its store is opened again.
+        self._pauses: LRUCache[str, Pause] = LRUCache(_CLOSED_MOST)
+        self._lock = clock.Lock()
+
+    def open(self, credentials: StoreCredentials) -> Guard:
+        """Return the guard of one token's calls, without a connection.
+
+        With Redis, all hosts share the pause. Without Redis, all processes of the host share the
+        pause of one of many stores, also after a restart.
+
+        The operator has set a store of the settings, so its token needs no proof, and a restart may
+        end its pause. The workers of one gunicorn share the pause through a file, under the service
+        name that gunicorn's master gives them. Otherwise each process has its own pause.
+        """
+        settings = self._settings
+        token_digest = settings.token_digest(credentials)
+        rate_limit = RateLimit(
+            settings.calls_per_minute, settings.hosts, self._counters, token_digest
+        )
+        made = RetryBudget()
+        with self._lock:
+            budget = self._budgets.setdefault(token_digest, made)
+            known = self._pauses.get(token_digest)
+        key = f"{token_digest}:pause"
+        own = settings.store_id, settings.token
+        if not settings.stores and (credentials.store_id, credentials.token) == own:
+            return Guard(rate_limit, self._own_pause(key), self._host, budget)
+        return Guard(
+            rate_limit,
+            SharedPause(self._storage.shared, key, known),
+            self._host,
+            budget,
+            Proof(self._storage, token_digest),
+            self._trials,
+        )
+
+    def close(self, credentials: StoreCredentials, guard: Guard) -> None:
+        """Remember the pause of a store that is about to be closed."""
+        token_digest, pause = self._settings.token_digest(credentials), guard.pause
+        with self._lock:
+            self._pauses.pop(token_digest, None)
+            if pause is not None:
+                self._pauses[token_digest] = pause
+
+    def _own_pause(self, key: str) -> SharedPause:
+        """Return the pause of the store of the settings."""
+        service = os.environ.get("GUNICORN_ECWID_SERVICE")
+        if self._storage.shared is not self._storage.host:
+            return SharedPause(self._storage.shared, key)
+        if service:
+            return SharedPause(self._storage.shared, f"{key}:{service}")
+        return SharedPause(self._memory, key)
+
+    def forget_pauses(self, store_digest: str) -> None:
+        """Delete the pauses of all tokens of a store.
+
+        Raises:
+            StateUnavailable: The storage cannot be reached.
+        """
+        with self._lock:
+            for token_digest in [each for each in self._pauses if each.startswith(store_digest)]:
+                del self._pauses[token_digest]
+        for state in (self._memory, self._storage.shared):
+            delete(state, f"{store_digest}:", lambda rest: "pause" in rest.split(":"))

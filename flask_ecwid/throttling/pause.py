@@ -1,7 +1,8 @@
 """The pause of all calls with one token, which all processes with the same state share.
 
 A pause begins when Ecwid asks for it, or when Ecwid refuses the token or the store. After the pause
-for a refusal, a single call goes first as a probe.
+for a refusal, a single call goes first as a probe. If one of many tokens is refused again and
+again, the pauses become longer.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import orjson
 
 from .. import chance, clock
 from ..errors import EcwidError, Throttled
-from ..storage.memory_state import MemoryState
 from ..storage.state import State, StateUnavailable, Stored
 
 LOOK_EVERY_S = 0.1  # The time between two looks into the shared state, because a look costs I/O.
 LOOK_MOST_S = 2.0  # The longest time that a thread waits for the look of another thread.
 _PAUSE_MOST_S = 3600.0  # The longest pause. MAX_RETRY_AFTER_S in replies.py is the same.
+_REFUSED_S = (60.0, 300.0, 1800.0, 7200.0, 86400.0)  # The pauses after refusals in a row.
+_PROBE_S = 60.0  # How long a probe may hold a refused token, because its process may be gone.
 _PUBLISH_ATTEMPTS = 5  # An attempt fails if another process changes the pause meanwhile.
 _KEPT_S = 3600.0  # How long the state keeps a pause that is over and waits for its probe.
+_REFUSED_KEPT_S = 7 * 86400.0  # The same for a pause that counts the refusals.
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Pause:
     detail: str  # The detail of the problem that a throttled request gets.
     ends_at: float = field(compare=False)  # A moment of `clock.now()`.
     stored_as: bytes = field(default=b"", compare=False)  # If the pause comes from the state.
+    refusals: int = 0  # How often in a row Ecwid has refused the token, if anybody counts.
 
     @classmethod
     def of(cls, seconds: float, *, probed: bool, detail: str) -> Pause:
@@ -58,10 +62,12 @@ class Pause:
         try:
             members = orjson.loads(stored.value)
             probed = bool(members["probed"])
-            seconds = min(float(members["seconds"]), _PAUSE_MOST_S)
+            refusals = max(0, int(members.get("refusals", 0)))
+            most_s = max(_PAUSE_MOST_S, _refused_s(refusals) if refusals else 0.0)
+            seconds = min(float(members["seconds"]), most_s)
             if not seconds >= 0:  # NaN compares as False.
                 return None
-            left_s = min(stored.left_s - (_KEPT_S if probed else 0.0), _PAUSE_MOST_S)
+            left_s = min(stored.left_s - _kept_s(probed, refusals), most_s)
             return cls(
                 str(members["id"]),
                 seconds,
@@ -69,18 +75,24 @@ class Pause:
                 str(members["detail"]),
                 asked_at + left_s,
                 stored.value,
+                refusals,
             )
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def to_json(self) -> bytes:
         """Return the pause as JSON, for the shared state."""
-        names = ("id", "seconds", "probed", "detail")
+        names = ("id", "seconds", "probed", "detail", "refusals")
         return self.stored_as or orjson.dumps({name: getattr(self, name) for name in names})
 
     def left_s(self) -> float:
         """Return the seconds that are left."""
         return self.ends_at - clock.now()
+
+    def throttled(self) -> Throttled:
+        """Return the error of a call that the pause holds."""
+        error = Throttled(self.left_s(), self.detail)
+        return error.changed(reason="token") if self.refusals else error
 
     def again(self, seconds: float) -> Pause:
         """Return the same pause, which ends in this many seconds."""
@@ -92,7 +104,9 @@ class Pause:
             return self
         longer, shorter = (self, other) if self.ends_at >= other.ends_at else (other, self)
         if shorter.probed and not longer.probed:
-            return longer._changed(seconds=shorter.seconds, probed=True)
+            return longer._changed(seconds=shorter.seconds, probed=True, refusals=shorter.refusals)
+        if shorter.refusals > longer.refusals:
+            return longer._changed(refusals=shorter.refusals)
         return longer
 
     def _changed(self, **members: Any) -> Pause:
@@ -110,17 +124,18 @@ class SharedPause:
     Without that, a call would be sent during a pause that this process has seen.
     """
 
-    def __init__(self, shared: State | None, key: str) -> None:
+    def __init__(self, shared: State, key: str, known: Pause | None = None) -> None:
         """Store the key, without a look.
 
         Args:
-            shared: The state of all processes. With None, the pause belongs to this process.
+            shared: The state of all processes that share the pause.
             key: The key of the pause in the state.
+            known: The pause that this process knew when it closed the store.
         """
-        self._shared = shared or MemoryState()
+        self._shared = shared
         self._key = key
         self._lock = clock.Lock()
-        self._known: Pause | None = None  # As of the last look or change.
+        self._known = known  # As of the last look or change.
         self._owed: Pause | None = None  # Begun by this process, and not published yet.
         self._look_next = 0.0
         # The keys are process ids. Without them, a forked process would wait for looks of threads
@@ -128,6 +143,16 @@ class SharedPause:
         self._looking: dict[int, clock.Event] = {}  # A look under way sets its event at its end.
         self._changing: Counter[int] = Counter()  # Changes that are under way.
         self._changed = 0  # Changes that are over.
+
+    @property
+    def known(self) -> Pause | None:
+        """The pause as this process has seen it last, or None."""
+        return self._known
+
+    @property
+    def is_owed(self) -> bool:
+        """True if this process has begun a pause that the state does not know yet."""
+        return self._owed is not None
 
     def check(self) -> Pause | None:
         """Check whether a call may be made.
@@ -148,7 +173,7 @@ class SharedPause:
         if pause is None:
             return None
         if pause.left_s() > 0:
-            raise Throttled(pause.left_s(), pause.detail)
+            raise pause.throttled()
         return pause if pause.probed else None
 
     def claim_probe(self, pause: Pause) -> Pause:
@@ -157,9 +182,9 @@ class SharedPause:
         Raises:
             Throttled: Another call is the probe.
         """
-        renewed = pause.again(pause.seconds)
+        renewed = pause.again(_PROBE_S if pause.refusals else pause.seconds)
         if not self._replaced(pause, renewed):
-            raise Throttled(pause.seconds, pause.detail)
+            raise renewed.throttled()
         return renewed
 
     def release_probe(self, pause: Pause) -> None:
@@ -168,9 +193,22 @@ class SharedPause:
 
     def begin(self, error: EcwidError, pause_s: float) -> None:
         """Begin a pause for all processes, or make the present pause longer."""
-        begun = Pause.of(
-            pause_s, probed=error.probed, detail=f"An earlier call failed. {error.detail}"
-        )
+        detail = f"An earlier call failed. {error.detail}"
+        self._begin(Pause.of(pause_s, probed=error.probed, detail=detail))
+
+    def begin_after_refusal(self, error: EcwidError, probe: Pause | None) -> None:
+        """Begin the pause of a refused token, which is longer after each refusal in a row.
+
+        Args:
+            error: The refusal.
+            probe: The pause whose probe was refused, or None if another call was refused.
+        """
+        refusals = 1 + (probe.refusals if probe else 0)
+        detail = f"An earlier call failed. {error.detail}"
+        begun = Pause.of(_refused_s(refusals), probed=True, detail=detail)
+        self._begin(replace(begun, refusals=refusals))
+
+    def _begin(self, begun: Pause) -> None:
         with self._change():
             with self._lock:
                 self._known = begun.joined(self._known)
@@ -189,6 +227,12 @@ class SharedPause:
             with self._lock:
                 if self._known == pause:
                     self._known = self._owed = None
+
+    def forget(self) -> None:
+        """Forget the pause in this process, because somebody has deleted it from the state."""
+        with self._change(), self._lock:
+            self._known = self._owed = None
+            self._look_next = 0.0
 
     def _replaced(self, before: Pause, after: Pause) -> bool:
         """Replace the pause `before` for all processes, or return False if another pause holds.
@@ -286,7 +330,7 @@ class SharedPause:
     def _swapped(self, before: bytes | None, after: Pause | None) -> bool:
         ttl_s = 0.0
         if after:
-            ttl_s = max(after.left_s(), 0.001) + (_KEPT_S if after.probed else 0.0)
+            ttl_s = max(after.left_s(), 0.001) + _kept_s(after.probed, after.refusals)
         return self._shared.compare_and_swap(
             self._key, before, after.to_json() if after else None, ttl_s
         )
@@ -295,3 +339,15 @@ class SharedPause:
 def _is_outdated(pause: Pause | None, look_next: float) -> bool:
     """Return whether other processes may have begun or ended a pause since the last look."""
     return clock.now() >= look_next or (pause is not None and pause.left_s() <= 0)
+
+
+def _kept_s(probed: bool, refusals: int) -> float:
+    """Return how long the state keeps a pause that is over."""
+    if refusals:
+        return _REFUSED_KEPT_S
+    return _KEPT_S if probed else 0.0
+
+
+def _refused_s(refusals: int) -> float:
+    """Return the pause in seconds after so many refusals in a row."""
+    return _REFUSED_S[min(refusals, len(_REFUSED_S)) - 1]

@@ -25,6 +25,7 @@ BULK_SHARE = 0.5  # of the limit, for reading all customers
 _RESERVE = 4  # The reserve is the limit divided by this number.
 _HOST_KEY = "flask-ecwid:host"
 _HOST_TTL_S = 365 * 24 * 3600.0
+_SWEEP_FROM = 1_000
 _UNKNOWN = Taken(False, 0, 1, "", 1)  # No storage can say how many calls were made.
 
 
@@ -39,54 +40,68 @@ class Remaining(NamedTuple):
     reset_s: int
 
 
+class Hosts:
+    """The hosts that Redis has seen with a token, as far as this process remembers."""
+
+    __slots__ = ("is_new_until", "most", "until")
+
+    def __init__(self) -> None:
+        self.most = 0  # the most hosts
+        self.until = 0.0  # until when that number counts
+        self.is_new_until = 0.0  # until when this host is new
+
+
 class Remembered:
-    """The memory that all mounts and clients of a process have of the storages of one token.
+    """The memory that all mounts and clients of a process have of their storages.
 
     A storage may lose its calls. If a mount that was idle is the first to notice, the calls of the
-    other mounts have to count.
+    other mounts have to count. The memory outlives the stores that are closed meanwhile.
     """
 
     def __init__(self) -> None:
         # The epoch of each window, and when the window was used. The key has the storage's name.
         self.epochs: dict[tuple[str, str], tuple[str, float]] = {}
-        # The most hosts that Redis has seen, the end of that number, and the end of the time in
-        # which this host is new.
-        self.hosts = 0
-        self.hosts_until = 0.0
-        self.is_new_until = 0.0
+        self.hosts: dict[str, Hosts] = {}  # The key names the token.
         # When the process used the host's file last, and when it began to do without the file.
         self.file_used_at: float | None = None
         self.without_file_since: float | None = None
+        self._swept_at = _SWEEP_FROM  # The number of tokens at which old ones are forgotten.
+
+    def hosts_of(self, token_digest: str) -> Hosts:
+        """Return the memory of the hosts that use a token."""
+        return self.hosts.get(token_digest) or self.hosts.setdefault(token_digest, Hosts())
+
+    def sweep(self) -> None:
+        """Forget now and then what is over, because the tokens of many stores come and go."""
+        if len(self.epochs) + len(self.hosts) < self._swept_at:
+            return
+        now = clock.now()
+        for window, (_, used_at) in list(self.epochs.items()):
+            if now - used_at >= SPAN_S:
+                self.epochs.pop(window, None)
+        for token_digest, hosts in list(self.hosts.items()):
+            if now >= max(hosts.until, hosts.is_new_until):
+                self.hosts.pop(token_digest, None)
+        self._swept_at = 2 * (len(self.epochs) + len(self.hosts)) + _SWEEP_FROM
 
 
 class RateLimit:
     """The calls per minute of one token. Threads share a rate limit."""
 
-    def __init__(
-        self,
-        per_minute: int,
-        hosts: int,
-        storage: Storage,
-        token_digest: str,
-        remembered: ProcessWide[Remembered],
-    ) -> None:
+    def __init__(self, per_minute: int, hosts: int, counters: Counters, token_digest: str) -> None:
         """Store the limits, without a connection.
 
         Args:
             per_minute: How many calls a minute all processes may make together.
             hosts: How many hosts share the calls. Redis may know of more hosts, and the greater
                 number counts.
-            storage: Where processes and hosts count together.
+            counters: Where processes and hosts count together.
             token_digest: Names the token whose calls are counted.
-            remembered: The memory of all mounts and clients with this token and these storages.
         """
         self._per_minute = per_minute
-        self._host = _HostCounter(storage.host, remembered)
-        self._shared: _Counter | None = None
-        if storage.shared is not storage.host:
-            self._shared = _Counter(storage.shared, "shared", remembered)
+        self._host, self._shared = counters.host, counters.shared
         self._hosts = hosts
-        self._known = _KnownHosts(hosts, storage.host, f"{token_digest}:hosts", remembered)
+        self._known = _KnownHosts(hosts, counters, token_digest)
         self._token_digest = token_digest
         self._limit = per_minute if self._shared else self._of_host(per_minute)
         self._last = Taken(True, self._limit, 0, "", hosts)
@@ -140,6 +155,24 @@ class RateLimit:
         return self._host.take(key, share) if share else taken
 
 
+class Counters:
+    """The counters of the storages, which the rate limits of all tokens share."""
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        """Make the counters, without a connection.
+
+        Args:
+            storage: Where processes and hosts count together.
+            name: Names the storages, because mounts with another Redis remember other epochs.
+        """
+        self.state = storage.host
+        self.remembered = ProcessWide(Remembered, f"counters {name}")
+        self.host = _HostCounter(storage.host, self.remembered)
+        self.shared: _Counter | None = None
+        if storage.shared is not storage.host:
+            self.shared = _Counter(storage.shared, "shared", self.remembered)
+
+
 class _KnownHosts:
     """The hosts that divide the reserve, as far as Redis has told a process of this host.
 
@@ -147,31 +180,34 @@ class _KnownHosts:
     The host's file keeps the number, because a new process may find no Redis.
     """
 
-    def __init__(
-        self, hosts: int, host: State, key: str, remembered: ProcessWide[Remembered]
-    ) -> None:
+    def __init__(self, hosts: int, counters: Counters, token_digest: str) -> None:
         self._hosts = hosts
-        self._host = host
-        self._key = key
-        self._remembered = remembered
+        self._host = counters.state
+        self._token_digest = token_digest
+        self._key = f"{token_digest}:hosts"
+        self._remembered = counters.remembered
+
+    @property
+    def _seen(self) -> Hosts:
+        return self._remembered.get().hosts_of(self._token_digest)
 
     @property
     def _most(self) -> int:
-        return max(self._hosts, self._remembered.get().hosts)
+        return max(self._hosts, self._seen.most)
 
     def learn(self, taken: Taken) -> None:
         """Learn the number of hosts from a reply of Redis."""
-        remembered, now, before = self._remembered.get(), clock.now(), self._most
-        if taken.hosts >= before or now >= remembered.hosts_until:
-            remembered.hosts, remembered.hosts_until = taken.hosts, now + HOST_S
+        seen, now, before = self._seen, clock.now(), self._most
+        if taken.hosts >= before or now >= seen.until:
+            seen.most, seen.until = taken.hosts, now + HOST_S
             if self._most > before:
                 self._keep()
         # The settings have given this host a part already, unless there are more hosts.
         is_extra = taken.is_new and taken.hosts > self._hosts
         if is_extra:
-            remembered.is_new_until = now + SPAN_S
+            seen.is_new_until = now + SPAN_S
         elif taken.hosts >= self._most:  # Otherwise Redis has lost its data, and the other hosts.
-            remembered.is_new_until = 0.0
+            seen.is_new_until = 0.0
 
     def _keep(self) -> None:
         with suppress(StateUnavailable, ValueError):
@@ -182,19 +218,19 @@ class _KnownHosts:
 
     def _recall(self) -> None:
         """Read the number that another process of this host has learned."""
-        remembered = self._remembered.get()
-        if remembered.hosts_until:
+        seen = self._seen
+        if seen.until:
             return
         with suppress(StateUnavailable, ValueError):
             found = self._host.get(self._key)
             if found:
-                remembered.hosts = max(remembered.hosts, int(found.value))
+                seen.most = max(seen.most, int(found.value))
 
     def share(self, reserve: int) -> int:
         """Return how many calls of the reserve belong to this host."""
         self._recall()
         # Another host may have used all of the reserve, until it has learned of this host.
-        is_new = clock.now() < self._remembered.get().is_new_until
+        is_new = clock.now() < self._seen.is_new_until
         return 0 if is_new else reserve // self._most
 
 
@@ -212,12 +248,14 @@ class _Counter:
         Raises:
             StateUnavailable: The storage cannot be reached.
         """
-        epochs = self._remembered.get().epochs
+        remembered = self._remembered.get()
+        epochs = remembered.epochs
         epoch, seen_at = epochs.get((self._name, key), ("", 0.0))
         # The process remembers for a minute, because a storage may forget older calls.
         seen = epoch if clock.now() - seen_at < SPAN_S else ""
         taken = self._state.take(key, limit, host=host, seen=seen)
         epochs[self._name, key] = taken.epoch, clock.now()
+        remembered.sweep()
         return taken
 
 
@@ -235,7 +273,7 @@ class _HostCounter:
 
     def take(self, key: str, limit: int) -> Taken:
         """Count a call."""
-        remembered, share = self._remembered.get(), max(1, limit // _worker_count())
+        remembered, share = self._remembered.get(), max(1, limit // worker_count())
         try:
             taken = self._counter.take(key, limit)
         except StateUnavailable as exc:
@@ -269,7 +307,7 @@ class _HostCounter:
         return self._id
 
 
-def _worker_count() -> int:
+def worker_count() -> int:
     """Return how many workers server.py has counted, or how many gunicorn is to start."""
     for name in ("GUNICORN_ECWID_WORKERS", "WEB_CONCURRENCY"):
         if (text := os.environ.get(name, "")).isdecimal() and int(text):

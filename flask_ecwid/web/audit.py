@@ -58,6 +58,7 @@ def send_started(context: RequestContext) -> None:
             current_app._get_current_object(),  # type: ignore[attr-defined]
             operation=context.operation.operation_id,
             store=context.mount.name,
+            store_id=context.store_id,
         )
 
 
@@ -71,6 +72,7 @@ def send_finished(context: RequestContext) -> None:
             current_app._get_current_object(),  # type: ignore[attr-defined]
             operation=operation.operation_id,
             store=context.mount.name,
+            store_id=context.store_id,
             status=status,
             problem=context.problem,
             attempts=context.calls.attempts,
@@ -96,6 +98,7 @@ def _write_audit_line(
     facts = {
         "phase": phase,
         "store": context.mount.name,
+        "store_id": context.store_id or "-",
         "caller": context.caller or "-",
         "operation": operation.operation_id,
         "customer_id": context.customer_id or "-",
@@ -112,6 +115,7 @@ def _write_request_line(context: RequestContext, status: int) -> None:
     started_at = context.started_at
     facts = {
         "store": context.mount.name,
+        "store_id": context.store_id or "-",
         "operation": (request.endpoint or "").rpartition(".")[2],
         "status": status,
         "duration_ms": started_at and round((clock.now() - started_at) * 1000, 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -13,12 +13,11 @@ from werkzeug.exceptions import HTTPException
 
 from ..contract.operation import Operation
 from ..errors import CrossSite, Forbidden, Unauthorized, place_of
-from ..settings import Secret, Settings, api_keys
+from ..settings import Secret, Settings, StoreCredentials, api_keys
 from ..settings.api_keys import ApiKey
+from ..settings.stores_file import StoresFile
 
 log = logging.getLogger("flask_ecwid")
-
-ANYBODY = "anybody"
 
 _BEARER = re.compile(r"bearer +([\x21-\x7e]+)", re.IGNORECASE)
 _NAME = re.compile(r"[ -~]{1,64}")
@@ -38,25 +37,41 @@ class Caller:
             raise ValueError("the name of a caller must have 1 to 64 printable ASCII characters")
 
 
+@dataclass(frozen=True)
+class KeyCaller(Caller):
+    """A caller whose API key of the stores file decides on the store."""
+
+    credentials: StoreCredentials
+
+
+ANYBODY = Caller("anybody")
+HOST = Caller("host")  # every user whom the host's `authorize` lets pass with True
+
 Authorize = Callable[[str], "bool | Caller"]
 
 
 class Authenticator:
     """The check that a caller is known and may call an operation."""
 
-    def __init__(self, settings: Settings, authorize: Authorize | None) -> None:
-        """Take the host's `authorize`, or else the API keys of the settings."""
+    def __init__(
+        self, settings: Settings, authorize: Authorize | None, stores: StoresFile | None = None
+    ) -> None:
+        """Take the host's `authorize`, or the API keys of the stores file or of the settings."""
         self._authorize = authorize
-        self._api_keys = None if settings.auth == "none" else settings.api_keys
+        self._stores = stores
+        by_digest = api_keys.by_digest(settings.api_keys)
+        self._api_keys = None if settings.auth == "none" else by_digest
 
-    def authenticate(self, operation: Operation) -> str:
-        """Return the name of the caller of Flask's request.
+    def authenticate(self, operation: Operation) -> Caller:
+        """Return the caller of Flask's request.
 
         Raises:
             Unauthorized: The caller is not known.
             Forbidden: The caller lacks the operation's scope.
             CrossSite: The page of another site may have made a browser send the write.
         """
+        if self._stores is not None:
+            return _caller_of_a_store(self._stores, operation.scope)
         if self._authorize is None and self._api_keys is not None:
             return _caller_by_api_key(self._api_keys, operation.scope)
         # No page of another site knows an API key. Without this check, such a page could delete a
@@ -68,15 +83,27 @@ class Authenticator:
         return ANYBODY
 
 
-def _caller_by_api_key(entries: Sequence[ApiKey], scope: str) -> str:
+def _caller_by_api_key(entries: Mapping[str, ApiKey], scope: str) -> Caller:
     sent = _sent_api_key()
-    entry = api_keys.find(entries, sent)
+    return Caller(_permitted(api_keys.find(entries, sent), sent, scope).name)
+
+
+def _caller_of_a_store(stores: StoresFile, scope: str) -> Caller:
+    sent = _sent_api_key()
+    credentials, entry = stores.find_by_api_key(sent) or (None, None)
+    name = _permitted(entry, sent, scope).name
+    assert credentials is not None
+    return KeyCaller(name, credentials)
+
+
+def _permitted(entry: ApiKey | None, sent: str, scope: str) -> ApiKey:
+    """Return the entry of the API key that was sent, if the entry has the scope."""
     if not entry:
         # WSGI joins two headers of one name with a comma.
         raise Unauthorized("two" if "," in sent else "wrong")
     if scope not in entry.scopes:
         raise Forbidden(scope)
-    return entry.name
+    return entry
 
 
 def _sent_api_key() -> Secret:
@@ -103,7 +130,7 @@ def _sent_api_key() -> Secret:
     raise Unauthorized("two" if "," in credential else "wrong")
 
 
-def _authorized_by_host(authorize: Authorize, operation: Operation) -> str:
+def _authorized_by_host(authorize: Authorize, operation: Operation) -> Caller:
     refused: Unauthorized | Forbidden = Forbidden(operation.scope, by_host=True)
     try:
         granted = authorize(operation.scope)
@@ -115,9 +142,9 @@ def _authorized_by_host(authorize: Authorize, operation: Operation) -> str:
         log.error("authorize raised %s at %s", type(exc).__name__, place_of(exc))
     else:
         if granted is True:
-            return "host"
+            return HOST
         if isinstance(granted, Caller):
-            return granted.name
+            return granted
     # Raise outside of the except blocks, so that no context shows the error of authorize.
     raise refused
 

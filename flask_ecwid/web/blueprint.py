@@ -9,9 +9,9 @@ from werkzeug.exceptions import NotFound
 
 from .. import clock
 from ..signals import operation_finished, operation_started
-from ..throttling.rate_limit import WINDOW_S
+from ..throttling.rate_limit import WINDOW_S, RateLimit
 from . import audit, connexion_api, openapi, problems, swagger_ui
-from .context import RequestContext, begin_request, request_under_way
+from .context import begin_request, request_under_way
 from .mount import Mount
 
 # The scheme and host of a request target in absolute form.
@@ -53,8 +53,8 @@ def after_request(response: Response) -> Response:
     context.status = response.status_code
     response.headers["X-Request-ID"] = context.request_id
     add_privacy_headers(response)
-    if context.operation and context.caller:
-        add_rate_limit(response, context)
+    if context.store:
+        add_rate_limit(response, context.store.rate_limit)
     audit.write_lines(response, context)
     return response
 
@@ -100,11 +100,11 @@ def add_privacy_headers(response: Response) -> None:
     headers["Referrer-Policy"] = "no-referrer"
 
 
-def add_rate_limit(response: Response, context: RequestContext) -> None:
+def add_rate_limit(response: Response, rate_limit: RateLimit) -> None:
     """Add the number of calls to Ecwid that remain, for callers that are known.
 
     https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
     """
-    calls = context.mount.store.rate_limit.remaining()
+    calls = rate_limit.remaining()
     response.headers["RateLimit-Policy"] = f'"calls";q={calls.limit};w={WINDOW_S}'
     response.headers["RateLimit"] = f'"calls";r={calls.remaining};t={calls.reset_s}'

@@ -4,6 +4,8 @@ The cache stores only responses that fit the contract. A generation is all cache
 two writes. Each write through the plugin begins a new generation, so no read finds an older
 response. A response belongs to the generation in which its read began. Otherwise a read that a
 write overtakes would store old data in the new generation.
+
+A token that Ecwid has not accepted finds no response. The first read that Ecwid accepts is stored.
 """
 
 from __future__ import annotations
@@ -95,8 +97,10 @@ class Cache:
         began = Moment.seconds_ago()
         cache_key = self._cache_key(call)
         generation, value, age_s = self._backend.get(cache_key)
-        self._reads.join_only_in(generation)
-        response = None if value is None else CachedResponse.from_bytes(value, int(age_s))
+        response = None
+        if self._reads.is_proven:
+            self._reads.join_only_in(generation)
+            response = None if value is None else CachedResponse.from_bytes(value, int(age_s))
         return Lookup(response, cache_key, generation, began)
 
     def set(self, lookup: Lookup, document: Envelope) -> CachedResponse:

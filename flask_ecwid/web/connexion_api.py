@@ -17,6 +17,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from ..contract import Contract
+from ..contract.operation import Operation
 from ..errors import IdempotencyKeyRequired
 from ..signals import call_count
 from ..storage.work import piece_of_work
@@ -80,8 +81,17 @@ class _Api(FlaskApi):
         return _Security(None)
 
     @staticmethod
-    def get_request(**path: str) -> _Request:
-        return _Request(request.environ[CONTEXT], path)
+    def get_request(**path: Any) -> _Request:
+        context: RequestContext = request.environ[CONTEXT]
+        assert context.operation is not None, "a route of connexion has an operation"
+        # The values of converters in the prefix belong to the host, which finds them in
+        # `request.view_args`.
+        own = {
+            name: path[name]
+            for location, name in context.operation.parameters
+            if location == "path"
+        }
+        return _Request(context, context.operation, own)
 
     @staticmethod
     def get_response(response: Response, *_: object, **__: object) -> Response:
@@ -149,22 +159,25 @@ class _Request:
     files: dict[str, Any] = {}  # noqa: RUF012
     context: dict[str, Any] = {}  # noqa: RUF012
 
-    def __init__(self, context: RequestContext, path: dict[str, str]) -> None:
+    def __init__(self, context: RequestContext, operation: Operation, path: dict[str, str]) -> None:
         self.request_context = context
-        assert context.operation is not None, "a route of connexion has an operation"
-        self.operation = context.operation
+        self.operation = operation
         self.path_params: dict[str, Any] = path
         self.query: dict[str, Any] = {}
         self.body = b""
 
 
 class _Security(FlaskSecurityHandlerFactory):
-    """The check of the caller, which comes before any other check."""
+    """The check of the caller and the choice of the store, before any other check."""
 
     def security_passthrough(self, function: Function) -> Function:
         def wrapper(received: _Request) -> Any:
             context = received.request_context
-            context.caller = context.mount.authenticator.authenticate(received.operation)
+            caller = context.mount.authenticator.authenticate(received.operation)
+            context.caller = caller.name
+            credentials = context.mount.choice.of(caller)
+            context.store_id = credentials.store_id
+            context.store = context.mount.runtime(credentials)
             return function(received)
 
         return wrapper

@@ -14,7 +14,7 @@ from ..signals import CallCount
 
 if TYPE_CHECKING:
     from ..contract.operation import Operation
-    from .mount import Mount
+    from .mount import Mount, StoreRuntime
 
 
 _UUID4 = re.compile(
@@ -31,6 +31,8 @@ class RequestContext:
     request_id: str  # a UUID, version 4
     started_at: float | None = None  # a value of `clock.now()`, or None before `before_request`
     caller: str | None = None  # the name of the caller, or None before the authentication
+    store_id: str | None = None  # the number of the store, or None before the store was chosen
+    store: StoreRuntime | None = None  # the store of the request
     customer_id: object = None  # the id in the path, or the id of the new customer
     idempotency_key: str | None = None
     handler_has_run: bool = False  # True if the store may have changed
@@ -65,6 +67,7 @@ def begin_request() -> RequestContext:
         mount=mount,
         operation=mount.contract.operations.get(endpoint),
         request_id=sent_id.lower() if _UUID4.fullmatch(sent_id) else str(chance.uuid4()),
+        store_id=mount.choice.only.store_id if mount.choice.only else None,
     )
     return context
 

@@ -34,7 +34,7 @@ from ..errors import (
 )
 from ..storage import process
 from ..storage.redis_connection import COOLDOWN_S
-from ..storage.state import State, StateUnavailable, Stored
+from ..storage.state import State, StateUnavailable, Stored, delete
 from ..storage.work import current_work, piece_of_work
 from .envelope import Envelope
 
@@ -99,22 +99,58 @@ class _Record:
         return orjson.dumps(self)
 
 
+class OwedOutcomes:
+    """The outcomes that a mount could not store, which a later request with the key stores.
+
+    Without them, a key would be in use until the lease of its record ends. They outlive the open
+    stores, because another request may open the store again.
+    """
+
+    def __init__(self) -> None:
+        """Owe nothing yet."""
+        self._lock = clock.Lock()
+        # The outcomes and their moments, by the owners of the records.
+        self._outcomes: dict[str, tuple[bytes | None, clock.Moment]] = {}
+
+    def add(self, owner: str, outcome: bytes | None) -> None:
+        """Remember the outcome of a record's owner. None stands for no record."""
+        with self._lock:
+            self._outcomes[owner] = outcome, clock.Moment.seconds_ago()
+            if len(self._outcomes) > _OWED_MOST:
+                del self._outcomes[next(iter(self._outcomes))]  # the oldest
+
+    def find(self, owner: str) -> tuple[bytes | None, clock.Moment] | None:
+        """Return the outcome of a record's owner and its moment, or None."""
+        with self._lock:
+            return self._outcomes.get(owner)
+
+    def remove(self, owner: str) -> None:
+        """Forget an outcome that is stored now."""
+        with self._lock:
+            self._outcomes.pop(owner, None)
+
+
 class Idempotency:
     """The idempotency keys of one store's creations."""
 
-    def __init__(self, state: State, name: str, deadline_s: float) -> None:
+    def __init__(
+        self, state: State, name: str, deadline_s: float, owed: OwedOutcomes | None = None
+    ) -> None:
         """Keep the records of the store with this name in a shared state.
 
         A lease is longer than `deadline_s`. Otherwise a second request could take over the key of a
         request that is still under way.
+
+        Args:
+            state: Keeps the records.
+            name: Begins the names of the store's records.
+            deadline_s: How long a request takes at most.
+            owed: The outcomes that other objects for the same records could not store.
         """
         self._state = state
         self._name = name
         self._lease_s = max(MIN_LEASE_S, deadline_s + 10)
-        self._lock = clock.Lock()
-        # The outcomes that could not be stored, and the moments of the outcomes, by the owners of
-        # the records. Without them, a key would be in use until the lease of its record ends.
-        self._owed: dict[str, tuple[bytes | None, clock.Moment]] = {}
+        self._owed = owed or OwedOutcomes()
 
     @piece_of_work()
     def run(
@@ -179,6 +215,17 @@ class Idempotency:
             pass
         raise IdempotencyUnavailable(COOLDOWN_S)
 
+    def forget(self) -> None:
+        """Delete the records of the store. A lease that runs keeps its record.
+
+        Raises:
+            IdempotencyUnavailable: The state cannot be reached, so records may be left.
+        """
+        with suppress(StateUnavailable):
+            delete(self._state, f"{self._name}:once:", lambda rest: True, lambda s: not _runs(s))
+            return
+        raise IdempotencyUnavailable(COOLDOWN_S)
+
     def _record_name(self, owner: tuple[str, ...], idempotency_key: str) -> str:
         # JSON keeps the texts apart. Without it, two owners could share the name of a record.
         digest = hashlib.sha256(orjson.dumps([*owner, idempotency_key])).hexdigest()
@@ -225,7 +272,7 @@ class Idempotency:
                 swapped = self._state.compare_and_swap(name, before, own.to_json(), TTL_S)
             except StateUnavailable:
                 # The storage may have the record, but the request ends without a call.
-                self._owe(owner, replace(own, state="unknown").to_json() if stored else None)
+                self._owed.add(owner, replace(own, state="unknown").to_json() if stored else None)
                 raise
             if swapped:
                 return earlier, own, begun
@@ -252,15 +299,8 @@ class Idempotency:
         except StateUnavailable:
             # In another process, the own record stays until its lease ends. The next request with
             # the key then searches for the customer, so losing the outcome creates no second one.
-            self._owe(own.owner, new)
+            self._owed.add(own.owner, new)
             log.warning("the outcome of an idempotency key could not be stored")
-
-    def _owe(self, owner: str, outcome: bytes | None) -> None:
-        """Remember an outcome that could not be stored. None stands for no record."""
-        with self._lock:
-            self._owed[owner] = outcome, clock.Moment.seconds_ago()
-            if len(self._owed) > _OWED_MOST:
-                del self._owed[next(iter(self._owed))]  # the oldest
 
     def _deliver(self, name: str, running: bytes, owner: str) -> bool:
         """Store the outcome of a record under way, or return False if this process owes none.
@@ -268,14 +308,21 @@ class Idempotency:
         Raises:
             StateUnavailable: The state cannot be reached.
         """
-        with self._lock:
-            outcome, ended = self._owed.get(owner, (None, None))
-        if ended is None:
+        owed = self._owed.find(owner)
+        if owed is None:
             return False
+        outcome, ended = owed
         self._state.compare_and_swap(name, running, outcome, max(1.0, TTL_S - ended.elapsed_s()))
-        with self._lock:
-            self._owed.pop(owner, None)
+        self._owed.remove(owner)
         return True
+
+
+def _runs(stored: Stored) -> bool:
+    """Return whether the value is the record of a request that may be under way."""
+    with suppress(StateUnavailable):  # if another version has written the value
+        record = _Record.from_json(stored.value)
+        return record.state == "running" and TTL_S - stored.left_s < record.lease_s
+    return False
 
 
 def _after(own: _Record, error: EcwidError, *, tried_before: bool) -> _Record | None:

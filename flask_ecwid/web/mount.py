@@ -1,28 +1,32 @@
-"""The mount, which is everything at one URL prefix, and the open store behind the mount."""
+"""The mount, which is everything at one URL prefix, and the stores behind the mount."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..client import EcwidClient
-from ..client.transport import Transport
+from ..client.open_stores import OpenStores
+from ..client.opening import OpenStore
+from ..client.shared_reads import SharedReads
 from ..contract import Contract
-from ..settings import Settings
-from ..storage.opening import Storage
+from ..settings import Settings, StoreCredentials
 from ..throttling.rate_limit import RateLimit
 from .authentication import Authenticator
 from .cache import Cache
 from .context import current_request
-from .idempotency import Idempotency
+from .idempotency import Idempotency, OwedOutcomes
 from .sampling import Sampler
+from .store_choice import StoreChoice
 
 
 @dataclass(frozen=True)
 class StoreRuntime:
     """The parts of an open store that the endpoints use."""
 
+    opened: OpenStore  # stays open as long as the request refers to it
     client: EcwidClient
+    reads: SharedReads
     cache: Cache | None
     idempotency: Idempotency
     rate_limit: RateLimit
@@ -40,45 +44,46 @@ class Mount:
     contract: Contract
     document: dict[str, Any]  # the contract as the mount serves it
     authenticator: Authenticator
-    store: StoreRuntime
+    choice: StoreChoice  # the store of each request
+    stores: OpenStores
+    client: EcwidClient | None  # of the single store, or None if there are many
     refusals: Sampler  # the requests that are refused before their caller is known
+    owed: OwedOutcomes = field(default_factory=OwedOutcomes)  # of the idempotency keys
 
     @property
     def identity(self) -> tuple[str, ...]:
         """Texts that are equal in every process that serves the mount, also after a restart."""
         return self.app_name, self.name, self.url_prefix
 
-    @property
-    def client(self) -> EcwidClient:
-        """The client of the mount's store."""
-        return self.store.client
+    def runtime(self, credentials: StoreCredentials) -> StoreRuntime:
+        """Return the parts of the store of these credentials, which is opened if necessary."""
+        opened = self.stores.get(credentials)
+        responses = opened.reads.responses
+        return StoreRuntime(
+            opened,
+            self.client or EcwidClient.of(self.stores, credentials),
+            opened.reads,
+            Cache(responses, opened.reads, credentials.token) if responses else None,
+            self._idempotency(opened.digest),
+            opened.guard.rate_limit,
+        )
 
+    def forget(self, store_id: str) -> None:
+        """Forget what is kept of a store, but neither running leases nor the rate limit's counts.
 
-def open_runtime(
-    settings: Settings,
-    name: str,
-    *,
-    transport: Transport | None = None,
-    storage: Storage | None = None,
-) -> StoreRuntime:
-    """Open the store that the settings name, for the mount of this name. Opens no connection.
+        Raises:
+            Throttled: The storage cannot be reached, so a part may be left.
+        """
+        self.stores.forget(store_id)
+        self._idempotency(self.stores.upstream.settings.digest_of(store_id)).forget()
 
-    `EcwidClient` describes the transport and the storage.
-
-    Raises:
-        SettingsError: The store cannot be opened with these settings.
-    """
-    client = EcwidClient(settings, name=name, transport=transport, storage=storage)
-    opened = client.store
-    responses = opened.storage.responses
-    return StoreRuntime(
-        client,
-        Cache(responses, opened.reads, settings.token) if responses else None,
-        Idempotency(opened.storage.shared, opened.digest, settings.deadline_s),
-        opened.guard.rate_limit,
-    )
+    def _idempotency(self, digest: str) -> Idempotency:
+        shared = self.stores.upstream.storage.shared
+        return Idempotency(shared, digest, self.settings.deadline_s, self.owed)
 
 
 def current_store() -> StoreRuntime:
     """Return the store of the request under way."""
-    return current_request().mount.store
+    store = current_request().store
+    assert store is not None, "the store was chosen before the handler ran"
+    return store

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -11,27 +14,34 @@ from flask import Blueprint, Response, request
 
 from ..errors import Forbidden, Unauthorized
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+# A variable of a prefix such as /shops/<int(min=1):shop>, with or without its converter.
+_VARIABLE = re.compile(r"<(?:[A-Za-z_]\w*(?:\([^<>]*\))?:)?([A-Za-z_]\w*)>")
+
 
 def add_routes(blueprint: Blueprint, document: dict[str, Any]) -> None:
     """Serve the contract below the mount."""
+    template = _VARIABLE.sub(r"{\1}", blueprint.url_prefix or "")
+    names = _VARIABLE.findall(blueprint.url_prefix or "")
 
     # The path of the mount depends on the prefix that a proxy adds. A deployment has one or two.
     @lru_cache(maxsize=8)
-    def as_json(mount: str) -> bytes:
-        return orjson.dumps(at_mount(document, mount))
+    def as_json(mount: str, variables: tuple[tuple[str, str], ...]) -> bytes:
+        return orjson.dumps(at_mount(document, mount, dict(variables)))
 
     @lru_cache(maxsize=8)
-    def as_yaml(mount: str) -> str:
-        return to_yaml(at_mount(document, mount))
+    def as_yaml(mount: str, variables: tuple[tuple[str, str], ...]) -> str:
+        return to_yaml(at_mount(document, mount, dict(variables)))
 
-    def openapi_json() -> Response:
-        return Response(as_json(_mount()), content_type="application/json")
+    def openapi_json(**values: object) -> Response:
+        return Response(as_json(*_address(values)), content_type="application/json")
 
-    def openapi_yaml() -> Response:
-        return Response(as_yaml(_mount()), content_type="application/yaml")
+    def openapi_yaml(**values: object) -> Response:
+        return Response(as_yaml(*_address(values)), content_type="application/yaml")
 
-    def _mount() -> str:
-        return f"{request.script_root}{request.path.rpartition('/')[0]}"
+    def _address(values: Mapping[str, object]) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """Return the address of the mount, and the variables with the values of this request."""
+        return f"{request.script_root}{template}", tuple([(n, str(values[n])) for n in names])
 
     # problems.py has the rule for OPTIONS on every path of the mount.
     for view, path in ((openapi_json, "/openapi.json"), (openapi_yaml, "/openapi.yaml")):
@@ -87,9 +97,20 @@ def _refusals_by_host(examples: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def at_mount(document: dict[str, Any], mount: str) -> dict[str, Any]:
-    """Return the contract with the address of the mount."""
-    return {**document, "servers": [{"url": mount}]}
+def at_mount(
+    document: dict[str, Any], mount: str, variables: Mapping[str, str] = _NONE
+) -> dict[str, Any]:
+    """Return the contract with the address of the mount.
+
+    Args:
+        document: The contract.
+        mount: The address, in which `{name}` stands for a variable.
+        variables: The default of each variable, for `Server Variable Objects`.
+    """
+    server: dict[str, Any] = {"url": mount}
+    if variables:
+        server["variables"] = {name: {"default": value} for name, value in variables.items()}
+    return {**document, "servers": [server]}
 
 
 def to_yaml(document: dict[str, Any]) -> str:

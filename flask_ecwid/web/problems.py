@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import defaultdict
+from typing import Any
 
 import orjson
 from flask import Blueprint, Response, current_app, request
@@ -149,7 +150,7 @@ def _add_last_rules(state: BlueprintSetupState) -> None:
             methods[rule.rule] |= rule.methods or set()
     allow = {path: ", ".join(sorted(allowed)) for path, allowed in methods.items()}
 
-    def other_method(**_: str) -> Response:
+    def other_method(**_: object) -> Response:
         assert request.url_rule is not None
         headers = {"Allow": allow[request.url_rule.rule]}
         if request.method == "OPTIONS":
@@ -158,10 +159,10 @@ def _add_last_rules(state: BlueprintSetupState) -> None:
             return response
         return _failed(405, headers)
 
-    def not_found(**_: str) -> Response:
+    def not_found(**_: object) -> Response:
         return _failed(404, {})
 
-    def no_socket(**_: str) -> Response:
+    def no_socket(**_: object) -> Response:
         return _failed(400, {})
 
     app.view_functions[f"{name}.other_method"] = other_method
@@ -186,5 +187,9 @@ class _Anything(BaseConverter):
 class _LastRule(Rule):
     """A rule with its own converter, because the app's map of converters belongs to the host."""
 
-    def get_converter(self, variable_name: str, converter_name: str, *_: object) -> BaseConverter:
-        return _Anything(self.map)
+    def get_converter(
+        self, variable_name: str, converter_name: str, args: Any, kwargs: Any
+    ) -> BaseConverter:
+        if converter_name == "anything":
+            return _Anything(self.map)
+        return super().get_converter(variable_name, converter_name, args, kwargs)

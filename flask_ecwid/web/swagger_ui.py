@@ -60,16 +60,16 @@ class _File(NamedTuple):
 def add_routes(blueprint: Blueprint) -> None:
     """Serve Swagger UI, and no file that its page does not need."""
 
-    def ui() -> Response:
+    def ui(**_: object) -> Response:
         return _response(_File("text/html; charset=utf-8", _PAGE.encode()))
 
-    def ui_static(filename: str) -> Response:
+    def ui_static(filename: str, **_: object) -> Response:
         file = _files().get(filename)
         if file is None:
             raise NotFound
         return _response(file)
 
-    def to_ui() -> Response:
+    def to_ui(**_: object) -> Response:
         # Without this route, werkzeug would redirect with the caller's query and Host header.
         return Response(status=308, headers={"Location": "ui/"})
 

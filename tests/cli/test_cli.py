@@ -23,7 +23,8 @@ from flask.cli import FlaskGroup
 from openapi_spec_validator import validate
 from pytest_httpserver import HTTPServer
 
-from flask_ecwid import Ecwid, clock, contract
+from flask_ecwid import Ecwid, StoreCredentials, clock, contract, sandbox
+from flask_ecwid.settings import api_keys
 
 from ..conftest import ROOT, STORE, TOKEN, Config, environment, free_port
 from ..helpers.command import begin_sandbox, printed_settings
@@ -94,10 +95,10 @@ def test_check_names_the_host(ecwid: HTTPServer, config: Config, replies: bool) 
     ("spoil", "said"),
     [
         (lambda folder: folder.write_text(""), "is not a real directory"),
-        (lambda folder: folder.parent.rename(folder.parent.with_name("gone")), "No such file"),
+        (lambda folder: folder.parent.rmdir() or folder.parent.touch(), "Not a directory"),
         (lambda folder: (folder / "state.sqlite3").mkdir(parents=True), "unable to open database"),
     ],
-    ids=["file", "gone", "folder"],
+    ids=["file", "file above", "folder"],
 )
 def test_check_of_a_state_that_cannot_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], said: str
@@ -323,6 +324,7 @@ sys.meta_path.insert(0, Finder)
         (["key", "a"], "flask_ecwid.cli.key"),
         (["openapi"], "flask_ecwid.cli.openapi"),
         (["sandbox"], "flask_ecwid.cli.sandbox"),
+        (["stores", "list"], "flask_ecwid.cli.stores"),
         (["export", "--help"], "flask_ecwid.cli.export"),
         *((args, "host") for args in (["check"], ["export", "all.jsonl"], ["import", "new.jsonl"])),
     ],
@@ -392,6 +394,111 @@ def test_sandbox_keeps_its_file(tmp_path: Path, kept: bool, ending: signal.Signa
     assert [path.name for path in tmp_path.iterdir()] == (["store.sqlite3"] if kept else [])
 
 
+def served_stores(process: subprocess.Popen[str]) -> tuple[str, Path, list[dict[str, Any]]]:
+    """Return the address, the stores file and the stores that a sandbox with --stores prints."""
+    assert process.stdout is not None
+    settings = dict(process.stdout.readline().strip().split("=", 1) for _ in range(2))
+    assert list(settings) == ["ECWID_API_URL", "ECWID_STORES"]
+    path = Path(settings["ECWID_STORES"])
+    document = json.loads(path.read_text())
+    assert list(document) == ["stores"]
+    return settings["ECWID_API_URL"], path, document["stores"]
+
+
+def customers_status(api_url: str, store: dict[str, Any], token: str) -> int:
+    url = f"{api_url}/{store['id']}/customers"
+    return requests.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30).status_code
+
+
+def test_sandbox_with_stores(tmp_path: Path) -> None:
+    """The sandbox serves several stores, and writes a private file with their tokens and keys.
+
+    The standard error has the API key of each store, which the file does not have.
+    """
+    process = begin_sandbox(tmp_path, "--stores", "3", "--customers", "2", TMPDIR=str(tmp_path))
+    try:
+        api_url, path, stores = served_stores(process)
+        assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        text = path.read_text()
+        assert [list(each) for each in stores] == [["id", "token", "api_keys"]] * 3
+        assert [each["id"] for each in stores] == ["1003", "1004", "1005"]
+        assert stores[0]["token"] == sandbox.TOKEN
+        for store in stores:
+            StoreCredentials(store["id"], store["token"])  # raises an error if one is invalid
+            for other in stores:
+                status = customers_status(api_url, store, other["token"])
+                assert status == (200 if other is store else 403)
+        for store in stores:
+            app = flask.Flask("host")
+            app.config.update(ECWID_API_URL=api_url, ECWID_AUTH="none")
+            app.config.update(ECWID_STORE_ID=store["id"], ECWID_TOKEN=store["token"])
+            Ecwid(app)
+            for number in range(int(store["id"]) - 1003):
+                body = {"email": f"{number}@example.com"}
+                created = app.test_client().post("/api/json/v1/ecwid/add_customer", json=body)
+                assert created.status_code == 200
+            page = app.test_client().get("/api/json/v1/ecwid/customers?limit=1").json
+            assert page is not None
+            assert page["data"]["attributes"]["total"] == 6 + int(store["id"]) - 1003
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    printed = re.findall(r"^store (\d+): key (\S+), faults (\S+)$", err, re.M)
+    for store, (store_id, api_key, url) in zip(stores, printed, strict=True):
+        [entry] = map(api_keys.ApiKey.parse, store["api_keys"])
+        assert store_id == store["id"]
+        assert entry.digest == hashlib.sha256(api_key.encode()).hexdigest()
+        assert entry.scopes == set(api_keys.SCOPES)
+        assert api_key not in text
+        assert url.endswith(f"/admin/stores/{store_id}/faults")
+    assert len({store["api_keys"][0] for store in stores}) == 3
+    assert not list(tmp_path.iterdir()), "the end deletes all files"
+
+
+def test_sandbox_options_are_for_every_store(tmp_path: Path) -> None:
+    """Each store has the faults, the limit and the generated customers of the options."""
+    (tmp_path / "faults.json").write_text('[{"kind": "status", "status": 500, "nth": 1}]')
+    flags = ["--faults", "faults.json", "--calls-per-minute", "1", "--customers", "1"]
+    process = begin_sandbox(tmp_path, "--stores", "2", *flags)
+    try:
+        api_url, _, stores = served_stores(process)
+        for store in stores:
+            statuses = [customers_status(api_url, store, store["token"]) for _ in range(3)]
+            assert statuses == [500, 200, 429]
+            url = f"{api_url.replace('/api/v3', '/admin/stores')}/{store['id']}/ledger"
+            assert len(requests.get(url, timeout=30).json()) == 3
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+def test_sandbox_keeps_its_stores(tmp_path: Path) -> None:
+    """The stores beside the file of --file survive the sandbox, and have their first tokens again.
+
+    The end deletes the file for ECWID_STORES.
+    """
+    email = "new@example.com"
+    for start in range(2):
+        flags = ["--file", "store.sqlite3", "--stores", "2"]
+        process = begin_sandbox(tmp_path, *flags, TMPDIR=str(tmp_path))
+        try:
+            api_url, _, [_, store] = served_stores(process)
+            url = f"{api_url}/1004/customers"
+            headers = {"Authorization": f"Bearer {store['token']}"}
+            created = requests.post(url, json={"email": email}, headers=headers, timeout=30)
+            assert created.status_code == (409 if start else 200)
+            admin = api_url.replace("/api/v3", "/admin/stores/1004")
+            requests.put(admin, json={"tokens": []}, timeout=30)
+            assert customers_status(api_url, store, store["token"]) == 403
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+        assert process.returncode == 0
+        names = ["store.sqlite3", "store.sqlite3-1004"]
+        assert sorted(each.name for each in tmp_path.iterdir()) == names
+
+
 def test_sandbox_fails_on_demand(tmp_path: Path) -> None:
     """The sandbox applies the switches and faults of its options, and accepts more later."""
     (tmp_path / "faults.json").write_text('[{"kind": "status", "status": 500, "nth": 1}]')
@@ -420,14 +527,27 @@ def test_sandbox_invalid_faults(tmp_path: Path, wrong: str) -> None:
     assert of_config({})("sandbox", "--faults", str(tmp_path / "faults.json")).exit_code == 2
 
 
-@pytest.mark.parametrize("wrong", [("--port", "99999"), ("--port", "-1"), ("--customers", "-5")])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--port", "99999"),
+        ("--port", "-1"),
+        ("--customers", "-5"),
+        ("--stores", "0"),
+        ("--stores", "1001"),
+    ],
+)
 def test_sandbox_options_out_of_range(wrong: tuple[str, str]) -> None:
     """A port or number out of range is a usage error."""
     assert of_config({})("sandbox", *wrong).exit_code == 2
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["check"], ["export"], ["import"], ["key"], ["openapi"], ["sandbox"]]
+    "command",
+    [
+        *([], ["check"], ["export"], ["import"], ["key"], ["openapi"], ["sandbox"], ["stores"]),
+        *(["stores", each] for each in ("add", "list", "remove")),
+    ],
 )
 def test_help(command: list[str]) -> None:
     """Every command has a help text with an example."""

@@ -96,6 +96,13 @@ def sandbox_option(command: Command, name: str) -> bool:
     return has_begun
 
 
+def stores(command: Command, name: str) -> bool:
+    command.folder.chmod(0o700)
+    path = str(command.folder / "stores.json")
+    args = ["stores", "add", "1003", "--file", path]
+    return command.run(*args, stdin=b"secret_" + b"a1" * 16)[0] == 0
+
+
 def state(command: Command, name: str) -> bool:
     (command.folder / name).parent.chmod(0o700)
     try:
@@ -116,6 +123,8 @@ PLACES: dict[str, list[Callable[[Command, str], bool]]] = {
     "shop.sqlite3-shm": [sandbox_setting],
     "shop.sqlite3-journal": [sandbox_setting],
     "private/state.lock": [state],
+    "stores.json": [stores],
+    "stores.json.new": [stores],
 }
 WALK = [(name, use) for name, uses in PLACES.items() for use in uses]
 

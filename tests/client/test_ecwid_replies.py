@@ -226,7 +226,8 @@ def test_a_refused_service_says_why(
     assert response.json.get("ecwid_code") == code
     assert word in response.json["detail"]
     lines = [r.getMessage() for r in caplog.records if f" reason={reason}" in r.getMessage()]
-    assert lines[0] == f"call failed operation=add_customer service-refused reason={reason}"
+    failed = "call failed operation=add_customer store_id=1003"
+    assert lines[0] == f"{failed} service-refused reason={reason}"
     assert lines[1].endswith(f" problem=service-refused reason={reason}")
     [record] = [r for r in caplog.records if r.name == "flask_ecwid.request"]
     assert vars(record)["reason"] == reason

@@ -212,7 +212,7 @@ def test_failures_are_logged_without_values(
     with RawServer(resets) as server, pytest.raises(EcwidError):
         client_of(server).list_customers(email=CANARY)
     lines = [r.getMessage() for r in caplog.records if r.name == "flask_ecwid"]
-    assert lines == ["call failed operation=list_customers upstream-lost"] * 3
+    assert lines == ["call failed operation=list_customers store_id=1003 upstream-lost"] * 3
     assert "canary" not in caplog.text
 
 

@@ -260,7 +260,7 @@ def pause_that_has_passed(shared_pause: SharedPause, later: Later) -> Pause:
 @pytest.mark.parametrize("errors", [(REFUSAL, PAUSE), (PAUSE, REFUSAL)])
 def test_a_pause_and_a_refusal(later: Later, errors: tuple[EcwidError, ...]) -> None:
     """A pause and a refusal together last for the longer time and still end with a probe."""
-    shared_pause = SharedPause(None, "name")
+    shared_pause = SharedPause(MemoryState(), "name")
     for error in errors:
         shared_pause.begin(error, error.pause_s)
     with pytest.raises(Throttled) as caught:
@@ -736,6 +736,9 @@ class Gone:
         raise StateUnavailable
 
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
+        raise StateUnavailable
+
+    def keys(self, prefix: str) -> list[str]:
         raise StateUnavailable
 
 

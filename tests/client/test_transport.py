@@ -54,7 +54,9 @@ def receive(url: str, **options: Any) -> Any:
     """Make a single call without the retries of the client."""
     settings = settings_of(url, **options)
     call = build_call("get_customer", 7)
-    reply = RequestsTransport(settings).send(call, clock.now() + settings.deadline_s, lambda: None)
+    reply = RequestsTransport(settings).send(
+        call, settings.credentials, clock.now() + settings.deadline_s, lambda: None
+    )
     return read_reply(build_call("get_customer", 7), reply)
 
 

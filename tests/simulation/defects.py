@@ -24,10 +24,18 @@ from unittest.mock import patch
 import orjson
 
 from flask_ecwid import chance, clock, errors
-from flask_ecwid.client import pagination, reconcile, replies, retries, shared_reads
+from flask_ecwid.client import (
+    open_stores,
+    pagination,
+    reconcile,
+    replies,
+    retries,
+    shared_reads,
+)
 from flask_ecwid.storage import (
     cache_backend,
     memory_state,
+    opening,
     process_memory,
     redis_connection,
     redis_state,
@@ -36,7 +44,7 @@ from flask_ecwid.storage import (
     window,
     work,
 )
-from flask_ecwid.throttling import breaker, guard, pause, rate_limit
+from flask_ecwid.throttling import breaker, guard, pause, rate_limit, trials
 from flask_ecwid.web import cache, idempotency
 
 from .history import play
@@ -283,9 +291,9 @@ def _brief_pause_for_nobody(original: Any) -> Any:
 
 
 def _end_write_without_reads(self: Any) -> None:
-    with self._lock:
+    with self._responses.lock:
         self.writes += 1
-        self._values.clear()
+        self._responses.clear(self._number)
 
 
 def _forget_only_reads(self: Any) -> None:
@@ -300,13 +308,15 @@ def _set_in_new_generation(self: Any, lookup: Any, document: Any) -> Any:
 
 
 def _end_write_without_values(self: Any) -> None:
-    with self._lock:
+    with self._responses.lock:
         self.writes += 1
     self.under_way.clear()
 
 
 def _set_in_any_generation(self: Any, key: str, ttl_s: float, _: int, *rest: Any) -> None:
-    self._values[ttl_s, key] = clock.Moment.seconds_ago(rest[1]), ttl_s, rest[0]
+    entry = clock.Moment.seconds_ago(rest[1]), ttl_s, rest[0]
+    with self._responses.lock:
+        self._responses.set(self._number, (ttl_s, key), entry)
 
 
 def _forget_after_success(original: Any) -> Any:
@@ -404,7 +414,7 @@ def _no_probe(original: Any) -> Any:
 
 
 def _same_pause(original: Any) -> Any:
-    return lambda self, shared, key: original(self, shared, "pause")
+    return lambda self, shared, key, *_: original(self, shared, "pause")
 
 
 def _one_more(original: Any) -> Any:
@@ -518,6 +528,63 @@ def _short_page_ends(original: Any) -> Any:
 
 def _no_cooldown(self: Any) -> bool:
     return True
+
+
+# Many stores
+
+
+def _one_secret(original: Any) -> Any:
+    return lambda self, backend, reads, secret: original(self, backend, reads, "same")
+
+
+def _responses_of_all(original: Any) -> Any:
+    return lambda self, store_digest: original(self, "same")
+
+
+def _records_of_all(original: Any) -> Any:
+    return lambda self, state, name, deadline_s: original(self, state, "same", deadline_s)
+
+
+def _close_what_is_used(self: Any) -> None:
+    for _ in range(len(self._recent) - self._most):
+        credentials, store = self._recent.popitem(last=False)
+        if store.guard.must_stay:
+            self._recent[credentials] = store
+
+
+def _pause_in_memory(original: Any) -> Any:
+    return lambda _, key, *__: original(memory_state.MemoryState(), key)
+
+
+def _pause_of_the_store(original: Any) -> Any:
+    return lambda shared, key, *__: original(shared, f"{key.partition(':')[0]}:pause")
+
+
+def _one_window(original: Any) -> Any:
+    return lambda per_minute, hosts, counters, digest: original(per_minute, hosts, counters, "same")
+
+
+def _new_window(original: Any) -> Any:
+    def rate_limit_of(per_minute: int, hosts: int, counters: Any, digest: str) -> Any:
+        return original(per_minute, hosts, counters, digest + chance.token_hex(4))
+
+    return rate_limit_of
+
+
+def _one_breaker(original: Any) -> Any:
+    def init(self: Any, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **options)
+        self._breaker = self._host
+
+    return init
+
+
+def _places_of_a_process(original: Any) -> Any:
+    def init(self: Any, *arguments: Any) -> None:
+        original(self, *arguments)
+        self._state = memory_state.MemoryState()
+
+    return init
 
 
 # The world replaces the functions of the module itself.
@@ -745,6 +812,32 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     ),
     "the ids of a list are forgotten at once": (is_now(pagination._OverlapIds, "add", _nothing),),
     "the second pass of a list begins late": (is_now(pagination, "LAG_S", 0),),
+    "all stores share cached responses": (
+        Change(opening.Storage, "responses", _responses_of_all),
+        Change(cache.Cache, "__init__", _one_secret),
+    ),
+    "an invented token finds cached responses": (
+        is_now(shared_reads.SharedReads, "is_proven", True),
+        Change(cache.Cache, "__init__", _one_secret),
+    ),
+    "an invented token shares reads": (is_now(shared_reads, "id", lambda self: 0),),
+    "an invented token replays an outcome": (is_now(shared_reads.SharedReads, "prove", _nothing),),
+    "all stores share records": (Change(idempotency.Idempotency, "__init__", _records_of_all),),
+    "a store is closed while it is used": (
+        is_now(open_stores.OpenStores, "_close_oldest", _close_what_is_used),
+    ),
+    "a store with a pause of its own is closed": (is_now(guard.Guard, "must_stay", False),),
+    "a closed store forgets its pause": (Change(guard, "SharedPause", _pause_in_memory),),
+    "a closed store forgets the pause that it knew": (is_now(guard.Guards, "close", _nothing),),
+    "the tokens of a store share a pause": (Change(guard, "SharedPause", _pause_of_the_store),),
+    "all stores share a window": (Change(guard, "RateLimit", _one_window),),
+    "a store that is opened again has a new window": (Change(guard, "RateLimit", _new_window),),
+    "all stores share a breaker of replies": (Change(guard.Guard, "__init__", _one_breaker),),
+    "refusals keep no place": (is_now(trials.Trials, "keep", trials.Trials.give_back),),
+    "each process has places of its own": (
+        Change(trials.Trials, "__init__", _places_of_a_process),
+    ),
+    "an unproven token takes no place": (is_now(trials.Trials, "begin", lambda *_, **__: None),),
 }
 
 
@@ -753,8 +846,8 @@ def planted(name: str) -> Iterator[None]:
     """Plant a defect, and take the defect out at the end."""
     with ExitStack() as stack:
         for change in DEFECTS[name]:
-            new = change.make(getattr(change.owner, change.name))
-            stack.enter_context(patch.object(change.owner, change.name, new))
+            new = change.make(getattr(change.owner, change.name, None))
+            stack.enter_context(patch.object(change.owner, change.name, new, create=True))
         yield
 
 

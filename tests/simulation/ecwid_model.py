@@ -18,6 +18,7 @@ import orjson
 
 from flask_ecwid.client.calls import Call
 from flask_ecwid.client.replies import Reply
+from flask_ecwid.settings import StoreCredentials
 
 from .setting import Setting
 from .world import EPOCH_S, World
@@ -25,6 +26,7 @@ from .world import EPOCH_S, World
 BAD_CALLS_A_MINUTE = 20  # More bad calls with a token get the token blocked, as Ecwid's page says.
 BLOCKED_S = 600.0  # how long the model blocks such a token. Ecwid says "much longer".
 EVIL = "evil"  # the keyword of the search that something in front of Ecwid refuses
+SEEDS = 3  # the customers of each store from the beginning
 GONE = "gone"  # the tag of the version in which a customer is deleted
 # The refusals by their names in a plan, as status, body and seconds of Retry-After.
 REFUSALS: dict[str, tuple[int, bytes, int | None]] = {
@@ -42,6 +44,20 @@ REFUSALS: dict[str, tuple[int, bytes, int | None]] = {
 }
 # The refusals that Ecwid counts as bad calls.
 BAD = frozenset({"401", "402", "403", "403-token", "403-html", "404-store"})
+ONLY_STORE = "7"  # the store by settings
+_CREATED_FROM = 1000  # the ids that are equal in all stores
+
+
+def name_of(credentials: StoreCredentials) -> str:
+    """Return the name of a token in the plan and in the ledger."""
+    store_id, token = credentials.store_id, str(credentials.token)
+    return token if store_id == ONLY_STORE else f"{store_id} {token}"
+
+
+def is_invented(name: str) -> bool:
+    """Return whether Ecwid never gave this token to this store of many."""
+    store_id, _, token = name.rpartition(" ")
+    return bool(store_id) and not token.startswith(f"secret_{store_id}_")
 
 
 class Version(NamedTuple):
@@ -66,6 +82,7 @@ class BadCall(NamedTuple):
     sent_at: float
     token: str
     is_search: bool  # A search for the customer of a creation, which a pause does not stop.
+    host: str  # the name of the host that has sent the call
 
 
 @dataclass(eq=False)
@@ -92,13 +109,28 @@ class Customer:
 
 
 @dataclass(eq=False)
+class Shop:
+    """One store. Its first customers have the same ids as those of other stores."""
+
+    id: str
+    customers: dict[int, Customer] = field(default_factory=dict)
+    created: dict[str, list[int]] = field(default_factory=dict)  # the ids that each tag has created
+
+    def next_id(self) -> int:
+        """Return the id of the next customer, which no other store has after the first ones."""
+        count = len(self.customers) + 1
+        own = _CREATED_FROM * (int(self.id) - int(ONLY_STORE)) if count > SEEDS else 0
+        return _CREATED_FROM + count + own
+
+
+@dataclass(eq=False)
 class Ecwid:
     """The model. `handle` is the only way for calls."""
 
     world: World
     setting: Setting
-    customers: dict[int, Customer] = field(default_factory=dict)
-    created: dict[str, list[int]] = field(default_factory=dict)  # the ids that each tag has created
+    shops: dict[str, Shop] = field(default_factory=dict)
+    accepted: dict[str, float] = field(default_factory=dict)  # when each token was accepted first
     effects: list[Effect] = field(default_factory=list)
     bad_calls: list[BadCall] = field(default_factory=list)
     # The refusals under way, by token or "*", and the time at which each token's block ends.
@@ -109,7 +141,6 @@ class Ecwid:
 
     def __post_init__(self) -> None:
         self._random = self.world.generator("ecwid")
-        self._next_id = 1001
         self._arrivals: dict[str, deque[float]] = {}
         self._bad: dict[str, deque[float]] = {}
 
@@ -120,17 +151,22 @@ class Ecwid:
         """The UNIX seconds of Ecwid's clock."""
         return EPOCH_S + self.world.time + self.setting.ecwid_ahead_s
 
-    def put(self, email: str, tag: str, *, lag_s: float | None = None) -> Customer:
+    def shop(self, store_id: str) -> Shop:
+        return self.shops.get(store_id) or self.shops.setdefault(store_id, Shop(store_id))
+
+    def put(
+        self, email: str, tag: str, shop: Shop | None = None, *, lag_s: float | None = None
+    ) -> Customer:
         """Create a customer. The search shows the customer after a lag."""
         now = self.world.time
         lag_s = self.setting.lag_s * self._random.random() if lag_s is None else lag_s
         second = int(self.clock)
+        shop = shop or self.shop(ONLY_STORE)
         customer = Customer(
-            self._next_id, email, tag, second, second, now + lag_s, [Version(now, tag)]
+            shop.next_id(), email, tag, second, second, now + lag_s, [Version(now, tag)]
         )
-        self._next_id += 1
-        self.customers[customer.id] = customer
-        self.created.setdefault(tag, []).append(customer.id)
+        shop.customers[customer.id] = customer
+        shop.created.setdefault(tag, []).append(customer.id)
         return customer
 
     def change(self, customer: Customer, tag: str) -> None:
@@ -142,15 +178,19 @@ class Ecwid:
 
     # The calls
 
-    def handle(self, call: Call, request: int, token: str, sent_at: float) -> Reply:
+    def handle(
+        self, call: Call, request: int, credentials: StoreCredentials, sent_at: float, host: str
+    ) -> Reply:
         """Do what a call asks for, and return the reply."""
-        if refusal := self._refusal(call, token, sent_at):
+        token = name_of(credentials)
+        if refusal := self._refusal(call, token, sent_at, host):
             status, body, retry_after = REFUSALS[refusal]
             return self.reply(status, body, retry_after)
         if wait_s := self._wait_s(token):
             return self.reply(429, b'{"errorCode":"RATE_LIMITED"}', wait_s)
-        operation: Callable[[Call, int], Reply] = getattr(self, call.operation.name)
-        return operation(call, request)
+        self.accepted.setdefault(token, self.world.time)
+        operation: Callable[[Shop, Call, int], Reply] = getattr(self, call.operation.name)
+        return operation(self.shop(credentials.store_id), call, request)
 
     def reply(self, status: int, body: bytes, retry_after: int | None = None) -> Reply:
         headers = {"date": formatdate(self.clock, usegmt=True)}
@@ -158,15 +198,15 @@ class Ecwid:
             headers["retry-after"] = str(retry_after)
         return Reply(status, headers, body)
 
-    def _refusal(self, call: Call, token: str, sent_at: float) -> str | None:
+    def _refusal(self, call: Call, token: str, sent_at: float, host: str) -> str | None:
         """Return the refusal of a call because of its token, the store or its question."""
         now = self.world.time
         refusal = self.refusing.get(token) or self.refusing.get("*")
-        if now < self.blocked_until.get(token, 0.0):
+        if is_invented(token) or now < self.blocked_until.get(token, 0.0):
             refusal = "403-token"
         if refusal in BAD:
             is_search = dict(call.query).get("useExactEmailMatch") == "true"
-            self.bad_calls.append(BadCall(sent_at, token, is_search))
+            self.bad_calls.append(BadCall(sent_at, token, is_search, host))
             bad = self._bad.setdefault(token, deque())
             bad.append(now)
             while now - bad[0] >= 60:
@@ -196,19 +236,19 @@ class Ecwid:
     def _missing(self) -> Reply:
         return self.reply(404, b'{"errorCode":"CUSTOMER_NOT_FOUND"}')
 
-    def _customer(self, call: Call) -> Customer | None:
-        customer = self.customers.get(int(call.path.rpartition("/")[2]))
+    def _customer(self, shop: Shop, call: Call) -> Customer | None:
+        customer = shop.customers.get(int(call.path.rpartition("/")[2]))
         return customer if customer and customer.gone_at is None else None
 
     # One method for each operation
 
-    def list_customers(self, call: Call, request: int) -> Reply:
+    def list_customers(self, shop: Shop, call: Call, request: int) -> Reply:
         query = dict(call.query)
         exclusive = int(not self.setting.inclusive)
         by = "updated" if query.get("sortBy", "").startswith("UPDATED") else "registered"
         found = [
             each
-            for each in self.customers.values()
+            for each in shop.customers.values()
             if each.gone_at is None
             and each.visible_at <= self.world.time
             and each.email == query.get("email", each.email)
@@ -231,31 +271,31 @@ class Ecwid:
             }
         )
 
-    def get_customer(self, call: Call, request: int) -> Reply:
-        customer = self._customer(call)
+    def get_customer(self, shop: Shop, call: Call, request: int) -> Reply:
+        customer = self._customer(shop, call)
         return self._json(customer.shown()) if customer else self._missing()
 
-    def add_customer(self, call: Call, request: int) -> Reply:
+    def add_customer(self, shop: Shop, call: Call, request: int) -> Reply:
         body = orjson.loads(call.body or b"")
         email = body["email"]
         if self.setting.unique and any(
-            each.email == email and each.gone_at is None for each in self.customers.values()
+            each.email == email and each.gone_at is None for each in shop.customers.values()
         ):
             return self.reply(409, b'{"errorCode":"EMAIL_TAKEN"}')
-        customer = self.put(email, body["taxId"])
+        customer = self.put(email, body["taxId"], shop)
         self.effects.append(Effect(self.world.time, request, "created", customer.id))
         return self._json({"id": customer.id})
 
-    def update_customer(self, call: Call, request: int) -> Reply:
-        customer = self._customer(call)
+    def update_customer(self, shop: Shop, call: Call, request: int) -> Reply:
+        customer = self._customer(shop, call)
         if customer is None:
             return self._missing()
         self.change(customer, orjson.loads(call.body or b"")["taxId"])
         self.effects.append(Effect(self.world.time, request, "updated", customer.id))
         return self._json({"updateCount": 1})
 
-    def delete_customer(self, call: Call, request: int) -> Reply:
-        customer = self._customer(call)
+    def delete_customer(self, shop: Shop, call: Call, request: int) -> Reply:
+        customer = self._customer(shop, call)
         if customer is None:
             return self._missing()
         self.change(customer, GONE)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
+import weakref
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
 import orjson
 
-from flask_ecwid import clock, contract
+from flask_ecwid import Caller, EcwidClient, StoreCredentials, clock, contract
+from flask_ecwid.client.open_stores import OpenStores
+from flask_ecwid.client.opening import OpenStore, Upstream, open_upstream
 from flask_ecwid.errors import EcwidError
 from flask_ecwid.settings import Settings
+from flask_ecwid.settings.settings import BY_HOST
 from flask_ecwid.storage.work import piece_of_work
 from flask_ecwid.web import handlers
 from flask_ecwid.web.cache import CachedResponse
 from flask_ecwid.web.context import RequestContext, request_var
 from flask_ecwid.web.mount import Mount
+from flask_ecwid.web.store_choice import HostStores, OnlyStore, StoreChoice
 
 from . import seams
-from .ecwid_model import Customer, Ecwid
+from .ecwid_model import ONLY_STORE, SEEDS, Customer, Ecwid, is_invented, name_of
 from .invariants import BACK_S, FINAL, Violation, judge
 from .ledger import DEADLINE_S, Ledger, Request
 from .network import Network, SimulatedTransport
@@ -27,7 +33,6 @@ from .plan import Event, Plan
 from .storage_model import HostFile, RedisServer, foreign, open_storage
 from .world import Endless, Host, Killed, Line, Process, World
 
-TARGETS = 3  # the customers that are there from the beginning
 _CONTRACT = contract.load()
 
 
@@ -80,10 +85,14 @@ class _History:
         self._transports: list[tuple[Process, SimulatedTransport]] = []
         self._limits = [setting.calls_per_minute for _ in setting.processes]
         self._shop: dict[int, Customer] = {}
-        targets = [
-            self._ecwid.put(f"seed{number}@x.example", f"seed{number}", lag_s=-1.0).id
-            for number in range(TARGETS)
-        ]
+        self._pairs = list(setting.pairs)  # The tokens may change.
+        stores = dict.fromkeys(pair.partition(" ")[0] for pair in setting.pairs)
+        for store in stores or (ONLY_STORE,):
+            shop, of_store = self._ecwid.shop(store), f" of {store}" if stores else ""
+            targets = [
+                self._ecwid.put(f"seed{n}@x.example", f"seed{n}{of_store}", shop, lag_s=-1.0).id
+                for n in range(SEEDS)
+            ]
         self.ledger = Ledger(plan, world, self._ecwid, self._network, targets, self._redis)
         for slot in range(len(setting.processes)):
             self._processes.append(self._start(slot))
@@ -108,10 +117,13 @@ class _History:
         ledger = self.ledger
         ledger.slots = [process.name for process in self._processes]
         for process, transport in self._transports:
-            ledger.breaker_breaches += transport.breaker.breaches
-            ledger.doubts.setdefault(process.name, []).extend(transport.breaker.doubts)
-            if transport.retries.debt:
-                ledger.retry_debts.append((process.name, transport.retries.debt))
+            ledger.breaker_breaches += transport.host.breaches
+            ledger.doubts.setdefault((process.name, ""), []).extend(transport.host.doubts)
+            for token, breaker, retries in transport.watches:
+                ledger.breaker_breaches += breaker.breaches
+                ledger.doubts.setdefault((process.name, token), []).extend(breaker.doubts)
+                if retries.debt:
+                    ledger.retry_debts.append((process.name, retries.debt))
         ledger.stuck = [
             task.name for task in self._world.tasks if not task.done and not task.process.dead
         ]
@@ -142,23 +154,29 @@ class _History:
         requests = self.ledger.requests
         written = [each.target for each in requests if each.operation in ("update", "delete")]
         target = written[-1] if written else 0
-        keys = {each.key: each for each in requests if each.key}
+        well = self._well_pairs()
+        keys = {each.own_key: each for each in requests if each.own_key}
+        if self._pairs:
+            keys = {key: each for key, each in keys.items() if each.store in well}
+        pairs = list(well.values()) or [0]
+        slots = [] if self._pairs and not well else range(len(self._processes))
         for _ in range(4):
             world.run(until=time)
             is_done = True
-            for slot in range(len(self._processes)):
+            for slot in slots:
                 if not self._has_final(slot=slot):
                     number, is_done = number + 1, False
-                    mount = number % self._setting.mounts
-                    self._request(number, slot, "get", target, None, mount, is_final=True)
+                    mount, pair = number % self._setting.mounts, pairs[slot % len(pairs)]
+                    self._request(number, slot, "get", target, None, mount, pair, is_final=True)
             for key, first in keys.items():
                 if not self._has_final(key=key):
                     number, is_done = number + 1, False
                     world.run()
                     world.run(until=world.time + 61)
                     slot = number % len(self._processes)
-                    facts = "create", first.target, key, first.mount
-                    self._request(number, slot, *facts, is_final=True)
+                    pair = well[first.store] if well else 0
+                    of_key = "create", first.target, first.key, first.mount, pair
+                    self._request(number, slot, *of_key, is_final=True)
             if is_done:
                 break
             world.run()
@@ -166,13 +184,24 @@ class _History:
         # A second read sees what the first reads have delivered to Redis.
         world.run()
         world.run(until=world.time + 1)
-        for slot in range(len(self._processes)):
-            self._request(number + slot + 1, slot, "get", target, is_final=True)
+        for slot in slots:
+            pair = pairs[slot % len(pairs)]
+            self._request(number + slot + 1, slot, "get", target, pair=pair, is_final=True)
 
-    def _has_final(self, *, slot: int | None = None, key: str | None = None) -> bool:
+    def _well_pairs(self) -> dict[str, int]:
+        """Return a pair of each store of many whose token Ecwid has never refused."""
+        refused = {each["token"] for each in self._plan.events if each["do"] == "refuse"}
+        refused |= {token for _, token in self._ecwid.blocks}
+        return {
+            pair.partition(" ")[0]: number
+            for number, pair in enumerate(self._pairs)
+            if not is_invented(pair) and pair not in refused and "*" not in refused
+        }
+
+    def _has_final(self, *, slot: int | None = None, key: tuple[str, str] | None = None) -> bool:
         return any(
             each.is_final
-            and each.key == key
+            and each.own_key == key
             and (slot is None or each.slot == slot)
             and (each.outcome in FINAL or each.outcome == "customer-not-found")
             for each in self.ledger.requests
@@ -198,6 +227,14 @@ class _History:
         transport = SimulatedTransport(self._network, process, settings, number)
         self._transports.append((process, transport))
         storage = open_storage(self._world, self._redis, process.host, settings)
+        client: EcwidClient | None = None
+        choice: StoreChoice = HostStores(self._store_of, None)
+        if self._pairs:
+            upstream = open_upstream(settings, transport=transport, storage=storage)
+            stores: OpenStores = _WatchedStores(upstream, transport)
+        else:
+            client = EcwidClient(settings, transport=transport, storage=storage)
+            stores, choice = client.stores, OnlyStore(settings.credentials)
         return Mount(
             app_name="simulated",
             name="ecwid",
@@ -207,9 +244,15 @@ class _History:
             contract=_CONTRACT,
             document={},
             authenticator=cast(Any, None),
-            store=seams.open_runtime(settings, transport, storage),
+            choice=choice,
+            stores=stores,
+            client=client,
             refusals=cast(Any, None),
         )
+
+    def _store_of(self, caller: Caller) -> StoreCredentials:
+        """Return the store of a caller, as the host does. The name is the number of the pair."""
+        return _credentials(self._pairs[int(caller.name)])
 
     def _restart(self, slot: int) -> None:
         process = self._processes[slot]
@@ -227,10 +270,13 @@ class _History:
         target: int | str,
         key: str | None = None,
         mount: int = 0,
+        pair: int = 0,
         *,
         is_final: bool = False,
     ) -> None:
-        request = Request(number, slot, operation, target, key, is_final, mount)
+        request = Request(number, slot, operation, target, key, is_final, mount, pair)
+        if self._pairs:
+            request.store = self._pairs[pair].partition(" ")[0]
         self.ledger.requests.append(request)
         process = self._processes[slot]
         if not process.dead:
@@ -243,6 +289,10 @@ class _History:
         world, host = self._world, process.host
         request.begin, asleep_s = world.time, host.asleep_s
         key = f"key {request.key}" if request.key else ""
+        request.token = self._setting.tokens[request.slot]
+        if self._pairs:
+            request.token = self._pairs[request.pair]
+            key = f"{key} of {request.token}"
         world.log("request", request.operation, request.target, key)
         try:
             request.value = self._respond(request, process)
@@ -256,6 +306,7 @@ class _History:
         request.end = world.time
         request.asleep_s = host.asleep_s - asleep_s
         error = request.error
+        _let_go(error)
         if isinstance(error, EcwidError):
             wait = f"Retry-After {error.retry_after_s}" if error.retry_after_s else ""
             executed = f"executed: {error.executed}"
@@ -271,8 +322,17 @@ class _History:
             return self._handle(request, _mount_of(request, process))
 
     def _handle(self, request: Request, mount: Mount) -> object:
-        context = RequestContext(mount, None, str(request.id), idempotency_key=request.key)
-        request_var.set(context)
+        store = mount.runtime(mount.choice.of(Caller(str(request.pair))))
+        context = RequestContext(
+            mount, None, str(request.id), store=store, idempotency_key=request.key
+        )
+        token = request_var.set(context)
+        try:
+            return self._call_handler(request)
+        finally:
+            request_var.reset(token)  # Otherwise the task would use the store of the request.
+
+    def _call_handler(self, request: Request) -> object:
         if request.operation == "create":
             body = {"email": request.target, "taxId": request.tag}
             made = handlers.add_customer(body)
@@ -301,7 +361,8 @@ class _History:
             for each in self._plan.events
             if each["do"] == "export" and each.get("id", 1) == request.id
         )
-        client, limit = _mount_of(request, process).store.client, event["limit"]
+        client, limit = _mount_of(request, process).client, event["limit"]
+        assert client is not None
         reader = client.iter_customers(limit=limit)
         exported = request.exported
         while True:
@@ -323,8 +384,8 @@ class _History:
 
     def _do_request(self, event: Event) -> None:
         number, slot, target = event["id"], event["process"], event["target"]
-        mount = event.get("mount", 0)
-        self._request(number, slot, event["operation"], target, event["key"], mount)
+        facts = event["key"], event.get("mount", 0), event.get("pair", 0)
+        self._request(number, slot, event["operation"], target, *facts)
 
     def _do_export(self, event: Event) -> None:
         mount = event.get("mount", 0)
@@ -356,7 +417,7 @@ class _History:
     def _do_outage(self, event: Event) -> None:
         until = self._world.time + event["seconds"]
         self._network.outages.append((until, event["host"], event["fate"]))
-        self._world.log("OUTAGE", event["fate"], f"for {event['seconds']} s")
+        self._world.log("OUTAGE", event["fate"], f"for {event['seconds']} s", event["host"] or "")
 
     def _do_slow(self, event: Event) -> None:
         until = self._world.time + event["seconds"]
@@ -423,6 +484,13 @@ class _History:
         end = self._world.time + event["seconds"]
         self._world.at(end, lambda: self._ecwid.refusing.pop(token, None))
 
+    def _do_rotate(self, event: Event) -> None:
+        """Let the host have a new token of a store, and Ecwid refuse the old one."""
+        before, self._pairs[event["pair"]] = self._pairs[event["pair"]], event["token"]
+        self._world.log("NEW TOKEN", event["token"], "instead of", before)
+        if event["refuses"]:
+            self._ecwid.refusing[before] = "403-token"
+
     def _do_evil(self, event: Event) -> None:
         self._ecwid.evil = event["refusal"]
 
@@ -439,18 +507,53 @@ class _History:
         self._world.log("SHOP", what, self._shop[number].id)
 
 
+def _let_go(error: BaseException | None) -> None:
+    """Clear the frames of an error. They use a store until Python collects them, at any time."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        context, error.__traceback__ = error.__context__, None
+        error.__context__ = error.__cause__ = None
+        error = context
+
+
 def _mount_of(request: Request, process: Process) -> Mount:
     """Return the mount that serves a request. A shrunk plan may have fewer mounts."""
     mount: Mount = process.mounts[request.mount % len(process.mounts)]
     return mount
 
 
+class _WatchedStores(OpenStores):
+    """The real open stores, which tell the transport when a store is opened again."""
+
+    def __init__(self, upstream: Upstream, transport: SimulatedTransport) -> None:
+        super().__init__(upstream, "ecwid")
+        self._transport = transport
+        self._last: dict[StoreCredentials, weakref.ref[OpenStore]] = {}
+
+    def get(self, credentials: StoreCredentials) -> OpenStore:
+        store = super().get(credentials)
+        last = self._last.get(credentials)
+        if last is None or last() is not store:
+            self._last[credentials] = weakref.ref(store)
+            self._transport.opened(name_of(credentials))
+        return store
+
+
+@lru_cache(256)
+def _credentials(pair: str) -> StoreCredentials:
+    store_id, _, token = pair.partition(" ")
+    return StoreCredentials(store_id, token)
+
+
 @lru_cache(256)
 def _settings(setting: Any, token: str, calls_per_minute: int) -> Settings:
+    has_many = bool(setting.pairs)
     return Settings(
-        store_id="7",
-        token=token,
-        auth="none",
+        store_id="" if has_many else ONLY_STORE,
+        token="" if has_many else token,
+        auth="keys" if has_many else "none",
+        stores=BY_HOST if has_many else "",
+        max_open_stores=setting.max_open_stores,
         calls_per_minute=calls_per_minute,
         redis_url="redis://simulated" if setting.redis else "",
         hosts=setting.known_hosts or len(setting.ahead_s),
@@ -469,6 +572,9 @@ def printed(result: Result) -> str:
         + (", Redis" if setting.redis else ", no Redis")
         + (", cache" if setting.cache_ttl_s else "")
     ]
+    if setting.pairs:
+        lines.append(f"  {setting.max_open_stores} open stores of {', '.join(setting.pairs)}")
+        lines.append(f"  {setting.refusals_most} refusals of tokens a minute")
     for number, ahead_s in enumerate(setting.ahead_s):
         count = setting.processes.count(number)
         mounts = f" with {setting.mounts} mounts" if setting.mounts > 1 else ""

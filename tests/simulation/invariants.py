@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from flask_ecwid.errors import EcwidError, Throttled
 from flask_ecwid.storage.file_state import _BUSY_S, _TURN_MOST_S
+from flask_ecwid.throttling import trials
 
 from .ecwid_model import GONE
 from .ledger import DEADLINE_S, Ledger, Request
@@ -23,12 +24,28 @@ COUNTED_FILE_S = 1.05  # The same where the count in a slow or locked file takes
 SUSPICIONS = 4  # refusals after which a process takes the token for refused, one of them neutral
 TRIP_S = 0.2  # the longest trip to Redis
 FILE_S = 0.8  # the longest step of a slow file
+# The longest pauses after so many refusals of the token of one of many stores.
+REFUSED_S = (62.0, 62.0, 300.0, 1800.0, 7200.0, 86400.0)
 LONGEST_PAUSE_S = 60.0  # the longest pause that the model of Ecwid causes
 LEASE_S = 31.0  # of a key, and a second for the way
 CLOCKS_DIFFER_S = 298.0  # Five minutes, and the whole seconds of a Date and of its way.
 FILE_FAULTS = frozenset({"file-gone", "file-locked", "file-slow"})
 DELIVERED_S = 6.5  # A process leaves Redis alone for 5 s, and looks for a mark each second.
 OPEN = "Ecwid has failed several times in a row."  # what the breaker tells while it is open
+IN_DOUBT = (
+    "Several calls have failed in a row.",
+    "Several calls have failed, and the reason is not known yet.",
+)
+AFTER_FAILURE = "An earlier call failed."  # how the detail of a pause begins
+UNPROVEN = "Ecwid has not accepted this store's token yet."
+# What a caller with an invented token must not be told.
+TELLING = frozenset(
+    {
+        *("ok", "email-taken", "customer-not-found", "rejected-by-ecwid", "outcome-unknown"),
+        *("idempotency-key-reused", "idempotency-key-in-use"),
+    }
+)
+LEAST_SHARE = 3  # the fewest calls of a token after which the smallest limit of a plan is spent
 REDIS_S = 0.3  # for all trips to Redis of a request
 # How often a request may send a call.
 ATTEMPTS = {"get": 3, "list": 3, "update": 2, "delete": 2, "add": 2, "search": 6}
@@ -64,10 +81,12 @@ def one_key_makes_one_customer(ledger: Ledger) -> Iterator[str]:
     and so may two bodies with different e-mails. The same holds after the clock of Redis was set
     forward, because a lease ends early then.
     """
-    for tag, ids in ledger.ecwid.created.items():
+    shops = ledger.ecwid.shops.values()
+    created = [(shop, tag, ids) for shop in shops for tag, ids in shop.created.items()]
+    for shop, tag, ids in created:
         if len(ids) < 2 or tag.startswith(("seed", "shop")):
             continue
-        emails = {ledger.ecwid.customers[id].email for id in ids}
+        emails = {shop.customers[id].email for id in ids}
         may_be_new = ledger.has_lost_records or ledger.redis_forward_s
         if may_be_new and (not ledger.plan.setting.unique or len(emails) > 1):
             continue
@@ -81,7 +100,7 @@ def the_id_belongs_to_the_key(ledger: Ledger) -> Iterator[str]:
     """
     for request in ledger.requests:
         if request.operation == "create" and request.outcome == "ok":
-            own = ledger.ecwid.created.get(request.tag, ())
+            own = ledger.shop(request).created.get(request.tag, ())
             if request.value not in own and not ledger.has_lost_records:
                 yield f"r{request.id} was told {request.value}, and {request.tag} has made {own}"
 
@@ -91,10 +110,10 @@ def one_key_has_one_body(ledger: Ledger) -> Iterator[str]:
 
     Exception: after records were lost.
     """
-    bodies: dict[str, set[object]] = {}
+    bodies: dict[tuple[str, str], set[object]] = {}
     for request in ledger.requests:
-        if request.key and request.outcome == "ok":
-            bodies.setdefault(request.key, set()).add(request.target)
+        if request.own_key and request.outcome == "ok":
+            bodies.setdefault(request.own_key, set()).add(request.target)
     for key, targets in bodies.items():
         if len(targets) > 1 and not ledger.has_lost_records:
             yield f"{key} has succeeded with {len(targets)} bodies"
@@ -113,7 +132,7 @@ def no_409_for_the_own_customer(ledger: Ledger) -> Iterator[str]:
         has_wrong_clock = _has_wrong_clock(ledger, request) or ledger.redis_back_s
         if request.executed != "no" and has_wrong_clock:
             continue
-        customers = ledger.ecwid.customers.values()
+        customers = ledger.shop(request).customers.values()
         owners = {each.tag for each in customers if each.email == request.target}
         if owners == {request.key}:
             yield f"r{request.id} was told that the e-mail of its own customer is taken"
@@ -153,7 +172,7 @@ def no_key_is_in_use_by_nobody(ledger: Ledger) -> Iterator[str]:
 
     for request in ledger.requests:
         if request.outcome == "idempotency-key-in-use":
-            others = [each for each in ledger.requests if each.key == request.key]
+            others = [each for each in ledger.requests if each.own_key == request.own_key]
             if not any(holds(each, request) for each in others if each is not request):
                 yield f"r{request.id} was told that {request.key} is in use"
 
@@ -163,8 +182,9 @@ def every_key_settles(ledger: Ledger) -> Iterator[str]:
 
     Exception: a key whose record cannot be read, until the storage drops the record.
     """
-    for key in sorted({each.key for each in ledger.requests if each.is_final and each.key}):
-        final = [each for each in ledger.requests if each.is_final and each.key == key]
+    keys = {each.own_key for each in ledger.requests if each.is_final and each.own_key}
+    for key in sorted(keys):
+        final = [each for each in ledger.requests if each.is_final and each.own_key == key]
         outcomes = {each.outcome for each in final}
         if "garbage" in ledger.faults and outcomes == {"idempotency-unavailable"}:
             continue
@@ -222,7 +242,7 @@ def a_read_shows_its_own_customer(ledger: Ledger) -> Iterator[str]:
     for request in ledger.requests:
         if request.operation == "get" and request.outcome == "ok":
             assert isinstance(request.target, int)
-            customer = ledger.ecwid.customers[ledger.targets[request.target]]
+            customer = ledger.shop(request).customers[ledger.targets[request.target]]
             if all(version.tag != request.value for version in customer.versions):
                 yield f"r{request.id} shows {request.value}"
 
@@ -237,16 +257,16 @@ def a_key_that_is_done_sends_no_call(ledger: Ledger) -> Iterator[str]:
         return
     if ledger.faults & {*FILE_FAULTS, "file-lost", "suspend", "redis-clock"}:
         return
-    done: dict[str, Request] = {}
+    done: dict[object, Request] = {}
     for request in sorted(ledger.requests, key=lambda each: each.end or float("inf")):
         is_final = request.outcome == "ok" or (
             request.outcome == "email-taken" and request.executed == "no"
         )
         if request.key and request.end is not None and is_final:
-            done.setdefault(request.key, request)
+            done.setdefault(request.own_key, request)
     calls = {each.request for each in ledger.network.sent if each.operation in ("add", "search")}
     for request in ledger.requests:
-        first = done.get(request.key or "")
+        first = done.get(request.own_key)
         if first and request.begin > (first.end or 0.0) and request.id in calls:
             yield f"r{request.id} has sent a call, and r{first.id} had ended {request.key}"
 
@@ -288,24 +308,24 @@ def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
     is_own = bool(setting.cache_ttl_s) and not setting.redis
     if "redis-failover" in ledger.faults:
         return
-    writers: dict[tuple[int | str, str], Request] = {}
+    writers: dict[tuple[str, int | str, str], Request] = {}
     for request in ledger.requests:
         if request.operation == "update":
-            writers[request.target, request.tag] = request
+            writers[request.store, request.target, request.tag] = request
         elif request.operation == "delete" and request.id in ledger.effects:
-            writers[request.target, GONE] = request
+            writers[request.store, request.target, GONE] = request
     for request in ledger.requests:
         if request.operation != "get" or request.outcome not in ("ok", "customer-not-found"):
             continue
         assert isinstance(request.target, int)
-        versions = ledger.ecwid.customers[ledger.targets[request.target]].versions
+        versions = ledger.shop(request).customers[ledger.targets[request.target]].versions
         seen = request.value if request.outcome == "ok" else GONE
         tags = [version.tag for version in versions]
         if seen not in tags:
             continue  # A 404 in HTML shows no version.
         last = len(tags) - 1 - tags[::-1].index(str(seen))
         for version in versions[last + 1 :]:
-            writer = writers.get((request.target, version.tag))
+            writer = writers.get((request.store, request.target, version.tag))
             if writer is None or writer.end is None or writer.end < version.time:
                 continue
             if writer.end >= request.begin:
@@ -331,7 +351,7 @@ def _shares_a_call(ledger: Ledger, request: Request, since: float) -> bool:
     return any(
         other.operation == "get"
         and other.process is request.process
-        and other.target == request.target
+        and (other.store, other.target) == (request.store, request.target)
         and other.begin < since
         and (other.end is None or other.end >= request.begin)
         for other in ledger.requests
@@ -367,18 +387,17 @@ def no_minute_has_too_many_calls(ledger: Ledger) -> Iterator[str]:
     All mounts, processes and hosts count together. While the settings change process by process,
     the greatest limit counts.
     Exceptions: Redis fails over to older data. Redis is emptied or evicts the count, and a process
-    that made no call within the last minute makes the first call. The clock of Redis is set
-    forward. The host's file fails. There are more hosts than the settings name, and a process has
-    not reached Redis since the last of them came.
+    that made no call with the token within the last minute makes the first call. The clock of Redis
+    is set forward. The host's file fails. There are more hosts than the settings name, and a
+    process has not reached Redis since the last of them came.
     """
-    setting = ledger.plan.setting
     if ledger.faults & {"redis-failover", "file-gone", "file-lost", "garbage"}:
         return
     if ledger.redis_forward_s:
         return
     if _is_begun_anew(ledger) or _has_unknown_hosts(ledger):
         return
-    for token in sorted(set(setting.tokens)):
+    for token in sorted({sent.token for sent in ledger.network.sent}):
         times = [sent.time for sent in ledger.network.sent if sent.token == token]
         first = 0
         for index, time in enumerate(times):
@@ -454,10 +473,10 @@ def _is_begun_anew(ledger: Ledger) -> bool:
         return False
     return any(
         not any(
-            other is process and at - MINUTE_S < counted_at < at
-            for counted_at, other in ledger.redis.counted
+            (other, its) == (process, window) and at - MINUTE_S < counted_at < at
+            for counted_at, other, its in ledger.redis.counted
         )
-        for at, process in ledger.redis.begun_anew
+        for at, process, window in ledger.redis.begun_anew
     )
 
 
@@ -467,10 +486,10 @@ def _has_unknown_hosts(ledger: Ledger) -> bool:
     if not setting.known_hosts or ledger.redis is None:
         return False
     first: dict[str, float] = {}
-    for at, process in ledger.redis.counted:
+    for at, process, _ in ledger.redis.counted:
         first.setdefault(process.host.name, at)
     for sent in ledger.network.sent:
-        counted = [at for at, process in ledger.redis.counted if process is sent.process]
+        counted = [at for at, process, _ in ledger.redis.counted if process is sent.process]
         came = [at for name, at in first.items() if name != sent.process.host.name]
         known_at = max((at for at in counted if at <= sent.time), default=-1.0)
         if sent.process.host.name not in first or any(known_at < at <= sent.time for at in came):
@@ -533,16 +552,23 @@ def one_probe_after_a_pause(ledger: Ledger) -> Iterator[str]:
         return
     if ledger.faults & {"redis-clock", "limit-changed"}:
         return
-    heard = [each.time for each in ledger.network.heard if each.probed]
-    if not heard:
-        return
-    bad = [each for each in ledger.ecwid.bad_calls if not each.is_search]
-    # The way may double a call, which then has left once.
-    late = sorted({each.sent_at for each in bad if each.sent_at > heard[0] + 1})
-    for first, second in pairwise(late):
-        if second - first < 25:
-            yield f"probes left at {first:.2f} and {second:.2f}"
-            return
+    heard: dict[str, float] = {}
+    for each in ledger.network.heard:
+        if each.probed:
+            heard.setdefault(each.token, each.time)
+    for token, heard_at in heard.items():
+        # The way may double a call, which then has left once.
+        late = sorted(
+            {
+                each.sent_at
+                for each in ledger.ecwid.bad_calls
+                if each.token == token and not each.is_search and each.sent_at > heard_at + 1
+            }
+        )
+        for first, second in pairwise(late):
+            if second - first < 25:
+                yield f"probes left at {first:.2f} and {second:.2f}"
+                return
 
 
 def the_breaker_stops_calls(ledger: Ledger) -> Iterator[str]:
@@ -564,8 +590,20 @@ def the_breaker_opens_after_five_failures(ledger: Ledger) -> Iterator[str]:
         error, process = request.error, request.process
         if process is None or not isinstance(error, Throttled) or error.detail != OPEN:
             continue
-        if not any(at <= (request.end or 0.0) for at in ledger.doubts.get(process.name, ())):
+        if not _may_be_open(ledger, request, process.name):
             yield f"r{request.id} was held back by the breaker without five failures"
+
+
+def _may_be_open(ledger: Ledger, request: Request, process: str) -> bool:
+    """Return whether the breaker of the request's token may be open, or that of connections."""
+    end = request.end or 0.0
+    doubts = ledger.doubts
+    return any(
+        at <= end
+        for (name, token), times in doubts.items()
+        if name == process and token in ("", request.token)
+        for at in times
+    )
 
 
 def a_call_is_repeated_a_few_times(ledger: Ledger) -> Iterator[str]:
@@ -609,6 +647,8 @@ def refused_tokens_get_few_calls(ledger: Ledger) -> Iterator[str]:
         heard: dict[tuple[str, int], int] = {}
         known_at = time
         for refusal in ledger.network.refused:
+            if ledger.plan.setting.pairs and refusal.token != token:
+                continue  # Each of many stores counts for itself.
             name = refusal.process.name, refusal.mount
             heard[name] = heard.get(name, 0) + 1
             if refusal.token == token and heard[name] >= SUSPICIONS:
@@ -654,13 +694,23 @@ def no_pause_is_longer_than_asked(ledger: Ledger) -> Iterator[str]:
     """No caller is told to wait longer than the longest pause that Ecwid asked for.
 
     Exceptions: the clock of Redis was set back, by that time. A reading of all customers waits
-    itself.
+    itself. The refused token of one of many stores waits longer after each refusal in a row.
     """
     for request in ledger.requests:
         error = request.error if request.operation != "export" else None
         wait_s = (error.retry_after_s or 0) if isinstance(error, Throttled) else 0
-        if wait_s > LONGEST_PAUSE_S + 1 + ledger.redis_back_s:
+        if wait_s > _longest_pause_s(ledger, request) + 1 + ledger.redis_back_s:
             yield f"r{request.id} was told to wait {wait_s} s"
+
+
+def _longest_pause_s(ledger: Ledger, request: Request) -> float:
+    """Return the longest pause that Ecwid's replies to the token of a request can have begun."""
+    if not ledger.plan.setting.pairs:
+        return LONGEST_PAUSE_S
+    times = [each.time for each in ledger.network.refused if each.token == request.token]
+    # Calls that were under way at the first refusal may be refused as well.
+    in_a_row = sum(each - before > 1 for before, each in pairwise(times)) + bool(times)
+    return REFUSED_S[min(in_a_row, len(REFUSED_S) - 1)]
 
 
 def nobody_waits_for_the_token_of_others(ledger: Ledger) -> Iterator[str]:
@@ -696,6 +746,126 @@ def _has_other_reasons(ledger: Ledger) -> bool:
     """Return whether a call may be held back for other reasons, such as the breaker."""
     others = {"fates", "outage", "slow", "suspend", "step", "foreign", "garbage", *FILE_FAULTS}
     return bool(ledger.faults & others)
+
+
+# Many stores
+
+
+def no_store_shows_another(ledger: Ledger) -> Iterator[str]:
+    """A response shows nothing of another store, although ids, e-mails and keys are equal."""
+    shops = ledger.ecwid.shops.values()
+    for request in ledger.requests:
+        if request.outcome != "ok":
+            continue
+        for shop in shops:
+            if shop.id == request.store:
+                continue
+            is_seen = request.operation == "create" and request.value in shop.customers
+            if request.operation == "get":
+                assert isinstance(request.target, int)
+                versions = shop.customers[ledger.targets[request.target]].versions
+                is_seen = any(each.tag == request.value for each in versions)
+            if is_seen:
+                yield f"r{request.id} of store {request.store} shows {request.value} of {shop.id}"
+
+
+def an_invented_token_gets_nothing(ledger: Ledger) -> Iterator[str]:
+    """A request whose token Ecwid has not accepted gets nothing but a failure of its own.
+
+    So the request shows no customer, and does not tell whether a customer or a key exists.
+    """
+    if not ledger.plan.setting.pairs:
+        return
+    for request in ledger.requests:
+        accepted_at = ledger.ecwid.accepted.get(request.token, float("inf"))
+        # A proxy may send a 404 in HTML in the name of Ecwid.
+        is_told = request.outcome in TELLING and getattr(request.error, "by_ecwid", True)
+        if is_told and accepted_at > (request.end or 0.0):
+            yield f"r{request.id} was told {request.outcome}, and Ecwid never accepted its token"
+
+
+def few_unproven_tokens_are_refused(ledger: Ledger) -> Iterator[str]:
+    """In each minute, Ecwid refuses few calls with tokens that it has never accepted.
+
+    All processes of a host count together, or all hosts with one Redis.
+    Exceptions: the storage has lost the refusals of the last minute, or the clock of Redis was set
+    forward. There are more hosts than the settings name. While a process cannot use the storage,
+    the process has its part of the places in memory.
+    """
+    setting = ledger.plan.setting
+    if not setting.pairs or ledger.has_lost_places or ledger.redis_forward_s:
+        return
+    most = setting.refusals_most
+    if ledger.has_missed_proofs:
+        most_workers = max(map(setting.processes.count, setting.processes))
+        hosts = len(setting.ahead_s) if setting.redis else 1
+        most += len(ledger.processes) * max(1, most // (most_workers * hosts))
+    accepted = ledger.ecwid.accepted
+    # The way may double a call, which then has left once.
+    bad = {
+        (each.sent_at, each.token, "" if setting.redis else each.host)
+        for each in ledger.ecwid.bad_calls
+        if each.sent_at < accepted.get(each.token, float("inf"))
+    }
+    for host in sorted({host for *_, host in bad}):
+        times = sorted(at for at, _, its in bad if its == host)
+        for index, time in enumerate(times):
+            count = sum(time - MINUTE_S < each for each in times[: index + 1])
+            if count > most:
+                yield f"{count} unproven tokens were refused in the minute before {time:.2f}"
+                break
+
+
+def nobody_waits_for_another_store(ledger: Ledger) -> Iterator[str]:
+    """A request is held back only for what happened to the token of its own store.
+
+    Exceptions: all stores share the breaker for connections. Tokens that Ecwid has not accepted
+    share a few places, and a process has to know that a token was accepted.
+    """
+    if not ledger.plan.setting.pairs:
+        return
+    for request in ledger.requests:
+        if request.outcome not in ("throttled", "budget-spent") or request.process is None:
+            continue
+        error, end = request.error, request.end or 0.0
+        detail = error.detail if isinstance(error, EcwidError) else ""
+        token = request.token
+        if request.outcome == "budget-spent":
+            since = request.begin - COUNTED_S
+            tried = [at for at, its in ledger.network.tried if its == token and since < at <= end]
+            may_wait = len(tried) >= LEAST_SHARE or ledger.has_uncertain_counts
+        elif detail.startswith(AFTER_FAILURE):
+            own = [(each.time, each.token) for each in ledger.network.heard]
+            own += [(each.time, each.token) for each in ledger.network.refused]
+            may_wait = any(at <= end and its == token for at, its in own)
+        elif detail in (OPEN, *IN_DOUBT):
+            may_wait = _may_be_open(ledger, request, request.process.name)
+            may_wait |= any(each.token == token for each in ledger.network.refused)
+        elif detail == trials._DETAIL or detail == UNPROVEN:
+            may_wait = not _is_known_to_be_accepted(ledger, request)
+        else:
+            continue
+        if not may_wait:
+            yield f"r{request.id} was held back: {detail or request.outcome}"
+
+
+def _is_known_to_be_accepted(ledger: Ledger, request: Request) -> bool:
+    """Return whether the process of a request has to know that Ecwid has accepted its token."""
+    if ledger.has_missed_proofs or any(
+        each.token == request.token and each.time <= (request.end or 0.0)
+        for each in ledger.network.refused
+    ):
+        return False
+    return any(
+        other.outcome == "ok"
+        and other.token == request.token
+        and other.end is not None
+        and other.end + 0.2 < request.begin
+        and other.process is not None
+        and request.process is not None
+        and (other.process.host is request.process.host or ledger.plan.setting.redis)
+        for other in ledger.requests
+    )
 
 
 # Redis
@@ -749,7 +919,7 @@ def an_export_yields_each_customer_once(ledger: Ledger) -> Iterator[str]:
         known_at = min(second or [each.time for each in sent][-1:], default=request.begin)
         missing = [
             each.id
-            for each in ledger.ecwid.customers.values()
+            for each in ledger.shop(request).customers.values()
             if each.visible_at <= known_at
             and (each.gone_at is None or each.gone_at > (request.end or 0))
             and each.id not in ids
@@ -765,7 +935,8 @@ def _too_many_deletions(ledger: Ledger, request: Request) -> bool:
     """
     setting = ledger.plan.setting
     most = 0 if "html" in setting.fates else 1 if setting.short_pages else 2
-    deleted = [each.gone_at for each in ledger.ecwid.customers.values() if each.gone_at]
+    customers = ledger.shop(request).customers.values()
+    deleted = [each.gone_at for each in customers if each.gone_at]
     if sum(each.operation == "export" for each in ledger.requests) > 1:
         # Equal pages of two readings share a call, so only the whole reading is known.
         pages = [request.begin, request.end or request.begin]
@@ -835,6 +1006,10 @@ INVARIANTS: tuple[Invariant, ...] = (
     no_pause_is_longer_than_asked,
     nobody_waits_for_the_token_of_others,
     nobody_waits_for_the_question_of_others,
+    no_store_shows_another,
+    an_invented_token_gets_nothing,
+    few_unproven_tokens_are_refused,
+    nobody_waits_for_another_store,
     redis_takes_little_time,
     redis_rests_after_a_failure,
     an_export_yields_each_customer_once,

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from flask_ecwid.errors import EcwidError
 
-from .ecwid_model import Ecwid, Effect
+from .ecwid_model import ONLY_STORE, Ecwid, Effect, Shop
 from .network import Network
 from .plan import Plan
 from .storage_model import RedisServer
@@ -27,6 +27,9 @@ class Request:
     key: str | None
     is_final: bool = False  # The request comes after the faults have ended.
     mount: int = 0  # the number of the mount in its process
+    pair: int = 0  # the number of the caller, who has a store of the many
+    store: str = ONLY_STORE
+    token: str = ""  # the name of the token with which the request began
     process: Process | None = None  # None if no process was there to serve the request
     begin: float = 0.0
     end: float | None = None  # None if the process was killed meanwhile
@@ -40,6 +43,11 @@ class Request:
     def tag(self) -> str:
         """The mark of the customer that the request creates, or of the version that it makes."""
         return self.key or f"r{self.id}"
+
+    @property
+    def own_key(self) -> tuple[str, str] | None:
+        """The key with its store, because each store has keys of its own."""
+        return (self.store, self.key) if self.key else None
 
     @property
     def executed(self) -> str | None:
@@ -61,8 +69,9 @@ class Ledger:
     slots: list[str] = field(default_factory=list)  # the names of the last processes
     breaker_breaches: list[tuple[float, int, float]] = field(default_factory=list)
     retry_debts: list[tuple[str, int]] = field(default_factory=list)
-    # When each process has had five failures in a row, so that its breaker may open.
-    doubts: dict[str, list[float]] = field(default_factory=dict)
+    # When each process has had five failures in a row with a token, or without a connection, so
+    # that a breaker may open. Those without a connection have no token.
+    doubts: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     stuck: list[str] = field(default_factory=list)  # the tasks that wait for ever
     is_endless: bool = False
     faults_ended_at: float = 0.0
@@ -79,6 +88,10 @@ class Ledger:
             found.setdefault(effect.request, []).append(effect)
         return found
 
+    def shop(self, request: Request) -> Shop:
+        """Return the store of a request."""
+        return self.ecwid.shop(request.store)
+
     @cached_property
     def has_lost_records(self) -> bool:
         """True if the storage may have lost records, after which a key counts as new."""
@@ -88,6 +101,27 @@ class Ledger:
     def has_lost_pauses(self) -> bool:
         """True if the storage may have lost a pause."""
         return self._has_lost("pause")
+
+    @cached_property
+    def has_lost_places(self) -> bool:
+        """True if the storage may have lost the refusals of the last minute."""
+        return self._has_lost("calls") or bool(self.plan.setting.known_hosts)
+
+    @cached_property
+    def has_missed_proofs(self) -> bool:
+        """True if a process may not know the proof of a token."""
+        of_file = self.faults & {"file-gone", "file-lost", "file-slow", "file-locked"}
+        is_evicted = self.redis is not None and bool(self.redis.evicted)
+        return bool(self.has_redis_faults or of_file or is_evicted)
+
+    @cached_property
+    def has_uncertain_counts(self) -> bool:
+        """True if the storage may grant fewer calls than the limit."""
+        return (
+            self.has_missed_proofs
+            or bool(self.faults & {"redis-clock", "suspend"})
+            or bool(self.plan.setting.known_hosts)
+        )
 
     def _has_lost(self, kind: str) -> bool:
         of_file = "file-lost" in self.faults and self.redis is None

@@ -22,9 +22,9 @@ from flask_ecwid.errors import (
     NotSent,
     Unreachable,
 )
-from flask_ecwid.settings import Settings
+from flask_ecwid.settings import Settings, StoreCredentials
 
-from .ecwid_model import Ecwid
+from .ecwid_model import Ecwid, name_of
 from .setting import Setting
 from .world import Process, Task, World
 
@@ -99,17 +99,20 @@ class Network:
     sent: list[Sent] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
-    # The outages under way, as the end, the host's name or None for all, and the fate.
+    # When calls with each token were tried, also without a connection.
+    tried: list[tuple[float, str]] = field(default_factory=list)
+    # The outages under way, as the end, the name of a host or of a token or None for all, and the
+    # fate.
     outages: list[tuple[float, str | None, str]] = field(default_factory=list)
     # The slow period under way, as the end, the seconds of one way, and a host, a method or None.
     slow: tuple[float, float, str | None] = (-1.0, 0.0, None)
     healed: bool = False
 
-    def fate(self, task: Task) -> str:
+    def fate(self, task: Task, token: str) -> str:
         if self.healed:
             return "ok"
         for until, host, fate in self.outages:
-            if self.world.time < until and host in (None, task.process.host.name):
+            if self.world.time < until and host in (None, task.process.host.name, token):
                 return fate
         fates = self.setting.fates
         if fates and task.random.random() < self.setting.fate_p:
@@ -140,19 +143,41 @@ class SimulatedTransport(Transport):
         self._world = network.world
         self._process = process
         self._mount = mount
-        self._token = str(settings.token)
+        self._has_many = bool(settings.stores)
         self._connect_timeout_s = settings.connect_timeout_s
         self._read_timeout_s = settings.read_timeout_s
-        self.breaker = BreakerWatch()
-        self.retries = RetryWatch()
+        self._watches: dict[str, tuple[BreakerWatch, RetryWatch]] = {}
+        self.host = HostWatch()
+
+    @property
+    def watches(self) -> list[tuple[str, BreakerWatch, RetryWatch]]:
+        """The watches of each token."""
+        return [(token, *watches) for token, watches in self._watches.items()]
+
+    def watch(self, token: str) -> tuple[BreakerWatch, RetryWatch]:
+        found = self._watches.get(token)
+        return found or self._watches.setdefault(token, (BreakerWatch(), RetryWatch()))
+
+    def opened(self, token: str) -> None:
+        """Note that a store is open for the first time, or again after it was closed."""
+        if token in self._watches:
+            self._world.log("opened", token)
+            self._watches[token][0].forget(self._world.time)
 
     def close(self) -> None:
         """Do nothing, because the model has no connections."""
 
-    def send(self, call: Call, deadline: float, check: Callable[[], None]) -> Reply:
+    def send(
+        self,
+        call: Call,
+        credentials: StoreCredentials,
+        deadline: float,
+        check: Callable[[], None],
+    ) -> Reply:
         """Send a call once. Note what the judge has to know of the call."""
         world, task = self._world, self._world.me()
-        operation = _described(call)
+        operation, token = _described(call), name_of(credentials)
+        self._network.tried.append((world.time, token))
         if task.random.random() < NEW_CONNECTION_P:
             world.travel(0.05 * task.random.random())
         try:
@@ -160,35 +185,46 @@ class SimulatedTransport(Transport):
         except NotSent as exc:
             world.log("not sent", exc.slug)
             raise
-        self.breaker.sends(world.time, task.request, operation)
+        breaker, retries = self.watch(token)
+        breaker.sends(world.time, task.request, operation)
+        self.host.sends(world.time, task.request, operation)
         attempt = (task.request, operation, deadline)
-        self.retries.sends(attempt)
+        retries.sends(attempt)
         try:
-            reply = self._exchange(call, operation, task, deadline)
+            reply = self._exchange(call, credentials, operation, task, deadline)
         except EcwidError as exc:
             world.log("reply", _REASONS[exc.slug])
             if exc.blames_connection:
-                self.breaker.asking_since = None  # The failure says nothing about Ecwid.
+                breaker.asking_since = None  # The failure says nothing about Ecwid.
             else:
-                self.breaker.ends(world.time, operation, failed=True)
+                breaker.ends(world.time, operation, failed=True)
+                self.host.ends(world.time, failed=isinstance(exc, Unreachable))
             cost = 10 if isinstance(exc, DeadlineExceeded) else 5
-            self.retries.fails(attempt, 1 if exc.blames_connection else cost)
+            retries.fails(attempt, 1 if exc.blames_connection else cost)
             raise
+        self.host.ends(world.time, failed=False)
         world.log("reply", reply.status)
         is_good = reply.status == 200 and not _is_html(reply)
         is_failure = not is_good and reply.status in (200, 500)
-        self.breaker.ends(world.time, operation, failed=is_failure)
+        breaker.ends(world.time, operation, failed=is_failure)
         if is_good:
-            self.retries.succeeds(attempt)
+            retries.succeeds(attempt)
         else:
-            self.retries.fails(attempt, 5)
-        self._note_pause(reply, operation)
+            retries.fails(attempt, 5)
+        self._note_pause(reply, token, operation)
         return reply
 
-    def _exchange(self, call: Call, operation: str, task: Task, deadline: float) -> Reply:
-        network, world = self._network, self._world
+    def _exchange(
+        self,
+        call: Call,
+        credentials: StoreCredentials,
+        operation: str,
+        task: Task,
+        deadline: float,
+    ) -> Reply:
+        network, world, token = self._network, self._world, name_of(credentials)
         left_s = deadline - world.monotonic(task.process.host)
-        fate = network.fate(task)
+        fate = network.fate(task, token)
         if fate == "refused":
             world.log("call", operation, call.path, "no connection")
             world.travel(0.02 * task.random.random())
@@ -198,7 +234,7 @@ class SimulatedTransport(Transport):
             world.sleep(max(0.0, min(left_s, self._connect_timeout_s)))
             raise Unreachable
         question = call.operation.name, call.path, call.query
-        sender = self._token, self._process, self._mount
+        sender = token, self._process, self._mount
         network.sent.append(Sent(world.time, *sender, task.request, operation, question))
         world.log("call", operation, call.path, "" if fate == "ok" else fate)
         out_s, back_s = network.one_way_s(task, call), network.one_way_s(task, call)
@@ -208,7 +244,7 @@ class SimulatedTransport(Transport):
         if fate == "late":
             out_s = 1 + (LATE_S - 1) * task.random.random()
         replies: list[Reply] = []
-        travel = _Travel(self, call, task, fate, world.time, task.wake_up, replies)
+        travel = _Travel(self, call, credentials, task, fate, world.time, task.wake_up, replies)
         world.at(world.time + out_s, travel.arrive, back_s)
         if fate == "call-doubled" and call.operation.name not in ONCE:
             world.at(world.time + out_s + 0.5, travel.arrive, back_s)
@@ -221,13 +257,14 @@ class SimulatedTransport(Transport):
             raise BadReply
         return replies[0]
 
-    def _note_pause(self, reply: Reply, operation: str) -> None:
+    def _note_pause(self, reply: Reply, token: str, operation: str) -> None:
         """Note a reply after which the client pauses.
 
         After a 401, or a 403 with HTML, the client counts. Such pauses are left out.
         """
-        if reply.status in (401, 402, 403):
-            refused = Refused(self._world.time, self._token, self._process, self._mount)
+        is_html = reply.body.startswith(b"<html>")
+        if reply.status in (401, 402, 403) or (reply.status == 404 and is_html):
+            refused = Refused(self._world.time, token, self._process, self._mount)
             self._network.refused.append(refused)
         seconds, probed = 0.0, False
         if "retry-after" in reply.headers and reply.status in (429, 503):
@@ -237,10 +274,11 @@ class SimulatedTransport(Transport):
         elif reply.status == 403 and (
             b"INVALID_API_TOKEN" in reply.body or (operation == "neutral" and not reply.body)
         ):
-            seconds, probed = 30.0, True
+            is_named = self._has_many and b"INVALID_API_TOKEN" in reply.body
+            seconds, probed = 60.0 if is_named else 30.0, True
         if seconds:
             now, request = self._world.time, self._world.me().request
-            sender = self._token, self._process, self._mount
+            sender = token, self._process, self._mount
             heard = Heard(now, *sender, seconds, probed, request)
             self._network.heard.append(heard)
 
@@ -251,6 +289,7 @@ class _Travel:
 
     transport: SimulatedTransport
     call: Call
+    credentials: StoreCredentials
     task: Task
     fate: str
     sent_at: float
@@ -265,8 +304,9 @@ class _Travel:
         elif fate == "404-html":
             reply = ecwid.reply(404, b"<html>")
         else:
-            token = self.transport._token
-            reply = ecwid.handle(self.call, self.task.request, token, self.sent_at)
+            host = self.task.process.host.name
+            sender = self.task.request, self.credentials, self.sent_at, host
+            reply = ecwid.handle(self.call, *sender)
             world.log("  Ecwid", self.task.name, _described(self.call), _summary(self.call, reply))
             if reply.status == 200 and fate == "500-after":
                 reply = ecwid.reply(500, b"{}")
@@ -316,6 +356,11 @@ class BreakerWatch:
         elif not self.asked and time - self.doubted_since > ADMITTED_S:
             self.breaches.append((time, request, time - self.doubted_since))
 
+    def forget(self, time: float) -> None:
+        """Forget the failures of a store that was closed, unless its breaker is open."""
+        if self.open_since is None or time - self.open_since >= OPEN_S:
+            self.failures, self.open_since, self.asked, self.asking_since = 0, None, False, None
+
     def ends(self, time: float, operation: str, *, failed: bool) -> None:
         if operation == "neutral":
             self.asking_since = None
@@ -326,8 +371,32 @@ class BreakerWatch:
         if self.failures == FAILURES:
             self.doubted_since, self.asked = time, False
             self.doubts.append(time)
-        if operation == "neutral" and self.failures >= FAILURES:
+        if operation == "neutral" and self.asked:
             self.open_since = time
+
+
+@dataclass
+class HostWatch:
+    """What an observer outside sees of the breaker for connections, which all stores share.
+
+    After five failures to connect in a row, the mount sends no call for 10 s.
+    """
+
+    failures: int = 0
+    open_since: float = 0.0
+    breaches: list[tuple[float, int, float]] = field(default_factory=list)
+    doubts: list[float] = field(default_factory=list)  # when the breaker opened
+
+    def sends(self, time: float, request: int, operation: str) -> None:
+        after_s = time - self.open_since
+        if operation != "search" and self.failures >= FAILURES and ADMITTED_S < after_s < OPEN_S:
+            self.breaches.append((time, request, after_s))
+
+    def ends(self, time: float, *, failed: bool) -> None:
+        self.failures = self.failures + 1 if failed else 0
+        if self.failures >= FAILURES:
+            self.open_since = time
+            self.doubts.append(time)
 
 
 _Attempt = tuple[int, str, float]  # the request, the operation, and the deadline of the call

@@ -61,7 +61,7 @@ _LATER_FAULTS = {
 FAULTS = _FAULTS | _LATER_FAULTS
 AIMS = (
     *("create", "contend", "takeover", "limit", "cache", "pause", "refused", "probe", "export"),
-    *("export", "repeat", "mixed"),
+    *("export", "repeat", "mixed", "stores"),
 )
 # The refusals of each fault.
 _REFUSALS = {
@@ -137,6 +137,7 @@ class Plan:
             "no-cache": not setting.cache_ttl_s,
             "small-limit": setting.calls_per_minute < SMALL_LIMIT,
             "processes": len(setting.processes) > 1,
+            "stores": bool(setting.pairs),
             "unique": setting.unique,
             "not-unique": not setting.unique,
         }
@@ -221,6 +222,11 @@ class _Maker:
             # Nothing fails but the token, so that each call after the pause is judged.
             self._be_calm(on)
             on["refused"], on["two-tokens"] = True, self.chance.random() < 0.3
+        if self.aim == "stores":
+            on["two-tokens"] = on["evil"] = on["refusal"] = False
+            on["slow"] = on["slow"] or self.chance.random() < 0.3
+            if self.chance.random() < 0.4:  # No store is excused by a fault.
+                self._be_calm(on)
         if self.aim == "cache":
             drawn = self.chance.random()
             if drawn < 0.2:  # A process may be killed before it can tell the others of a write.
@@ -327,10 +333,11 @@ class _Maker:
         target: object,
         key: str | None = None,
         process: int | None = None,
+        pair: int | None = None,
     ) -> None:
         if process is None:
             process = self.chance.randrange(len(self.setting.processes))
-        event = {
+        event: Event = {
             "at": round(at, 3),
             "do": "request",
             "id": len(self.requests) + 1,
@@ -339,6 +346,8 @@ class _Maker:
             "target": target,
             "key": key,
         }
+        if pair is not None:
+            event["pair"] = pair
         self.requests.append(event)
         self.events.append(event)
 
@@ -558,6 +567,115 @@ class _Maker:
             at += chance.choice([0.0, 0.01, 0.5, 2.0, 4.0]) * (0.5 + chance.random())
             self._request(at, "get", chance.randrange(3))
 
+    def _stores(self) -> None:
+        """Aim at equal requests of many stores, of which few are open at a time."""
+        chance = self.chance
+        stores = [str(11 + number) for number in range(chance.choice([2, 3, 4]))]
+        pairs = [f"{store} secret_{store}_a" for store in stores]
+        good = len(pairs)
+        owes = chance.random() < 0.35 and not self.without & {"redis-mode", "file-gone", "slow"}
+        is_flood = not owes and chance.random() < 0.35
+        for number in range(8 if is_flood else chance.choice([0, 1, 1, 2])):
+            # Somebody enters the number of another store, with an own token or an invented one.
+            token = f"secret_{stores[0]}_a" if number == 0 else f"secret_invented{number}"
+            pairs.append(f"{stores[-1]} {token}")
+        self.span_s = chance.choice([40.0, 100.0])
+        is_small = not owes and chance.random() < 0.3
+        limit = max(8, 5 * len(self.setting.processes)) if is_small else 540
+        self.setting = replace(
+            self.setting,
+            pairs=tuple(pairs),
+            max_open_stores=chance.choice([1, 1, 2]),
+            refusals_most=chance.choice([3, 4, 6]) if is_flood else 60,
+            calls_per_minute=limit,
+            ecwid_limit=max(limit + 1, int(limit / 0.9)),
+        )
+        others = range(good, len(pairs))
+        if owes:
+            self.on.update(dict.fromkeys(self.on, False))
+            calm = {"fates": (), "slow_s": 0.0, "preempt_p": 0.0}
+            no_loss = {"redis_lost_p": 0.0, "redis_refused_p": 0.0, "redis_timeout_p": 0.0}
+            self.setting = replace(self.setting, **calm, **no_loss)  # type: ignore[arg-type]
+            self._owe(good)
+            return
+        if is_flood:
+            for number in others:
+                at = self._time() / 2
+                for later_s in (0.0, 61.5 + 3 * chance.random()):
+                    operation = chance.choice(["get", "get", "update"])
+                    self._request(at + later_s, operation, chance.randrange(3), pair=number)
+        for number in range(chance.choice([3, 5, 8])):
+            at, gap_s = self._time(), chance.choice([0.002, 0.3, 3.0])
+            operation = chance.choice(["get", "get", "get", "update", "create", "create", "delete"])
+            target = _email(number % 3) if operation == "create" else chance.randrange(2)
+            key = f"k{number % 3}" if operation == "create" else None
+            callers = [*range(good), *chance.sample(others, min(2, len(others)))]
+            chance.shuffle(callers)
+            for pair in callers[: chance.choice([2, len(callers)])]:
+                self._request(at + gap_s * chance.random(), operation, target, key, pair=pair)
+        if is_small:
+            self._spend(limit, good)
+        if chance.random() < 0.4:
+            self._trouble(good)
+        if chance.random() < 0.3:
+            self._rotate(stores)
+
+    def _spend(self, limit: int, good: int) -> None:
+        """Let one store spend its limit, while the others have a few requests."""
+        chance, at = self.chance, self._time()
+        for number in range(int(1.4 * limit)):
+            pair = chance.randrange(good) if number % 4 == 3 else 0
+            self._request(at + 5 * chance.random(), "get", chance.randrange(3), pair=pair)
+
+    def _trouble(self, good: int) -> None:
+        """Let Ecwid fail the calls of one store, which has requests before and after."""
+        chance = self.chance
+        pair, at = chance.randrange(good), self._time() / 2
+        token, seconds = self.setting.pairs[pair], chance.choice([15.0, 70.0])
+        refusal = chance.choice(["429-10", "503-5", "403-token", "403-token", "402", "403-html"])
+        if chance.random() < 0.3 and not self.without & {"outage"} and not self.is_calm:
+            fate = chance.choice(["500-before", "stall", "lost-before"])
+            self._add("outage", at, seconds=seconds, host=token, fate=fate)
+        else:
+            self._add("refuse", at, refusal=refusal, token=token, seconds=seconds)
+        for number in range(chance.choice([8, 14])):
+            own = pair if number % 2 else chance.randrange(good)
+            later_s = (seconds + 5) * chance.random()
+            self._request(at + later_s, "get", chance.randrange(3), pair=own)
+
+    def _owe(self, good: int) -> None:
+        """Let a store get a pause while the storage fails, and another store is opened."""
+        chance, at = self.chance, 4 + 10 * self.chance.random()
+        process = chance.randrange(len(self.setting.processes))
+        host, (own, other) = self.setting.processes[process], chance.sample(range(good), 2)
+        refusal = chance.choice(["429-10", "403-token"])
+        self.setting = replace(self.setting, max_open_stores=1)
+        for pair, before_s in ((own, 3.0), (other, 1.5)):  # Both tokens are accepted.
+            self._request(at - before_s, "get", 2, process=process, pair=pair)
+        self._add("refuse", at, refusal=refusal, token=self.setting.pairs[own], seconds=15.0)
+        self._slow(at, 1.5, 1.5, "GET")
+        self._request(at + 0.1, "get", 0, process=process, pair=own)
+        if chance.random() < 0.5:  # The store is then in use when the other one is opened.
+            self._request(at + 0.2 + chance.random(), "get", 0, process=process, pair=other)
+        # The pause cannot be stored, or the storage fails after that.
+        fails_at = at + chance.choice([0.4, 0.4, 4.8])
+        if self.setting.redis:
+            self._add("redis-mode", fails_at, mode="down", seconds=6.0)
+        else:
+            self._add("file-gone", fails_at, host=host, seconds=6.0)
+        for pair, later_s in ((other, 5), (own, 6), (other, 11), (own, 12), (own, 20)):
+            self._request(at + later_s + chance.random(), "get", 1, process=process, pair=pair)
+
+    def _rotate(self, stores: list[str]) -> None:
+        """Give a store a new token, also while the old one is refused."""
+        chance = self.chance
+        pair, at = chance.randrange(len(stores)), self._time()
+        token = f"{stores[pair]} secret_{stores[pair]}_b"
+        self._add("rotate", at, pair=pair, token=token, refuses=chance.random() < 0.5)
+        for _ in range(4):
+            later_s = chance.choice([0.1, 5.0]) * chance.random()
+            self._request(at + later_s, "get", chance.randrange(3), pair=pair)
+
     def _mixed(self) -> None:
         self._creations(3, (0.001, 0.5, 3.0, 20.0, 45.0))
         self._without_key(2)
@@ -752,7 +870,7 @@ class _Maker:
             if on[fault]:
                 refusal = chance.choice(refusals)
                 of_token = refusal.startswith(("401", "403"))
-                token = chance.choice(setting.tokens) if of_token else "*"
+                token = chance.choice(setting.pairs or setting.tokens) if of_token else "*"
                 seconds = 70.0 if self.is_calm else chance.choice([2.0, 15.0, 70.0])
                 self._add("refuse", self._near(), refusal=refusal, token=token, seconds=seconds)
         if on["evil"]:

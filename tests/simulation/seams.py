@@ -6,6 +6,7 @@ reaches outside is handed in. The network is a `Transport`, and the storage is a
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import uuid
@@ -15,14 +16,11 @@ from functools import partial
 from unittest.mock import patch
 
 from flask_ecwid import chance, clock
-from flask_ecwid.client.transport import Transport
-from flask_ecwid.settings import Settings
 from flask_ecwid.storage import memory_state, process, process_memory
-from flask_ecwid.storage.opening import Storage
-from flask_ecwid.web import mount
+from flask_ecwid.throttling import trials
 
 from .setting import Setting
-from .world import Event, Lock, World
+from .world import Event, Lock, Turns, World
 
 
 class Clock:
@@ -109,6 +107,9 @@ def installed(world: World, setting: Setting) -> Iterator[None]:
         (process, "is_gone", marks.is_gone),
         (memory_state, "_of_process", {}),
         (process_memory, "_of_process", {}),
+        (trials, "_turns", Turns(world)),
+        (trials, "REFUSALS_MOST", setting.refusals_most),
+        (trials, "AGAIN_MOST", max(1, setting.refusals_most // 3)),
     ]
     most_workers = max(map(setting.processes.count, setting.processes))
     environment = {
@@ -117,6 +118,10 @@ def installed(world: World, setting: Setting) -> Iterator[None]:
         "GUNICORN_ECWID_WORKERS": str(most_workers),
     }
     with ExitStack() as stack:
+        # A store stays open until nothing uses it, so Python must not decide when that is.
+        if gc.isenabled():
+            gc.disable()
+            stack.callback(gc.enable)
         for owner, name, value in replaced:
             stack.callback(setattr, owner, name, getattr(owner, name))
             setattr(owner, name, value)
@@ -124,8 +129,3 @@ def installed(world: World, setting: Setting) -> Iterator[None]:
         stack.callback(logging.disable, logging.root.manager.disable)
         logging.disable()  # With handlers, logging would cost more than the code.
         yield
-
-
-def open_runtime(settings: Settings, transport: Transport, storage: Storage) -> mount.StoreRuntime:
-    """Open a store as a mount does, over a simulated network and storage."""
-    return mount.open_runtime(settings, "ecwid", transport=transport, storage=storage)

@@ -23,6 +23,10 @@ class Setting:
     processes: tuple[int, ...] = (0,)  # the host of each process
     tokens: tuple[str, ...] = ("secret_a",)  # the token of each process
     mounts: int = 1  # the mounts of each process, which all have its token
+    # The stores of each mount, as pairs such as `11 secret_11_a`. One store by settings if empty.
+    pairs: tuple[str, ...] = ()
+    max_open_stores: int = 1000
+    refusals_most: int = 60  # the places of trials.py
     calls_per_minute: int = 540
     known_hosts: int = 0  # the hosts that the settings name, or 0 for all of them
     redis: bool = False
@@ -42,6 +46,7 @@ class Setting:
             *("preempt_p", "redis_lost_p", "redis_refused_p", "redis_timeout_p", "slow_s"),
             *("fates", "lag_s", "ecwid_ahead_s", "cache_ttl_s", "calls_per_minute", "inclusive"),
             *("ties_reversed", "short_pages", "ecwid_limit", "unique", "mounts"),
+            *("max_open_stores", "refusals_most"),
         ]
         found = [
             replace(self, **{name: getattr(simplest, name)})

@@ -7,6 +7,7 @@ compares both models with the real storages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,6 @@ import redis
 from flask_ecwid import chance, clock
 from flask_ecwid.settings import Settings
 from flask_ecwid.storage import cache_backend, file_state, redis_state
-from flask_ecwid.storage.cache_backend import open_cache_backend
 from flask_ecwid.storage.opening import Storage
 from flask_ecwid.storage.redis_connection import COOLDOWN_S, RedisConnection
 from flask_ecwid.storage.redis_state import RedisState
@@ -42,10 +42,10 @@ class RedisServer:
     healed: bool = False  # True after the faults have ended
     values: _Values = field(default_factory=dict)  # each with the time at which it expires
     older: _Values | None = None  # the data of the replica
-    # The rate limit, for the judge: when each process has counted a call, and by whom and when a
-    # window was begun after Redis was emptied.
-    counted: list[tuple[float, Process]] = field(default_factory=list)
-    begun_anew: list[tuple[float, Process]] = field(default_factory=list)
+    # The rate limit, for the judge: when each process has counted a call in each window, and by
+    # whom and when a window was begun after Redis was emptied.
+    counted: list[tuple[float, Process, str]] = field(default_factory=list)
+    begun_anew: list[tuple[float, Process, str]] = field(default_factory=list)
     was_emptied: bool = False
     # For the judge: how long each request has waited, each command, and each trip that took too
     # long.
@@ -71,6 +71,11 @@ class RedisServer:
         if value is None or self.now >= ends:
             return -2
         return -1 if ends == float("inf") else int((ends - self.now) * 1000)
+
+    def scan(self, pattern: str) -> tuple[int, list[bytes]]:
+        """Do what the command SCAN does, for a pattern of a prefix, in one step."""
+        prefix = re.sub(r"\\(.)", r"\1", pattern.removesuffix("*"))
+        return 0, [key.encode() for key in self.values if key.startswith(prefix) and self.get(key)]
 
     def swap(self, keys: list[str], arguments: list[Any]) -> int:
         """Do what the script `_SWAP` does."""
@@ -99,8 +104,8 @@ class RedisServer:
         if window is None:
             window = Window(epoch, second)
             if self.was_emptied:
-                self.begun_anew.append((self.world.time, process))
-        self.counted.append((self.world.time, process))
+                self.begun_anew.append((self.world.time, process, keys[0]))
+        self.counted.append((self.world.time, process, keys[0]))
         taken = window.take(second, limit, host, seen)
         self.values[keys[0]] = (window.to_json(), self.now + KEPT_S)
         flags = int(taken.granted), int(taken.is_new)
@@ -255,6 +260,9 @@ class Client:
     def get(self, key: str) -> Any:
         return self.server.ask(f"GET {_tail(key)}", lambda: self.server.get(key))
 
+    def scan(self, cursor: int, *, match: str, count: int) -> Any:
+        return self.server.ask("SCAN", lambda: self.server.scan(match))
+
     def eval(self, script: str, count: int, *values: Any) -> Any:
         name, function = self._functions[script]
         keys, arguments = list(values[:count]), list(values[count:])
@@ -270,8 +278,11 @@ class SimulatedConnection(RedisConnection):
     def __init__(self, server: RedisServer) -> None:
         self._failures = (redis.RedisError, OSError)
         self._lost = redis.ConnectionError
-        self._redis = Client(server)  # type: ignore[assignment]
+        self._model = Client(server)
         self._cooldown = clock.Cooldown(COOLDOWN_S)
+
+    def _client(self) -> Any:
+        return self._model
 
 
 @dataclass(eq=False)
@@ -329,6 +340,10 @@ class HostFileState:
         what = "counted" if taken.granted else "refused"
         self._world.log("file", f"TAKE {_tail(key)}", what, f"{taken.remaining} left")
         return taken
+
+    def keys(self, prefix: str) -> list[str]:
+        self._go()
+        return [key for key in self._file.values if key.startswith(prefix) and self._find(key)]
 
     def _find(self, key: str) -> Stored | None:
         value, ends = self._file.values.get(key, (b"", 0.0))
@@ -405,10 +420,9 @@ def open_storage(
     return Storage(
         RedisState(connection) if connection else of_host,
         of_host,
-        open_cache_backend(
-            settings.cache_ttl_s, connection, settings.redis_url, settings.store_digest, of_host
-        ),
         connection,
+        settings.redis_url,
+        settings.cache_ttl_s,
     )
 
 

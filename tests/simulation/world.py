@@ -14,8 +14,8 @@ from __future__ import annotations
 import heapq
 import random
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, NamedTuple
@@ -351,6 +351,29 @@ class Lock:
         if self._waiting and not self._owner.process.dead:
             index = int(self._owner.random.random() * len(self._waiting))
             self._world.wake(self._waiting.pop(index))
+
+
+class Turns:
+    """The `clock.Slots` of one slot in a world. A task may hold the slot over a switch point."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._waiting: dict[int, list[Task]] = {}  # The first task of each process has the slot.
+
+    @contextmanager
+    def take(self, timeout_s: float) -> Iterator[None]:
+        task = self._world.me()
+        waiting = self._waiting.setdefault(task.process.number, [])
+        waiting.append(task)
+        try:
+            if waiting[0] is not task and not self._world.sleep(timeout_s):
+                raise TimeoutError
+            yield
+        finally:
+            was_first = waiting[0] is task
+            waiting.remove(task)
+            if was_first and waiting and not task.process.dead:
+                self._world.wake(waiting[0])
 
 
 class Event:

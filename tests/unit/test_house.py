@@ -21,6 +21,7 @@ LAYOUT = [
     "testing",
     "metrics",
     "extension",
+    "oauth",
     "web",
     "client",
     "throttling",
@@ -29,7 +30,6 @@ LAYOUT = [
     "signals",
     "errors",
     "settings",
-    "nearest",
     "private_files",
     "clock",
     "chance",
@@ -42,7 +42,7 @@ MODULES = {
 OWN = {name: path for name, path in MODULES.items() if not name.startswith("sandbox.")}
 
 
-COMMANDS = {"check", "export", "import_", "key", "openapi", "sandbox"}  # modules of cli
+COMMANDS = {"check", "export", "import_", "key", "openapi", "sandbox", "stores"}  # modules of cli
 
 
 def imports(path: Path) -> set[str]:
@@ -104,7 +104,7 @@ def test_a_command_imports_no_other_command() -> None:
         ("click", {"cli"}),
         ("pytest", set()),  # flask_ecwid_plugins has the fixtures
         ("redis", {"storage.redis_connection"}),
-        ("cachetools", {"storage.store_memory"}),
+        ("cachetools", {"storage.response_memory", "throttling.guard"}),
         ("blinker", {"signals"}),
         ("prometheus_client", {"metrics", "server"}),
         ("gunicorn", {"server"}),

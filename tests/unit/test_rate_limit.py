@@ -21,10 +21,9 @@ from flask_ecwid.errors import BudgetSpent
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.file_state import FileState
 from flask_ecwid.storage.opening import Storage
-from flask_ecwid.storage.process_memory import ProcessWide
 from flask_ecwid.storage.redis_connection import RedisConnection
 from flask_ecwid.storage.redis_state import RedisState
-from flask_ecwid.throttling.rate_limit import RateLimit, Remaining, Remembered
+from flask_ecwid.throttling.rate_limit import Counters, RateLimit, Remaining
 
 from ..conftest import ROOT, environment, free_port, run_python
 from ..helpers.ordered_store import OrderedStore
@@ -118,9 +117,8 @@ class Host:
         """Return the rate limit of a mount or client of the process with this name."""
         host = FileState(self.folder / "state.sqlite3")
         redis = RedisConnection(self._url) if self._url else None
-        storage = Storage(RedisState(redis) if redis else host, host, None, redis)
-        remembered = ProcessWide(Remembered, process)
-        return RateLimit(per_minute, hosts, storage, "name", remembered)
+        storage = Storage(RedisState(redis) if redis else host, host, redis)
+        return RateLimit(per_minute, hosts, Counters(storage, process), "name")
 
     def break_file(self) -> None:
         """Make the file useless to the processes that have it open, and to new ones."""

@@ -52,14 +52,14 @@ def test_the_config_of_another_prefix() -> None:
 
 
 def test_every_secret_setting() -> None:
-    """The token and the URLs that may hold a password are secrets.
+    """The token, the client secret and the URLs that may hold a password are secrets.
 
     No other setting in the config is changed.
     """
     config: dict[str, Any] = {f"ECWID_{spec.name.upper()}": CANARY for spec in fields(Settings)}
     hide_secrets(config)
     hidden = {key for key, value in config.items() if isinstance(value, Secret)}
-    assert hidden == {"ECWID_TOKEN", "ECWID_PROXY_URL", "ECWID_REDIS_URL"}
+    assert hidden == {*("ECWID_TOKEN", "ECWID_CLIENT_SECRET", "ECWID_PROXY_URL", "ECWID_REDIS_URL")}
     for settings in (Settings.from_config(SETTINGS), Settings(store_id="1003", token=CANARY)):
         for key in hidden:
             name = key.removeprefix("ECWID_").lower()

@@ -13,7 +13,7 @@ import flask
 import pytest
 
 from flask_ecwid import Ecwid, Settings, SettingsError
-from flask_ecwid.settings import setting_warnings
+from flask_ecwid.settings import read_some, setting_warnings
 
 GOOD: dict[str, Any] = {
     "ECWID_STORE_ID": "1003",
@@ -128,6 +128,11 @@ def test_text_and_python_values() -> None:
         ("ECWID_CALLS_PER_MINUTE", "many"),
         ("ECWID_HOSTS", "0"),
         ("ECWID_HOSTS", 1_001),
+        ("ECWID_STORES", "here/stores.json"),
+        ("ECWID_STORES", 5),
+        ("ECWID_MAX_OPEN_STORES", "0"),
+        ("ECWID_STORE_CONCURRENCY", "-1"),
+        ("ECWID_STORE_CONCURRENCY", "1001"),
     ],
 )
 def test_fault(key: str, value: object) -> None:
@@ -270,6 +275,9 @@ def test_quotes_around_a_value(spec: Any) -> None:
         ("ECWID_CALLS_PER_MINUTE", "9,000", {**GOOD, "ECWID_PROCESSES": "600"}),
         ("ECWID_REDIS_URL", "'redis://host'", {**GOOD, "ECWID_PROCESSES": "600"}),
         ("ECWID_REDIS_URL", 5, {**GOOD, "ECWID_PROCESSES": "600"}),
+        ("ECWID_STORES", "'/srv/stores.json'", {}),
+        ("ECWID_STORES", "stores.json", {}),
+        ("ECWID_STORES", 5, {}),
     ],
 )
 def test_nothing_follows_from_a_fault(key: str, value: object, more: dict[str, Any]) -> None:
@@ -334,6 +342,57 @@ def test_sandbox_path(tmp_path: Path) -> None:
     assert Settings.from_config({"ECWID_SANDBOX": path}).sandbox == str(path)
 
 
+STORES = {"ECWID_STORES": "/srv/stores.json"}
+
+
+def test_a_file_of_stores() -> None:
+    """With a file of stores, no store, token or API key is needed. Nobody reads the file here."""
+    settings = Settings.from_config(STORES)
+    assert (settings.stores, settings.auth, settings.store_id) == ("/srv/stores.json", "keys", "")
+    as_path = {"ECWID_STORES": Path("/srv/stores.json"), "ECWID_AUTH": "keys"}
+    assert Settings.from_config(as_path) == settings
+    assert Settings.from_config({**STORES, "ECWID_SANDBOX": "on"}).auth == "keys"
+
+
+@pytest.mark.parametrize("key", ["ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_API_KEYS"])
+def test_a_store_beside_a_file_of_stores(key: str) -> None:
+    """A store, a token or API keys beside a file of stores are a fault, and so in a sandbox.
+
+    The operator would otherwise rely on a setting that nobody reads.
+    """
+    config = {**STORES, key: {**GOOD, "ECWID_API_KEYS": key_entry("a", "b")}[key]}
+    said = f"{key} has no effect beside ECWID_STORES, so remove one of them"
+    for more in ({}, {"ECWID_SANDBOX": "on"}):
+        with pytest.raises(SettingsError, match=said):
+            Settings.from_config({**config, **more})
+        assert faults({**config, **more}) == [key]
+
+
+def test_who_may_call_beside_a_file_of_stores() -> None:
+    """A caller without an API key has no store, so an open service or `authorize` is a fault."""
+    for auth in ({"ECWID_AUTH": "none"}, {"ECWID_AUTH": "none", "ECWID_SANDBOX": "on"}):
+        with pytest.raises(SettingsError, match="ECWID_AUTH is none, but the API key of a request"):
+            Settings.from_config({**STORES, **auth})
+    with pytest.raises(SettingsError, match="ECWID_STORES has no effect if authorize is given"):
+        Settings.from_config(STORES, authorize=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "threads", "expected"),
+    [("0", "32", 8), ("0", "3", 1), ("0", "", 4), ("0", "x", 4), ("6", "32", 6), ("", "16", 4)],
+)
+def test_the_threads_of_a_store(
+    monkeypatch: pytest.MonkeyPatch, given: str, threads: str, expected: int
+) -> None:
+    """One store takes a quarter of gunicorn's threads, or as many as the setting says.
+
+    A store takes at least one thread, and 4 if the number of threads is unknown.
+    """
+    monkeypatch.setenv("GUNICORN_ECWID_THREADS", threads)
+    settings = Settings.from_config({**GOOD, "ECWID_STORE_CONCURRENCY": given})
+    assert settings.threads_of_a_store == expected
+
+
 def test_a_file_that_is_no_sandbox(tmp_path: Path) -> None:
     """A file that the sandbox cannot open is reported at the start as a fault of its setting."""
     for path in (tmp_path / "nowhere" / "x.sqlite3", Path(__file__)):
@@ -353,7 +412,7 @@ def test_plain_http_to_this_host(url: str) -> None:
 
 def test_the_hosts_own_keys() -> None:
     """Other keys that begin with ECWID_ belong to the host and cause no fault."""
-    assert Settings.from_config({**GOOD, "ECWID_CLIENT_SECRET": "x"}).store_id == "1003"
+    assert Settings.from_config({**GOOD, "ECWID_WIDGET_COLOUR": "x"}).store_id == "1003"
 
 
 def warnings(config: dict[str, Any], prefix: str = "") -> tuple[str, ...]:
@@ -365,6 +424,7 @@ NEAR = {
     "DEADLINE": "DEADLINE_S",
     "API_KEY": "API_KEYS",
     "TOKN": "TOKEN",
+    "STOREZ": "STORES",
     "STORE": "STORE_ID",
     "STOREID": "STORE_ID",
     "REDIS": "REDIS_URL",
@@ -465,6 +525,8 @@ def test_every_key_of_a_message_has_the_prefix(prefix: str) -> None:
         {**real, "AUTH": "none", "CONNECT_TIMEOUT_S": "9", "DEADLINE_S": "5"},
         {**real, "AUTH": "none", "HOSTS": "9", "CALLS_PER_MINUTE": "5"},
         {"SANDBOX": "/nowhere/x.sqlite3"},
+        {"STORES": "/srv/stores.json", "API_KEYS": entry},
+        {"STORES": "/srv/stores.json", "AUTH": "none"},
         {"SANDBOX": "on", "REDIS_URL": "redis://127.0.0.1?canary=1&db=x"},
     ):
         app = flask.Flask("host")
@@ -564,15 +626,18 @@ def test_names_of_stores_and_tokens() -> None:
         ("100", "3secret_a"),
     ]
     all_settings = [Settings(store_id=store, token=token) for store, token in stores]
-    assert len({settings.token_digest for settings in all_settings}) == len(stores)
-    assert len({settings.store_digest for settings in all_settings}) == 3
-    for settings in all_settings:
+    names = [
+        (each.store_digest(each.credentials), each.token_digest(each.credentials))
+        for each in all_settings
+    ]
+    assert len({token_digest for _, token_digest in names}) == len(stores)
+    assert len({store_digest for store_digest, _ in names}) == 3
+    for settings, (store_digest, token_digest) in zip(all_settings, names, strict=True):
         again = Settings(store_id=settings.store_id, token=str(settings.token))
-        assert (again.store_digest, again.token_digest) == (
-            settings.store_digest,
-            settings.token_digest,
-        )
-        assert settings.token not in settings.token_digest
+        assert again.store_digest(again.credentials) == store_digest
+        assert again.token_digest(again.credentials) == token_digest
+        assert token_digest.startswith(store_digest)
+        assert settings.token not in token_digest
 
 
 def documented(text: str | None, line: str) -> list[tuple[str, str]]:
@@ -610,3 +675,29 @@ def test_a_python_value_of_another_type(name: str, value: Any) -> None:
     """A value of another type is a fault of its setting, and not a TypeError."""
     with pytest.raises(SettingsError, match=f"ECWID_{name.upper()} "):
         Settings(**{"store_id": "1003", "token": "secret_x", name: value})
+
+
+@pytest.mark.parametrize("key", ["ECWID_CLIENT_ID", "ECWID_CLIENT_SECRET"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("your-canary", "is a placeholder"), ("two canaries", "is not visible ASCII characters")],
+)
+def test_an_app_of_ecwid_that_cannot_be_right(key: str, value: str, said: str) -> None:
+    """A placeholder for the app's id or secret stops the start, and the fault says what to do."""
+    fault = fault_of(key, value)
+    assert fault.startswith(said)
+    assert f"the {key.removeprefix('ECWID_').lower()} of your app in Ecwid" in fault
+    assert "canar" not in fault
+
+
+def test_some_settings_need_no_store() -> None:
+    """Settings can be read without a store, and only their own faults count."""
+    config = {"O_ECWID_CLIENT_ID": "app", "O_ECWID_UI": "maybe", "O_ECWID_DEADLINE_S": "9"}
+    some = read_some(config, ("client_id", "deadline_s", "proxy_url"), "O_")
+    assert some == {"client_id": "app", "deadline_s": 9.0, "proxy_url": ""}
+    with pytest.raises(SettingsError) as caught:
+        read_some({**config, "O_ECWID_DEADLINE_S": "'canary'"}, ("client_id", "deadline_s"), "O_")
+    [fault] = caught.value.faults
+    assert fault.startswith("O_ECWID_DEADLINE_S has quotes")
+    assert fault.endswith("(found in app.config)")
+    assert "canary" not in fault

@@ -33,6 +33,7 @@ from ..simulation.world import Host, Process, Task, World
 
 START = 1_800_000_000  # the second in which each test begins
 KEYS = ("one", "other", "the third")
+PREFIXES = ("a", "ab", "b:", "a*", "a?", "[ab]", "a\\", "B", "\u00e9")
 VALUES = (None, b"", b"a", b"b", b"\x00\xff {}")
 # A value differs from a value at the same moment of another state by the time that the test takes.
 # All times to live are therefore odd multiples of this number, and all passes even multiples.
@@ -91,6 +92,12 @@ class Played:
         assert len(set(swapped)) == 1, f"{key}: {swapped}"
         return swapped[0]
 
+    def keys(self, prefix: str) -> set[str]:
+        """Return the keys of all of them."""
+        found = [sorted(state.keys(prefix)) for state in self.states]
+        assert all(each == found[0] for each in found), f"{prefix}: {found}"
+        return set(found[0])
+
     def take(self, key: str, limit: int, host: str, seen: list[str]) -> list[Taken]:
         """Take from all of them. The epochs are random, so they are left out of the comparison."""
         taken = [
@@ -123,6 +130,42 @@ def test_get_and_compare_and_swap(played: Played, seed: int) -> None:
         after, ttl_s = random.choice(VALUES), STEP_S * random.choice((1, 3, 9))
         results.add(("swap", played.compare_and_swap(key, before, after, ttl_s)))
     assert len(results) == 4, "one result never came"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_keys(played: Played, seed: int) -> None:
+    """Each storage and each model gives the keys that begin with a prefix, and no other keys.
+
+    A prefix may have the signs of a pattern. A value that has expired or is deleted has no key.
+    """
+    random = Random(seed)
+    names = [prefix + end for prefix in PREFIXES for end in ("", "1", ":once:2")]
+    ends: dict[str, int] = {}
+    for _ in range(60):
+        name = random.choice(names)
+        found = played.get(name)
+        ttl_s = STEP_S * random.choice((1, 3, 9))
+        after = random.choice((b"value", b"value", None))
+        assert played.compare_and_swap(name, found and found.value, after, ttl_s)
+        ends[name] = played.second + ttl_s if after else 0
+        if random.random() < 0.3:
+            played.let_pass(2 * STEP_S)
+        prefix = random.choice(PREFIXES)
+        there = {name for name, end in ends.items() if end > played.second}
+        assert played.keys(prefix) == {name for name in there if name.startswith(prefix)}
+
+
+def test_keys_of_windows(played: Played) -> None:
+    """The keys of windows are among the keys, and a long list is whole."""
+    count = len(played.states)
+    played.take("a:window", 5, "", [""] * count)
+    names = {f"a:{number}" for number in range(1_500)}
+    redis, other = played.redis, played.states[0]
+    for name in names:
+        assert redis.compare_and_swap(name, None, b"", 900)
+        assert other.compare_and_swap(name, None, b"", 900)
+    assert {*redis.keys("a:")} == {*other.keys("a:")} == {"a:window", *names}
+    assert played.states[1].keys("a:") == ["a:window"]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -28,9 +28,16 @@ def api(ordered: OrderedStore) -> Api:
 def lines(caplog: pytest.LogCaptureFixture) -> Lines:
     records = [r for r in caplog.records if r.name.startswith("flask_ecwid.audit")]
     for record in records:
-        names = ("phase", "store", *NAMES[1:], *(["replayed"] if is_replay(record) else []))
+        names = (
+            "phase",
+            "store",
+            "store_id",
+            *NAMES[1:],
+            *(["replayed"] if is_replay(record) else []),
+        )
         assert record.getMessage() == " ".join(f"{name}={getattr(record, name)}" for name in names)
         assert "canary" not in record.getMessage()
+        assert record.store_id == "1003"  # type: ignore[attr-defined]
     return [
         {name: getattr(record, name) for name in (*NAMES, "replayed") if hasattr(record, name)}
         for record in records

@@ -17,7 +17,7 @@ from werkzeug import Request, Response
 from werkzeug.test import TestResponse
 
 from flask_ecwid import EcwidClient, EcwidError, Settings, SettingsError, clock
-from flask_ecwid.storage import redis_connection, store_memory
+from flask_ecwid.storage import redis_connection, response_memory
 
 from ..conftest import REQUEST_ID, STORE, Api, Config, app_of
 from ..helpers.raw_server import Gate, RawServer, good, sends
@@ -328,7 +328,7 @@ def test_memory_has_a_limit(
     store_of_one: StoreOfOne, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A response that is too large for the cache is sent but not kept."""
-    monkeypatch.setattr(store_memory, "MAX_BYTES", 10)
+    monkeypatch.setattr(response_memory, "MAX_BYTES", 10)
     api = Api(app_of({**config, "ECWID_CACHE_TTL_S": TTL_S}).test_client())
     assert [api.get("/customer/7").status_code for _ in range(2)] == [200, 200]
     assert store_of_one.reads == 2

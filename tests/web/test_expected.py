@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import pytest
 from pytest_httpserver import HTTPServer
 
-from flask_ecwid import nearest
 from flask_ecwid.contract import load
 from flask_ecwid.contract.misplaced import INSTEAD
 from flask_ecwid.contract.operation import IDEMPOTENCY_KEY, Operation, Parameter
 from flask_ecwid.errors import InvalidRequest
+from flask_ecwid.settings import nearest
 
 from ..conftest import REQUEST_ID, Api
 

@@ -21,7 +21,7 @@ import pytest
 import requests
 from werkzeug.test import TestResponse
 
-from flask_ecwid import Caller, Ecwid, EcwidClient, Settings, clock
+from flask_ecwid import Caller, Ecwid, EcwidClient, Settings, StoreCredentials, clock
 from flask_ecwid.sandbox import TOKEN, Fault, create_sandbox
 from flask_ecwid.storage.file_state import host_state
 from flask_ecwid.storage.redis_state import RedisState
@@ -847,9 +847,9 @@ def test_another_token(tmp_path: Path, key: str) -> None:
     """A record stays valid after the token of its store changes."""
     sandbox = create_sandbox(tmp_path / "s.sqlite3", tokens={"secret_a": {"create_customers"}})
     assert sandbox is not None
+    settings = Settings(store_id="1003", token="secret_a", api_url=f"https://{key}.example.com")
     names = {
-        Settings(store_id="1003", token=token, api_url=f"https://{key}.example.com").store_digest
-        for token in ("secret_a", "secret_b")
+        settings.store_digest(StoreCredentials("1003", token)) for token in ("secret_a", "secret_b")
     }
     [name] = names
     keys = [Idempotency(host_state(), name, 20) for _ in range(2)]

@@ -58,6 +58,7 @@ def test_refused_requests_do_not_fill_the_log(
         ("GET", "/nothing", 404),
         ("PUT", "/customers", 405),
     ]
+    later[0] = now()  # A busy machine may need more than a minute for the requests.
     for method, path, status in refused * 2500:
         assert api.open(method, path).status_code == status
     records = [r for r in caplog.records if r.name.startswith("flask_ecwid")]

@@ -18,7 +18,7 @@ import pytest
 from flask.signals import _signals as flasks
 from pytest_httpserver import HTTPServer
 
-from flask_ecwid import Ecwid, EcwidClient, EcwidError, Settings, errors, signals
+from flask_ecwid import Ecwid, EcwidClient, EcwidError, Settings, StoreCredentials, errors, signals
 from flask_ecwid.client.calls import Call
 from flask_ecwid.contract import load
 from flask_ecwid.sandbox import Fault
@@ -89,7 +89,7 @@ def test_a_request(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
         *("operation-started", "call-started", "attempt-started"),
         *("attempt-finished", "call-finished", "operation-finished"),
     ]
-    what = {"operation": "get_customer", "store": "ecwid"}
+    what = {"operation": "get_customer", "store": "ecwid", "store_id": "1003"}
     counts = {"attempts": 1, "reconcile_attempts": 0}
     done = {**counts, "status": 200, "problem": None, "executed": None}
     assert heard.of("operation-started") == heard.of("call-started") == [what]
@@ -164,7 +164,7 @@ def test_no_call(heard: Heard, api: Api) -> None:
     assert heard.names() == ["operation-started", "operation-finished"]
     assert heard.of("operation-finished") == [
         {
-            **{"operation": "add_customer", "store": "ecwid", "status": 400},
+            **{"operation": "add_customer", "store": "ecwid", "store_id": "1003", "status": 400},
             **{"problem": "invalid-request", "executed": "no"},
             **{"attempts": 0, "reconcile_attempts": 0},
         }
@@ -208,6 +208,7 @@ def test_attempts(heard: Heard, no_waiting: list[float]) -> None:
     what = {
         "operation": "get_customer",
         "store": "outlet",
+        "store_id": "1003",
         "reconcile_attempts": 0,
         "executed": None,
     }
@@ -235,7 +236,7 @@ def test_a_lost_creation(heard: Heard, no_waiting: list[float]) -> None:
     ]
     [facts] = heard.of("call-finished")
     assert facts == {
-        **{"operation": "add_customer", "store": "outlet", "status": 200},
+        **{"operation": "add_customer", "store": "outlet", "store_id": "1003", "status": 200},
         **{"problem": "outcome-unknown", "executed": "unknown"},
         **{"attempts": 1, "reconcile_attempts": 3},
     }
@@ -256,7 +257,13 @@ def test_calls_that_are_throttled(heard: Heard, ordered: OrderedStore) -> None:
     """A throttled call sends a signal of its own and has no attempt."""
     api = ordered.api(ECWID_CALLS_PER_MINUTE=1)
     assert [api.get("/customers").status_code for _ in range(2)] == [200, 429]
-    what = {"operation": "list_customers", "store": "ecwid", "attempts": 0, "reconcile_attempts": 0}
+    what = {
+        "operation": "list_customers",
+        "store": "ecwid",
+        "store_id": "1003",
+        "attempts": 0,
+        "reconcile_attempts": 0,
+    }
     throttled = {**what, "problem": "budget-spent"}
     assert heard.of("call-throttled") == [{**throttled, "reconciling": False}]
     assert heard.of("call-finished")[1] == {**throttled, "status": None, "executed": None}
@@ -313,7 +320,9 @@ def test_a_defect(heard: Heard) -> None:
     """A call that fails with an unexpected exception still sends its signals."""
 
     class Broken:
-        def send(self, call: Call, deadline: float, check: object) -> NoReturn:
+        def send(
+            self, call: Call, credentials: StoreCredentials, deadline: float, check: object
+        ) -> NoReturn:
             raise RuntimeError
 
         def close(self) -> None:
@@ -382,7 +391,9 @@ def test_without_flask(heard: Heard) -> None:
         client = client_of(server)
         client.get_customer(7)
     assert [sender is client for _, sender, _ in heard.signals] == [True] * 4
-    assert heard.of("call-started") == [{"operation": "get_customer", "store": "outlet"}]
+    assert heard.of("call-started") == [
+        {"operation": "get_customer", "store": "outlet", "store_id": "1003"}
+    ]
 
 
 def test_a_call_that_fails(heard: Heard) -> None:

@@ -1,0 +1,98 @@
+"""The proof that Ecwid has accepted the token of a store.
+
+Anybody can enter the number of another store with an invented token. So a pair of store and token
+is unproven until Ecwid accepts a call with the pair. An unproven pair gets nothing of the store
+that does not come from Ecwid, and changes nothing of the store.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+
+from .. import clock
+from ..errors import ContractBroken, CustomerNotFound, EcwidError
+from ..storage.opening import Storage
+from ..storage.state import StateUnavailable, Stored
+
+LOOK_EVERY_S = 0.1  # The time between two looks into the storage, because a look costs I/O.
+_KEPT_S = 30 * 24 * 3600.0
+_MARK = b"1"
+
+
+class Proof:
+    """The proof that Ecwid has accepted one token. Threads share a proof.
+
+    The storage keeps a mark, so other workers and later processes know the proof. The name of the
+    mark is keyed with the token, so nobody can make a mark for a token that they do not have. The
+    host's file has the mark too, for the time when Redis cannot be used.
+    """
+
+    def __init__(self, storage: Storage, token_digest: str) -> None:
+        """Store the name of the mark, without a look.
+
+        Args:
+            storage: Keeps the marks.
+            token_digest: Names the token.
+        """
+        self._shared, self._host = storage.shared, storage.host
+        self._key = f"{token_digest}:accepted"
+        self._is_given = False
+        self._withdrawals = 0
+        self._look_next = 0.0
+
+    @property
+    def is_given(self) -> bool:
+        """True if Ecwid has accepted the token, as far as this process knows."""
+        if self._is_given or clock.now() < self._look_next:
+            return self._is_given
+        withdrawals = self._withdrawals
+        found = self._find()
+        if withdrawals == self._withdrawals:  # Otherwise the mark may be older than a refusal.
+            self._is_given = self._is_given or found is not None
+            # Only now, because a thread that comes during the look must not do without a look.
+            self._look_next = clock.now() + LOOK_EVERY_S
+        return self._is_given
+
+    def _find(self) -> Stored | None:
+        with suppress(StateUnavailable):
+            return self._shared.get(self._key)
+        with suppress(StateUnavailable):
+            return self._host.get(self._key)
+        return None
+
+    def accept(self) -> None:
+        """Remember that Ecwid has accepted the token."""
+        if self._is_given:
+            return
+        self._is_given = True
+        self._put(None, _MARK)
+
+    def withdraw(self) -> None:
+        """Forget the proof, because Ecwid has refused the token."""
+        self._withdrawals += 1
+        self._look_next = math.inf  # Without it, a mark that cannot be removed would count.
+        self._is_given = False
+        if self._put(_MARK, None):
+            self._look_next = clock.now() + LOOK_EVERY_S
+
+    def _put(self, before: bytes | None, after: bytes | None) -> bool:
+        """Write or remove the mark, and return False if a storage cannot be used."""
+        is_done = True
+        for state in {id(state): state for state in (self._shared, self._host)}.values():
+            try:
+                state.compare_and_swap(self._key, before, after, _KEPT_S)
+            except StateUnavailable:
+                is_done = False
+        return is_done
+
+
+def is_acceptance(error: EcwidError) -> bool:
+    """Return whether only Ecwid itself can have sent the failure, after it accepted the token.
+
+    The front of Ecwid may refuse a bad question before anybody looks at its token. So a question
+    that Ecwid calls bad is no proof, and a missing customer is a proof only with a code.
+    """
+    if isinstance(error, CustomerNotFound):
+        return error.by_ecwid and error.ecwid_code is not None
+    return isinstance(error, ContractBroken) or error.reason == "ecwid-scope"
