@@ -78,7 +78,7 @@ def read_in_turn(
 class Found(NamedTuple):
     """The result of a search for the customer of a creation."""
 
-    searched: bool  # The last search had a good reply.
+    searched: bool  # The last search had a good reply, and the process did not begin to end.
     reply: Reply | None  # The reply to the creation, inferred from the customer that was found.
 
 
@@ -350,7 +350,12 @@ class RetryingSender:
         searched = False
         taken: EmailTaken | None = None
         for wait_s in WAITS_S:
-            if clock.now() + wait_s >= deadline or not clock.sleep(wait_s):
+            if clock.now() + wait_s >= deadline:
+                break
+            if not clock.sleep(wait_s):
+                # Ecwid may show the customer of an earlier attempt only in a later search. Without
+                # this, a process that is about to end could create a second customer.
+                searched = False
                 break
             try:
                 permit = (

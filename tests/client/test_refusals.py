@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -436,3 +437,19 @@ def test_no_creation_without_its_last_search(ecwid: FakeEcwid, failure: Answer) 
     ecwid.script = {"reconcile": [nobody]}
     assert client_of(ecwid).add_customer({"email": EMAIL}, first_attempt_age_s=5.0) == {"id": 7}
     assert ecwid.asked().count("add_customer") == 1
+
+
+def test_no_creation_while_the_process_ends(
+    ecwid: FakeEcwid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creation is not repeated if the end of the process leaves out a search."""
+    monkeypatch.setattr(clock, "_stopping", False)  # The old value comes back after the test.
+
+    def ends_the_process(connection: socket.socket, call: Heard) -> bool:
+        clock.interrupt_sleeps()
+        return nobody(connection, call)
+
+    ecwid.script = {"reconcile": [ends_the_process]}
+    with pytest.raises(OutcomeUnknown):
+        client_of(ecwid).add_customer({"email": EMAIL}, first_attempt_age_s=0.0)
+    assert ecwid.asked() == ["reconcile"]

@@ -7,14 +7,14 @@ docs/reliability.md as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 from flask_ecwid.errors import EcwidError, Throttled
 from flask_ecwid.storage.file_state import _BUSY_S, _TURN_MOST_S
 from flask_ecwid.throttling import trials
 
-from .ecwid_model import GONE
+from .ecwid_model import GONE, Customer, Shop
 from .ledger import DEADLINE_S, Ledger, Request
 
 MINUTE_S = 60.0
@@ -27,6 +27,7 @@ FILE_S = 0.8  # the longest step of a slow file
 # The longest pauses after so many refusals of the token of one of many stores.
 REFUSED_S = (62.0, 62.0, 300.0, 1800.0, 7200.0, 86400.0)
 LONGEST_PAUSE_S = 60.0  # the longest pause that the model of Ecwid causes
+SEARCHES_S = 3.0  # from the first search for the customer of a creation to the third
 LEASE_S = 31.0  # of a key, and a second for the way
 CLOCKS_DIFFER_S = 298.0  # Five minutes, and the whole seconds of a Date and of its way.
 FILE_FAULTS = frozenset({"file-gone", "file-locked", "file-slow"})
@@ -79,7 +80,10 @@ def one_key_makes_one_customer(ledger: Ledger) -> Iterator[str]:
 
     Exceptions: after records were lost, a store that takes an e-mail twice may get two customers,
     and so may two bodies with different e-mails. The same holds after the clock of Redis was set
-    forward, because a lease ends early then.
+    forward, because a lease ends early then. Such a store may also get two customers if a worker
+    was killed and another request took over. Ecwid then shows the first customer only after the
+    last search of the other request, and over 3 s after its first. The killed worker can tell
+    nobody about its call, and no wait is long enough for every call.
     """
     shops = ledger.ecwid.shops.values()
     created = [(shop, tag, ids) for shop in shops for tag, ids in shop.created.items()]
@@ -88,9 +92,43 @@ def one_key_makes_one_customer(ledger: Ledger) -> Iterator[str]:
             continue
         emails = {shop.customers[id].email for id in ids}
         may_be_new = ledger.has_lost_records or ledger.redis_forward_s
-        if may_be_new and (not ledger.plan.setting.unique or len(emails) > 1):
+        takes_twice = not ledger.plan.setting.unique
+        if may_be_new and (takes_twice or len(emails) > 1):
+            continue
+        if takes_twice and len(emails) == 1 and _came_after_takeovers(ledger, shop, ids):
             continue
         yield f"{tag} has made the customers {ids}"
+
+
+def _came_after_takeovers(ledger: Ledger, shop: Shop, ids: list[int]) -> bool:
+    """Return whether Ecwid showed each customer too late for the requests that took over."""
+    makers = [
+        (request, shop.customers[effect.customer_id])
+        for request in ledger.requests
+        for effect in ledger.effects.get(request.id, ())
+        if effect.kind == "created" and effect.customer_id in ids
+    ]
+    makers.sort(key=lambda each: each[0].begin)
+    return all(
+        _came_after_searches(ledger, first, customer, second)
+        for (first, customer), (second, _) in combinations(makers, 2)
+    )
+
+
+def _came_after_searches(
+    ledger: Ledger, first: Request, customer: Customer, second: Request
+) -> bool:
+    """Return whether the worker of the first request was killed, and its customer came too late.
+
+    The second request has to search for 3 s before its creation. Ecwid shows the customer later.
+    """
+    was_killed = first.end is None and first.process is not None and first.process.dead
+    sent = [each for each in ledger.network.sent if each.request == second.id]
+    added_at = min(each.time for each in sent if each.operation == "add")
+    searched = [each.time for each in sent if each.operation == "search" and each.time < added_at]
+    if first is second or not was_killed or not searched:
+        return False
+    return customer.visible_at > max(searched[0] + SEARCHES_S, searched[-1])
 
 
 def the_id_belongs_to_the_key(ledger: Ledger) -> Iterator[str]:
