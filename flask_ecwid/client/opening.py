@@ -103,7 +103,7 @@ def open_store(
     """
     settings, storage = upstream.settings, upstream.storage
     digest = settings.store_digest(credentials)
-    guard = upstream.guards.open(credentials)
+    guard = upstream.guards.guard_of(credentials)
     sender = RetryingSender(upstream.transport, credentials, guard, signals)
     reads = SharedReads(
         sender,

@@ -37,7 +37,7 @@ class ResponseMemory:
         self._closed: deque[int] = deque()
         self._numbers = count()
 
-    def open(self) -> int:
+    def add_store(self) -> int:
         """Return a number for a store, which no other store has. Needs no lock."""
         return next(self._numbers)
 

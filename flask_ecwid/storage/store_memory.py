@@ -28,7 +28,7 @@ class StoreMemory:
         self.forgotten = b""  # The last forgetting by another process that this process followed.
         self.next_look_at = 0.0  # When this process looks for another forgetting.
         self._responses = ProcessWide(ResponseMemory, "").get()
-        self._number = self._responses.open()
+        self._number = self._responses.add_store()
 
     def __del__(self) -> None:
         self._responses.close(self._number)

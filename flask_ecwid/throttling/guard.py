@@ -406,7 +406,7 @@ class Guards:
         self._pauses: LRUCache[str, Pause] = LRUCache(_CLOSED_MOST)
         self._lock = clock.Lock()
 
-    def open(self, credentials: StoreCredentials) -> Guard:
+    def guard_of(self, credentials: StoreCredentials) -> Guard:
         """Return the guard of one token's calls, without a connection.
 
         With Redis, all hosts share the pause. Without Redis, all processes of the host share the

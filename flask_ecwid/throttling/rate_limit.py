@@ -197,6 +197,7 @@ class _KnownHosts:
 
     def learn(self, taken: Taken) -> None:
         """Learn the number of hosts from a reply of Redis."""
+        self._recall()
         seen, now, before = self._seen, clock.now(), self._most
         if taken.hosts >= before or now >= seen.until:
             seen.most, seen.until = taken.hosts, now + HOST_S
@@ -225,6 +226,11 @@ class _KnownHosts:
             found = self._host.get(self._key)
             if found:
                 seen.most = max(seen.most, int(found.value))
+                seen.until = clock.now() + found.left_s
+                # An earlier process has learned just now of a host more, which may be this host.
+                is_recent = found.left_s > HOST_S - SPAN_S
+                if is_recent and seen.most > self._hosts:
+                    seen.is_new_until = clock.now() + SPAN_S
 
     def share(self, reserve: int) -> int:
         """Return how many calls of the reserve belong to this host."""

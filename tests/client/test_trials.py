@@ -92,7 +92,7 @@ def refused_in_turn(processes: list[Guards], numbers: range) -> int:
 
     def ask(number: int) -> int:
         try:
-            refuse(processes[number % len(processes)].open(token(number)))
+            refuse(processes[number % len(processes)].guard_of(token(number)))
         except Throttled:
             return 0
         return 1
@@ -104,43 +104,43 @@ def refused_in_turn(processes: list[Guards], numbers: range) -> int:
 def test_a_refused_token_is_tried_again_more_and_more_rarely(host: Host) -> None:
     """A token is tried after 1, 5 and 30 minutes, 2 hours and then daily, also after a restart."""
     for pause_s in (60, 300, 1800, 7200, 86400, 86400):
-        guard = host.process().open(token(1))
+        guard = host.process().guard_of(token(1))
         refuse(guard)
-        for each in (guard, host.process().open(token(1))):
+        for each in (guard, host.process().guard_of(token(1))):
             assert pause_s - 5 < wait_s(each) <= pause_s
         host.later(pause_s - 10)
-        assert 0 < wait_s(host.process().open(token(1))) <= 10
+        assert 0 < wait_s(host.process().guard_of(token(1))) <= 10
         host.later(10.5)
-    accept(host.process().open(token(1)))
-    guard = host.process().open(token(1))
+    accept(host.process().guard_of(token(1)))
+    guard = host.process().guard_of(token(1))
     refuse(guard)
     assert 55 < wait_s(guard) <= 60
 
 
 def test_the_count_of_refusals_is_kept(host: Host) -> None:
     """A store without requests for days after a refusal is not tried more often afterwards."""
-    guard = host.process().open(token(1))
+    guard = host.process().guard_of(token(1))
     for later_s in (61, 301, 3 * 86400):
         refuse(guard)
         host.later(later_s)
-    refuse(host.process().open(token(1)))
-    assert 7195 < wait_s(host.process().open(token(1))) <= 7200
+    refuse(host.process().guard_of(token(1)))
+    assert 7195 < wait_s(host.process().guard_of(token(1))) <= 7200
 
 
 def test_a_probe_whose_process_is_gone(host: Host) -> None:
     """A worker that dies while it tries a refused token delays the next try by a minute."""
-    guard = host.process().open(token(1))
+    guard = host.process().guard_of(token(1))
     for later_s in (61, 301, 1801, 7201):
         refuse(guard)
         host.later(later_s)
-    acquire(host.process().open(token(1)))
+    acquire(host.process().guard_of(token(1)))
     host.later(61)
-    acquire(host.process().open(token(1)))
+    acquire(host.process().guard_of(token(1)))
 
 
 def test_one_thread_tries_a_token(host: Host) -> None:
     """The other threads wait for the outcome, so a refused token costs one call."""
-    guard = host.process().open(token(1))
+    guard = host.process().guard_of(token(1))
     sent = count()
 
     def ask(_: int) -> None:
@@ -162,7 +162,7 @@ def test_few_refusals_in_a_minute(host: Host, caplog: pytest.LogCaptureFixture) 
     """
     processes = [host.process() for _ in range(3)]
     assert refused_in_turn(processes, range(90)) == REFUSALS_MOST
-    new = host.process().open(token("new"))
+    new = host.process().guard_of(token("new"))
     assert 50 < wait_s(new) <= 62
     warnings = [each for each in caplog.messages if "unproven tokens have to wait" in each]
     assert 1 <= len(warnings) <= 4
@@ -176,20 +176,20 @@ def test_what_counts_like_a_refusal(host: Host, error: EcwidError) -> None:
     """A call without a reply may have been refused, and a refusal without a reason counts."""
     process = host.process()
     for number in range(REFUSALS_MOST):
-        refuse(process.open(token(number)), error)
-    assert wait_s(process.open(token("new"))) > 50
+        refuse(process.guard_of(token(number)), error)
+    assert wait_s(process.guard_of(token("new"))) > 50
 
 
 def test_what_counts_for_nothing(host: Host) -> None:
     """A call that was not sent gives its place back."""
     process = host.process()
     for number in range(REFUSALS_MOST + 5):
-        guard = process.open(token(number))
+        guard = process.guard_of(token(number))
         guard.release(acquire(guard))
         accept(guard)
     for _ in range(3):
-        refuse(process.open(token("bad")), Unreachable())
-    accept(process.open(token("new")))
+        refuse(process.guard_of(token("bad")), Unreachable())
+    accept(process.guard_of(token("new")))
 
 
 def test_many_new_merchants(host: Host) -> None:
@@ -197,34 +197,34 @@ def test_many_new_merchants(host: Host) -> None:
     processes = [host.process() for _ in range(3)]
 
     def ask(number: int) -> None:
-        guard = processes[number % 3].open(token(number))
+        guard = processes[number % 3].guard_of(token(number))
         permit = acquire(guard)
         clock.sleep(0.01)
         guard.record_success(permit, first=True)
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(ask, range(200)))
-    assert all(host.process().open(token(number)).is_proven for number in (0, 199))
+    assert all(host.process().guard_of(token(number)).is_proven for number in (0, 199))
 
 
 def test_a_token_that_was_accepted(host: Host) -> None:
     """The refusals of other tokens hold no token back that Ecwid has accepted before."""
-    accept(host.process().open(token("good")))
+    accept(host.process().guard_of(token("good")))
     assert refused_in_turn([host.process()], range(70)) == REFUSALS_MOST
     for _ in range(3):
-        accept(host.process().open(token("good")))
+        accept(host.process().guard_of(token("good")))
 
 
 def test_an_accepted_token_that_is_refused_counts(host: Host) -> None:
     """The refusal of a token that was accepted before leaves fewer places for the others."""
     process = host.process()
-    guards = [process.open(token(number)) for number in range(10)]
+    guards = [process.guard_of(token(number)) for number in range(10)]
     for guard in guards:
         accept(guard)
     for guard in guards:
         refuse(guard)
         assert not guard.is_proven
-    assert not host.process().open(token(0)).is_proven
+    assert not host.process().guard_of(token(0)).is_proven
     assert refused_in_turn([process], range(100, 190)) == REFUSALS_MOST - 10
 
 
@@ -241,13 +241,13 @@ def test_places_for_new_merchants(host: Host) -> None:
 def test_the_place_of_a_process_that_is_gone(host: Host) -> None:
     """A killed worker takes its place along for a minute beyond the deadline of its call."""
     process = host.process()
-    held = [process.open(token(number)) for number in range(REFUSALS_MOST)]
+    held = [process.guard_of(token(number)) for number in range(REFUSALS_MOST)]
     for guard in held:
         acquire(guard)
     host.later(settings().deadline_s + 55)
-    assert wait_s(host.process().open(token("new"))) == 1
+    assert wait_s(host.process().guard_of(token("new"))) == 1
     host.later(10)
-    accept(host.process().open(token("new")))
+    accept(host.process().guard_of(token("new")))
 
 
 class Leaving(MemoryState):
@@ -298,7 +298,7 @@ def test_an_accepted_token_while_redis_is_down(tmp_path: Path, redis: RedisServe
     """A later process of the host knows the accepted tokens from the file of the host."""
     file = FileState(tmp_path / "state.sqlite3")
     for state in (RedisState(RedisConnection(redis.url)), Leaving()):
-        guard = Guards(settings(), Storage(state, file)).open(token(1))
+        guard = Guards(settings(), Storage(state, file)).guard_of(token(1))
         if isinstance(state, Leaving):
             state.gone = True
             assert guard.is_proven
@@ -309,7 +309,7 @@ def test_an_accepted_token_while_redis_is_down(tmp_path: Path, redis: RedisServe
 def test_a_refusal_that_the_storage_misses(later: Later) -> None:
     """A mark that could not be removed proves nothing in the process that saw the refusal."""
     state = Leaving()
-    guard = Guards(settings(), Storage(state, state)).open(token(1))
+    guard = Guards(settings(), Storage(state, state)).guard_of(token(1))
     accept(guard)
     permit = acquire(guard)
     state.gone = True
@@ -324,10 +324,10 @@ def test_the_store_of_the_settings(later: Later) -> None:
     state = Leaving()
     own = Settings(store_id=STORE_ID, token=token(1).token)
     guards = Guards(own, Storage(state, state))
-    guard = guards.open(token(1))
+    guard = guards.guard_of(token(1))
     assert guard.is_proven
     for _ in range(3):
         refuse(guard)
         assert 25 < wait_s(guard) <= 30
         later(31)
-    assert not guards.open(token(2)).is_proven
+    assert not guards.guard_of(token(2)).is_proven

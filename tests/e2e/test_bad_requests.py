@@ -57,11 +57,11 @@ STORE_PATH = f"/api/v3/{STORE_ID}"
 INVALID_ID = broken("/path/customer_id minimum")
 LOGGED = {
     *("asctime", "levelname", "process", "name", "message"),
-    *("store", "operation", "status", "duration_ms", "request_id"),
+    *("store", "store_id", "operation", "status", "duration_ms", "request_id"),
 }
 AUDITED = {
     *("asctime", "levelname", "process", "name", "message", "phase", "store", "caller"),
-    *("operation", "customer_id", "result", "executed", "request_id"),
+    *("store_id", "operation", "customer_id", "result", "executed", "request_id"),
 }
 WARNING = re.compile(
     r"Invalid request(: \w+ request_id=[0-9a-f-]+)?|call failed operation=\w+ store_id=\d+ [a-z-]+"
