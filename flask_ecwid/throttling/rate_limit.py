@@ -19,6 +19,7 @@ from ..storage.opening import Storage
 from ..storage.process_memory import ProcessWide
 from ..storage.state import State, StateUnavailable, Taken
 from ..storage.window import HOST_S, SPAN_S
+from .absence import Absence
 
 WINDOW_S = 60
 BULK_SHARE = 0.5  # of the limit, for reading all customers
@@ -62,9 +63,7 @@ class Remembered:
         # The epoch of each window, and when the window was used. The key has the storage's name.
         self.epochs: dict[tuple[str, str], tuple[str, float]] = {}
         self.hosts: dict[str, Hosts] = {}  # The key names the token.
-        # When the process used the host's file last, and when it began to do without the file.
-        self.file_used_at: float | None = None
-        self.without_file_since: float | None = None
+        self.absence = Absence()  # of the host's file
         self._swept_at = _SWEEP_FROM  # The number of tokens at which old ones are forgotten.
 
     def hosts_of(self, token_digest: str) -> Hosts:
@@ -283,17 +282,10 @@ class _HostCounter:
         try:
             taken = self._counter.take(key, limit)
         except StateUnavailable as exc:
-            # Only the file knows the calls that other processes have made in the last minute.
-            now, used_at = clock.now(), remembered.file_used_at
-            since = remembered.without_file_since
-            if since is None:
-                since = remembered.without_file_since = now
-            has_used = used_at is not None and now - used_at < SPAN_S
-            if now - since < SPAN_S and (exc.is_there or has_used):
+            if remembered.absence.is_too_short(exc):
                 return _UNKNOWN
             return process_state().take(key, share)
-        remembered.without_file_since = None
-        remembered.file_used_at = clock.now()
+        remembered.absence.end()
         if taken.granted and process_state().has_calls(key):
             # The file does not know the calls that this process has just counted in memory.
             in_memory = process_state().take(key, share)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -26,6 +26,7 @@ from ..storage.opening import Storage
 from ..storage.redis_connection import COOLDOWN_S
 from ..storage.state import State, StateUnavailable, Stored
 from ..storage.window import SPAN_S
+from .absence import Absence
 from .rate_limit import worker_count
 
 log = logging.getLogger("flask_ecwid")
@@ -88,7 +89,7 @@ class Places:
 
     def to_json(self) -> bytes:
         """Return the places as JSON."""
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(self)
 
     def __len__(self) -> int:
         return len(self.under_way) + len(self.refused)
@@ -125,10 +126,7 @@ class Trials:
         self._state = storage.shared
         self._hosts = hosts if storage.shared is not storage.host else 1
         self._under_way_s = deadline_s + SPAN_S
-        # When this process used the storage last, and when it began to do without. The keys are
-        # process ids.
-        self._worked: dict[int, float] = {}
-        self._without: dict[int, float] = {}
+        self._absences: dict[int, Absence] = {}  # of the storage. The keys are process ids.
         self._warn_next = 0.0
 
     def begin(self, deadline: float, *, again: bool) -> Trial:
@@ -166,18 +164,14 @@ class Trials:
         Raises:
             Throttled: No place is free. If `wait_s` is short, other trials are under way.
         """
-        process, now = clock.process_id(), clock.now()
+        absence = self._absences.setdefault(clock.process_id(), Absence())
         try:
             trial = self._take(self._state, most)
         except StateUnavailable as exc:
-            # Only the storage knows the refusals of the last minute.
-            without_s = now - self._without.setdefault(process, now)
-            has_worked = now - self._worked.get(process, -SPAN_S) < SPAN_S
-            if without_s < SPAN_S and (exc.is_there or has_worked):
+            if absence.is_too_short(exc):
                 raise Throttled(COOLDOWN_S, _DETAIL) from None
             return self._take(process_state(), max(1, most // (worker_count() * self._hosts)))
-        self._without.pop(process, None)
-        self._worked[process] = clock.now()
+        absence.end()
         return trial
 
     def _take(self, state: State, most: int) -> Trial:
