@@ -27,7 +27,7 @@ from ..sandbox import (
     token_of,
 )
 from ..sandbox.wire import RequestHandler
-from ..settings import api_keys
+from ..settings import api_keys, stores_document
 from . import terminal
 
 
@@ -168,6 +168,6 @@ def _show_stores(host: str, ids: list[str]) -> None:
         faults = f"{host}/admin/stores/{store_id}/faults"
         lines.append(f"store {store_id}: key {api_key}, faults {faults}")
     path = private_file().with_name("stores.json")
-    private_files.replace(path, json.dumps({"stores": listed}, indent=2).encode() + b"\n")
+    private_files.replace(path, stores_document.dump({"stores": listed}))
     terminal.show(f"ECWID_API_URL={host}/api/v3\nECWID_STORES={path}")
     terminal.say("\n".join(lines))

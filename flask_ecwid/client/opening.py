@@ -59,9 +59,7 @@ class Upstream:
 class OpenStore:
     """One store, ready for calls. The first call opens the first connection."""
 
-    credentials: StoreCredentials
     digest: str  # Equal in every process that serves the store.
-    storage: Storage
     guard: Guard
     sender: RetryingSender
     reads: SharedReads
@@ -112,7 +110,7 @@ def open_store(
         store_memory(digest),
         partial(upstream.threads.take, settings.token_digest(credentials)),
     )
-    return OpenStore(credentials, digest, storage, guard, sender, reads)
+    return OpenStore(digest, guard, sender, reads)
 
 
 def _open_sandbox(settings: Settings) -> tuple[Settings, Transport]:

@@ -15,6 +15,7 @@ from . import credentials
 from .api_keys import ApiKey, parse_all
 
 SANDBOX_ON = "on"
+BY_HOST = "host"  # The value of `Settings.stores` if the host chooses the store of each request.
 _MAKE_KEY = "so make an API key with `flask ecwid key NAME`"
 
 _HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_:]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_.:])?")
@@ -181,7 +182,7 @@ def store_id_fault(value: str) -> str:
 
 def stores_fault(value: str) -> str:
     """Return the fault of the path of the stores' file, or an empty text."""
-    return "" if value == "host" else path_fault(value)
+    return "" if value == BY_HOST else path_fault(value)
 
 
 def sandbox_fault(value: str) -> str:

@@ -16,7 +16,6 @@ from .keys import is_set, key_of, origin, without_effect
 API_URL = "https://app.ecwid.com/api/v3"
 OAUTH_URL = "https://my.ecwid.com/api/oauth"
 MAX_CACHE_TTL_S = 3600
-BY_HOST = "host"  # The value of `Settings.stores` if the host chooses the store of each request.
 _THREADS_OF_A_STORE = 4  # where the number of threads is unknown
 
 
@@ -299,10 +298,10 @@ class Settings:
             values["auth"] = ""
         for name in _unused(values, unreadable.keys()):
             unreadable.pop(name, None)
-        if values["stores"] == BY_HOST:  # Only `store` of the extension may say so.
-            unreadable["stores"] = "is not the absolute path of a file"
+        if values["stores"] == rules.BY_HOST:  # Only `store` of the extension may say so.
+            unreadable["stores"] = rules.PATH.fault
         if many:
-            values["stores"] = BY_HOST
+            values["stores"] = rules.BY_HOST
         has_keys = unreadable.keys() & {"api_keys", "stores"}
         values["auth"] = values["auth"] or _default_auth(values, authorize or bool(has_keys))
         serving = {} if has_keys else _serving_faults(values, authorize, prefix)
@@ -470,7 +469,7 @@ def _faults_of_many(values: Mapping[str, Any], given: Set[str]) -> dict[str, str
 
 def _has_file(values: Mapping[str, Any]) -> bool:
     """Return whether a file has the stores, and not the settings or the host."""
-    return values["stores"] not in ("", BY_HOST)
+    return values["stores"] not in ("", rules.BY_HOST)
 
 
 def _default_auth(values: Mapping[str, Any], closed: bool) -> str:

@@ -158,17 +158,9 @@ class _Memory:
     def _look(self) -> None:
         """Forget the responses if another process has left a mark that is new to this process."""
         memory = self._memory.get()
-        now = clock.now()
-        if now < memory.next_look_at or not memory.has_responses:
-            return
-        memory.next_look_at = now + _LOOK_S
-        try:
-            found = self._host.get(self._mark_key)
-        except StateUnavailable:
-            memory.next_look_at = now + _REST_S
-            return
-        if found is not None and found.value != memory.forgotten:
-            memory.forgotten = found.value
+        mark = _found_mark(self._host, self._mark_key, memory) if memory.has_responses else None
+        if mark is not None and mark != memory.forgotten:
+            memory.forgotten = mark
             memory.end_write()
 
 
@@ -265,17 +257,10 @@ class _Redis:
 
     def _mark(self, delivered: _Delivered) -> bytes | None:
         """Return the mark of an undelivered invalidation in the host's file, or None."""
-        if clock.now() < delivered.next_look_at:
-            return None
-        try:
-            found = self._host.get(self._mark_key)
-        except StateUnavailable:
-            delivered.next_look_at = clock.now() + _REST_S
-            return None
-        if found is None:
-            delivered.next_look_at = clock.now() + _LOOK_S
-            return None
-        return found.value
+        mark = _found_mark(self._host, self._mark_key, delivered)
+        if mark is not None:
+            delivered.next_look_at = 0.0  # The mark stays in force until the delivery.
+        return mark
 
     def _leave_mark(self) -> None:
         """Leave a mark in the host's file, before the caller learns of the write.
@@ -303,6 +288,19 @@ class _Redis:
         return self._redis.run(
             lambda client: client.eval(script, len(all_keys), *all_keys, *values)
         )
+
+
+def _found_mark(host: State, key: str, looks: StoreMemory | _Delivered) -> bytes | None:
+    """Return a mark in the host's file, or None. Look now and then, because a look costs I/O."""
+    if clock.now() < looks.next_look_at:
+        return None
+    try:
+        found = host.get(key)
+    except StateUnavailable:
+        looks.next_look_at = clock.now() + _REST_S
+        return None
+    looks.next_look_at = clock.now() + _LOOK_S
+    return found and found.value
 
 
 def _leave_mark(host: State, key: str) -> None:

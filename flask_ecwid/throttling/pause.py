@@ -45,9 +45,10 @@ class Pause:
     refusals: int = 0  # How often in a row Ecwid has refused the token, if anybody counts.
 
     @classmethod
-    def of(cls, seconds: float, *, probed: bool, detail: str) -> Pause:
+    def of(cls, seconds: float, *, probed: bool, detail: str, refusals: int = 0) -> Pause:
         """Return a pause that begins now."""
-        return cls(chance.token_hex(8), seconds, probed, detail, clock.now() + seconds)
+        ends_at = clock.now() + seconds
+        return cls(chance.token_hex(8), seconds, probed, detail, ends_at, refusals=refusals)
 
     @classmethod
     def from_stored(cls, stored: Stored, asked_at: float) -> Pause | None:
@@ -193,8 +194,7 @@ class SharedPause:
 
     def begin(self, error: EcwidError, pause_s: float) -> None:
         """Begin a pause for all processes, or make the present pause longer."""
-        detail = f"An earlier call failed. {error.detail}"
-        self._begin(Pause.of(pause_s, probed=error.probed, detail=detail))
+        self._begin(Pause.of(pause_s, probed=error.probed, detail=_detail(error)))
 
     def begin_after_refusal(self, error: EcwidError, probe: Pause | None) -> None:
         """Begin the pause of a refused token, which is longer after each refusal in a row.
@@ -204,9 +204,8 @@ class SharedPause:
             probe: The pause whose probe was refused, or None if another call was refused.
         """
         refusals = 1 + (probe.refusals if probe else 0)
-        detail = f"An earlier call failed. {error.detail}"
-        begun = Pause.of(_refused_s(refusals), probed=True, detail=detail)
-        self._begin(replace(begun, refusals=refusals))
+        pause_s, detail = _refused_s(refusals), _detail(error)
+        self._begin(Pause.of(pause_s, probed=True, detail=detail, refusals=refusals))
 
     def _begin(self, begun: Pause) -> None:
         with self._change():
@@ -339,6 +338,10 @@ class SharedPause:
 def _is_outdated(pause: Pause | None, look_next: float) -> bool:
     """Return whether other processes may have begun or ended a pause since the last look."""
     return clock.now() >= look_next or (pause is not None and pause.left_s() <= 0)
+
+
+def _detail(error: EcwidError) -> str:
+    return f"An earlier call failed. {error.detail}"
 
 
 def _kept_s(probed: bool, refusals: int) -> float:

@@ -54,7 +54,7 @@ def after_request(response: Response) -> Response:
     response.headers["X-Request-ID"] = context.request_id
     add_privacy_headers(response)
     if context.store:
-        add_rate_limit(response, context.store.rate_limit)
+        add_rate_limit(response, context.store.opened.guard.rate_limit)
     audit.write_lines(response, context)
     return response
 

@@ -86,11 +86,8 @@ class _Api(FlaskApi):
         assert context.operation is not None, "a route of connexion has an operation"
         # The values of converters in the prefix belong to the host, which finds them in
         # `request.view_args`.
-        own = {
-            name: path[name]
-            for location, name in context.operation.parameters
-            if location == "path"
-        }
+        parameters = context.operation.parameters
+        own = {name: value for name, value in path.items() if ("path", name) in parameters}
         return _Request(context, context.operation, own)
 
     @staticmethod

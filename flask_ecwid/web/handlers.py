@@ -58,7 +58,7 @@ def add_customer(body: dict[str, Any]) -> Envelope | tuple[Envelope, dict[str, s
         document = create()
     else:
         # Otherwise an invented token could replay what another token of the store has created.
-        store.reads.prove()
+        store.opened.reads.prove()
         owner = (*context.mount.identity, context.caller or "")
         document, replayed = store.idempotency.run(owner, context.idempotency_key, body, create)
         headers = {"Idempotency-Replayed": "true"} if replayed else {}

@@ -8,10 +8,8 @@ from typing import Any
 from ..client import EcwidClient
 from ..client.open_stores import OpenStores
 from ..client.opening import OpenStore
-from ..client.shared_reads import SharedReads
 from ..contract import Contract
 from ..settings import Settings, StoreCredentials
-from ..throttling.rate_limit import RateLimit
 from .authentication import Authenticator
 from .cache import Cache
 from .context import current_request
@@ -26,10 +24,8 @@ class StoreRuntime:
 
     opened: OpenStore  # stays open as long as the request refers to it
     client: EcwidClient
-    reads: SharedReads
     cache: Cache | None
     idempotency: Idempotency
-    rate_limit: RateLimit
 
 
 @dataclass(frozen=True)
@@ -62,10 +58,8 @@ class Mount:
         return StoreRuntime(
             opened,
             self.client or EcwidClient.of(self.stores, credentials),
-            opened.reads,
             Cache(responses, opened.reads, credentials.token) if responses else None,
             self._idempotency(opened.digest),
-            opened.guard.rate_limit,
         )
 
     def forget(self, store_id: str) -> None:

@@ -90,7 +90,8 @@ url, redis_url = sys.argv[1:]
 client = EcwidClient(
     Settings(store_id="1003", token="secret_x", api_url=url, redis_url=redis_url)
 )
-shared, link = client.store.storage.shared, client.store.storage.redis
+storage = client.stores.upstream.storage
+shared, link = storage.shared, storage.redis
 
 def use(name):
     assert client.get_customer(7) == {"id": 7}

@@ -16,7 +16,7 @@ from flask_ecwid.client.open_stores import OpenStores
 from flask_ecwid.client.opening import OpenStore, Upstream, open_upstream
 from flask_ecwid.errors import EcwidError
 from flask_ecwid.settings import Settings
-from flask_ecwid.settings.settings import BY_HOST
+from flask_ecwid.settings.rules import BY_HOST
 from flask_ecwid.storage.work import piece_of_work
 from flask_ecwid.web import handlers
 from flask_ecwid.web.cache import CachedResponse

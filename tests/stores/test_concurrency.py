@@ -11,7 +11,7 @@ import pytest
 
 from flask_ecwid import Settings
 from flask_ecwid.errors import StoreBusy
-from flask_ecwid.settings.settings import BY_HOST
+from flask_ecwid.settings.rules import BY_HOST
 from flask_ecwid.throttling.concurrency import StoreThreads
 
 from ..conftest import Api
