@@ -3,8 +3,8 @@
     python in_process.py wsgi|agency STORE
 
 Each line of the standard input is a number of gets, and is answered with the microseconds per get.
-The reply of Ecwid is made up in place of the transport, so that also older versions of the plugin
-can be measured beside the newest.
+The reply of Ecwid is made up in place of the transport. So also older versions of the plugin can be
+measured beside the newest.
 """
 
 from __future__ import annotations
