@@ -17,7 +17,7 @@ from typing import Any
 PAGE_SIZES = (1, 10, 100)
 API = "/api/v3/1003"
 
-_CONF = """
+_HEAD = """
 worker_processes 1;
 daemon off;
 pid {folder}/nginx.pid;
@@ -32,6 +32,8 @@ http {{
   scgi_temp_path {folder}/scgi;
   keepalive_requests 100000000;
   default_type application/json;
+"""
+_CONF = """\
   limit_req_zone $server_name zone=token:1m rate=600r/m;
   limit_req_status 429;
   server {{
@@ -63,21 +65,7 @@ http {{
 }}
 """
 # Any store has any customer, and the stalled stores are another server.
-_STORES_CONF = """
-worker_processes 1;
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 2048; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  keepalive_requests 100000000;
-  default_type application/json;
+_STORES_CONF = """\
   server {{
     listen 127.0.0.1:{port} backlog=1024;
     root {folder};
@@ -127,7 +115,7 @@ def _customers() -> list[dict[str, Any]]:
 def write_nginx_conf(folder: Path, *, port: int, limited_port: int, proxy_port: int) -> Path:
     path = folder / "nginx.conf"
     path.write_text(
-        _CONF.format(
+        (_HEAD + _CONF).format(
             folder=folder,
             port=port,
             limited_port=limited_port,
@@ -146,7 +134,9 @@ def write_stores_conf(
     path = folder / "nginx.conf"
     numbers = "|".join(map(str, stalled))
     path.write_text(
-        _STORES_CONF.format(folder=folder, port=port, stalled_port=stalled_port, stalled=numbers)
+        (_HEAD + _STORES_CONF).format(
+            folder=folder, port=port, stalled_port=stalled_port, stalled=numbers
+        )
     )
     return path
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
+
+def require_programs() -> None:
+    """End the run if a program is missing that Debian has."""
+    os.environ["PATH"] += ":/usr/sbin"  # where Debian has nginx
+    for program, package in (("nginx", "nginx-light"), ("wrk", "wrk")):
+        if shutil.which(program) is None:
+            sys.exit(f"{program} is missing: install Debian's {package}")
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def free_port() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ import report
 from contenders import BASE, CONTENDERS, HERE, OURS, PLAIN, ROOT, Contender
 from fake_store import API, PAGE_SIZES, write_files, write_nginx_conf
 from load import Load, run_wrk
-from processes import Server, free_port, running
+from processes import Server, free_port, require_programs, running, say
 
 MOUNT = "/api/json/v1/ecwid"
 NEW_CUSTOMER = json.dumps(
@@ -292,10 +291,6 @@ def answering(url: str) -> None:
     requests.get(url, timeout=30)
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 TABLES = ("contest", "checks", "growth", "concurrency", "startup", "imports", "export", "budget")
 
 
@@ -308,10 +303,7 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, default=HERE / ".environments")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     given = parser.parse_args()
-    os.environ["PATH"] += ":/usr/sbin"  # where Debian has nginx
-    for program, package in (("nginx", "nginx-light"), ("wrk", "wrk")):
-        if shutil.which(program) is None:
-            sys.exit(f"{program} is missing: install Debian's {package}")
+    require_programs()
     environments = {name: given.environments / name for name in ("rivals", "connexion3")}
     with tempfile.TemporaryDirectory(prefix="flask-ecwid-bench-") as folder:
         os.chmod(folder, 0o755)

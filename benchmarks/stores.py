@@ -11,7 +11,6 @@ import http.client
 import io
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from typing import NamedTuple
 import report
 from fake_store import write_files, write_stores_conf
 from load import Callers, patient_callers, run_wrk
-from processes import Server, free_port, running
+from processes import Server, free_port, require_programs, running, say
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -549,20 +548,13 @@ def write(folder: Path, bench: Stores) -> None:
     print("\n\n".join(parts))
 
 
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=int, default=1, help="of each measured run")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     given = parser.parse_args()
-    os.environ["PATH"] += ":/usr/sbin"  # where Debian has nginx
-    for program, package in (("nginx", "nginx-light"), ("wrk", "wrk")):
-        if shutil.which(program) is None:
-            sys.exit(f"{program} is missing: install Debian's {package}")
+    require_programs()
     with tempfile.TemporaryDirectory(prefix="flask-ecwid-bench-") as folder:
         os.chmod(folder, 0o755)
         write(given.results, Stores(Path(folder), given.seconds, given.rounds))

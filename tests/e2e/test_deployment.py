@@ -258,6 +258,12 @@ def test_a_reload(tmp_path: Path) -> None:
         until(lambda: requests.get(server.root, timeout=30).text == expected)
 
 
+def configured(folder: Path, app: str) -> tuple[str, ...]:
+    """Write a module with an app, and return gunicorn's flags for this app and our config."""
+    (folder / "wsgi.py").write_text(app, encoding="utf-8")
+    return "--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(folder)
+
+
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["each", "preload"])
 def test_one_name_for_all_workers(tmp_path: Path, preload: list[str]) -> None:
     """The workers of one gunicorn share a name for their pauses, even after a reload.
@@ -270,8 +276,7 @@ def test_one_name_for_all_workers(tmp_path: Path, preload: list[str]) -> None:
         '    start_response("200 OK", [])\n'
         '    return [f"{os.getpid()} {name}".encode()]\n'
     )
-    (tmp_path / "wsgi.py").write_text(app, encoding="utf-8")
-    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path), *preload)
+    flags = (*configured(tmp_path, app), *preload)
     seen: dict[str, set[str]] = defaultdict(set)
 
     def workers_seen(url: str, number: int) -> bool:
@@ -297,8 +302,7 @@ def test_the_threads_of_a_worker_are_known(tmp_path: Path, preload: list[str]) -
         '    start_response("200 OK", [])\n'
         '    return [f"{settings.threads_of_a_store}".encode()]\n'
     )
-    (tmp_path / "wsgi.py").write_text(app, encoding="utf-8")
-    flags = ("--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(tmp_path), *preload)
+    flags = (*configured(tmp_path, app), *preload)
     with gunicorn("--threads", "24", *flags) as server:
         assert requests.get(server.root, timeout=30).text == "6"
 
