@@ -464,7 +464,7 @@ def no_minute_has_too_many_calls(ledger: Ledger) -> Iterator[str]:
     Exceptions: Redis fails over to older data. Redis is emptied or evicts the count, and a process
     that made no call with the token within the last minute makes the first call. The clock of Redis
     is set forward. The host's file fails. There are more hosts than the settings name, and a
-    process has not reached Redis since the last of them came.
+    process has got no reply of Redis since the last of them came.
     """
     if ledger.faults & {"redis-failover", "file-gone", "file-lost", "garbage"}:
         return
@@ -564,9 +564,14 @@ def _has_unknown_hosts(ledger: Ledger) -> bool:
     for at, process, _ in ledger.redis.counted:
         first.setdefault(process.host.name, at)
     for sent in ledger.network.sent:
-        counted = [at for at, process, _ in ledger.redis.counted if process is sent.process]
+        # A reply that was lost tells the process of no host.
+        told = [
+            at
+            for at, came_at, process in ledger.redis.told
+            if process is sent.process and came_at <= sent.time
+        ]
         came = [at for name, at in first.items() if name != sent.process.host.name]
-        known_at = max((at for at in counted if at <= sent.time), default=-1.0)
+        known_at = max(told, default=-1.0)
         if sent.process.host.name not in first or any(known_at < at <= sent.time for at in came):
             return True
     return False
