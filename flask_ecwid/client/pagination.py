@@ -59,7 +59,7 @@ log = logging.getLogger("flask_ecwid")
 PAGE_SIZE = 100
 OVERLAP_S = 1  # Ecwid does not say whether a bound includes its own second.
 OVERLAP = 20  # The customers that consecutive pages share when they are read by offset.
-SAME_PAGES = 5  # A changing list can repeat a page, but not so many times in a row.
+SAME_PAGES = 5  # A changing list can repeat a page, but not so many times with the same total.
 LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
 _NEEDED_FIELDS = "total,count,offset,limit,items(id,registered,updated)"
 _UNDATED = -1  # Stands for a date that cannot be read. Every date that can be read is 0 or later.
@@ -185,7 +185,7 @@ class CustomerIterator(Iterator[Customer]):
         self._page: deque[_Entry] = deque()
         self._size: int | None = None  # The size of the pages, if smaller than the filters say.
         self.skipped: list[Skipped] = []  # The customers that this iterator left out.
-        self._before: tuple[_Position, list[int]] | None = None
+        self._before: tuple[_Position, list[int], object] | None = None
         self._same_pages = 0
         # At the end, Ecwid's `total` minus the customers that came or were skipped.
         self.difference: int | None = None
@@ -295,18 +295,23 @@ class CustomerIterator(Iterator[Customer]):
 
     def _read_page(self, at: _Position) -> None:
         """Read the page at a position, and find the position after it."""
-        page = self._customers(self._query(at))
+        page, total = self._customers(self._query(at))
         nameless = [c for c in page if isinstance(c, UnfitCustomer) and _id_of(c) is None]
         if nameless and len(nameless) == len(page) and not self._count:
             # A first page without any id is no list of customers.
             raise ContractBroken(nameless[0].errors)
         keys = [_key_of(customer) for customer in page]
+        # A list that grows before the page repeats the page, but with another total.
         window = replace(at, offset=0)
-        same = keys and at.offset and self._before == (window, keys)
+        shown = window, keys, total
+        same = keys and at.offset and self._before == shown
         self._same_pages = self._same_pages + 1 if same else 0
         if self._same_pages >= SAME_PAGES:
+            # Calling `next` again begins at the first page, as the cursor does. Otherwise it would
+            # fail for ever, or lose the customers of pages that were not shown.
+            self._next = window
             raise BadReply("Ecwid sent the same page again.")
-        self._before = (window, keys)
+        self._before = shown
         registered = [_second(customer, "registered") for customer in page]
         self._page.extend(map(_Entry, page, keys, registered))
         if at.number == 0:
@@ -315,23 +320,27 @@ class CustomerIterator(Iterator[Customer]):
             updated = [_second(customer, "updated") for customer in page]
             self._next = self._position_after(at, updated)
 
-    def _customers(self, query: dict[str, Any]) -> list[Customer | UnfitCustomer]:
-        """Return the customers of a page, which is smaller if the whole page cannot be read."""
+    def _customers(self, query: dict[str, Any]) -> tuple[list[Customer | UnfitCustomer], object]:
+        """Return the customers of a page and Ecwid's `total`.
+
+        The page is smaller if the whole page cannot be read.
+        """
         limit = int(query["limit"]) if str(query["limit"]).isdecimal() else PAGE_SIZE
         while True:
             sized = query if self._size is None else {**query, "limit": self._size}
             self._before_call()
             try:
-                page = _customers(self._list_page(**sized))
+                page = self._list_page(**sized)
+                customers = _customers(page)
             except (ReplyTooLarge, NotJson) as exc:
                 size = limit if self._size is None else self._size
                 if size <= 1:
-                    return self._unreadable(query, _violation(exc))
+                    return self._unreadable(query, _violation(exc)), None
                 self._size = size // 2
             else:
                 if self._size is not None:
                     self._size = self._size * 2 if self._size * 2 < limit else None
-                return page
+                return customers, page.get("total")
 
     def _unreadable(
         self, query: dict[str, Any], error: Violation

@@ -159,9 +159,12 @@ class Guard:
         waits_until = min(deadline, clock.now() + ASKING_MOST_S)
         pause = self._check()
         while pause is None and (self._is_in_doubt() or not self.is_proven):
-            if self._question.claim(waits_until):
+            claimed = self._question.claim(waits_until)
+            if claimed:
                 return None, True
             pause = self._check()  # because the question of another call has failed
+            if claimed is None and clock.now() < waits_until:
+                continue  # This call may ask, and may learn that no call of the rate limit remains.
             if pause is None and self._is_in_doubt():
                 # The question has no reply. Otherwise all waiting calls would go at once.
                 raise Throttled(1, "Several calls have failed in a row.")
@@ -197,9 +200,12 @@ class Guard:
         If the call was the probe, another call may then be the probe. Otherwise the guard would
         refuse all calls until the breaker's time or the pause has passed once more.
         """
+        self._release(permit, was_asked=False)
+
+    def _release(self, permit: Permit, *, was_asked: bool) -> None:
         if permit.of_breaker:  # The breaker may have opened since a permit for a question alone.
             self._breaker.release_probe()
-        self._end_question(permit)
+        self._end_question(permit, was_asked=was_asked)
         self._end_trial(permit, is_counted=False)
         if permit.tests_host:
             self._host.release_probe()
@@ -235,7 +241,8 @@ class Guard:
         """
         if error.blames_connection:
             # Ecwid has neither failed nor replied.
-            self.release(self._end_trial(permit, is_counted=isinstance(error, NoReply)))
+            permit = self._end_trial(permit, is_counted=isinstance(error, NoReply))
+            self._release(permit, was_asked=True)
             return
         if error.trips_breaker:
             self._breaker.record_failure(is_probe=permit.is_probe)
@@ -276,10 +283,10 @@ class Guard:
             end(permit.trial)
         return replace(permit, trial=None) if permit.trial else permit
 
-    def _end_question(self, permit: Permit) -> None:
+    def _end_question(self, permit: Permit, *, was_asked: bool = True) -> None:
         """Let the calls go on that wait for the outcome of this one."""
         if permit.is_probe or permit.is_awaited:
-            self._question.release()
+            self._question.release(was_asked=was_asked)
 
     def _record_connection(self, error: EcwidError) -> None:
         """Record for all stores whether there was a connection, because Ecwid is one host.
@@ -337,30 +344,44 @@ class _Question:
 
     def __init__(self) -> None:
         self._lock = clock.Lock()
-        self._answered: clock.Event | None = None  # Set when the question under way is answered.
+        self._under_way: _UnderWay | None = None
 
-    def claim(self, deadline: float) -> bool:
-        """Return True if the caller has to ask, or wait while another call asks.
+    def claim(self, deadline: float) -> bool | None:
+        """Let the caller ask, or wait while another call asks.
 
         The wait ends after `ASKING_MOST_S`, so a question that hangs holds no other call for long.
+
+        Returns:
+            True if the caller has to ask. None if the other call did not ask, for example because
+            no call of the rate limit remained. Otherwise False.
         """
         with self._lock:
-            answered = self._answered
-            if answered is None:
-                self._answered = clock.Event()
+            question = self._under_way
+            if question is None:
+                self._under_way = _UnderWay()
                 return True
-        if not answered.wait(max(0.0, min(ASKING_MOST_S, deadline - clock.now()))):
-            with self._lock:
-                if self._answered is answered:  # Its thread hangs, or did not survive a fork.
-                    self._answered = None
+        if question.ended.wait(max(0.0, min(ASKING_MOST_S, deadline - clock.now()))):
+            return False if question.was_asked else None
+        with self._lock:
+            if self._under_way is question:  # Its thread hangs, or did not survive a fork.
+                self._under_way = None
         return False
 
-    def release(self) -> None:
+    def release(self, *, was_asked: bool) -> None:
         """Let the waiting calls go on."""
         with self._lock:
-            answered, self._answered = self._answered, None
-        if answered:
-            answered.set()
+            question, self._under_way = self._under_way, None
+        if question:
+            question.was_asked = was_asked
+            question.ended.set()
+
+
+class _UnderWay:
+    """A question that one call has claimed."""
+
+    def __init__(self) -> None:
+        self.ended = clock.Event()
+        self.was_asked = False
 
 
 class RetryBudget:

@@ -44,11 +44,12 @@ class Remaining(NamedTuple):
 class Hosts:
     """The hosts that Redis has seen with a token, as far as this process remembers."""
 
-    __slots__ = ("is_new_until", "most", "until")
+    __slots__ = ("is_new_until", "kept_until", "most", "until")
 
     def __init__(self) -> None:
         self.most = 0  # the most hosts
-        self.until = 0.0  # until when that number counts
+        self.until = 0.0  # until when that number counts, or 0 before the first reply of Redis
+        self.kept_until = 0.0  # until when the host's file has that number
         self.is_new_until = 0.0  # until when this host is new
 
 
@@ -176,7 +177,8 @@ class _KnownHosts:
     """The hosts that divide the reserve, as far as Redis has told a process of this host.
 
     The greatest number counts for an hour, also while Redis cannot be used or has lost its data.
-    The host's file keeps the number, because a new process may find no Redis.
+    The host's file keeps the number, and whether this host is new. Without the file, a process that
+    has just started and finds Redis down or emptied would take a part that belongs to others.
     """
 
     def __init__(self, hosts: int, counters: Counters, token_digest: str) -> None:
@@ -184,6 +186,7 @@ class _KnownHosts:
         self._host = counters.state
         self._token_digest = token_digest
         self._key = f"{token_digest}:hosts"
+        self._new_key = f"{token_digest}:new-host"
         self._remembered = counters.remembered
 
     @property
@@ -196,46 +199,62 @@ class _KnownHosts:
 
     def learn(self, taken: Taken) -> None:
         """Learn the number of hosts from a reply of Redis."""
-        self._recall()
-        seen, now, before = self._seen, clock.now(), self._most
-        if taken.hosts >= before or now >= seen.until:
-            seen.most, seen.until = taken.hosts, now + HOST_S
-            if self._most > before:
-                self._keep()
+        seen, now = self._seen, clock.now()
+        if not seen.until:
+            seen.until = seen.kept_until = now + self._recall()
         # The settings have given this host a part already, unless there are more hosts.
         is_extra = taken.is_new and taken.hosts > self._hosts
         if is_extra:
+            if now >= seen.is_new_until:
+                self._keep_newness()  # before the number, because `_recall` reads the number first
             seen.is_new_until = now + SPAN_S
-        elif taken.hosts >= self._most:  # Otherwise Redis has lost its data, and the other hosts.
+        before = self._most
+        if taken.hosts >= before or now >= seen.until:
+            seen.most, seen.until = taken.hosts, now + HOST_S
+            is_due = now >= seen.kept_until - HOST_S / 2
+            if self._most > (self._hosts if is_due else before):
+                seen.kept_until = now + HOST_S
+                self._keep()
+        # A Redis that shows fewer hosts has lost its data, so this host may still be new.
+        if not is_extra and taken.hosts >= self._most:
             seen.is_new_until = 0.0
 
     def _keep(self) -> None:
         with suppress(StateUnavailable, ValueError):
             found = self._host.get(self._key)
-            if found is None or int(found.value) < self._most:
+            if found is None or int(found.value) <= self._most:
                 before = found and found.value
                 self._host.compare_and_swap(self._key, before, b"%d" % self._most, HOST_S)
 
-    def _recall(self) -> None:
-        """Read the number that another process of this host has learned."""
+    def _keep_newness(self) -> None:
+        with suppress(StateUnavailable):
+            self._host.compare_and_swap(self._new_key, None, b"1", SPAN_S)
+
+    def _recall(self) -> float:
+        """Read what another process of this host has learned.
+
+        Returns:
+            For how many more seconds the number counts, or 0 if the file has none.
+        """
         seen = self._seen
-        if seen.until:
-            return
         with suppress(StateUnavailable, ValueError):
             found = self._host.get(self._key)
-            if found:
-                seen.most = max(seen.most, int(found.value))
-                seen.until = clock.now() + found.left_s
-                # An earlier process has learned just now of a host more, which may be this host.
-                is_recent = found.left_s > HOST_S - SPAN_S
-                if is_recent and seen.most > self._hosts:
-                    seen.is_new_until = clock.now() + SPAN_S
+            if found is None:
+                return 0.0
+            seen.most = max(seen.most, int(found.value))
+            is_new = self._host.get(self._new_key) if seen.most > self._hosts else None
+            if is_new:
+                seen.is_new_until = clock.now() + is_new.left_s
+            return found.left_s
+        return 0.0
 
     def share(self, reserve: int) -> int:
         """Return how many calls of the reserve belong to this host."""
-        self._recall()
+        seen = self._seen
+        if not seen.until:
+            self._recall()
         # Another host may have used all of the reserve, until it has learned of this host.
-        is_new = clock.now() < self._seen.is_new_until
+        is_new = clock.now() < seen.is_new_until
         return 0 if is_new else reserve // self._most
 
 

@@ -42,6 +42,7 @@ log = logging.getLogger("flask_ecwid")
 
 TTL_S = 24 * 3600.0
 MIN_LEASE_S = 30.0
+_LATE_S = 1.0  # The longest writing after which a record still tells the age of the first attempt.
 _OWED_MOST = 1000
 _FINAL = (400, EmailTaken.status, 413, 422)  # The statuses of the refusals that a record keeps.
 
@@ -268,16 +269,33 @@ class Idempotency:
             own = _Record("running", fingerprint, owner, tried_s, self._lease_s, process=own_mark)
             before = stored.value if stored else None
             begun = clock.Moment.seconds_ago()
-            try:
-                swapped = self._state.compare_and_swap(name, before, own.to_json(), TTL_S)
-            except StateUnavailable:
-                # The storage may have the record, but the request ends without a call.
-                self._owed.add(owner, replace(own, state="unknown").to_json() if stored else None)
-                raise
+            swapped = self._write(name, before, own)
+            if swapped and stored and begun.elapsed_s() > _LATE_S:
+                # The storage counts the age from its own moment of the writing, which was late, for
+                # example because the host was suspended. If this process is killed, the next
+                # request would take the first attempt for younger, and not find its customer.
+                late = own.to_json()
+                own = replace(own, tried_s=tried_s + begun.elapsed_s())
+                begun = clock.Moment.seconds_ago()
+                swapped = self._write(name, late, own)
             if swapped:
                 return earlier, own, begun
             asked = clock.Moment.seconds_ago()
             stored = self._state.get(name)
+
+    def _write(self, name: str, before: bytes | None, own: _Record) -> bool:
+        """Write the record of a request that begins, or return False if the record has changed.
+
+        Raises:
+            StateUnavailable: The state cannot be reached, so the outcome of the record is owed.
+        """
+        try:
+            return self._state.compare_and_swap(name, before, own.to_json(), TTL_S)
+        except StateUnavailable:
+            # The storage may have the record, but the request ends without a call.
+            outcome = None if before is None else replace(own, state="unknown").to_json()
+            self._owed.add(own.owner, outcome)
+            raise
 
     def _settle(
         self, name: str, own: _Record, outcome: _Record | None, begun: clock.Moment

@@ -508,6 +508,37 @@ def test_the_same_page_again() -> None:
     assert reading.cursor
 
 
+def test_a_list_that_grows_before_its_last_customer() -> None:
+    """A page that repeats because the list grows does not end the reading."""
+    at = NOW - 10
+
+    def happens(store: MovingStore) -> None:
+        if len(store.customers) < 30:  # The last customer stays the last one.
+            store.customers[100 - len(store.customers)] = (at, at)
+
+    store = MovingStore([], happens, most=2)
+    store.customers[200] = (at, at)
+    reading = CustomerIterator(store.list_page, {})
+    assert sorted(each["id"] for each in reading) == sorted(store.customers)
+
+
+def test_a_page_that_repeats_for_a_while() -> None:
+    """A store that ignores the offset for a while loses no customer after the error."""
+    at = date(NOW - 10)
+    customers = [{"id": id, "registered": at, "updated": at} for id in range(1, 5)]
+    calls = itertools.count()
+
+    def list_page(**query: Any) -> Any:
+        first = 0 if next(calls) < 8 else query["offset"]
+        return {"total": 4, "items": customers[first : first + 2]}
+
+    reading = CustomerIterator(list_page, {"limit": 2})
+    assert [next(reading)["id"], next(reading)["id"]] == [1, 2]
+    with pytest.raises(BadReply, match="same page"):
+        next(reading)
+    assert [each["id"] for each in reading] == [3, 4]
+
+
 @pytest.mark.parametrize("filters", [{"sortBy": "NAME_ASC"}, {"offset": 5}])
 def test_the_order_is_not_the_callers(filters: dict[str, Any]) -> None:
     """Another order or an offset is refused, because customers would be lost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from email.utils import formatdate
 from functools import partial
 from typing import Any
@@ -18,6 +20,7 @@ import pytest
 
 from flask_ecwid import EcwidClient, Settings, clock
 from flask_ecwid.errors import EcwidError, OutcomeUnknown
+from flask_ecwid.storage.file_state import FileState
 from flask_ecwid.throttling import guard
 
 from ..conftest import ROOT, TOKEN, environment
@@ -210,6 +213,28 @@ def test_calls_wait_for_the_neutral_question(ecwid: FakeEcwid) -> None:
         release.set()
         assert [each.result() for each in asked] == ["throttled"] * 8
     assert ecwid.asked() == ["delete_customer", "neutral"]
+
+
+def test_no_call_remains_for_the_neutral_question(ecwid: FakeEcwid) -> None:
+    """If no call of the rate limit remains for the neutral question, each waiting call learns so.
+
+    A busy state file holds the call that has to ask, so that the others wait for the question.
+    """
+    ecwid.fails = lambda call: True
+    ecwid.failure = reply(401)
+    client = client_of(ecwid, calls_per_minute=3)
+    ask = partial(outcome, lambda: client.delete_customer(7))
+    assert [ask() for _ in range(3)] == ["service-refused"] * 3
+    with (
+        ThreadPoolExecutor(4) as threads,
+        closing(sqlite3.connect(FileState().try_out(), isolation_level=None)) as other,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        asked = [threads.submit(ask) for _ in range(4)]
+        time.sleep(0.3)
+        other.execute("ROLLBACK")
+        assert [each.result() for each in asked] == ["budget-spent"] * 4
+    assert len(ecwid.heard) == 3
 
 
 # A brief 429

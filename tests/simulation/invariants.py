@@ -6,6 +6,7 @@ docs/reliability.md as well.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import combinations, pairwise
 from typing import NamedTuple
@@ -28,6 +29,7 @@ FILE_S = 0.8  # the longest step of a slow file
 REFUSED_S = (62.0, 62.0, 300.0, 1800.0, 7200.0, 86400.0)
 LONGEST_PAUSE_S = 60.0  # the longest pause that the model of Ecwid causes
 SEARCHES_S = 3.0  # from the first search for the customer of a creation to the third
+HIDDEN_S = 4.0  # Clocks may differ by 5 s, and the dates of Ecwid have whole seconds.
 LEASE_S = 31.0  # of a key, and a second for the way
 CLOCKS_DIFFER_S = 298.0  # Five minutes, and the whole seconds of a Date and of its way.
 FILE_FAULTS = frozenset({"file-gone", "file-locked", "file-slow"})
@@ -163,12 +165,15 @@ def no_409_for_the_own_customer(ledger: Ledger) -> Iterator[str]:
     Exceptions: after records were lost. A 409 with `executed: unknown` if the clock of the host
     differs by more than five minutes from Ecwid's clock, because Ecwid's `Date` is not believed
     then. The same if the clock of Redis was set back, because the earlier attempt seems younger.
+    The same if the host was suspended and its wall clock was set back, because no clock then shows
+    how old the earlier attempt is.
     """
     for request in ledger.requests:
         if request.outcome != "email-taken" or not request.key or ledger.has_lost_records:
             continue
         has_wrong_clock = _has_wrong_clock(ledger, request) or ledger.redis_back_s
-        if request.executed != "no" and has_wrong_clock:
+        has_hidden_time = _hidden_s(ledger, request) > HIDDEN_S
+        if request.executed != "no" and (has_wrong_clock or has_hidden_time):
             continue
         customers = ledger.shop(request).customers.values()
         owners = {each.tag for each in customers if each.email == request.target}
@@ -182,6 +187,30 @@ def _has_wrong_clock(ledger: Ledger, request: Request) -> bool:
         return False
     ahead_s = request.process.host.ahead_s - ledger.plan.setting.ecwid_ahead_s
     return abs(ahead_s) > CLOCKS_DIFFER_S
+
+
+def _hidden_s(ledger: Ledger, request: Request) -> float:
+    """Return the seconds since the first attempt of a key that no clock of the host has shown.
+
+    The monotonic clock misses a suspension, and the wall clock misses a step back. The clock of
+    Redis misses neither, so with Redis only the time within the requests counts.
+    """
+    attempts = [
+        each
+        for each in ledger.requests
+        if each.own_key == request.own_key and each.process and each.begin <= request.begin
+    ]
+    end = request.end or 0.0
+    if ledger.redis is None:
+        attempts = [min(attempts, key=lambda each: each.begin)]
+    hidden_s = 0.0
+    for each in attempts:
+        assert each.process is not None
+        host, until = each.process.host, end if ledger.redis is None else each.end or end
+        asleep_s = sum(s for at, s in host.suspensions if each.begin <= at <= until)
+        back_s = sum(max(0.0, -s) for at, s in host.steps if each.begin <= at <= until)
+        hidden_s += min(asleep_s, back_s)
+    return hidden_s
 
 
 def no_key_is_in_use_by_nobody(ledger: Ledger) -> Iterator[str]:
@@ -234,10 +263,18 @@ def every_key_settles(ledger: Ledger) -> Iterator[str]:
 
 
 def executed_no_means_no_effect(ledger: Ledger) -> Iterator[str]:
-    """`executed: no` is never said of a request that had an effect, however late."""
+    """`executed: no` is never said of a request that had an effect, however late.
+
+    Exception: the way sends an update twice, and Ecwid executes the second update alone.
+    """
     for request in ledger.requests:
-        if request.executed == "no" and request.id in ledger.effects:
-            effect = ledger.effects[request.id][0]
+        effects = [
+            effect
+            for effect in ledger.effects.get(request.id, ())
+            if effect not in ledger.network.doubled
+        ]
+        if request.executed == "no" and effects:
+            effect = effects[0]
             yield f"r{request.id} {request.outcome} says no, and {effect.kind} {effect.customer_id}"
 
 
@@ -427,7 +464,7 @@ def no_minute_has_too_many_calls(ledger: Ledger) -> Iterator[str]:
     Exceptions: Redis fails over to older data. Redis is emptied or evicts the count, and a process
     that made no call with the token within the last minute makes the first call. The clock of Redis
     is set forward. The host's file fails. There are more hosts than the settings name, and a
-    process has not reached Redis since the last of them came.
+    process has got no reply of Redis since the last of them came.
     """
     if ledger.faults & {"redis-failover", "file-gone", "file-lost", "garbage"}:
         return
@@ -527,9 +564,14 @@ def _has_unknown_hosts(ledger: Ledger) -> bool:
     for at, process, _ in ledger.redis.counted:
         first.setdefault(process.host.name, at)
     for sent in ledger.network.sent:
-        counted = [at for at, process, _ in ledger.redis.counted if process is sent.process]
+        # A reply that was lost tells the process of no host.
+        told = [
+            at
+            for at, came_at, process in ledger.redis.told
+            if process is sent.process and came_at <= sent.time
+        ]
         came = [at for name, at in first.items() if name != sent.process.host.name]
-        known_at = max((at for at in counted if at <= sent.time), default=-1.0)
+        known_at = max(told, default=-1.0)
         if sent.process.host.name not in first or any(known_at < at <= sent.time for at in came):
             return True
     return False
@@ -679,25 +721,34 @@ def refused_tokens_get_few_calls(ledger: Ledger) -> Iterator[str]:
     """Ecwid never blocks a token because of more than 20 bad calls in a minute.
 
     Exceptions: calls that were under way when the first refusal came, and calls before a mount has
-    heard `SUSPICIONS` refusals, because a reply may be lost or may not name the token.
+    heard `SUSPICIONS` refusals, because a reply may be lost or may not name the token. If the
+    storage fails, or hosts share none, each mount has to hear as many refusals itself.
     """
+    is_shared = not (
+        ledger.has_redis_faults or ledger.faults & FILE_FAULTS or ledger.has_separate_hosts
+    )
+    sender = {
+        (sent.time, sent.token): (sent.process.name, sent.mount) for sent in ledger.network.sent
+    }
     for time, token in ledger.ecwid.blocks:
-        heard: dict[tuple[str, int], int] = {}
-        known_at = time
+        heard: Counter[tuple[str, int]] = Counter()
+        known_at: dict[tuple[str, int] | None, float] = {}  # by the mount, or of all mounts
         for refusal in ledger.network.refused:
             if ledger.plan.setting.pairs and refusal.token != token:
                 continue  # Each of many stores counts for itself.
             name = refusal.process.name, refusal.mount
-            heard[name] = heard.get(name, 0) + 1
+            heard[name] += 1
             if refusal.token == token and heard[name] >= SUSPICIONS:
-                known_at = min(known_at, refusal.time)
-        bad = [
-            each
-            for each in ledger.ecwid.bad_calls
-            if each.token == token and known_at + 1 < each.sent_at <= time < each.sent_at + 60
-        ]
-        if len(bad) > 5:
-            yield f"Ecwid has blocked {token} at {time:.2f}, {len(bad)} bad calls after the refusal"
+                known_at.setdefault(None if is_shared else name, refusal.time)
+        late: Counter[tuple[str, int] | None] = Counter()
+        for each in ledger.ecwid.bad_calls:
+            mount = None if is_shared else sender.get((each.sent_at, token))
+            since = known_at.get(mount, time) + 1
+            if each.token == token and since < each.sent_at <= time < each.sent_at + 60:
+                late[mount] += 1
+        if late and max(late.values()) > 5:
+            count = max(late.values())
+            yield f"Ecwid has blocked {token} at {time:.2f}, {count} bad calls after the refusal"
 
 
 def no_search_with_a_refused_token(ledger: Ledger) -> Iterator[str]:

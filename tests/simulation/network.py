@@ -24,7 +24,7 @@ from flask_ecwid.errors import (
 )
 from flask_ecwid.settings import Settings, StoreCredentials
 
-from .ecwid_model import Ecwid, name_of
+from .ecwid_model import Ecwid, Effect, name_of
 from .setting import Setting
 from .world import Process, Task, World
 
@@ -99,6 +99,8 @@ class Network:
     sent: list[Sent] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    # The effects of calls that the way has sent a second time.
+    doubled: list[Effect] = field(default_factory=list)
     # When calls with each token were tried, also without a connection.
     tried: list[tuple[float, str]] = field(default_factory=list)
     # The outages under way, as the end, the name of a host or of a token or None for all, and the
@@ -247,7 +249,7 @@ class SimulatedTransport(Transport):
         travel = _Travel(self, call, credentials, task, fate, world.time, task.wake_up, replies)
         world.at(world.time + out_s, travel.arrive, back_s)
         if fate == "call-doubled" and call.operation.name not in ONCE:
-            world.at(world.time + out_s + 0.5, travel.arrive, back_s)
+            world.at(world.time + out_s + 0.5, travel.arrive_again, back_s)
         came = world.sleep(min(left_s, self._read_timeout_s))
         if not came:
             raise DeadlineExceeded
@@ -316,6 +318,12 @@ class _Travel:
                 reply = ecwid.reply(200, b"<html>")
         if fate != "stall":
             world.at(world.time + back_s, self.come_back, reply)
+
+    def arrive_again(self, back_s: float) -> None:
+        network = self.transport._network
+        before = len(network.ecwid.effects)
+        self.arrive(back_s)
+        network.doubled += network.ecwid.effects[before:]
 
     def come_back(self, reply: Reply) -> None:
         # The task may have given up, and wait for something else now.

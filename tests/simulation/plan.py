@@ -176,6 +176,7 @@ class _Maker:
     without: frozenset[str]
     events: list[Event] = field(default_factory=list)
     requests: list[Event] = field(default_factory=list)
+    last_id: int = 0  # of a request
     span_s: float = 40.0
     is_unsure: bool = False  # Half of the calls fail at once, so that the searches say little.
     is_calm: bool = False  # Nothing fails but what the plan aims at.
@@ -337,10 +338,11 @@ class _Maker:
     ) -> None:
         if process is None:
             process = self.chance.randrange(len(self.setting.processes))
+        self.last_id += 1
         event: Event = {
             "at": round(at, 3),
             "do": "request",
-            "id": len(self.requests) + 1,
+            "id": self.last_id,
             "process": process,
             "operation": operation,
             "target": target,
@@ -720,13 +722,12 @@ class _Maker:
         if chance.random() < 0.4:
             again = {**first, "id": 2, "process": len(processes) - 1}
             self.events.append({**again, "at": first["at"] + chance.choice([0.0, 5.0])})
-        self.requests = [first, first]  # The ids of the reads begin after the exports.
+        self.last_id = 2  # The ids of the reads begin after the exports.
         for _ in range(chance.choice([2, 4])):
             at = first["at"] + 200 * chance.random()
             spread_s = chance.choice([1.0, 60.0])
             for _ in range(int(limit * chance.choice([0.3, 0.6, 1.2]))):
                 self._request(at + spread_s * chance.random(), "get", chance.randrange(3))
-        self.requests = self.requests[2:]
 
     def _shop(self, at: float, what: str, number: int) -> None:
         self.events.append({"at": round(at, 3), "do": "shop", "what": what, "number": number})

@@ -46,6 +46,8 @@ class RedisServer:
     # whom and when a window was begun after Redis was emptied.
     counted: list[tuple[float, Process, str]] = field(default_factory=list)
     begun_anew: list[tuple[float, Process, str]] = field(default_factory=list)
+    # The same as `counted` where the process got the reply, and when the reply came.
+    told: list[tuple[float, float, Process]] = field(default_factory=list)
     was_emptied: bool = False
     # For the judge: how long each request has waited, each command, and each trip that took too
     # long.
@@ -266,7 +268,17 @@ class Client:
     def eval(self, script: str, count: int, *values: Any) -> Any:
         name, function = self._functions[script]
         keys, arguments = list(values[:count]), list(values[count:])
-        return self.server.ask(f"{name} {_tail(keys[-1])}", lambda: function(keys, arguments))
+        executed_at: list[float] = []
+
+        def execute() -> Any:
+            executed_at.append(self.server.world.time)
+            return function(keys, arguments)
+
+        reply = self.server.ask(f"{name} {_tail(keys[-1])}", execute)
+        if name == "TAKE":
+            world = self.server.world
+            self.server.told.append((executed_at[0], world.time, world.me().process))
+        return reply
 
     def register_script(self, script: str) -> Callable[[list[str], list[Any]], Any]:
         return lambda keys, arguments: self.eval(script, len(keys), *keys, *arguments)

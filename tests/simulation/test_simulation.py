@@ -80,6 +80,13 @@ def test_each_aim_and_each_fault_occurs() -> None:
     assert frozenset().union(*(plan.faults for plan in plans)) == set(FAULTS)
 
 
+def test_each_request_has_its_own_id() -> None:
+    """No two requests of a plan have one id, because the judge counts the calls by the id."""
+    for seed in range(500):
+        ids = [event["id"] for event in make(seed).events if "id" in event]
+        assert len(set(ids)) == len(ids)
+
+
 def test_each_invariant_is_documented() -> None:
     """The page on reliability names each invariant, and no other."""
     page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")

@@ -53,6 +53,9 @@ class Host:
     asleep_s: float = 0.0  # how long the host has been suspended, which its monotonic clock misses
     asleep_until: float = 0.0
     file: Any = None  # the model of the host's state file
+    # The suspensions, each with its time and its seconds, and the steps of the wall clock.
+    suspensions: list[tuple[float, float]] = field(default_factory=list)
+    steps: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -313,11 +316,13 @@ class World:
         before = max(self.time, host.asleep_until)
         host.asleep_until = max(host.asleep_until, self.time + seconds)
         host.asleep_s += host.asleep_until - before
+        host.suspensions.append((self.time, host.asleep_until - before))
         self.log("SUSPENDED", host.name, f"{seconds:g} s")
 
     def step(self, host: Host, seconds: float) -> None:
         """Set the wall clock of a host forward, or back with a negative number."""
         host.ahead_s += seconds
+        host.steps.append((self.time, seconds))
         self.log("CLOCK SET", host.name, f"{seconds:+g} s")
 
 

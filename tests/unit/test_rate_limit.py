@@ -354,6 +354,47 @@ def test_a_new_process_knows_the_hosts(
     assert made == 10
 
 
+def test_a_new_process_finds_an_emptied_redis(
+    redis: RedisServer, tmp_path: Path, later: Later
+) -> None:
+    """A process that finds an emptied Redis knows from the host's file how many hosts there are."""
+    machines = [Host(tmp_path / f"host{number}", redis, patient=True) for number in range(2)]
+    processes = [machine.process() for machine in machines]
+    for _ in range(2):
+        spend(processes, 2)
+        let_pass(redis, later, 63)
+    assert spend(processes, 2) == 2
+    redis.client.flushall()
+    assert spend(processes[:1], 1) == 1  # This call notices the loss, and takes from the reserve.
+    assert spend([machines[0].process()], 100) == 4
+
+
+def test_another_process_of_a_new_host(redis: RedisServer, tmp_path: Path) -> None:
+    """All processes of a new host get no reserve for a minute, although Redis was emptied."""
+    old, new = (Host(tmp_path / name, redis, patient=True) for name in ("old", "new"))
+    assert spend([old.process()], 100) == 40
+    knows = new.process()
+    assert spend([knows], 1) == 0
+    redis.client.flushall()
+    assert spend([knows], 1) == 0  # This call notices the loss.
+    assert spend([new.process()], 100) == 0
+
+
+def test_the_file_knows_the_hosts_for_hours(
+    own_redis: RedisServer, tmp_path: Path, later: Later
+) -> None:
+    """The host's file knows the number of hosts for as long as Redis sees the hosts."""
+    machines = [Host(tmp_path / f"host{number}", own_redis, patient=True) for number in range(2)]
+    processes = [machine.process() for machine in machines]
+    for _ in range(4):
+        assert spend(processes, 4) == 4
+        let_pass(own_redis, later, 40 * 60)
+    own_redis.stop()
+    made = spend([machine.process() for machine in machines], 100)
+    own_redis.start_again()
+    assert made == 10
+
+
 def known_hosts(
     redis: RedisServer, folder: Path, later: Later, count: int = 2, hosts: int = 2
 ) -> list[RateLimit]:

@@ -359,6 +359,46 @@ def test_an_outcome_after_the_lease(
     assert _Record.from_json(next(iter(state._values.values()))[0]).state == "done"
 
 
+def test_a_record_that_was_written_late(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record tells the age of the first attempt, although the host slept during the writing."""
+    from flask_ecwid.storage.memory_state import MemoryState
+    from flask_ecwid.web.idempotency import Idempotency
+
+    class Killed(BaseException):
+        pass
+
+    ages: list[float | None] = []
+
+    def killed(*arguments: Any) -> Any:
+        ages.append(arguments[0])
+        raise Killed
+
+    state = MemoryState()
+    now, wall, swap = clock.now, clock.wall, state.compare_and_swap
+    elapsed_s = slept_s = 0.0
+
+    def swap_late(name: str, before: bytes | None, *rest: Any) -> bool:
+        nonlocal slept_s
+        if before is not None:
+            slept_s = 45.0
+        return swap(name, before, *rest)
+
+    monkeypatch.setattr(clock, "now", lambda: now() + elapsed_s)
+    monkeypatch.setattr(clock, "wall", lambda: wall() + elapsed_s + slept_s)
+    monkeypatch.setattr(state, "compare_and_swap", swap_late)
+    monkeypatch.setattr(Idempotency, "_settle", lambda *_: None)
+    for _ in range(3):  # Each process is killed, and the next one comes after the lease.
+        with pytest.raises(Killed):
+            Idempotency(state, "store", 20).run(("caller",), key, NEW, killed)
+        elapsed_s += 31
+    first, second, third = ages
+    assert first is None
+    assert second is not None
+    assert third is not None
+    assert second >= 31
+    assert third >= 31 + 45 + 31
+
+
 @pytest.mark.parametrize(
     "good",
     [
