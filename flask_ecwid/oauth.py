@@ -37,15 +37,13 @@ from .errors import (
     ServiceRefused,
     Violation,
 )
-from .settings import Secret, SettingsError, StoreCredentials, hide_secrets, read_some
+from .settings import Secret, SettingsError, StoreCredentials, hide_secrets, read_some, rules
 from .settings.keys import key_of
 
 CUSTOMER_SCOPES = ("read_customers", "create_customers", "update_customers")
 
 _OF_THE_APP = ("client_id", "client_secret")
 _OF_A_CALL = ("connect_timeout_s", "read_timeout_s", "deadline_s", "proxy_url", "ca_bundle")
-# A leading zero would give a store a second name, under which another account could connect it.
-_STORE_ID = re.compile(r"[1-9][0-9]{0,19}")
 _CODE = re.compile(r"[!-~]{1,1024}")
 _AGAIN = "Connect the store again, because a code is valid only once."
 
@@ -115,9 +113,8 @@ def exchange_code(
     """
     settings = _settings(config, config_prefix, _OF_THE_APP, ("oauth_url", *_OF_A_CALL))
     store_id, code = str(store_id), Secret(code if isinstance(code, str) else "")
-    if not _STORE_ID.fullmatch(store_id):
-        expected = "1 to 20 decimal digits without a zero in front"
-        raise _invalid("store_id", f"The store id is not {expected}.")
+    if not rules.is_store_id(store_id):
+        raise _invalid("store_id", f"The store id {rules.STORE_ID_FAULT}.")
     if not _CODE.fullmatch(code):
         raise _invalid("code", "The code is not visible ASCII characters.")
     form = {

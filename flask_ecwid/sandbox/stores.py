@@ -18,7 +18,7 @@ from .documents import Document
 from .store import Store
 from .tokens import ALL_SCOPES, STORE_ID
 
-_ID = re.compile(r"[0-9]{1,20}")
+_ID = re.compile(r"[1-9][0-9]{0,19}")
 
 
 class Simulated(NamedTuple):
@@ -36,10 +36,11 @@ def path_of(path: str | os.PathLike[str], store_id: str) -> Path:
         store_id: the number of the store.
 
     Raises:
-        ValueError: `store_id` is not a number of at most 20 digits.
+        ValueError: `store_id` is not a number of at most 20 digits, or has a zero in front.
     """
     if not isinstance(store_id, str) or not _ID.fullmatch(store_id):
-        raise ValueError(f"The id of a store must be 1 to 20 decimal digits; got {store_id!r}")
+        expected = "1 to 20 decimal digits without a zero in front"
+        raise ValueError(f"The id of a store must be {expected}; got {store_id!r}")
     return Path(f"{os.fspath(path)}-{store_id}")
 
 

@@ -19,7 +19,9 @@ BY_HOST = "host"  # The value of `Settings.stores` if the host chooses the store
 _MAKE_KEY = "so make an API key with `flask ecwid key NAME`"
 
 _HOST = re.compile(r"(?!.*\.\.)[A-Za-z0-9_:]([A-Za-z0-9_.:-]{0,251}[A-Za-z0-9_.:])?")
-_STORE_ID = re.compile(r"[0-9]{1,20}")
+# A zero in front would give a store a second name, under which another account could connect it.
+_STORE_ID = re.compile(r"[1-9][0-9]{0,19}")
+STORE_ID_FAULT = "is not 1 to 20 decimal digits without a zero in front"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -173,11 +175,16 @@ def above_zero(unit: str) -> Rule:
     return Rule("above 0", lambda value: "" if value > 0 else f"is not a number of {unit} above 0")
 
 
+def is_store_id(value: str) -> bool:
+    """Return whether a text can be the number of a store."""
+    return _STORE_ID.fullmatch(value) is not None
+
+
 def store_id_fault(value: str) -> str:
     """Return the fault of a store's number, or an empty text."""
     if not value:
         return "is missing, so set the number of the store"
-    return "" if _STORE_ID.fullmatch(value) else "is not 1 to 20 decimal digits"
+    return "" if is_store_id(value) else STORE_ID_FAULT
 
 
 def stores_fault(value: str) -> str:

@@ -92,7 +92,7 @@ class Settings:
     store_id: str = rules.setting(
         "",
         rules.DIGITS,
-        rules.Rule("decimal digits", rules.store_id_fault),
+        rules.Rule("decimal digits, no zero in front", rules.store_id_fault),
         "The number of the store. Needed without the sandbox and ECWID_STORES.",
     )
     token: str = rules.setting(

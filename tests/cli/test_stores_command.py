@@ -176,6 +176,7 @@ def test_unknown_members_stay(stores: Stores) -> None:
     ("args", "stdin", "said"),
     [
         (["10/03"], TOKEN, "the ID is not 1 to 20 decimal digits"),
+        (["01003"], TOKEN, "without a zero in front"),
         (["1003", "--scopes", "admin"], TOKEN, "read+write+delete"),
         (["1003", "--name", "two words"], TOKEN, "read+write+delete"),
         (["1003"], "", "the token is missing"),

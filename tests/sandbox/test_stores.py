@@ -142,21 +142,21 @@ def test_an_unknown_store(app: Flask, path: Path, token: str | None) -> None:
     assert sorted(each.name for each in path.parent.iterdir()) == before
 
 
-NO_IDS = ["abc", "1004x", "-1", "", " 1004", "1" * 21, "\u0661", "..", "1004\n", "x-1004"]
+NO_IDS = ["abc", "01004", "1004x", "-1", "", " 1004", "1" * 21, "\u0661", "..", "1004\n", "x-1004"]
 
 
 @pytest.mark.parametrize("store_id", NO_IDS)
 def test_an_id_that_is_no_number(path: Path, store_id: str) -> None:
-    """A store id with other signs than digits never becomes the name of a file."""
+    """A store id that no store can have never becomes the name of a file."""
     create_sandbox(path, accept_new_stores=True)
     Path(f"{path}-x-1004").touch()
     before = sorted(each.name for each in path.parent.iterdir())
     stores = Stores(path)
     assert stores.find(store_id) is None
     assert stores.accept(store_id, "secret_invented") is None
-    with pytest.raises(ValueError, match=r"must be 1 to 20 decimal digits; got "):
+    with pytest.raises(ValueError, match=r"must be 1 to 20 decimal digits without a zero in front; got "):
         stores.add(store_id, {})
-    with pytest.raises(ValueError, match=r"must be 1 to 20 decimal digits; got "):
+    with pytest.raises(ValueError, match=r"must be 1 to 20 decimal digits without a zero in front; got "):
         create_sandbox(path, stores=[store_id])
     assert sorted(each.name for each in path.parent.iterdir()) == before
 

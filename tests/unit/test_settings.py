@@ -76,6 +76,7 @@ def test_text_and_python_values() -> None:
     [
         ("ECWID_STORE_ID", ""),
         ("ECWID_STORE_ID", "10/03"),
+        ("ECWID_STORE_ID", "01003"),
         ("ECWID_STORE_ID", 1.5),
         ("ECWID_TOKEN", ""),
         ("ECWID_TOKEN", "two\nlines"),

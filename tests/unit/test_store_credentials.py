@@ -17,10 +17,17 @@ def test_a_store_id_may_be_a_number() -> None:
     assert StoreCredentials("1003", TOKEN).store_id == "1003"
 
 
-@pytest.mark.parametrize("store_id", ["", "12a", "1/2", "-1", "9" * 21, None, True, 1.5])
+@pytest.mark.parametrize("store_id", ["", "12a", "1/2", "-1", "9" * 21, "\u0661", None, True, 1.5])
 def test_a_store_id_has_digits_only(store_id: object) -> None:
     """An id that is no number is refused, because the id becomes a part of the URL."""
     with pytest.raises(ValueError, match="store id"):
+        StoreCredentials(store_id, TOKEN)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("store_id", ["01003", "0", 0])
+def test_a_store_has_one_id(store_id: object) -> None:
+    """A zero in front is refused. Otherwise two accounts could connect one store."""
+    with pytest.raises(ValueError, match="the store id .* without a zero in front"):
         StoreCredentials(store_id, TOKEN)  # type: ignore[arg-type]
 
 

@@ -171,6 +171,7 @@ def test_a_file_in_another_encoding(file: File) -> None:
         ([store("1003"), {"id": "1004"}], "/stores/1: the token is missing"),
         ([{"token": token("x")}], "/stores/0: the store id is missing"),
         ([store("canary")], "/stores/0: the store id is not 1 to 20 decimal digits"),
+        ([store("1003"), store("01003")], "/stores/1: the store id is not 1 to 20 decimal digits"),
         ([{**store("1003"), "token": "secret_..."}], "/stores/0: the token is a placeholder"),
         ([{**store("1003"), "token": "public_canary"}], "/stores/0: the token is a public token"),
         ([{**store("1003"), "api_keys": ["canary"]}], "/stores/0/api_keys is not a list of NAME:"),
