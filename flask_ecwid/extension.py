@@ -20,6 +20,7 @@ from .settings import (
     hide_secrets,
     setting_warnings,
 )
+from .settings.rules import read_store_id
 from .settings.stores_file import StoresFile
 from .web import openapi
 from .web.authentication import Authenticator, Authorize
@@ -243,9 +244,14 @@ class Ecwid:
         """Return the client of a store, for the host's own calls. The client may be kept.
 
         Raises:
+            TypeError: The argument is no `StoreCredentials`, for example the None of a store that
+                the host has not found.
             RuntimeError: There is no current app. Enter `app.app_context()` first.
             KeyError: The current app has no mount of this name.
         """
+        if not isinstance(credentials, StoreCredentials):
+            kind = type(credentials).__name__
+            raise TypeError(f"client_for needs StoreCredentials, and got {kind}")
         return EcwidClient.of(self._mount.stores, credentials)
 
     def forget_store(self, store_id: str) -> None:
@@ -257,14 +263,14 @@ class Ecwid:
 
         Raises:
             Throttled: Redis or the host's file cannot be used. Call the method again later.
-            ValueError: The mount serves only the store of its settings.
+            ValueError: `store_id` is no store id. Or the mount serves only the store of its settings.
             RuntimeError: There is no current app. Enter `app.app_context()` first.
             KeyError: The current app has no mount of this name.
         """
         mount = self._mount
         if mount.choice.only is not None:
             raise ValueError("the mount serves only the store of its settings")
-        mount.forget(str(store_id))
+        mount.forget(read_store_id(store_id))
 
     @property
     def _mount(self) -> Mount:

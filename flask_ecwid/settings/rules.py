@@ -180,6 +180,21 @@ def is_store_id(value: str) -> bool:
     return _STORE_ID.fullmatch(value) is not None
 
 
+def read_store_id(raw: object) -> str:
+    """Return the number of a store as a text.
+
+    Raises:
+        ValueError: The value is not the number of a store. The text has the reason without a value.
+    """
+    try:
+        store_id: str = DIGITS.read("" if raw is None else raw)
+    except TypeError:
+        raise ValueError("the store id is neither a text nor an integer") from None
+    if fault := store_id_fault(store_id):
+        raise ValueError(f"the store id {fault}")
+    return store_id
+
+
 def store_id_fault(value: str) -> str:
     """Return the fault of a store's number, or an empty text."""
     if not value:

@@ -54,7 +54,8 @@ class StoreCredentials:
     Args:
         store_id: The number of the store, as digits or as an integer.
         token: The secret token of the app in this store. The repr hides it.
-        scopes: The Ecwid scopes that are known to be granted to the token. OAuth tells them.
+        scopes: The Ecwid scopes that are known to be granted to the token. OAuth tells them. A text
+            has blanks between the scopes.
 
     Raises:
         ValueError: `store_id` is not a number, or the token cannot be a secret token of Ecwid.
@@ -65,18 +66,17 @@ class StoreCredentials:
     scopes: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __post_init__(self) -> None:
-        try:
-            store_id = rules.DIGITS.read(self.store_id)
-        except TypeError:
-            store_id = ""
-        if fault := rules.store_id_fault(store_id):
-            raise ValueError(f"the store id {fault}")
-        token = self.token.strip() if isinstance(self.token, str) else ""
+        object.__setattr__(self, "store_id", rules.read_store_id(self.store_id))
+        token = "" if self.token is None else self.token
+        if not isinstance(token, str):
+            # A library that decrypts the tokens of a database may return bytes, for example.
+            raise ValueError("the token is not a text")
+        token = token.strip()
         if fault := credentials.token_fault(token):
             raise ValueError(f"the token {fault}")
-        object.__setattr__(self, "store_id", store_id)
         object.__setattr__(self, "token", Secret(token))
-        object.__setattr__(self, "scopes", frozenset(self.scopes))
+        scopes = self.scopes.split() if isinstance(self.scopes, str) else self.scopes
+        object.__setattr__(self, "scopes", frozenset(scopes))
 
 
 @dataclass(frozen=True)

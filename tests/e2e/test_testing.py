@@ -242,7 +242,7 @@ def test_a_token_with_few_scopes(ecwid_sandbox: EcwidSandbox) -> None:
 @pytest.mark.parametrize("store_id", ["abc", "", "01004", "1" * 21, -1, None])
 def test_an_invalid_store_id(ecwid_sandbox: EcwidSandbox, store_id: Any) -> None:
     """A store id that is no number is an error in the test."""
-    with pytest.raises(ValueError, match="must be 1 to 20 decimal digits .*; got "):
+    with pytest.raises(ValueError, match=r"must be 1 to 20 decimal digits .*; got "):
         ecwid_sandbox.store(store_id)
 
 

@@ -154,9 +154,13 @@ def test_an_id_that_is_no_number(path: Path, store_id: str) -> None:
     stores = Stores(path)
     assert stores.find(store_id) is None
     assert stores.accept(store_id, "secret_invented") is None
-    with pytest.raises(ValueError, match=r"must be 1 to 20 decimal digits without a zero in front; got "):
+    with pytest.raises(
+        ValueError, match=r"must be 1 to 20 decimal digits without a zero in front; got "
+    ):
         stores.add(store_id, {})
-    with pytest.raises(ValueError, match=r"must be 1 to 20 decimal digits without a zero in front; got "):
+    with pytest.raises(
+        ValueError, match=r"must be 1 to 20 decimal digits without a zero in front; got "
+    ):
         create_sandbox(path, stores=[store_id])
     assert sorted(each.name for each in path.parent.iterdir()) == before
 

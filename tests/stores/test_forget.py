@@ -180,6 +180,25 @@ def test_a_storage_that_fails(agency: Callable[..., Agency]) -> None:
     assert caught.value.retry_after_s
 
 
+@pytest.mark.parametrize("store_id", [None, "", "01", "*", credentials("1")])
+def test_no_store_id(agency: Callable[..., Agency], store_id: Any) -> None:
+    """A value that is no store id is an error. Otherwise the host would take the store for gone."""
+    with pytest.raises(ValueError, match="the store id"):
+        forget(agency(), store_id)
+
+
+@pytest.mark.parametrize("store_id", [1, " 1 "])
+def test_a_store_id_as_a_database_gives_it(
+    agency: Callable[..., Agency], fake: FakeStores, store_id: Any
+) -> None:
+    """The id may be a number or have blanks, as in `StoreCredentials`."""
+    app = agency(ECWID_CACHE_TTL_S=600)
+    app.of("1").get("/customer/7")
+    forget(app, store_id)
+    app.of("1").get("/customer/7")
+    assert fake.calls["1"] == 2
+
+
 def test_the_only_store(app: flask.Flask) -> None:
     """The store of the settings cannot be forgotten, because the mount has no other store."""
     with app.app_context(), pytest.raises(ValueError, match="only the store of its settings"):

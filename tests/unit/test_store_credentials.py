@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,24 @@ def test_a_store_id_has_digits_only(store_id: object) -> None:
 @pytest.mark.parametrize("store_id", ["01003", "0", 0])
 def test_a_store_has_one_id(store_id: object) -> None:
     """A zero in front is refused. Otherwise two accounts could connect one store."""
-    with pytest.raises(ValueError, match="the store id .* without a zero in front"):
+    with pytest.raises(ValueError, match=r"the store id .* without a zero in front"):
         StoreCredentials(store_id, TOKEN)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("store_id", "token", "fault"),
+    [
+        (b"1003", TOKEN, "the store id is neither a text nor an integer"),
+        (1003.0, TOKEN, "the store id is neither a text nor an integer"),
+        (None, TOKEN, "the store id is missing"),
+        ("1003", TOKEN.encode(), "the token is not a text"),
+        ("1003", None, "the token is missing"),
+    ],
+)
+def test_a_value_of_another_type(store_id: Any, token: Any, fault: str) -> None:
+    """A value of another type is not called missing. Decrypted tokens may be bytes."""
+    with pytest.raises(ValueError, match=fault):
+        StoreCredentials(store_id, token)
 
 
 @pytest.mark.parametrize("token", ["", "public_abc", "Bearer x", "secret_a b", "secret_ü", None])
@@ -45,6 +62,12 @@ def test_nothing_shows_the_token() -> None:
     assert repr(credentials) == "StoreCredentials(store_id='1003', scopes=frozenset())"
     with pytest.raises(TypeError):
         pickle.dumps(credentials)
+
+
+def test_scopes_may_be_a_text() -> None:
+    """A database may keep the scopes as a text with blanks, as Ecwid sends them."""
+    scopes: Any = "read_customers  create_customers"
+    assert StoreCredentials("1003", TOKEN, scopes).scopes == {"read_customers", "create_customers"}
 
 
 def test_scopes_are_no_part_of_the_identity() -> None:

@@ -167,6 +167,13 @@ def test_a_client_by_credentials(settings: dict[str, Any], ecwid: HTTPServer) ->
         assert extension.client_for(BOB).store is not first.store
 
 
+def test_no_credentials(settings: dict[str, Any]) -> None:
+    """`client_for` refuses the None of a store that the host has not found."""
+    app, extension = app_with(settings)
+    with app.app_context(), pytest.raises(TypeError, match="needs StoreCredentials, and got None"):
+        extension.client_for(None)  # type: ignore[arg-type]
+
+
 def test_a_rotated_token(settings: dict[str, Any], ecwid: HTTPServer) -> None:
     """A new token is used from the next request on."""
     stores = {"ann": ANN}
