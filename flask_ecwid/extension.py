@@ -94,11 +94,11 @@ class Ecwid:
                 line and webhooks need it.
 
         Raises:
-            ValueError: `url_prefix` does not begin with a slash, or ends with a slash. Or
-                `find_store` is given without `store`.
+            ValueError: `url_prefix` cannot be a prefix, and the error says why. Or `find_store` is
+                given without `store`.
         """
-        if not url_prefix.startswith("/") or url_prefix.endswith("/"):
-            raise ValueError("url_prefix must begin with a slash, and must not end with a slash")
+        if fault := openapi.prefix_fault(url_prefix):
+            raise ValueError(f"url_prefix {fault}")
         if find_store is not None and store is None:
             raise ValueError("find_store needs store, which returns the store of a caller")
         self.name = name
@@ -263,7 +263,7 @@ class Ecwid:
 
         Raises:
             Throttled: Redis or the host's file cannot be used. Call the method again later.
-            ValueError: `store_id` is no store id. Or the mount serves only the store of its settings.
+            ValueError: `store_id` is no store id, or the mount has only the store of its settings.
             RuntimeError: There is no current app. Enter `app.app_context()` first.
             KeyError: The current app has no mount of this name.
         """

@@ -17,6 +17,24 @@ from ..errors import Forbidden, Unauthorized
 _NONE: Mapping[str, str] = MappingProxyType({})
 # A variable of a prefix such as /shops/<int(min=1):shop>, with or without its converter.
 _VARIABLE = re.compile(r"<(?:[A-Za-z_]\w*(?:\([^<>]*\))?:)?([A-Za-z_]\w*)>")
+# The variables of the plugin's own routes. A rule cannot have a variable twice.
+OWN_VARIABLES = frozenset({"customer_id", "filename", "rest"})
+# With these signs, no URL would fit the prefix, or the served contract would have a variable that
+# no converter has. A host merges two slashes by a redirect.
+_NO_PART_OF_A_PREFIX = ("//", "?", "#", "{", "}")
+
+
+def prefix_fault(url_prefix: str) -> str:
+    """Return why a text cannot be the prefix of a mount, or an empty text."""
+    if not url_prefix.startswith("/") or url_prefix.endswith("/"):
+        return "must begin with a slash, and must not end with a slash"
+    names = _VARIABLE.findall(url_prefix)
+    if taken := sorted(OWN_VARIABLES.intersection(names)):
+        return f"has a converter with the name {taken[0]}, which a route of the plugin has"
+    fixed = _VARIABLE.sub("-", url_prefix)
+    if found := [each for each in _NO_PART_OF_A_PREFIX if each in fixed]:
+        return f"must not have {found[0]}"
+    return ""
 
 
 def add_routes(blueprint: Blueprint, document: dict[str, Any]) -> None:
@@ -41,7 +59,11 @@ def add_routes(blueprint: Blueprint, document: dict[str, Any]) -> None:
 
     def _address(values: Mapping[str, object]) -> tuple[str, tuple[tuple[str, str], ...]]:
         """Return the address of the mount, and the variables with the values of this request."""
-        return f"{request.script_root}{template}", tuple([(n, str(values[n])) for n in names])
+        assert request.url_rule is not None, "a route has called the view"
+        # The text of the URL may differ from the value, for example 0042 from 42.
+        converters = request.url_rule._converters
+        variables = tuple([(name, converters[name].to_url(values[name])) for name in names])
+        return f"{request.script_root}{template}", variables
 
     # problems.py has the rule for OPTIONS on every path of the mount.
     for view, path in ((openapi_json, "/openapi.json"), (openapi_yaml, "/openapi.yaml")):

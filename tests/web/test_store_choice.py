@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 from flask.cli import FlaskGroup
 from pytest_httpserver import HTTPServer
+from werkzeug.routing import BaseConverter
 
 from flask_ecwid import Caller, Ecwid, EcwidClient, SettingsError, StoreCredentials
 from flask_ecwid.errors import EcwidError
+from flask_ecwid.web import openapi
 
 from ..conftest import PREFIX, Api, Config
 
@@ -251,6 +254,54 @@ def test_a_prefix_with_converters(settings: dict[str, Any], ecwid: HTTPServer) -
     assert api.get("/nothing").get_json()["status"] == 404
     assert api.open("PUT", "/customers").get_json()["status"] == 405
     assert app.test_client().get("/shops/x/ann/nothing").is_json is False
+
+
+class _Slug(BaseConverter):
+    """A converter whose values differ from the texts in URLs."""
+
+    def to_python(self, value: str) -> tuple[str, str]:
+        return "slug", value
+
+    def to_url(self, value: tuple[str, str]) -> str:
+        return super().to_url(value[1])
+
+
+@pytest.mark.parametrize(
+    ("converter", "text"),
+    [("int(fixed_digits=4)", "0042"), ("slug", "ann"), ("path", "a/b"), ("string", "a%20b")],
+)
+def test_the_variables_of_the_contract(settings: dict[str, Any], converter: str, text: str) -> None:
+    """The default of a variable is the text of the URL, so a client's URL fits the prefix."""
+    app = flask.Flask("agency")
+    app.config.update(settings)
+    app.url_map.converters["slug"] = _Slug
+    Ecwid(app, authorize=authorize, store=store_of, url_prefix=f"/shops/<{converter}:shop>")
+    served = app.test_client().get(f"/shops/{text}/openapi.json").get_json()
+    assert served["servers"][0]["variables"] == {"shop": {"default": text}}
+
+
+@pytest.mark.parametrize(
+    ("url_prefix", "fault"),
+    [
+        ("shops", "must begin with a slash"),
+        ("/shops/", "must not end with a slash"),
+        ("/shops/<int:customer_id>", "the name customer_id, which a route of the plugin has"),
+        ("/shops//<int:shop>", "must not have //"),
+        ("/shops?shop=<int:shop>", "must not have ?"),
+        ("/{shop}", "must not have {"),
+    ],
+)
+def test_a_prefix_that_cannot_be(url_prefix: str, fault: str) -> None:
+    """A prefix with which no URL would work is refused by a sentence."""
+    with pytest.raises(ValueError, match=re.escape(fault)):
+        Ecwid(url_prefix=url_prefix)
+
+
+def test_the_variables_of_the_plugin(settings: dict[str, Any]) -> None:
+    """Each variable of the plugin's own routes is refused as the name of a converter."""
+    app, _ = app_with(settings)
+    rules = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith(PREFIX)]
+    assert frozenset().union(*(rule.arguments for rule in rules)) == openapi.OWN_VARIABLES
 
 
 def test_a_client_of_a_store_fails_like_any_other(
