@@ -162,7 +162,7 @@ def _path_of(info: ScriptInfo, path: Path | None) -> Path:
     if not found:
         with suppress(click.UsageError):  # there is no app, or the app has no mount of this name
             found = options.load_mount(info, "ecwid").settings.stores
-    if not found:
+    if not found or found == rules.BY_HOST:
         raise click.UsageError(f"Use --file PATH, because {_KEY} is not set.")
     if fault := rules.path_fault(found):
         raise click.UsageError(f"{_KEY} {fault}")

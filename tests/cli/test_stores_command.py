@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from flask.cli import FlaskGroup
 
-from flask_ecwid import Ecwid, clock
+from flask_ecwid import Caller, Ecwid, clock
 from flask_ecwid.settings.stores_file import StoresFile
 
 from ..conftest import environment
@@ -240,6 +240,22 @@ def test_no_file_is_named(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> No
     assert "ECWID_STORES is not the absolute path of a file" in stores.refused("add", "1003")
     missing = stores.path.parent / "missing" / "stores.json"
     assert "No such file or directory" in stores.refused("add", "1003", "--file", str(missing))
+
+
+def test_an_app_that_keeps_its_stores(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app with `store` has no file, so the command asks for one."""
+    monkeypatch.delenv("ECWID_STORES")
+
+    def create_app() -> flask.Flask:
+        app = flask.Flask("agency")
+        app.config["ECWID_SANDBOX"] = "on"
+        Ecwid(app, authorize=lambda scope: Caller("ann"), store=lambda caller: None)
+        return app
+
+    group = FlaskGroup(create_app=create_app, load_dotenv=False)
+    done = CliRunner().invoke(group, ["ecwid", "stores", "list"])
+    assert done.exit_code == 2
+    assert "Use --file PATH, because ECWID_STORES is not set" in done.output
 
 
 def test_stores_are_added_at_the_same_time(stores: Stores) -> None:
