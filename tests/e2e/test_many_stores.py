@@ -23,6 +23,7 @@ from ..helpers.pages import blocks, running, sh
 
 PAGE = ROOT / "docs" / "many-stores.md"
 [APP] = blocks(PAGE, "An app for an agency", "python")
+[SHOPS] = blocks(PAGE, "A prefix with the merchant", "python")
 [COMMANDS] = blocks(PAGE, "An app for an agency")
 [FILE] = blocks(PAGE, "A file of stores")
 [SERVE] = blocks(PAGE, "Try it")
@@ -107,6 +108,46 @@ def test_merchants_come_and_go(names: dict[str, Any]) -> None:
     assert ann.post("/disconnect", headers=csrf).status_code == 302
     assert Api(ann).get("/customers").status_code == 403
     assert Api(bob).get("/customers").status_code == 200
+
+
+@pytest.fixture
+def no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set a Redis that cannot be reached."""
+    monkeypatch.setenv("ECWID_REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+
+
+def test_a_store_that_cannot_be_forgotten(no_redis: None, names: dict[str, Any]) -> None:
+    """While Redis fails, the user can send the form again, and no request uses the store."""
+    ann, bob = browser_of(names, 1), browser_of(names, 2)
+    assert connect(ann, "1003") == 302
+    csrf = {"X-CSRFToken": ann.get("/login/1").text}
+    for _ in range(2):
+        response = ann.post("/disconnect", headers=csrf)
+        assert (response.status_code, "again later" in response.text) == (503, True)
+        assert Api(ann).get("/customers").status_code == 403
+    assert connect(bob, "1003") == 403
+    bobs = {"X-CSRFToken": bob.get("/login/2").text}
+    assert bob.post("/disconnect", headers=bobs).status_code == 404
+
+
+def test_a_user_with_several_stores(names: dict[str, Any]) -> None:
+    """The store of the URL is served only if the user owns the store."""
+    exec(SHOPS, names)
+    ann, bob = browser_of(names, 1), browser_of(names, 2)
+    connect(ann, "1003")
+    connect(bob, "1004")
+    with names["app"].app_context():
+        names["db"].create_all()
+        for user in map(names["load_user"], (1, 2)):
+            shop = names["Shop"](owner_id=user.id, store_id=user.store_id, token=user.token)
+            names["db"].session.add(shop)
+        names["db"].session.commit()
+    statuses = [
+        [Api(user, f"/shops/{shop}").get("/customers").status_code for shop in (1, 2, 3)]
+        for user in (ann, bob)
+    ]
+    assert statuses == [[200, 403, 403], [403, 200, 403]]
+    assert Api(ann, "/shops/1").post("/add_customer", {"email": "a@example.com"}).status_code == 200
 
 
 def test_a_store_of_another_merchant(names: dict[str, Any]) -> None:

@@ -141,11 +141,17 @@ def test_lines_name_the_store(
 
 
 def test_the_client_of_a_request(settings: dict[str, Any], ecwid: HTTPServer) -> None:
-    """During a request, `client` is the client of the request's store. Elsewhere there is none."""
+    """After a request, `client` is the client of its store. Before and elsewhere there is none."""
     ecwid.expect_request("/api/v3/2004/customers/7").respond_with_json({"id": 7})
     ecwid.expect_request("/api/v3/2004/customers/8").respond_with_json({"id": 8})
     app, extension = app_with(settings)
     seen: list[object] = []
+
+    @app.before_request
+    def look_too_early() -> None:
+        if flask.request.path.startswith(PREFIX):
+            with pytest.raises(RuntimeError, match="client_for"):
+                _ = extension.client
 
     @app.after_request
     def look(response: flask.Response) -> flask.Response:
