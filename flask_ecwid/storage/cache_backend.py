@@ -28,16 +28,19 @@ _LOOK_S = 1.0  # How often a process looks for the mark of another process.
 _REST_S = 60.0  # How often a process that cannot use the file tries the file again.
 _MARK_S = 2 * 3600.0  # Every value in Redis has expired when a mark expires.
 _MARK_TRIES = 10
+# How long Redis keeps a generation, which is longer than any value. After that, the next read
+# begins another generation. Without it, each store id that a merchant has ever entered would stay.
+GENERATION_S = 24 * 3600
 
 # In each script, KEYS[1] is the generation and KEYS[2] is an entry. Each script is one atomic step,
 # so Redis cannot be emptied between two commands. A script may run again after a lost reply,
 # because each new generation has the time of Redis, and differs at each run. `pcall` returns a
 # table for a value of another type, so a foreign value is no failure of Redis.
-_BEGIN = """
+_BEGIN = f"""
 local function begin()
   local now = redis.call('TIME')
   local generation = ARGV[1] .. '.' .. now[1] .. '.' .. now[2]
-  redis.call('SET', KEYS[1], generation)
+  redis.call('SET', KEYS[1], generation, 'EX', {GENERATION_S})
   return generation
 end
 """

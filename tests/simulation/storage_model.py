@@ -138,7 +138,7 @@ class RedisServer:
         """Do what the script `INVALIDATE` of cache_backend.py does."""
         self._check_writable()
         generation = f"{arguments[0]}.{self.now:.6f}".encode()
-        self.values[keys[0]] = (generation, float("inf"))
+        self.values[keys[0]] = (generation, self.now + cache_backend.GENERATION_S)
         return generation
 
     def _check_writable(self) -> None:
