@@ -9,7 +9,7 @@ import click
 from flask.cli import ScriptInfo
 
 from ..errors import StoreLookupFailed
-from ..settings import SettingsError, StoreCredentials, api_keys
+from ..settings import SettingsError, StoreCredentials, api_keys, rules
 from ..settings.api_keys import ApiKey
 from ..web.mount import Mount, StoreRuntime
 from . import terminal
@@ -62,12 +62,17 @@ def find_store(info: ScriptInfo, mount: Mount, store_id: str | None) -> StoreCre
     """Return the store of a mount that a command is about.
 
     Raises:
-        click.UsageError: The mount has no such store, or has many stores and no number is given.
+        click.UsageError: The mount has no such store, or no number can be looked up. Or the mount
+            has many stores, and no number is given.
     """
     if store_id is None:
         if mount.choice.only is None:
             raise click.UsageError("the mount serves many stores, so choose one with --store-id")
         return mount.choice.only
+    try:
+        store_id = rules.read_store_id(store_id)
+    except ValueError as exc:
+        raise click.UsageError(f"--store-id is wrong, because {exc}") from None
     try:
         with info.load_app().app_context():  # The host's function may ask the app's database.
             found = mount.choice.find(store_id)

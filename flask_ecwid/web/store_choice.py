@@ -111,7 +111,8 @@ class HostStores:
     def find(self, store_id: str) -> StoreCredentials | None:
         """Return the store with this number, as the host's `find_store` says."""
         if self._find_store is None:
-            return None
+            log.error("the app has passed no find_store, so no store is found by its number")
+            raise StoreLookupFailed
         credentials = _asked("find_store", self._find_store, store_id)
         if credentials is not None and credentials.store_id != store_id:
             log.error("find_store returned another store than it was asked for")

@@ -327,6 +327,30 @@ def test_a_client_of_a_store_fails_like_any_other(
         assert clients[1].get_customer(7) == {"id": 7}
 
 
+def check_of(settings: dict[str, Any], store_id: str, **arguments: Any) -> Result:
+    """Run `flask ecwid check` for a store of an app that chooses its stores itself."""
+    group = FlaskGroup(create_app=lambda: app_with(settings, **arguments)[0], load_dotenv=False)
+    return CliRunner().invoke(group, ["ecwid", "check", "--store-id", store_id])
+
+
+@pytest.mark.parametrize("store_id", ["01003", "x", "", "9" * 21])
+def test_a_number_that_no_store_has(settings: dict[str, Any], store_id: str) -> None:
+    """A wrong --store-id is refused before the host is asked, because the host may raise."""
+    asked: list[str] = []
+    done = check_of(settings, store_id, find_store=asked.append)
+    assert (done.exit_code, asked) == (2, [])
+    assert "--store-id is wrong, because the store id" in done.output
+
+
+def test_a_host_that_finds_no_stores(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without `find_store`, the log says what the app lacks."""
+    done = check_of(settings, "1003")
+    assert (done.exit_code, "its log says why" in done.output) == (2, True)
+    assert "the app has passed no find_store" in caplog.text
+
+
 def write_stores(path: Path, *stores: tuple[StoreCredentials, str, str]) -> None:
     """Write a stores file with the credentials, the caller's name and the API key of each store."""
     entries = [
