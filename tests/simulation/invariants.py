@@ -721,7 +721,8 @@ def refused_tokens_get_few_calls(ledger: Ledger) -> Iterator[str]:
     """Ecwid never blocks a token because of more than 20 bad calls in a minute.
 
     Exceptions: calls that were under way when the first refusal came, and calls before a mount has
-    heard `SUSPICIONS` refusals, because a reply may be lost or may not name the token. If the
+    heard `SUSPICIONS` refusals, because a reply may be lost or may not name the token. The other
+    mounts learn of it from the neutral question, or from a refusal that names the token. If the
     storage fails, or hosts share none, each mount has to hear as many refusals itself.
     """
     is_shared = not (
@@ -732,20 +733,22 @@ def refused_tokens_get_few_calls(ledger: Ledger) -> Iterator[str]:
     }
     for time, token in ledger.ecwid.blocks:
         heard: Counter[tuple[str, int]] = Counter()
-        known_at: dict[tuple[str, int] | None, float] = {}  # by the mount, or of all mounts
+        known_at: dict[tuple[str, int] | None, float] = {}  # None stands for all mounts
         for refusal in ledger.network.refused:
             if ledger.plan.setting.pairs and refusal.token != token:
                 continue  # Each of many stores counts for itself.
             name = refusal.process.name, refusal.mount
             heard[name] += 1
             if refusal.token == token and heard[name] >= SUSPICIONS:
-                known_at.setdefault(None if is_shared else name, refusal.time)
+                known_at.setdefault(name, refusal.time)
+                if is_shared and refusal.is_clear:
+                    known_at.setdefault(None, refusal.time)
         late: Counter[tuple[str, int] | None] = Counter()
         for each in ledger.ecwid.bad_calls:
-            mount = None if is_shared else sender.get((each.sent_at, token))
-            since = known_at.get(mount, time) + 1
+            mount = sender.get((each.sent_at, token))
+            since = min(known_at.get(mount, time), known_at.get(None, time)) + 1
             if each.token == token and since < each.sent_at <= time < each.sent_at + 60:
-                late[mount] += 1
+                late[None if is_shared else mount] += 1
         if late and max(late.values()) > 5:
             count = max(late.values())
             yield f"Ecwid has blocked {token} at {time:.2f}, {count} bad calls after the refusal"
@@ -810,25 +813,35 @@ def nobody_waits_for_the_token_of_others(ledger: Ledger) -> Iterator[str]:
     for request in ledger.requests:
         if request.outcome == "throttled" and request.process is not None:
             token = ledger.plan.setting.tokens[request.slot]
-            is_asked_for = any(
-                each.token == token and each.time < request.begin < each.time + each.seconds + 1
-                for each in ledger.network.heard
-            )
+            is_asked_for = _is_asked_for(ledger, request, token)
             if not is_asked_for and token not in refused and "evil" not in ledger.faults:
                 yield f"r{request.id} was held back for another token"
                 return
 
 
 def nobody_waits_for_the_question_of_others(ledger: Ledger) -> Iterator[str]:
-    """A question that something in front of Ecwid refuses holds back no other request."""
+    """A question that something in front of Ecwid refuses holds back no other request.
+
+    Exception: Ecwid itself has asked for a pause.
+    """
     if "evil" not in ledger.faults or _has_other_reasons(ledger):
         return
     if ledger.faults & {"refusal", "refused", "brief"}:
         return
     for request in ledger.requests:
-        if request.outcome == "throttled" and request.operation != "search":
+        if request.outcome != "throttled" or request.operation == "search":
+            continue
+        if not _is_asked_for(ledger, request, ledger.plan.setting.tokens[request.slot]):
             yield f"r{request.id} was held back for a question"
             return
+
+
+def _is_asked_for(ledger: Ledger, request: Request, token: str) -> bool:
+    """Return whether Ecwid has asked for a pause of the token that holds the request back."""
+    return any(
+        each.token == token and each.time < request.begin < each.time + each.seconds + 1
+        for each in ledger.network.heard
+    )
 
 
 def _has_other_reasons(ledger: Ledger) -> bool:

@@ -87,6 +87,7 @@ class Refused(NamedTuple):
     token: str
     process: Process
     mount: int
+    is_clear: bool  # It names the token, or it is the reply to a neutral question.
 
 
 @dataclass(eq=False)
@@ -265,9 +266,6 @@ class SimulatedTransport(Transport):
         After a 401, or a 403 with HTML, the client counts. Such pauses are left out.
         """
         is_html = reply.body.startswith(b"<html>")
-        if reply.status in (401, 402, 403) or (reply.status == 404 and is_html):
-            refused = Refused(self._world.time, token, self._process, self._mount)
-            self._network.refused.append(refused)
         seconds, probed = 0.0, False
         if "retry-after" in reply.headers and reply.status in (429, 503):
             seconds = float(reply.headers["retry-after"])
@@ -278,6 +276,10 @@ class SimulatedTransport(Transport):
         ):
             is_named = self._has_many and b"INVALID_API_TOKEN" in reply.body
             seconds, probed = 60.0 if is_named else 30.0, True
+        if reply.status in (401, 402, 403) or (reply.status == 404 and is_html):
+            is_clear = probed or operation == "neutral"
+            refused = Refused(self._world.time, token, self._process, self._mount, is_clear)
+            self._network.refused.append(refused)
         if seconds:
             now, request = self._world.time, self._world.me().request
             sender = token, self._process, self._mount
