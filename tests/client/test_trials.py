@@ -306,6 +306,32 @@ def test_an_accepted_token_while_redis_is_down(tmp_path: Path, redis: RedisServe
             accept(guard)
 
 
+def test_a_token_that_another_host_tried_first(tmp_path: Path, redis: RedisServer) -> None:
+    """A host that has used an accepted token knows the token while Redis is down."""
+    shared = RedisState(RedisConnection(redis.url))
+    hosts = [Storage(shared, FileState(tmp_path / f"{name}.sqlite3")) for name in "ab"]
+    for storage in hosts:
+        accept(Guards(settings(), storage).guard_of(token(1)))
+    gone = Leaving()
+    gone.gone = True
+    for storage in hosts:
+        assert Guards(settings(), Storage(gone, storage.host)).guard_of(token(1)).is_proven
+
+
+def test_an_acceptance_that_redis_misses() -> None:
+    """The next accepted call writes the proof that Redis did not get, so other hosts know it."""
+    shared = Leaving()
+    guard = Guards(settings(), Storage(shared, MemoryState())).guard_of(token(1))
+    permit = acquire(guard)
+    shared.gone = True
+    guard.record_success(permit, first=True)
+    shared.gone = False
+    other = Guards(settings(), Storage(shared, MemoryState()))
+    assert not other.guard_of(token(1)).is_proven
+    accept(guard)
+    assert other.guard_of(token(1)).is_proven
+
+
 def test_a_refusal_that_the_storage_misses(later: Later) -> None:
     """A mark that could not be removed proves nothing in the process that saw the refusal."""
     state = Leaving()
