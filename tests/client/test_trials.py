@@ -286,6 +286,20 @@ def test_a_storage_that_fails(later: Later, monkeypatch: pytest.MonkeyPatch) -> 
     assert refused_in_turn([process], range(100, 190)) == REFUSALS_MOST - share
 
 
+def test_places_that_a_failing_storage_did_not_get_back() -> None:
+    """A place that the storage did not get back is free when the process takes the next one."""
+    state = Leaving()
+    process = Guards(settings(), Storage(state, state))
+    held = [process.guard_of(token(number)) for number in range(REFUSALS_MOST)]
+    permits = [acquire(guard) for guard in held]
+    state.gone = True
+    for guard, permit in zip(held, permits, strict=True):
+        guard.record_success(permit, first=True)
+    state.gone = False
+    accept(process.guard_of(token("new")))
+    assert refused_in_turn([process], range(100, 190)) == REFUSALS_MOST
+
+
 def test_a_storage_that_is_not_there() -> None:
     """Where no file can be made, a process keeps to its share at once."""
     state = Leaving()
