@@ -101,9 +101,10 @@ class Places:
         newest = sorted(self.refused.items(), key=lambda place: place[1])[-REFUSALS_MOST:]
         self.refused = dict(newest)
 
-    def give_back(self, id: str) -> None:
-        """Let another trial have the place."""
-        self.under_way.pop(id, None)
+    def give_back(self, *ids: str) -> None:
+        """Let other trials have the places."""
+        for id in ids:
+            self.under_way.pop(id, None)
 
     def wait_s(self, most: int) -> float:
         """Return in how many seconds refusals leave one of so many places, or 0 if they do now."""
@@ -127,6 +128,10 @@ class Trials:
         self._hosts = hosts if storage.shared is not storage.host else 1
         self._under_way_s = deadline_s + SPAN_S
         self._absences: dict[int, Absence] = {}  # of the storage. The keys are process ids.
+        # The ids of places that the storage did not get back, because it failed. Without them, no
+        # new merchant would be served until these places are free by themselves.
+        self._owed: set[str] = set()
+        self._lock = clock.Lock()  # guards `_owed`, and is not held during I/O
         self._warn_next = 0.0
 
     def begin(self, deadline: float, *, again: bool) -> Trial:
@@ -166,6 +171,7 @@ class Trials:
         """
         absence = self._absences.setdefault(clock.process_id(), Absence())
         try:
+            self._give_back_owed()
             trial = self._take(self._state, most)
         except StateUnavailable as exc:
             if absence.is_too_short(exc):
@@ -173,6 +179,18 @@ class Trials:
             return self._take(process_state(), max(1, most // (worker_count() * self._hosts)))
         absence.end()
         return trial
+
+    def _give_back_owed(self) -> None:
+        """Give the places back that the storage did not get back before.
+
+        Raises:
+            StateUnavailable: The storage cannot be used.
+        """
+        with self._lock:
+            owed = set(self._owed)
+        if owed and _change(self._state, lambda places: places.give_back(*owed)):
+            with self._lock:
+                self._owed -= owed
 
     def _take(self, state: State, most: int) -> Trial:
         trial = Trial(chance.token_hex(4), state)
@@ -194,7 +212,10 @@ class Trials:
     def give_back(self, trial: Trial) -> None:
         """Give the place back, because the call was not sent, or Ecwid did not refuse it."""
         with suppress(StateUnavailable):
-            _change(trial.state, lambda places: places.give_back(trial.id))
+            if _change(trial.state, lambda places: places.give_back(trial.id)):
+                return
+        with self._lock:
+            self._owed.add(trial.id)
 
     def keep(self, trial: Trial) -> None:
         """Keep the place for a minute, because Ecwid has refused the token, or did not reply."""

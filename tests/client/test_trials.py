@@ -286,6 +286,20 @@ def test_a_storage_that_fails(later: Later, monkeypatch: pytest.MonkeyPatch) -> 
     assert refused_in_turn([process], range(100, 190)) == REFUSALS_MOST - share
 
 
+def test_places_that_a_failing_storage_did_not_get_back() -> None:
+    """A place that the storage did not get back is free when the process takes the next one."""
+    state = Leaving()
+    process = Guards(settings(), Storage(state, state))
+    held = [process.guard_of(token(number)) for number in range(REFUSALS_MOST)]
+    permits = [acquire(guard) for guard in held]
+    state.gone = True
+    for guard, permit in zip(held, permits, strict=True):
+        guard.record_success(permit, first=True)
+    state.gone = False
+    accept(process.guard_of(token("new")))
+    assert refused_in_turn([process], range(100, 190)) == REFUSALS_MOST
+
+
 def test_a_storage_that_is_not_there() -> None:
     """Where no file can be made, a process keeps to its share at once."""
     state = Leaving()
@@ -304,6 +318,32 @@ def test_an_accepted_token_while_redis_is_down(tmp_path: Path, redis: RedisServe
             assert guard.is_proven
         else:
             accept(guard)
+
+
+def test_a_token_that_another_host_tried_first(tmp_path: Path, redis: RedisServer) -> None:
+    """A host that has used an accepted token knows the token while Redis is down."""
+    shared = RedisState(RedisConnection(redis.url))
+    hosts = [Storage(shared, FileState(tmp_path / f"{name}.sqlite3")) for name in "ab"]
+    for storage in hosts:
+        accept(Guards(settings(), storage).guard_of(token(1)))
+    gone = Leaving()
+    gone.gone = True
+    for storage in hosts:
+        assert Guards(settings(), Storage(gone, storage.host)).guard_of(token(1)).is_proven
+
+
+def test_an_acceptance_that_redis_misses() -> None:
+    """The next accepted call writes the proof that Redis did not get, so other hosts know it."""
+    shared = Leaving()
+    guard = Guards(settings(), Storage(shared, MemoryState())).guard_of(token(1))
+    permit = acquire(guard)
+    shared.gone = True
+    guard.record_success(permit, first=True)
+    shared.gone = False
+    other = Guards(settings(), Storage(shared, MemoryState()))
+    assert not other.guard_of(token(1)).is_proven
+    accept(guard)
+    assert other.guard_of(token(1)).is_proven
 
 
 def test_a_refusal_that_the_storage_misses(later: Later) -> None:

@@ -73,6 +73,41 @@ def test_calls_count_by_store_and_token(fake: Ecwid) -> None:
     assert call(fake, "GET").status_code == 200
 
 
+def test_figures_of_all_stores(fake: Ecwid) -> None:
+    """The calls of all stores count together, and a call with another store's token is a crossing.
+
+    A token that no store accepts is refused, but is no crossing.
+    """
+    fake.order("open_store", store="2004", tokens=[OTHER])
+    calls = [(STORE, TOKEN), ("2004", OTHER), ("2004", TOKEN), ("3005", OTHER), (STORE, "invented")]
+    statuses = [call(fake, "GET", store=store, token=token).status_code for store, token in calls]
+    assert statuses == [200, 200, 403, 403, 403]
+    figures = fake.report_all()
+    assert (figures["calls"], figures["most_of_a_token"]) == (5, 1)
+    assert [figures[name] for name in ("refused", "most_refused_in_60_s")] == [3, 3]
+    assert figures["refused_tokens"] == 3
+    assert figures["crossings"] == 2
+    assert figures["calls_of_stores"] == {STORE: 2, "2004": 2, "3005": 1}
+
+
+def test_marked_customers(fake: Ecwid) -> None:
+    """Two stores have customers with the same ids and e-mails, which only a mark tells apart.
+
+    The ids of customers who are created later differ.
+    """
+    shown = []
+    for store, mark in (("2004", "a"), ("2005", "b")):
+        first = int(store) * 1_000_000
+        options = {"customers": 1, "mark": mark, "created_from": first}
+        fake.order("open_store", store=store, tokens=[OTHER], **options)
+        made = create(fake, "made", store=store, token=OTHER).json()["id"]
+        assert made == first
+        items = call(fake, "GET", store=store, token=OTHER).json()["items"]
+        assert [each["taxId"] for each in items] == [mark, mark]
+        shown.append((items[0]["id"], items[0]["email"]))
+    assert shown[0] == shown[1]
+
+
 def test_doubled_customers(fake: Ecwid) -> None:
     """Two customers with one tag are doubled, unless the store keeps e-mails unique."""
     ids = [create(fake, tag).json()["id"] for tag in ("a", "b", "b")]

@@ -89,6 +89,8 @@ class Store:
 
     tokens: set[str]
     unique_emails: bool
+    mark: str = ""  # The `taxId` of all customers, which shows whose customers they are.
+    created_from: int = FIRST_ID  # The ids of customers who are created begin here.
     customers: dict[int, Customer] = field(default_factory=dict)
     by_email: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     created: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -99,12 +101,14 @@ class Store:
         for number in range(count):
             second = begun + max(0, number - SEEDS_OF_AN_IMPORT) // SEEDS_IN_A_SECOND
             self._insert({"email": f"seed-{number}@example.com"}, second)
+        self.next_id = max(self.next_id, self.created_from)
 
     def is_taken(self, email: str, id: int | None = None) -> bool:
         return self.unique_emails and bool(self.by_email[email.strip().lower()] - {id})
 
     def _insert(self, members: Json, second: int) -> Customer:
-        customer = Customer(self.next_id, second, second, members)
+        marked = {**members, "taxId": self.mark} if self.mark else members
+        customer = Customer(self.next_id, second, second, marked)
         self.next_id += 1
         self.customers[customer.id] = customer
         self.by_email[customer.email()].add(customer.id)
@@ -223,7 +227,10 @@ class Calls:
 class Ecwid:
     """All stores, and what the calls did to them. The orders are the methods of `ORDERS`."""
 
-    ORDERS = ("open_store", "set_faults", "accept", "refuse", "report", "customers", "forget")
+    ORDERS = (
+        *("open_store", "set_faults", "accept", "refuse", "report", "report_all", "customers"),
+        "forget",
+    )
 
     def __init__(self) -> None:
         self.stores: dict[str, Store] = {}
@@ -232,10 +239,8 @@ class Ecwid:
         self.chance = random.Random(1)
         self.late_s = 0.0
 
-    def open_store(
-        self, store: str, tokens: list[str], customers: int = 0, unique_emails: bool = True
-    ) -> None:
-        self.stores[store] = Store(set(tokens), unique_emails)
+    def open_store(self, store: str, tokens: list[str], customers: int = 0, **more: Any) -> None:
+        self.stores[store] = Store(set(tokens), **{"unique_emails": True, **more})
         self.stores[store].seed(customers)
 
     def set_faults(self, faults: list[Json]) -> None:
@@ -258,6 +263,33 @@ class Ecwid:
         doubled = {tag: ids for tag, ids in created.items() if len(ids) > 1}
         figures = self.calls[store, token].figures()
         return {**figures, "created": created, "doubled": doubled, "late_s": round(self.late_s, 2)}
+
+    def report_all(self) -> Json:
+        """Return the figures of all stores and tokens together.
+
+        A crossing is a call with a token that only another store accepts. `most_of_a_token` is the
+        greatest number of calls of one token in 60 s.
+        """
+        owners = {token: id for id, store in self.stores.items() for token in store.tokens}
+        by_store: Counter[str] = Counter()
+        together, crossings, most = Calls(), 0, 0
+        for (store, token), calls in self.calls.items():
+            together.arrived += calls.arrived
+            together.refused += calls.refused
+            together.faults += calls.faults
+            by_store[store] += len(calls.arrived)
+            crossings += len(calls.arrived) * (owners.get(token, store) != store)
+            most = max(most, most_in(WINDOW_S, calls.arrived))
+        together.arrived.sort()
+        together.refused.sort()
+        return {
+            **together.figures(),
+            "calls_of_stores": by_store,
+            "refused_tokens": sum(bool(calls.refused) for calls in self.calls.values()),
+            "crossings": crossings,
+            "most_of_a_token": most,
+            "late_s": round(self.late_s, 2),
+        }
 
     def customers(self, store: str) -> list[int]:
         return list(self.stores[store].customers)

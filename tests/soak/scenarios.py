@@ -23,6 +23,8 @@ import redis as redis_library
 from ..conftest import ROOT, TOKEN
 from ..helpers.redis_server import RedisServer
 from .freshness import freshness, freshness_with_redis
+from .isolation import isolation, isolation_with_redis
+from .refused_stores import refused_stores
 from .services import (
     STORE,
     Ecwid,
@@ -318,6 +320,9 @@ SCENARIOS = [
     freshness_with_redis,
     export,
     forks,
+    isolation,
+    isolation_with_redis,
+    refused_stores,
     steady,
 ]
 

@@ -63,17 +63,23 @@ class Ecwid:
         """Return the figures of the token."""
         return self.order("report", store=STORE, token=TOKEN)
 
-    def customers(self) -> list[int]:
+    def report_all(self) -> Any:
+        """Return the figures of all stores and tokens together."""
+        return self.order("report_all")
+
+    def customers(self, store: str = STORE) -> list[int]:
         """Return the ids of the customers that the store has."""
-        ids: list[int] = self.order("customers", store=STORE)
+        ids: list[int] = self.order("customers", store=store)
         return ids
 
     def settings(self, **more: str) -> dict[str, str]:
         """Return the settings of a plugin in front of Ecwid."""
+        own = {"ECWID_STORE_ID": STORE, "ECWID_TOKEN": TOKEN, "ECWID_AUTH": "none"}
+        return self.settings_of_host(**own, **more)
+
+    def settings_of_host(self, **more: str) -> dict[str, str]:
+        """Return the settings of a plugin whose host app chooses the store of each request."""
         return {
-            "ECWID_STORE_ID": STORE,
-            "ECWID_TOKEN": TOKEN,
-            "ECWID_AUTH": "none",
             "ECWID_API_URL": f"{self._address}/api/v3",
             "ECWID_CALLS_PER_MINUTE": "1000000",
             **more,
@@ -195,19 +201,26 @@ class Caller:
         self._connection = http.client.HTTPConnection(host, timeout=60)
         self.connection_number = 0
 
-    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
         """Return the status and the JSON of a response, or 0 if no response comes."""
+        status, _, received = self.exchange(method, path, body, **headers)
+        return status, json.loads(received) if status else None
+
+    def exchange(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, str, bytes]:
+        """Return the status, the headers and the body of a response, or 0 if no response comes."""
         if self._connection.sock is None:
             self.connection_number += 1
         try:
             sent = None if body is None else json.dumps(body)
-            headers = {} if sent is None else {"Content-Type": "application/json"}
-            self._connection.request(method, PREFIX + path, sent, headers)
+            kind = {} if sent is None else {"Content-Type": "application/json"}
+            self._connection.request(method, PREFIX + path, sent, {**kind, **headers})
             response = self._connection.getresponse()
-            return response.status, json.loads(response.read())
-        except (OSError, http.client.HTTPException, ValueError):
+            return response.status, str(response.headers), response.read()
+        except (OSError, http.client.HTTPException):
             self._connection.close()
-            return 0, None
+            return 0, "", b""
 
     def close(self) -> None:
         self._connection.close()
@@ -226,8 +239,15 @@ def status_of(response: requests.Response | None) -> str:
     """Return the status with the name of the problem, for example `503 throttled`."""
     if response is None:
         return "none"
-    kind = "" if response.ok else str(response.json().get("type", "")).rpartition(":")[2]
-    return f"{response.status_code} {kind}".rstrip()
+    return named(response.status_code, response.content)
+
+
+def named(status: int, body: bytes) -> str:
+    """Return a status with the name of the problem in this body."""
+    if not status:
+        return "none"
+    kind = str(json.loads(body).get("type", "")).rpartition(":")[2] if status >= 400 else ""
+    return f"{status} {kind}".rstrip()
 
 
 def at_a_rate(per_second: float, seconds: float, do: Callable[[int], Any]) -> list[Any]:
