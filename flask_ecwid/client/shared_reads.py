@@ -39,9 +39,9 @@ class _UnderWay:
 class SharedReads:
     """Sends the calls of one store, and sends equal reads at the same time once.
 
-    After each write, even a failed write, all cached responses are invalidated. This happens before
-    the caller gets the result, because every later read must see the write. All mounts and clients
-    of the store in this process forget their reads under way, too.
+    Before and after each write, even a failed write, all cached responses are invalidated. The
+    second time comes before the caller gets the result, because every later read must see the
+    write. All mounts and clients of the store in this process forget their reads under way, too.
     """
 
     def __init__(
@@ -88,10 +88,13 @@ class SharedReads:
             self._sender.prove(deadline)
             if first_attempt_age_s is not None:
                 first_attempt_age_s = first_attempt_at.elapsed_s()
+            # This worker may be killed during the call. Only the responses of reads that began
+            # meanwhile can then be older than the write.
+            self.invalidate()
             try:
                 return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
             finally:
-                self._forget()
+                self.invalidate()
         # The object is a part of the key, because another client may have other limits, or another
         # token, which Ecwid may refuse.
         call_key = (id(self), call.path, tuple(sorted(call.query)))
@@ -149,9 +152,15 @@ class SharedReads:
             self._memory.get().under_way.clear()
             self._generation = generation
 
-    def _forget(self) -> None:
-        """Forget the reads and responses from before this write, which no later read may see."""
-        if self.responses is None:
-            self._memory.get().end_write()
-        else:
-            self.responses.invalidate_all()
+    @piece_of_work()
+    def invalidate(self) -> bool:
+        """Forget the reads and responses from before a change, which no later read may see.
+
+        Returns:
+            False if the other processes do not know of the change yet. This process tells them
+            before its next call.
+        """
+        if self.responses is not None:
+            return self.responses.invalidate_all()
+        self._memory.get().end_write()
+        return True

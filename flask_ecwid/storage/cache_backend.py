@@ -3,12 +3,13 @@
 Each value belongs to a generation. A value is found only while the store has the same generation,
 so one step invalidates all values. A generation that has ended never comes back.
 
-A write invalidates all values. If the process cannot reach Redis then, the invalidation is
-undelivered. The process remembers that, and delivers the invalidation before its next use of Redis.
-The host's file has a mark too, so another process of the host can deliver the invalidation.
+A write invalidates all values, for every process that shares the storage. Without Redis, a mark in
+the host's file names the generation for all processes of the host. A process that does not know the
+generation finds no value.
 
-A store that is forgotten has no value in any process of the host. Without Redis, a mark in the
-host's file tells the other processes.
+If a process cannot tell the others of a write, the invalidation is undelivered. The process
+remembers that, and delivers the invalidation before its next use of the storage. With Redis, the
+host's file has a mark then, so another process of the host can deliver the invalidation.
 """
 
 from __future__ import annotations
@@ -18,16 +19,13 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from .. import chance, clock
+from .host_mark import HostMark
 from .process_memory import ProcessWide
 from .redis_connection import RedisConnection, RedisUnavailable
 from .state import State, StateUnavailable
 from .store_memory import StoreMemory, store_memory
 
 _VERSION = "1"  # of an entry in Redis, and of the bytes that web/cache.py makes
-_LOOK_S = 1.0  # How often a process looks for the mark of another process.
-_REST_S = 60.0  # How often a process that cannot use the file tries the file again.
-_MARK_S = 2 * 3600.0  # Every value in Redis has expired when a mark expires.
-_MARK_TRIES = 10
 # How long Redis keeps a generation, which is longer than any value. After that, the next read
 # begins another generation. Without it, each store id that a merchant has ever entered would stay.
 GENERATION_S = 24 * 3600
@@ -77,31 +75,21 @@ class CacheBackend(Protocol):
     def set(self, key: str, generation: str, value: bytes, age_s: float) -> None:
         """Keep a value of this age, if the store still has this generation."""
 
-    def invalidate_all(self) -> None:
-        """Begin a new generation, so that no earlier value is found.
+    def invalidate_all(self) -> bool:
+        """Begin a new generation, so that no process finds an earlier value.
 
         The write ends in the memory of the store as well, which forgets the reads under way.
+
+        Returns:
+            False if the invalidation is undelivered.
         """
 
-    def deliver(self) -> None:
-        """Deliver the invalidations that have not reached the storage, if that is possible now."""
-
-    def forget(self) -> None:
-        """Invalidate all values, also those in the memory of other processes of the host.
-
-        Raises:
-            StateUnavailable: The other processes cannot be told.
-        """
+    def deliver(self) -> bool:
+        """Deliver the invalidations that have not reached the storage, or return False."""
 
 
 def open_cache_backend(
-    ttl_s: float,
-    redis: RedisConnection | None,
-    redis_url: str,
-    store_digest: str,
-    host: State,
-    *,
-    can_be_forgotten: bool = False,
+    ttl_s: float, redis: RedisConnection | None, redis_url: str, store_digest: str, host: State
 ) -> CacheBackend | None:
     """Return the storage of one store's responses, without a connection.
 
@@ -109,76 +97,93 @@ def open_cache_backend(
         ttl_s: How long a response is kept. With 0, no response is kept, and the result is None.
         redis: Where all processes keep the responses, if the settings name a Redis.
         redis_url: The URL of that Redis.
-        store_digest: The prefix of the keys in Redis.
-        host: Keeps the marks of undelivered invalidations and of forgotten stores.
-        can_be_forgotten: The store is one of many, so another process may forget the store.
+        store_digest: The prefix of the keys in Redis and in the host's file.
+        host: Keeps the generation, or with Redis the mark of an undelivered invalidation.
     """
     if not ttl_s:
         return None
     memory = store_memory(store_digest)
-    if redis is None:
-        return _Memory(memory, ttl_s, store_digest, host, can_be_forgotten)
     delivered = ProcessWide(_Delivered, f"{store_digest} {redis_url}")
-    return _Redis(redis, store_digest, ttl_s, memory, delivered, host)
-
-
-class _Memory:
-    """Storage in the memory of this process, which all mounts of the store share."""
-
-    def __init__(
-        self,
-        memory: ProcessWide[StoreMemory],
-        ttl_s: float,
-        store_digest: str,
-        host: State,
-        looks: bool,
-    ) -> None:
-        self._memory = memory
-        self._ttl_s = ttl_s
-        self._mark_key = f"{store_digest}:forgotten"
-        self._host = host
-        self._looks = looks
-
-    def get(self, key: str) -> tuple[str, bytes | None, float]:
-        if self._looks:
-            self._look()
-        writes, value, age_s = self._memory.get().get(key, self._ttl_s)
-        return str(writes), value, age_s
-
-    def set(self, key: str, generation: str, value: bytes, age_s: float) -> None:
-        self._memory.get().set(key, self._ttl_s, int(generation), value, age_s)
-
-    def invalidate_all(self) -> None:
-        self._memory.get().end_write()
-
-    def deliver(self) -> None:
-        """Do nothing, because no invalidation of this storage can fail."""
-
-    def forget(self) -> None:
-        self.invalidate_all()
-        _leave_mark(self._host, self._mark_key)
-
-    def _look(self) -> None:
-        """Forget the responses if another process has left a mark that is new to this process."""
-        memory = self._memory.get()
-        mark = _found_mark(self._host, self._mark_key, memory) if memory.has_responses else None
-        if mark is not None and mark != memory.forgotten:
-            memory.forgotten = mark
-            memory.end_write()
+    if redis is None:
+        mark = HostMark(host, f"{store_digest}:generation")
+        return _Memory(memory, ttl_s, delivered, mark)
+    mark = HostMark(host, f"{store_digest}:undelivered")
+    return _Redis(redis, store_digest, ttl_s, memory, delivered, mark)
 
 
 class _Delivered:
-    """How many writes of this process have invalidated the values in one Redis."""
+    """How many writes of this process have invalidated the values in one storage."""
 
     def __init__(self) -> None:
         self._lock = clock.Lock()
         self.writes = 0
-        self.next_look_at = 0.0  # When this process looks for a mark again.
 
     def up_to(self, writes: int) -> None:
         """Note that so many writes have invalidated the values."""
         with self._lock:
             self.writes = max(self.writes, writes)
+
+
+class _Memory:
+    """Storage in the memory of this process, which all mounts of the store share.
+
+    The mark in the host's file names the generation, so a write of any process of the host is seen.
+    """
+
+    def __init__(
+        self,
+        memory: ProcessWide[StoreMemory],
+        ttl_s: float,
+        delivered: ProcessWide[_Delivered],
+        mark: HostMark,
+    ) -> None:
+        self._memory = memory
+        self._ttl_s = ttl_s
+        self._delivered = delivered
+        self._mark = mark
+
+    def get(self, key: str) -> tuple[str, bytes | None, float]:
+        if not self._follow():
+            return "", None, 0
+        number, value, age_s = self._memory.get().get(key, self._ttl_s)
+        return str(number), value, age_s
+
+    def set(self, key: str, generation: str, value: bytes, age_s: float) -> None:
+        if generation:
+            self._memory.get().set(key, self._ttl_s, int(generation), value, age_s)
+
+    def invalidate_all(self) -> bool:
+        self._memory.get().end_write()
+        return self.deliver()
+
+    def deliver(self) -> bool:
+        delivered, memory = self._delivered.get(), self._memory.get()
+        writes = memory.writes
+        if delivered.writes >= writes:
+            return True
+        try:
+            mark = self._mark.leave()
+        except StateUnavailable:
+            return False
+        memory.follow(mark)
+        delivered.up_to(writes)
+        return True
+
+    def _follow(self) -> bool:
+        """Follow the writes of the other processes, or return False if they are not known."""
+        if not self.deliver():
+            return False
+        memory = self._memory.get()
+        try:
+            # Without a first mark, a file that has lost its values would look as before a write.
+            mark = self._mark.find() or self._mark.leave()
+        except StateUnavailable:
+            # Another process may owe an invalidation now. So this process owes one as well, for a
+            # third process that does not notice the failure of the file.
+            memory.end_write()
+            return False
+        memory.follow(mark)
+        return True
 
 
 class _Redis:
@@ -194,18 +199,17 @@ class _Redis:
         ttl_s: float,
         memory: ProcessWide[StoreMemory],
         delivered: ProcessWide[_Delivered],
-        host: State,
+        mark: HostMark,
     ) -> None:
         self._redis = redis
         self._store_digest = store_digest
         self._ttl_ms = int(ttl_s * 1000)
         self._memory = memory
         self._delivered = delivered
-        self._host = host
-        self._mark_key = f"{store_digest}:undelivered"
+        self._mark = mark
 
     def get(self, key: str) -> tuple[str, bytes | None, float]:
-        if not self._deliver():
+        if not self.deliver():
             return "", None, 0
         try:
             found = self._run(GET, [self._key(key)], [chance.token_hex(16), _VERSION])
@@ -219,31 +223,29 @@ class _Redis:
 
     def set(self, key: str, generation: str, value: bytes, age_s: float) -> None:
         left_ms = self._ttl_ms - int(age_s * 1000)
-        if not generation or left_ms <= 0 or not self._deliver():
+        if not generation or left_ms <= 0 or not self.deliver():
             return
         values = generation.encode("latin-1"), _VERSION, value, left_ms
         with suppress(RedisUnavailable):
             self._run(SET, [self._key(key)], values)
 
-    def invalidate_all(self) -> None:
+    def invalidate_all(self) -> bool:
         self._memory.get().end_write()
-        if not self._deliver():
-            self._leave_mark()
+        if self.deliver():
+            return True
+        # The mark comes before the caller learns of the write. Each write leaves a mark of its own.
+        # Otherwise a process that began to deliver before the write could remove the mark of the
+        # write. Without the file, this process alone remembers the write.
+        with suppress(StateUnavailable):
+            self._mark.leave()
+        return False
 
-    def deliver(self) -> None:
-        self._deliver()
-
-    def forget(self) -> None:
-        self.invalidate_all()
-
-    def _deliver(self) -> bool:
-        """Deliver what is undelivered, and return False if that fails.
-
-        The values in Redis are then older than a write of this host.
-        """
+    def deliver(self) -> bool:
         delivered = self._delivered.get()
         writes = self._memory.get().writes
-        mark = self._mark(delivered)
+        mark = None
+        with suppress(StateUnavailable):
+            mark = self._mark.find()
         if delivered.writes >= writes and mark is None:
             return True
         try:
@@ -252,29 +254,10 @@ class _Redis:
             return False
         delivered.up_to(writes)
         if mark is not None:
-            # A mark that is newer than the invalidation stays, because it differs. A mark that
-            # cannot be removed costs no more than another invalidation.
+            # A mark that cannot be removed costs no more than another invalidation.
             with suppress(StateUnavailable):
-                self._host.compare_and_swap(self._mark_key, mark, None, _MARK_S)
+                self._mark.remove(mark)
         return True
-
-    def _mark(self, delivered: _Delivered) -> bytes | None:
-        """Return the mark of an undelivered invalidation in the host's file, or None."""
-        mark = _found_mark(self._host, self._mark_key, delivered)
-        if mark is not None:
-            delivered.next_look_at = 0.0  # The mark stays in force until the delivery.
-        return mark
-
-    def _leave_mark(self) -> None:
-        """Leave a mark in the host's file, before the caller learns of the write.
-
-        Each write leaves a mark of its own. Otherwise a process that began to deliver before the
-        write could remove the mark of the write.
-        """
-        # Without the file, this process alone remembers the write.
-        with suppress(StateUnavailable):
-            _leave_mark(self._host, self._mark_key)
-            self._delivered.get().next_look_at = 0.0
 
     def _key(self, key: str) -> str:
         # The age of a value is what has passed of its time to live. Therefore processes with
@@ -291,29 +274,3 @@ class _Redis:
         return self._redis.run(
             lambda client: client.eval(script, len(all_keys), *all_keys, *values)
         )
-
-
-def _found_mark(host: State, key: str, looks: StoreMemory | _Delivered) -> bytes | None:
-    """Return a mark in the host's file, or None. Look now and then, because a look costs I/O."""
-    if clock.now() < looks.next_look_at:
-        return None
-    try:
-        found = host.get(key)
-    except StateUnavailable:
-        looks.next_look_at = clock.now() + _REST_S
-        return None
-    looks.next_look_at = clock.now() + _LOOK_S
-    return found and found.value
-
-
-def _leave_mark(host: State, key: str) -> None:
-    """Leave a mark that differs from every earlier mark.
-
-    Raises:
-        StateUnavailable: The file cannot be used.
-    """
-    mark = chance.token_hex(8).encode()
-    for _ in range(_MARK_TRIES):
-        found = host.get(key)
-        if host.compare_and_swap(key, found and found.value, mark, _MARK_S):
-            return

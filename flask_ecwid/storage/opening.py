@@ -10,7 +10,7 @@ from .cache_backend import CacheBackend, open_cache_backend
 from .file_state import host_state
 from .redis_connection import RedisConnection, open_redis
 from .redis_state import RedisState
-from .state import State, delete
+from .state import State, StateUnavailable, delete
 from .store_memory import store_memory
 
 
@@ -23,17 +23,11 @@ class Storage:
     redis: RedisConnection | None = None
     redis_url: str = field(default="", repr=False)
     cache_ttl_s: float = 0.0  # how long a response is kept
-    has_many_stores: bool = False  # so that a store may be forgotten
 
     def responses(self, store_digest: str) -> CacheBackend | None:
         """Return the storage of one store's responses, or None if no response is kept."""
         return open_cache_backend(
-            self.cache_ttl_s,
-            self.redis,
-            self.redis_url,
-            store_digest,
-            self.host,
-            can_be_forgotten=self.has_many_stores,
+            self.cache_ttl_s, self.redis, self.redis_url, store_digest, self.host
         )
 
     def forget_responses(self, store_digest: str) -> None:
@@ -42,10 +36,11 @@ class Storage:
         Raises:
             StateUnavailable: The other processes cannot be told, or Redis cannot be reached.
         """
-        store_memory(store_digest).get().end_write()
         responses = self.responses(store_digest)
-        if responses is not None:
-            responses.forget()
+        if responses is None:
+            store_memory(store_digest).get().end_write()
+        elif not responses.invalidate_all():
+            raise StateUnavailable
         if self.redis is not None:
             # Nobody finds the values any more. They would still stay in Redis until they expire.
             is_response = re.compile(r"[0-9]+:[0-9a-f]{64}").fullmatch
@@ -71,5 +66,4 @@ def open_storage(settings: Settings) -> Storage:
         redis,
         settings.redis_url,
         settings.cache_ttl_s,
-        has_many_stores=bool(settings.stores),
     )

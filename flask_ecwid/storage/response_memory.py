@@ -45,10 +45,6 @@ class ResponseMemory:
         """Forget the responses of a store soon. Needs no lock, so a finalizer may call it."""
         self._closed.append(store)
 
-    def has(self, store: int) -> bool:
-        """Return whether the store has responses. Needs no lock."""
-        return store in self._stores
-
     def get(self, store: int, key: Key) -> Entry | None:
         """Return an entry, or None."""
         values = self._stores.get(store)

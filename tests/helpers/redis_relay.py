@@ -62,10 +62,11 @@ class EmptyingRelay(RedisRelay):
 class LosingRelay(RedisRelay):
     """A relay to Redis that loses the reply of one command that changes the generation.
 
+    `loses` counts the changes up to the one whose reply is lost. With 0, no reply is lost.
     `meanwhile` runs after the effect of the command, before the caller learns of the loss.
     """
 
-    loses = False
+    loses = 0
     lost = 0
 
     def __init__(self, redis: RedisServer, meanwhile: Callable[[], None]) -> None:
@@ -80,7 +81,9 @@ class LosingRelay(RedisRelay):
         before, self._generations = self._generations, generations
         if not self.loses or generations == before:
             return True
-        self.loses = False
+        self.loses -= 1
+        if self.loses:
+            return True
         self.lost += 1
         self._meanwhile()
         return False

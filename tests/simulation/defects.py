@@ -34,6 +34,7 @@ from flask_ecwid.client import (
 )
 from flask_ecwid.storage import (
     cache_backend,
+    host_mark,
     memory_state,
     opening,
     process_memory,
@@ -293,7 +294,7 @@ def _brief_pause_for_nobody(original: Any) -> Any:
 def _end_write_without_reads(self: Any) -> None:
     with self._responses.lock:
         self.writes += 1
-        self._responses.clear(self._number)
+        self._begin_generation()
 
 
 def _forget_only_reads(self: Any) -> None:
@@ -307,10 +308,8 @@ def _set_in_new_generation(self: Any, lookup: Any, document: Any) -> Any:
     return response
 
 
-def _end_write_without_values(self: Any) -> None:
-    with self._responses.lock:
-        self.writes += 1
-    self.under_way.clear()
+def _generation_without_end(self: Any) -> None:
+    self._generation += 1
 
 
 def _set_in_any_generation(self: Any, key: str, ttl_s: float, _: int, *rest: Any) -> None:
@@ -319,20 +318,43 @@ def _set_in_any_generation(self: Any, key: str, ttl_s: float, _: int, *rest: Any
         self._responses.set(self._number, (ttl_s, key), entry)
 
 
-def _forget_after_success(original: Any) -> Any:
-    def forget(self: Any) -> None:
-        if sys.exc_info()[0] is None:
+def _invalidate_after_success(original: Any) -> Any:
+    begun: ContextVar[object] = ContextVar("begun", default=None)
+
+    def invalidate(self: Any) -> None:
+        is_before, _ = begun.get() is not work.current_work(), begun.set(work.current_work())
+        if not is_before and sys.exc_info()[0] is None:
             original(self)
 
-    return forget
+    return invalidate
+
+
+def _first_mark_for_ever(original: Any) -> Any:
+    def find(self: Any) -> Any:
+        look = self._last.get().look
+        return original(self) if look is None else look.mark
+
+    return find
+
+
+def _invalidate_only_before(original: Any) -> Any:
+    begun: ContextVar[object] = ContextVar("begun", default=None)
+
+    def invalidate(self: Any) -> None:
+        if begun.get() is not work.current_work():
+            begun.set(work.current_work())
+            original(self)
+            return
+        memory = self._memory.get()
+        with memory._responses.lock:
+            memory._begin_generation()
+        memory.under_way.clear()
+
+    return invalidate
 
 
 def _one_cache_key(original: Any) -> Any:
     return lambda self, call: original(self, replace(call, path="/customers/1"))
-
-
-def _for_ever(original: Any) -> Any:
-    return lambda self, memory, ttl_s: original(self, memory, 1e6)
 
 
 def _memory_of_a_mount(original: Any) -> Any:
@@ -638,19 +660,19 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
         is_now(store_memory.StoreMemory, "end_write", _end_write_without_reads),
     ),
     "a write does not empty the cache": (
-        is_now(shared_reads.SharedReads, "_forget", _forget_only_reads),
+        is_now(shared_reads.SharedReads, "invalidate", _forget_only_reads),
     ),
     "a read joins a read of another generation": (
         is_now(shared_reads.SharedReads, "join_only_in", _nothing),
     ),
     "a write that Redis missed is forgotten": (
-        is_now(cache_backend._Redis, "_deliver", _deliver_once),
+        is_now(cache_backend._Redis, "deliver", _deliver_once),
     ),
     "a response is kept in the generation of its end": (
         is_now(cache.Cache, "set", _set_in_new_generation),
     ),
     "the memory cache ignores writes": (
-        is_now(store_memory.StoreMemory, "end_write", _end_write_without_values),
+        is_now(store_memory.StoreMemory, "_begin_generation", _generation_without_end),
         is_now(store_memory.StoreMemory, "set", _set_in_any_generation),
     ),
     "no pause begins": (is_now(pause.SharedPause, "begin", _nothing),),
@@ -767,12 +789,15 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "a window grants one call more": (Change(window.Window, "take", _one_more),),
     "a brief 429 pauses nobody": (Change(errors.RateLimited, "__init__", _brief_pause_for_nobody),),
     "a failed write does not empty the cache": (
-        Change(shared_reads.SharedReads, "_forget", _forget_after_success),
+        Change(shared_reads.SharedReads, "invalidate", _invalidate_after_success),
     ),
     "all customers share a cached response": (Change(cache.Cache, "_cache_key", _one_cache_key),),
-    "a cached response never expires": (Change(cache_backend._Memory, "__init__", _for_ever),),
-    "a write that Redis missed leaves no mark": (
-        is_now(cache_backend._Redis, "_leave_mark", _nothing),
+    "a write that Redis missed leaves no mark": (is_now(host_mark.HostMark, "leave", _nothing),),
+    "a worker never reads the generation": (
+        Change(host_mark.HostMark, "find", _first_mark_for_ever),
+    ),
+    "a writer begins no new generation after its call": (
+        Change(shared_reads.SharedReads, "invalidate", _invalidate_only_before),
     ),
     "the shorter of two pauses holds": (is_now(pause.Pause, "joined", _shorter),),
     "a pause ends before its probe": (is_now(pause, "_KEPT_S", 0.0),),

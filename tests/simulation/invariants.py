@@ -17,6 +17,7 @@ from flask_ecwid.throttling import trials
 
 from .ecwid_model import GONE, Customer, Shop
 from .ledger import DEADLINE_S, Ledger, Request
+from .world import Process
 
 MINUTE_S = 60.0
 COUNTED_S = 63.0  # how long a call counts in the rate limit, and a second for its sending
@@ -33,7 +34,8 @@ HIDDEN_S = 4.0  # Clocks may differ by 5 s, and the dates of Ecwid have whole se
 LEASE_S = 31.0  # of a key, and a second for the way
 CLOCKS_DIFFER_S = 298.0  # Five minutes, and the whole seconds of a Date and of its way.
 FILE_FAULTS = frozenset({"file-gone", "file-locked", "file-slow"})
-DELIVERED_S = 6.5  # A process leaves Redis alone for 5 s, and looks for a mark each second.
+DELIVERED_S = 5.5  # A process leaves a storage that failed alone for 5 s.
+KNOWN_S = 1.0  # after which each process of a host knows of a write of another process
 OPEN = "Ecwid has failed several times in a row."  # what the breaker tells while it is open
 IN_DOUBT = (
     "Several calls have failed in a row.",
@@ -373,10 +375,11 @@ def no_request_outlives_its_deadline(ledger: Ledger) -> Iterator[str]:
 def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
     """A read shows no older version than the last write that had ended before the read began.
 
-    Exceptions: after a failover to older data. Without Redis, each process has a cache of its own,
-    which knows only the writes of its process. Without a cached response, a read may share a call
-    that began before another process wrote. After a write whose process could not reach Redis, the
-    other processes show older responses until the writer's host reaches Redis with a later request.
+    Exceptions: after a failover to older data. Without Redis, another process of the host knows of
+    the write after a second, and another host never does. Without a cached response, a read may
+    share a call that began before another process wrote. After a write whose process could not
+    reach Redis, the other processes show older responses until the writer's host reaches Redis with
+    a later request. Without Redis, the same holds for the host's file and the writer's process.
     These exceptions end with the time to live of a cached response.
     """
     setting = ledger.plan.setting
@@ -410,7 +413,7 @@ def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
             has_expired = age_s > setting.cache_ttl_s + 1 and not (
                 ledger.faults & {"step", "redis-clock"}
             )
-            is_told = not is_own and _is_delivered(ledger, writer, request.begin)
+            is_told = (_is_known if is_own else _is_delivered)(ledger, writer, request)
             if is_other and (
                 _shares_a_call(ledger, request, writer.end) or not (is_told or has_expired)
             ):
@@ -421,7 +424,7 @@ def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
 
 def _shares_a_call(ledger: Ledger, request: Request, since: float) -> bool:
     """Return whether a read may share the call of another read that began before a moment."""
-    if ledger.plan.setting.cache_ttl_s and not ledger.has_redis_faults:
+    if ledger.plan.setting.cache_ttl_s and not _lacks_storage(ledger, request):
         return False
     return any(
         other.operation == "get"
@@ -434,8 +437,44 @@ def _shares_a_call(ledger: Ledger, request: Request, since: float) -> bool:
     )
 
 
-def _is_delivered(ledger: Ledger, writer: Request, time: float) -> bool:
-    """Return whether the cached responses in Redis have to be newer than a write at this time."""
+def _lacks_storage(ledger: Ledger, request: Request) -> bool:
+    """Return whether the process of a request may not know the generation at times."""
+    if ledger.redis is not None:
+        return ledger.has_redis_faults
+    assert request.process is not None
+    return any(process is request.process for _, process in request.process.host.file.failures)
+
+
+def _is_known(ledger: Ledger, writer: Request, request: Request) -> bool:
+    """Return whether a read without Redis has to know of a write of another process."""
+    process, begin, end = writer.process, writer.begin, writer.end
+    assert process is not None
+    assert request.process is not None
+    assert end is not None
+    if process.host is not request.process.host or request.begin - end <= KNOWN_S:
+        return False
+    if not _fails_file(process, begin, end):
+        return True
+    if ledger.plan.setting.pairs:
+        return False  # A store that is closed meanwhile owes nothing any more.
+    return any(
+        other.process is process
+        and other.begin > end + DELIVERED_S
+        and other.end is not None
+        and other.end < request.begin - KNOWN_S
+        and not _fails_file(process, other.begin, other.end)
+        for other in ledger.requests
+    )
+
+
+def _fails_file(process: Process, begin: float, end: float) -> bool:
+    """Return whether a process could not use the file of its host at a time between two."""
+    failures = process.host.file.failures
+    return any(failed is process and begin <= at <= end for at, failed in failures)
+
+
+def _is_delivered(ledger: Ledger, writer: Request, request: Request) -> bool:
+    """Return whether the cached responses in Redis have to be newer than a write for a read."""
     if not ledger.has_redis_faults or not ledger.plan.setting.cache_ttl_s:
         return True
     assert writer.process is not None
@@ -448,7 +487,7 @@ def _is_delivered(ledger: Ledger, writer: Request, time: float) -> bool:
         other.process is not None
         and other.process.host is host
         and other.begin > since
-        and (other.end or time) < time
+        and (other.end or request.begin) < request.begin
         for other in ledger.requests
     )
 

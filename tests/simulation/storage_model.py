@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import redis
 
@@ -308,6 +308,8 @@ class HostFile:
     slow_until: float = -1.0
     slow_s: float = 0.0  # the most that a slow step takes
     locked_until: float = -1.0  # Another program, or a process of the history, changes the file.
+    # For the judge: when which process could not use the file.
+    failures: list[tuple[float, Process]] = field(default_factory=list)
 
     @property
     def is_busy_until(self) -> float:
@@ -377,7 +379,7 @@ class HostFileState:
         """
         world, file = self._world, self._file
         if not self._cooldown.is_over():
-            raise StateUnavailable
+            self._refuse()
         world.travel(2e-4 * world.me().random.random())
         if world.time < file.is_busy_until:
             if changes:
@@ -395,7 +397,7 @@ class HostFileState:
             if waiting[0] is not task and not world.sleep(file_state._TURN_MOST_S):
                 self._fail("no turn")
             if not self._cooldown.is_over():
-                raise StateUnavailable
+                self._refuse()
             self._lock(task)
         finally:
             was_first = waiting[0] is task
@@ -417,9 +419,13 @@ class HostFileState:
             file.locked_until = world.time + seconds
             world.travel(seconds)
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str) -> NoReturn:
         self._world.log("file", reason)
         self._cooldown.begin()
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        self._file.failures.append((self._world.time, self._world.me().process))
         raise StateUnavailable
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from flask_ecwid import Ecwid
 from flask_ecwid.errors import Throttled
-from flask_ecwid.storage import cache_backend
+from flask_ecwid.storage import host_mark
 
 from ..conftest import free_port
 from ..helpers.agency import Agency, credentials
@@ -114,7 +114,7 @@ def test_the_cache_of_another_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The cached responses of another worker go as well, and then its new responses stay."""
-    monkeypatch.setattr(cache_backend, "_LOOK_S", 0.0)
+    monkeypatch.setattr(host_mark, "LOOK_EVERY_S", 0.0)
     app = agency(**shared)
     for store in ("1", "2"):
         app.of(store).get("/customer/7")
