@@ -96,6 +96,7 @@ class Guard:
         self._proof = proof
         self._trials = trials
         self._suspicions = 0  # in a row
+        self._suspected_at = 0.0  # When the first of them came, as a value of `clock.now()`.
         self._question = _Question()
 
     def acquire(self, deadline: float) -> Permit:
@@ -223,11 +224,11 @@ class Guard:
         for breaker in (self._breaker, self._host):
             if breaker.failures:
                 breaker.record_success()
-        self._suspicions = 0
+        self._end_suspicions(permit)
         if permit.pause:
             self._pause.end(permit.pause)
         if self._proof:
-            self._proof.accept()
+            self._proof.accept(permit.counted_at)
         self._end_trial(permit, is_counted=False)
         self._end_question(permit)
         if first:
@@ -251,6 +252,7 @@ class Guard:
         self._record_connection(error)
         pause_s = error.pause_s
         if error.suspicions:
+            self._suspected_at = self._suspected_at if self._suspicions else clock.now()
             self._suspicions += error.suspicions
             is_confirmed = permit.is_probe and self._suspicions >= SUSPICIONS_MOST
             is_confirmed = is_confirmed or permit.trial is not None
@@ -263,14 +265,22 @@ class Guard:
         elif pause_s:
             self._pause.begin(error, pause_s)
         elif error.proves_token:
-            self._suspicions = 0
+            self._end_suspicions(permit)
             if permit.pause:
                 self._pause.end(permit.pause)
         if self._proof and is_acceptance(error):
-            self._proof.accept()
+            self._proof.accept(permit.counted_at)
         may_be_refused = isinstance(error, (NoReply, ServiceRefused))
         self._end_trial(permit, is_counted=may_be_refused and error.reason != "ecwid-scope")
         self._end_question(permit)
+
+    def _end_suspicions(self, permit: Permit) -> None:
+        """Trust Ecwid again, because Ecwid has accepted the token.
+
+        A slow reply to a call from before the first suspicion does not tell what Ecwid thinks now.
+        """
+        if permit.counted_at.monotonic >= self._suspected_at:
+            self._suspicions = 0
 
     def _end_trial(self, permit: Permit, *, is_counted: bool) -> Permit:
         """Give the place of a trial back, or keep it for a minute if the trial counts.

@@ -43,6 +43,7 @@ class Proof:
             self._states += (storage.host,)
         self._unmarked: tuple[State, ...] = self._states  # may not have the mark
         self._withdrawals = 0
+        self._withdrawn_at = 0.0  # A value of `clock.now()`.
         self._look_next = 0.0
 
     @property
@@ -66,9 +67,14 @@ class Proof:
                 return state if state.get(self._key) else None
         return None
 
-    def accept(self) -> None:
-        """Remember that Ecwid has accepted the token."""
-        if self._is_given and not self._unmarked:
+    def accept(self, asked_at: clock.Moment) -> None:
+        """Remember that Ecwid has accepted the token.
+
+        Args:
+            asked_at: When the accepted call was counted. A slow reply to a call from before the
+                last refusal proves nothing.
+        """
+        if (self._is_given and not self._unmarked) or asked_at.monotonic < self._withdrawn_at:
             return
         self._is_given = True
         self._unmarked = tuple(state for state in self._unmarked if not self._mark(state))
@@ -89,6 +95,7 @@ class Proof:
     def withdraw(self) -> None:
         """Forget the proof, because Ecwid has refused the token."""
         self._withdrawals += 1
+        self._withdrawn_at = clock.now()
         self._look_next = math.inf  # Without it, a mark that cannot be removed would count.
         self._is_given = False
         self._unmarked = self._states

@@ -21,14 +21,24 @@ from werkzeug import Response
 from werkzeug.test import TestResponse
 
 from flask_ecwid import clock
-from flask_ecwid.errors import EcwidError, EcwidFailed, RateLimited, ServiceRefused, Throttled
+from flask_ecwid.errors import (
+    SUSPICIONS_MOST,
+    EcwidError,
+    EcwidFailed,
+    RateLimited,
+    ServiceRefused,
+    Throttled,
+)
 from flask_ecwid.sandbox import Fault
+from flask_ecwid.settings import Settings
 from flask_ecwid.storage.file_state import FileState
 from flask_ecwid.storage.memory_state import MemoryState
+from flask_ecwid.storage.opening import Storage
 from flask_ecwid.storage.redis_connection import RedisConnection
 from flask_ecwid.storage.redis_state import RedisState
 from flask_ecwid.storage.state import State, StateUnavailable, Stored, Taken
 from flask_ecwid.throttling import guard, pause
+from flask_ecwid.throttling.guard import Guards
 from flask_ecwid.throttling.pause import Pause, SharedPause
 
 from ..conftest import (
@@ -726,6 +736,25 @@ def test_a_call_from_before_does_not_end_the_pause(ordered: OrderedStore) -> Non
         api.get(f"/customer/{ID}")
         assert slow.result() == 200
     assert is_throttled(api.get("/customers"), 30)
+
+
+def test_a_call_from_before_ends_no_suspicion(later: Later) -> None:
+    """A good reply to a call from before the first of the refusals does not start the count again.
+
+    A good reply to a later call does.
+    """
+    settings, state = Settings(store_id="1003", token="secret_canary"), MemoryState()
+    one = Guards(settings, Storage(state, state)).guard_of(settings.credentials)
+    refusal = ServiceRefused(suspicions=1)
+    slow = one.acquire(clock.now() + 15)
+    later(1)
+    for _ in range(SUSPICIONS_MOST):
+        one.record_failure(one.acquire(clock.now() + 15), refusal)
+    one.record_success(slow, first=True)
+    question = one.acquire(clock.now() + 15)
+    assert question.is_probe
+    one.record_success(question, first=False)
+    assert not one.acquire(clock.now() + 15).is_probe
 
 
 class Gone:

@@ -180,6 +180,20 @@ def test_what_counts_like_a_refusal(host: Host, error: EcwidError) -> None:
     assert wait_s(process.guard_of(token("new"))) > 50
 
 
+def test_a_call_from_before_proves_nothing(host: Host) -> None:
+    """A good reply to a call from before the refusal of the token does not prove the token."""
+    guard = host.process().guard_of(token("rotated"))
+    accept(guard)
+    slow = acquire(guard)
+    host.later(1)
+    refuse(guard, REFUSED)
+    guard.record_success(slow, first=True)
+    assert not guard.is_proven
+    host.later(61)
+    accept(guard)
+    assert guard.is_proven
+
+
 def test_what_counts_for_nothing(host: Host) -> None:
     """A call that was not sent gives its place back."""
     process = host.process()

@@ -759,16 +759,19 @@ def no_change_leaves_late(ledger: Ledger) -> Iterator[str]:
 def refused_tokens_get_few_calls(ledger: Ledger) -> Iterator[str]:
     """Ecwid never blocks a token because of more than 20 bad calls in a minute.
 
-    Exceptions: calls that were under way when the first refusal came, and calls before a mount has
-    heard `SUSPICIONS` refusals, because a reply may be lost or may not name the token. The other
-    mounts learn of it from the neutral question, or from a refusal that names the token. If the
-    storage fails, or hosts share none, each mount has to hear as many refusals itself.
+    Exceptions: calls that were under way when the first refusal came, searches for the customers of
+    creations, and calls before a mount has heard `SUSPICIONS` refusals, because a reply may be lost
+    or may not name the token. The other mounts learn of it from the neutral question, or from a
+    refusal that names the token. If the storage fails, or hosts share none, each mount has to hear
+    as many refusals itself.
     """
     is_shared = not (
         ledger.has_redis_faults or ledger.faults & FILE_FAULTS or ledger.has_separate_hosts
     )
-    sender = {
-        (sent.time, sent.token): (sent.process.name, sent.mount) for sent in ledger.network.sent
+    senders = {
+        (sent.time, sent.token): (sent.process.name, sent.mount)
+        for sent in ledger.network.sent
+        if sent.operation != "search"
     }
     for time, token in ledger.ecwid.blocks:
         heard: Counter[tuple[str, int]] = Counter()
@@ -784,7 +787,9 @@ def refused_tokens_get_few_calls(ledger: Ledger) -> Iterator[str]:
                     known_at.setdefault(None, refusal.time)
         late: Counter[tuple[str, int] | None] = Counter()
         for each in ledger.ecwid.bad_calls:
-            mount = sender.get((each.sent_at, token))
+            mount = senders.get((each.sent_at, token))
+            if mount is None:
+                continue
             since = min(known_at.get(mount, time), known_at.get(None, time)) + 1
             if each.token == token and since < each.sent_at <= time < each.sent_at + 60:
                 late[None if is_shared else mount] += 1
