@@ -91,7 +91,7 @@ class SharedReads:
             try:
                 return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
             finally:
-                self._forget()
+                self.invalidate()
         # The object is a part of the key, because another client may have other limits, or another
         # token, which Ecwid may refuse.
         call_key = (id(self), call.path, tuple(sorted(call.query)))
@@ -149,8 +149,9 @@ class SharedReads:
             self._memory.get().under_way.clear()
             self._generation = generation
 
-    def _forget(self) -> None:
-        """Forget the reads and responses from before this write, which no later read may see."""
+    @piece_of_work()
+    def invalidate(self) -> None:
+        """Forget the reads and responses from before a change, which no later read may see."""
         if self.responses is None:
             self._memory.get().end_write()
         else:
