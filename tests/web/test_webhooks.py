@@ -669,9 +669,17 @@ def test_a_record_names_nobody(ordered: OrderedStore, redis: RedisServer, heard:
         assert text not in (name + value).decode()
 
 
-def test_without_the_storage(ordered: OrderedStore, heard: Heard) -> None:
+@pytest.mark.parametrize("storage", ["file", "redis"])
+def test_without_the_storage(
+    ordered: OrderedStore, heard: Heard, monkeypatch: pytest.MonkeyPatch, storage: str
+) -> None:
     """While the storage cannot be reached, an event is a 503 without effect for any store."""
-    api = ordered.api(ECWID_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", **WEBHOOKS)
+    settings = {}
+    if storage == "redis":
+        settings["ECWID_REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
+    else:
+        monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+    api = ordered.api(**settings, **WEBHOOKS)
     for store_id in (1003, 987654321):
         response = post(api, event_of(storeId=store_id))
         assert outcome(response) == (503, "events-unavailable")
