@@ -638,7 +638,7 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
         is_now(store_memory.StoreMemory, "end_write", _end_write_without_reads),
     ),
     "a write does not empty the cache": (
-        is_now(shared_reads.SharedReads, "_forget", _forget_only_reads),
+        is_now(shared_reads.SharedReads, "invalidate", _forget_only_reads),
     ),
     "a read joins a read of another generation": (
         is_now(shared_reads.SharedReads, "join_only_in", _nothing),
@@ -767,7 +767,7 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "a window grants one call more": (Change(window.Window, "take", _one_more),),
     "a brief 429 pauses nobody": (Change(errors.RateLimited, "__init__", _brief_pause_for_nobody),),
     "a failed write does not empty the cache": (
-        Change(shared_reads.SharedReads, "_forget", _forget_after_success),
+        Change(shared_reads.SharedReads, "invalidate", _forget_after_success),
     ),
     "all customers share a cached response": (Change(cache.Cache, "_cache_key", _one_cache_key),),
     "a cached response never expires": (Change(cache_backend._Memory, "__init__", _for_ever),),
