@@ -557,6 +557,22 @@ def test_a_receiver_that_raises(
     assert len(heard) == 2
 
 
+def test_several_receivers_that_raise(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """Each receiver is called, also after another one has raised an exception."""
+
+    def one(*_: Any, **__: Any) -> None:
+        raise LookupError
+
+    def other(*_: Any, **__: Any) -> None:
+        raise OSError
+
+    connect = signals.customer_changed.connected_to
+    with connect(one), connect(other):
+        assert outcome(post(api, event_of())) == (500, "receiver-failed")
+    errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert sorted(each.split()[5] for each in errors) == ["LookupError", "OSError"]
+
+
 def test_a_receiver_that_ends_the_worker(api: Api, heard: Heard) -> None:
     """A receiver that ends the worker leaves no record, so the next delivery has the effect."""
     event = event_of()
