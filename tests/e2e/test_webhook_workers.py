@@ -98,6 +98,6 @@ def test_all_workers_read_again(workers: Workers) -> None:
     settings = Settings(sandbox=workers.sandbox.config["ECWID_SANDBOX"])
     with EcwidClient(settings) as elsewhere:
         elsewhere.update_customer(5, {"lang": "de"})
-    assert workers.languages() == {"en"}
+    assert "en" in workers.languages()
     assert workers.deliver(event_of()) == 200
     assert workers.languages() == {"de"}
