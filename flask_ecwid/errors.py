@@ -5,6 +5,7 @@ EcwidError                       status                                         
 │   ├── InvalidRequest           400     The request violates the contract.
 │   ├── Unauthorized             401     The caller is not known.
 │   ├── Forbidden                403     The caller lacks the scope.
+│   ├── BadSignature             401     The webhook event is not signed by Ecwid.
 │   ├── CrossSite                403     The page of another site may have sent the write.
 │   ├── BodyTooLarge             413
 │   ├── UnsupportedMediaType     415
@@ -18,6 +19,8 @@ EcwidError                       status                                         
 │       ├── TooLate              503     The call was about to be sent too late.         1 1 1
 │       ├── BudgetSpent          429     The plugin's share of Ecwid's calls is spent.
 │       ├── IdempotencyUnavailable 503   The storage of idempotency keys is unavailable.
+│       ├── EventsUnavailable    503     The storage of webhook events is unavailable.
+│       ├── EventUnderWay        503     Another delivery of the event is under way.
 │       ├── StoreBusy            503     The store has all threads that one store may take.
 │       └── StoreLookupFailed    503     The host failed to look up the store of the caller.
 ├── NoReply                              The call may have reached Ecwid.
@@ -41,6 +44,7 @@ EcwidError                       status                                         
 │   └── ServiceRefused           502     The token, its scope, the plan or the store.
 ├── ContractBroken               502     The reply violates the contract.                1 0 S
 ├── HttpFailure                  any     Flask or the host named the status.
+├── ReceiverFailed               500     A receiver of a webhook event raised an exception.
 └── Defect                       500     The plugin failed.
 
 The last column says how often a failed call may be repeated, for reads, changes (updates and
@@ -287,6 +291,16 @@ class Forbidden(RequestError):
         super().__init__(detail)
 
 
+class BadSignature(RequestError):
+    """The header of a webhook event is not Ecwid's signature of the event."""
+
+    slug = "bad-signature"
+    title = "The signature is not Ecwid's"
+    status = 401
+    detail = "X-Ecwid-Webhook-Signature has to sign the event with this app's client_secret."
+    challenge = 'X-Ecwid-Webhook-Signature realm="ecwid"'
+
+
 class CrossSite(RequestError):
     """The page of another site may have made a browser send the write."""
 
@@ -431,6 +445,22 @@ class IdempotencyUnavailable(Throttled):
     slug = "idempotency-unavailable"
     title = "Idempotency-Keys cannot be honoured for now"
     detail = "The storage of Idempotency-Keys is unavailable, so no call was sent."
+
+
+class EventsUnavailable(Throttled):
+    """The storage of webhook events is unavailable, so the event had no effect."""
+
+    slug = "events-unavailable"
+    title = "Events cannot be received for now"
+    detail = "The storage of events is unavailable. Ecwid delivers the event again."
+
+
+class EventUnderWay(Throttled):
+    """Another delivery of the same webhook event is under way."""
+
+    slug = "event-under-way"
+    title = "Another delivery of the event is under way"
+    detail = "If the other delivery fails, the next delivery takes its place."
 
 
 class StoreBusy(Throttled):
@@ -747,6 +777,16 @@ _HTTP_DETAILS = {
     404: "Nothing is at this path. The contract at openapi.json lists the paths.",
     405: "The header Allow lists the methods of this path.",
 }
+
+
+class ReceiverFailed(EcwidError):
+    """A receiver of the host failed on a webhook event, so Ecwid has to deliver the event again."""
+
+    slug = "receiver-failed"
+    title = "The application failed on the event"
+    origin = "service"
+    status = 500
+    detail = "A receiver of the event raised an exception. Ecwid delivers the event again."
 
 
 class Defect(EcwidError):

@@ -20,9 +20,10 @@ from .settings import (
     hide_secrets,
     setting_warnings,
 )
+from .settings.keys import key_of
 from .settings.rules import read_store_id
 from .settings.stores_file import StoresFile
-from .web import openapi
+from .web import openapi, webhooks
 from .web.authentication import Authenticator, Authorize
 from .web.blueprint import make_blueprint
 from .web.context import CONTEXT, RequestContext
@@ -77,6 +78,7 @@ class Ecwid:
         security_scheme: Mapping[str, Any] | None = None,
         store: StoreOfCaller | None = None,
         find_store: FindStore | None = None,
+        webhook_path: str | None = None,
     ) -> None:
         """Make the extension, and mount it if an app is given.
 
@@ -92,15 +94,19 @@ class Ecwid:
                 has no store.
             find_store: The host's function that returns a store by its number, or None. The command
                 line and webhooks need it.
+            webhook_path: The path at which Ecwid delivers webhook events, if ECWID_WEBHOOKS is on.
+                By default `/webhooks` below `url_prefix`. A path has no converters.
 
         Raises:
             ValueError: `url_prefix` cannot be a prefix, and the error says why. Or `find_store` is
-                given without `store`.
+                given without `store`. Or `webhook_path` is no plain path.
         """
         if fault := openapi.prefix_fault(url_prefix):
             raise ValueError(f"url_prefix {fault}")
         if find_store is not None and store is None:
             raise ValueError("find_store needs store, which returns the store of a caller")
+        if webhook_path is not None and (reason := webhooks.path_fault(webhook_path)):
+            raise ValueError(reason)
         self.name = name
         self.url_prefix = url_prefix
         self.config_prefix = config_prefix
@@ -108,6 +114,7 @@ class Ecwid:
         self._security_scheme = security_scheme
         self._store = store
         self._find_store = find_store
+        self._webhook_path = webhook_path
         if app is not None:
             self.init_app(app)
 
@@ -122,7 +129,8 @@ class Ecwid:
         - ECWID_API_URL: The address of Ecwid's API.
         - ECWID_OAUTH_URL: The address of Ecwid's OAuth.
         - ECWID_CLIENT_ID: The client_id of your app in Ecwid. Needed for OAuth.
-        - ECWID_CLIENT_SECRET: The client_secret of your app in Ecwid. Needed for OAuth.
+        - ECWID_CLIENT_SECRET: The client_secret of your app in Ecwid. For OAuth and webhooks.
+        - ECWID_WEBHOOKS: Receive Ecwid's webhook events. Needs ECWID_CLIENT_SECRET.
         - ECWID_AUTH: Either keys or none. With keys, each caller needs an API key.
         - ECWID_API_KEYS: The API keys of the callers, with their scopes.
         - ECWID_CONNECT_TIMEOUT_S: Seconds to connect to Ecwid.
@@ -144,7 +152,8 @@ class Ecwid:
         Raises:
             SettingsError: The settings cannot work, and the error names every fault. The same error
                 says that the system is not POSIX.
-            ValueError: The app already has a store of this name or at this prefix.
+            ValueError: The app already has a store of this name or at this prefix, or a route at
+                the path of the events.
         """
         _require_posix()
         mounts: dict[str, Mount] = app.extensions.setdefault("ecwid", {})
@@ -159,6 +168,7 @@ class Ecwid:
             authorize=self._authorize is not None,
             many=self._store is not None,
         )
+        webhook_path = self._path_of_events() if settings.webhooks else None
         warnings = setting_warnings(settings, app.config, self.config_prefix)
         for warning in warnings:
             log.warning("%s.", warning)
@@ -177,9 +187,23 @@ class Ecwid:
             stores=stores,
             client=client,
             refusals=Sampler(f"Refused requests of unknown callers at {self.name}", logging.INFO),
+            webhook_path=webhook_path,
         )
         app.register_blueprint(make_blueprint(mount))
         mounts[self.name] = mount
+
+    def _path_of_events(self) -> str:
+        """Return the path at which Ecwid delivers events, or raise SettingsError."""
+        key = key_of("webhooks", self.config_prefix)
+        if self._store is not None and self._find_store is None:
+            raise SettingsError(
+                [f"{key} is on, so pass find_store, which finds a store by its number"]
+            )
+        if self._webhook_path is None and "<" in self.url_prefix:
+            raise SettingsError(
+                [f"{key} is on and url_prefix has converters, so pass webhook_path"]
+            )
+        return self._webhook_path or f"{self.url_prefix}/webhooks"
 
     def _open(self, settings: Settings) -> tuple[EcwidClient | None, OpenStores, StoresFile | None]:
         """Open the way to Ecwid and the stores file, or raise SettingsError.

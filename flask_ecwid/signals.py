@@ -1,7 +1,7 @@
-"""Signals (blinker) around each request of an operation, each call to Ecwid and each attempt.
+"""Signals (blinker) around each request of an operation, each call and attempt, and of events.
 
-Every signal carries `operation` and `store` (the name of the mount). The signals of the end also
-carry:
+Every signal but those of events carries `operation` and `store` (the name of the mount). The
+signals of the end also carry:
 
     status              the HTTP status of the response or reply, or None without one
     problem             the slug of the failure, or None
@@ -10,15 +10,20 @@ carry:
     executed            yes, no or unknown, and None for reads
     duration_s          the duration in seconds
 
-No signal carries a body, a query or an id of a customer. The sender is the app for operations, and
-the `EcwidClient` for all other signals. Each receiver runs in the thread that does the work. If a
-receiver fails, the failure is logged and the work goes on.
+None of them carries a body, a query or an id of a customer. The sender is the app for operations,
+and the `EcwidClient` for all other signals. Each receiver runs in the thread that does the work. If
+a receiver fails, the failure is logged and the work goes on.
+
+The signals of events carry the `store_id` and the `event_id` of a webhook event. The sender is the
+app. If a receiver fails, the response is a 500, and Ecwid delivers the event again. Ecwid may also
+deliver an event twice, late or never, and in any order. https://docs.ecwid.com/api-reference/webhooks
 """
 
 from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -54,6 +59,22 @@ attempt_started = _ours.signal(
     " `reconcile_attempts` include it.",
 )
 attempt_finished = _ours.signal("attempt-finished", "The attempt has a reply or has failed.")
+customer_changed = _ours.signal(
+    "customer-changed",
+    "An event says that the customer `customer_id` was created, updated or deleted (`kind`). Nobody"
+    " has signed that, so read the customer. Sender: the app.",
+)
+store_uninstalled = _ours.signal(
+    "store-uninstalled",
+    "An event says that a merchant has uninstalled the app, and Ecwid refuses the token.",
+)
+personal_data_requested = _ours.signal(
+    "personal-data-requested",
+    "An event says that the customer `customer_id` wants their data to be removed or exported"
+    " (`kind` is removal or export). Nobody has signed that, so `verified` is False.",
+)
+
+SLOW_S = 3.0  # A receiver of an event that takes longer is logged. Ecwid gives up after 10 s.
 
 
 def send(signal: NamedSignal, sender: object, **facts: object) -> None:
@@ -61,11 +82,39 @@ def send(signal: NamedSignal, sender: object, **facts: object) -> None:
     if signal.is_muted:
         return
     for receiver in signal.receivers_for(sender):
-        try:
-            receiver(sender, **facts)
-        except Exception as exc:
-            name, where = type(exc).__name__, place_of(exc)
-            log.error("a receiver of %s raised %s at %s", signal.name, name, where)
+        _call(receiver, signal, sender, facts)
+
+
+def send_event(signal: NamedSignal, sender: object, **facts: object) -> bool:
+    """Send a signal as `send` does, and log each receiver that takes more than `SLOW_S`.
+
+    Returns:
+        False if a receiver has raised an exception, so that the event has to be delivered again.
+    """
+    has_succeeded = True
+    if signal.is_muted:
+        return has_succeeded
+    for receiver in signal.receivers_for(sender):
+        started_at = clock.now()
+        has_succeeded = _call(receiver, signal, sender, facts) and has_succeeded
+        duration_s = clock.now() - started_at
+        if duration_s > SLOW_S:
+            name = getattr(receiver, "__qualname__", type(receiver).__qualname__)
+            log.warning("the receiver %s of %s took %.1f s", name, signal.name, duration_s)
+    return has_succeeded
+
+
+def _call(
+    receiver: Callable[..., object], signal: NamedSignal, sender: object, facts: dict[str, object]
+) -> bool:
+    """Call a receiver, and return False after its exception was logged."""
+    try:
+        receiver(sender, **facts)
+    except Exception as exc:
+        name, where = type(exc).__name__, place_of(exc)
+        log.error("a receiver of %s raised %s at %s", signal.name, name, where)
+        return False
+    return True
 
 
 @dataclass(slots=True)

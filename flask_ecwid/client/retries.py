@@ -283,14 +283,37 @@ class RetryingSender:
                 raise Throttled(1, "Several calls have failed, and the reason is not known yet.")
             return permit
 
-    def _ask_neutral(self, permit: Permit, deadline: float) -> None:
+    @piece_of_work()
+    def ask_neutral(self, deadline: float) -> None:
+        """Ask the neutral question in one attempt, also while a refused token pauses.
+
+        Args:
+            deadline: The moment of `clock.now()` at which the question must have ended.
+
+        Raises:
+            Throttled: The guard refuses the call.
+            EcwidError: The question has failed.
+        """
+        try:
+            permit = self._guard.acquire(deadline)
+        except Throttled as exc:
+            if exc.reason != "token":
+                raise
+            permit = self._guard.acquire_despite_refusal()
+        if error := self._ask_neutral(permit, deadline):
+            raise error
+
+    def _ask_neutral(self, permit: Permit, deadline: float) -> EcwidError | None:
         """Ask the neutral question, so that the guard learns whether Ecwid fails every question.
 
         The signals and the log show the question as a call of its own.
+
+        Returns:
+            The failure of the question, or None.
         """
         if clock.now() >= deadline:
             self._guard.release(permit)
-            return
+            return TooLate()
         call = neutral_call()
         try:
             with CallSpan(self._signals, call.operation.name, True, clock.now()) as span:
@@ -300,8 +323,9 @@ class RetryingSender:
         except EcwidError as exc:
             self._guard.record_failure(permit, exc)
             self._log_failure("neutral question failed", exc)
-            return
+            return exc
         self._guard.record_success(permit, first=False)
+        return None
 
     def _inferred(
         self,

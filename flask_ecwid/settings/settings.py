@@ -130,8 +130,11 @@ class Settings:
         "",
         rules.TEXT,
         rules.Rule("visible ASCII characters", credentials.client_secret_fault),
-        "The client_secret of your app in Ecwid. Needed for OAuth.",
+        "The client_secret of your app in Ecwid. For OAuth and webhooks.",
         secret=True,
+    )
+    webhooks: bool = rules.setting(
+        False, rules.SWITCH, None, "Receive Ecwid's webhook events. Needs ECWID_CLIENT_SECRET."
     )
     auth: str = rules.setting(
         "keys",
@@ -447,6 +450,10 @@ def _pair_faults(
     if hosts > calls > 0:
         key = key_of("calls_per_minute", prefix)
         found["hosts"] = f"is above {key}, so some hosts could make no call"
+    has_no_secret = "client_secret" in sound and not values["client_secret"]
+    if "webhooks" in sound and values["webhooks"] and has_no_secret:
+        key = key_of("client_secret", prefix)
+        found["webhooks"] = f"is on, but {key} is missing, so no signature could be verified"
     return found
 
 

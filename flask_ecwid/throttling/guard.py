@@ -195,6 +195,20 @@ class Guard:
         self.rate_limit.acquire()
         return permit
 
+    def acquire_despite_refusal(self) -> Permit:
+        """Return the permit of a question whether Ecwid still refuses the token.
+
+        The question ignores the pause of the refused token. Otherwise the calls of busy callers
+        would prolong the pause, and nobody else could ask. Each webhook event asks once, and the
+        places of the host for refused tokens count the refusal.
+
+        Raises:
+            BudgetSpent: No call remains.
+        """
+        permit = Permit(clock.Moment.seconds_ago(), is_probe=True)
+        self.rate_limit.acquire()
+        return permit
+
     def release(self, permit: Permit) -> None:
         """Give a permit back, because its call is not made.
 

@@ -121,12 +121,13 @@ def _write_request_line(context: RequestContext, status: int) -> None:
         "duration_ms": started_at and round((clock.now() - started_at) * 1000, 1),
         "request_id": context.request_id,
     }
-    failure = {
+    more = {
+        "event": context.event,
         "problem": context.problem,
         "reason": context.reason,
         "places": context.places,
     }
-    facts |= {name: value for name, value in failure.items() if value}
+    facts |= {name: value for name, value in more.items() if value}
     request_log.info(_line(facts), extra=facts)
 
 

@@ -10,7 +10,7 @@ from werkzeug.exceptions import NotFound
 from .. import clock
 from ..signals import operation_finished, operation_started
 from ..throttling.rate_limit import WINDOW_S, RateLimit
-from . import audit, connexion_api, openapi, problems, swagger_ui
+from . import audit, connexion_api, openapi, problems, swagger_ui, webhooks
 from .context import begin_request, request_under_way
 from .mount import Mount
 
@@ -31,6 +31,8 @@ def make_blueprint(mount: Mount) -> Blueprint:
     openapi.add_routes(blueprint, mount.document)
     if mount.settings.ui:
         swagger_ui.add_routes(blueprint)
+    if mount.webhook_path:
+        webhooks.add_route(blueprint, mount.webhook_path)
     problems.add_handlers(blueprint)
     return blueprint
 

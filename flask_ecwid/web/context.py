@@ -35,6 +35,7 @@ class RequestContext:
     store: StoreRuntime | None = None  # the store of the request
     customer_id: object = None  # the id in the path, or the id of the new customer
     idempotency_key: str | None = None
+    event: str | None = None  # the type of a webhook event that has an effect
     handler_has_run: bool = False  # True if the store may have changed
     replayed: bool = False  # True if an earlier request with the idempotency key had the outcome
     executed: str | None = None  # the member `executed` of the problem, if there is a problem

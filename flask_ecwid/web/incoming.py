@@ -20,11 +20,22 @@ def read(max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
         BodyTooLarge: The body is larger than `max_body_bytes` or the host's MAX_CONTENT_LENGTH.
         InvalidRequest: The body cannot be read, or the query is not UTF-8.
     """
-    environ = request.environ
-    has_body = environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
-    body = _body(max_body_bytes) if has_body else b""
+    body = read_body(max_body_bytes)
     query = request.query_string
     return body, _query(query) if query else []
+
+
+def read_body(max_bytes: int) -> bytes:
+    """Return the request's body, of whatever media type.
+
+    Raises:
+        UnsupportedMediaType: The body is encoded. A small encoded body may decode to a large body.
+        BodyTooLarge: The body is larger than `max_bytes` or the host's MAX_CONTENT_LENGTH.
+        InvalidRequest: The body cannot be read.
+    """
+    environ = request.environ
+    has_body = environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
+    return _body(max_bytes) if has_body else b""
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:

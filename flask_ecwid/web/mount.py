@@ -44,6 +44,7 @@ class Mount:
     stores: OpenStores
     client: EcwidClient | None  # of the single store, or None if there are many
     refusals: Sampler  # the requests that are refused before their caller is known
+    webhook_path: str | None = None  # where Ecwid delivers events, or None if it delivers none
     owed: OwedOutcomes = field(default_factory=OwedOutcomes)  # of the idempotency keys
 
     @property

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import flask
+import jsonschema_rs
 import pytest
 import requests
 import yaml
@@ -25,10 +26,12 @@ from pytest_httpserver import HTTPServer
 
 from flask_ecwid import Ecwid, StoreCredentials, clock, contract, sandbox
 from flask_ecwid.settings import api_keys
+from flask_ecwid.web.webhook_event import CUSTOMER_CHANGES, PERSONAL_DATA, UNINSTALLED
 
 from ..conftest import ROOT, STORE, TOKEN, Config, environment, free_port
 from ..helpers.command import begin_sandbox, printed_settings
 from ..helpers.redis_server import RedisServer
+from ..helpers.webhook_events import event_of
 
 Run = Callable[..., Result]
 
@@ -356,6 +359,31 @@ def test_openapi(form: str) -> None:
     validate(printed)
     assert printed["servers"] == [{"url": "https://shop.example.com/api"}]
     assert printed["paths"] == contract.load().document["paths"]
+
+
+def test_openapi_31() -> None:
+    """The contract in OpenAPI 3.1 is valid, takes null as before, and lists the webhook events."""
+    result = of_config({})("openapi", "--openapi", "3.1", "--json")
+    assert result.exit_code == 0
+    printed = json.loads(result.output)
+    validate(printed)
+    assert printed["openapi"] == "3.1.0"
+    before = contract.load().document
+    assert list(printed["paths"]) == list(before["paths"])
+    assert '"nullable"' not in result.output
+    contact = {"$ref": "#/components/schemas/CustomerContact", "components": printed["components"]}
+    is_valid = jsonschema_rs.Draft202012Validator(contact).is_valid
+    assert is_valid({"contact": "x", "note": None}) == is_valid({"contact": "x", "note": "y"})
+    assert not is_valid({"contact": "x", "note": 5})
+    known = {*CUSTOMER_CHANGES, *PERSONAL_DATA, UNINSTALLED}
+    assert set(printed["webhooks"]) == known
+    for type_, item in printed["webhooks"].items():
+        body = item["post"]["requestBody"]["content"]["application/json"]["schema"]
+        schema = {**body, "components": printed["components"]}
+        fits = jsonschema_rs.Draft202012Validator(schema).is_valid
+        assert fits(event_of(type_))
+        assert not fits(event_of("order.created"))
+        assert not fits({**event_of(type_), "eventCreated": "5"})
 
 
 def test_sandbox_on_a_port(tmp_path: Path) -> None:

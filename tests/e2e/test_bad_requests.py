@@ -28,6 +28,7 @@ from ..helpers.bad_requests import (
     BAD_REQUESTS,
     CREATE,
     EMAILS,
+    EVENTS,
     GOOD,
     GOOD_REQUESTS,
     GUNICORN,
@@ -48,6 +49,7 @@ from ..helpers.bad_requests import (
     post,
     wire,
 )
+from ..helpers.webhook_events import WEBHOOKS
 from .test_deployment import Server, gunicorn
 
 if TYPE_CHECKING:
@@ -205,6 +207,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             "ECWID_TOKEN": TOKEN,
             "ECWID_AUTH": "none",
             "ECWID_CALLS_PER_MINUTE": "100000",
+            **WEBHOOKS,
         }
         running = stack.enter_context(ExitStack())
         server = running.enter_context(gunicorn(**settings))
@@ -286,6 +289,12 @@ def named(row: Row) -> str:
 @pytest.mark.parametrize("row", BAD_REQUESTS, ids=named)
 def test_bad_requests(service: Service, row: Row) -> None:
     """A bad request gets a problem without its values, and causes no call to Ecwid."""
+    run(service, row)
+
+
+@pytest.mark.parametrize("row", EVENTS, ids=named)
+def test_events(service: Service, row: Row) -> None:
+    """An event without Ecwid's signature is a problem without its values, and causes no call."""
     run(service, row)
 
 
@@ -398,7 +407,7 @@ def test_the_log(service: Service) -> None:
     for line in map(json.loads, service.server.log.splitlines()):
         assert line["levelname"] in ("INFO", "WARNING"), line
         if line["name"] == "flask_ecwid.request":
-            assert LOGGED <= set(line) <= LOGGED | {"problem", "places"}
+            assert LOGGED <= set(line) <= LOGGED | {"problem", "places", "event"}
             assert UUID4.fullmatch(line["request_id"])
         elif line["name"].startswith("flask_ecwid.audit"):
             assert set(line) == AUDITED

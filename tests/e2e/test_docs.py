@@ -33,6 +33,7 @@ from flask_ecwid.client.operations import OPERATIONS
 from ..conftest import ROOT, TOKEN, free_port, wait_for
 from ..helpers.pages import blocks, curl, filled_in, headings, python, running, sh
 from ..helpers.redis_server import RedisServer
+from ..helpers.webhook_events import CLIENT_SECRET
 from ..unit.test_house import LAYOUT
 
 DOCS = ROOT / "docs"
@@ -131,6 +132,32 @@ print(app.test_client().get("{API}/openapi.json", headers=outer).json["servers"]
         f"[{{'url': '/eu{API}'}}]\n",
     ),
     ("mounting.md", "Without Flask"): ("", "customer@example.com\ndemo.second@example.com\n"),
+    ("changes.md", "React to a change"): (
+        f"""
+from tests.helpers.webhook_events import delivery_of, event_of
+
+def deliver(customer_id):
+    event = delivery_of(event_of(entityId=customer_id))
+    status = app.test_client().post("{API}/webhooks", **event).status_code
+    print(status, sorted(readers), len(emails))
+
+with app.app_context():
+    shop.client.update_customer(172890169, {{"acceptMarketing": True}})
+    deliver(172890169)
+    shop.client.delete_customer(172890169)
+    deliver(172890169)
+""",
+        "200 ['demo.second@example.com'] 1\n200 [] 0\n",
+    ),
+    ("changes.md", "Personal data requests"): (
+        f"""
+from tests.helpers.webhook_events import delivery_of, event_of
+
+event = delivery_of(event_of("customer.personalDataRemovalRequest"))
+print(app.test_client().post("{API}/webhooks", **event).status_code, to_confirm)
+""",
+        "200 [('1003', 5, 'removal')]\n",
+    ),
     ("security.md", "Other origins"): (
         f"""
 for origin in ("https://app.example.com", "https://other.example.com"):
@@ -155,6 +182,7 @@ def test_every_block_is_run() -> None:
 def test_snippets(page: str, heading: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each snippet of Python works as its page says."""
     monkeypatch.setenv("SECRET_KEY", secrets.token_hex())
+    monkeypatch.setenv("CLIENT_SECRET", CLIENT_SECRET)
     [snippet] = blocks(DOCS / page, heading, "python")
     then, printed = SNIPPETS[page, heading]
     assert python(snippet, then) == printed

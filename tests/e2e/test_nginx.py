@@ -21,6 +21,7 @@ from flask_ecwid.errors import BodyTooLarge
 from ..conftest import PREFIX, REQUEST_ID, ROOT, free_port
 from ..helpers.programs import program
 from ..helpers.raw_server import RawServer, Script, receive_request, resets, sends, stalls
+from ..helpers.webhook_events import WEBHOOKS, delivery_of, event_of
 from .test_deployment import CANARY, gunicorn, life_of_a_customer, raw_problem
 
 PROFILE = (ROOT / "docs" / "deploy" / "nginx.conf").read_text(encoding="utf-8")
@@ -285,6 +286,29 @@ def test_a_post_is_sent_once(tmp_path: Path, script: Script) -> None:
         assert first.connections + second.connections == 1
     raw_problem(response, 502)
     assert executed(response) == "unknown"
+
+
+def test_the_rate_of_events(tmp_path: Path) -> None:
+    """nginx limits the rate of webhook events alone, and Ecwid gets a 429 for more of them."""
+    slow = PROFILE.replace("rate=20r/s", "rate=1r/m").replace("burst=100 ", "burst=2 ")
+    assert slow.count("rate=1r/m") == slow.count("burst=2 ") == 1
+    with gunicorn(ECWID_SANDBOX="on", **WEBHOOKS) as server:
+        port = int(server.root.rpartition(":")[2])
+        with nginx(tmp_path, port, profile=slow) as front:
+            responses = [
+                requests.post(
+                    f"{front.url}/webhooks?eventtype=canary", **delivery_of(event_of()), timeout=30
+                )
+                for _ in range(5)
+            ]
+            assert [each.status_code for each in responses] == [200, 200, 200, 429, 429]
+            problem = responses[-1].json()
+            assert problem["type"] == "urn:flask-ecwid:problem:too-many-requests"
+            assert (problem["executed"], responses[-1].headers["Retry-After"]) == ("no", "10")
+            for _ in range(5):
+                assert requests.get(f"{front.url}/customers", timeout=30).status_code == 200
+            assert front.log_of(problem["request_id"])["operation"] == "receive_event"
+            assert "canary" not in front.logs()
 
 
 def test_a_post_cut_in_its_response(tmp_path: Path) -> None:

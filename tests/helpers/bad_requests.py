@@ -13,6 +13,7 @@ from typing import NamedTuple
 from werkzeug.http import HTTP_STATUS_CODES
 
 from ..conftest import PREFIX, REQUEST_ID
+from .webhook_events import SIGNATURE, event_of, signature_of
 
 # The program that responds.
 PLUGIN = "the plugin"
@@ -955,6 +956,52 @@ HIDDEN: list[Row] = [
 ]
 
 # An empty or incomplete request gets no response, and the connection is closed.
+# Events of Ecwid's webhook, which anybody can send. The type in the query has no effect.
+SIGNED = event_of("customer.canary")
+OLD = event_of(eventCreated=5)
+SIGN = f"{SIGNATURE}: {signature_of(SIGNED)}"
+BAD_SIGNATURE = Gets(
+    401,
+    "bad-signature",
+    "The signature is not Ecwid's",
+    "X-Ecwid-Webhook-Signature has to sign the event with this app's client_secret.",
+)
+LONG = "canary " * 10_000
+
+
+def event(text: Text, *headers: Text) -> bytes:
+    return post("/webhooks?eventtype=canary%ff", text, *headers)
+
+
+EVENTS: list[Row] = [
+    row("an event", event(json.dumps(SIGNED), SIGN), GOOD),
+    row("the event again", event(json.dumps(SIGNED), SIGN), GOOD),
+    row("no signature", event(json.dumps(SIGNED)), BAD_SIGNATURE),
+    row("another signature", event(json.dumps(SIGNED), f"{SIGNATURE}: canary"), BAD_SIGNATURE),
+    row("two signatures", event(json.dumps(SIGNED), SIGN, SIGN), BAD_SIGNATURE),
+    row("a good and another one",
+        event(json.dumps(SIGNED), SIGN, f"{SIGNATURE}: canary"), BAD_SIGNATURE),
+    row("a signature beyond ASCII",
+        event(json.dumps(SIGNED), wire(SIGN)[:-1] + b"\xff"), BAD_SIGNATURE),
+    row("an event that is no JSON", event("canary", SIGN), NOT_JSON),
+    row("an event in chunks that is no JSON", request("POST", "/webhooks", CHUNKED, SIGN,
+        body=chunks("canary")), NOT_JSON),
+    row("an event without a body", request("POST", "/webhooks", SIGN), NOT_JSON),
+    row("a member of an event twice",
+        event('{"eventId": "canary", "eventId": "canary"}', SIGN), TWICE),
+    row("an event without an id",
+        event('{"eventCreated": 5, "canary": 5}', SIGN), broken("/eventId type")),
+    row("an event of long ago",
+        event(json.dumps(OLD), f"{SIGNATURE}: {signature_of(OLD)}"),
+        broken("/eventCreated minimum")),
+    row("a large event", event(LONG, SIGN),
+        TOO_LARGE._replace(detail="Send a body of at most 65536 bytes.")),
+    row("a large event in chunks", request("POST", "/webhooks", CHUNKED, SIGN, CLOSE,
+        body=chunks(LONG)), TOO_LARGE._replace(detail="Send a body of at most 65536 bytes.")),
+    row("a GET of the events", get("/webhooks?canary"),
+        NOT_ALLOWED._replace(allow="OPTIONS, POST")),
+]
+
 SILENT: list[Row] = [
     row("nothing",                          b""),
     row("an empty line",                    b"\r\n"),

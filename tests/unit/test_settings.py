@@ -434,6 +434,8 @@ NEAR = {
     "CACHE_TTL_SECONDS": "CACHE_TTL_S",
     "METRIC": "METRICS",
     "TRUSTED_PROXY": "TRUSTED_PROXIES",
+    "WEBHOOK": "WEBHOOKS",
+    "WEBHOOK_SECRET": "WEBHOOKS",
 }
 
 
@@ -465,7 +467,6 @@ def test_a_key_near_a_setting(
             "PUBLIC_TOKEN",
             "STORE_URL",
             "STORE_NAME",
-            "WEBHOOK_SECRET",
         ),
         *("LOG_LEVEL", "DEBUG", "METRICS", "TRUSTED_PROXIES", "OUTLET_ECWID_TOKEN", "", "É" * 99),
     ],

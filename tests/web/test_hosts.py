@@ -17,6 +17,7 @@ from flask_ecwid import Caller, Ecwid
 
 from ..conftest import PREFIX, Api
 from ..helpers.ordered_store import OrderedStore
+from ..helpers.webhook_events import WEBHOOKS, delivery_of, event_of
 from .test_problems import CANARY, check_problem
 
 DELETE = "/delete_customer/172890169"
@@ -66,6 +67,18 @@ def test_csrf_protect_exempts_the_mount(ordered: OrderedStore, app: flask.Flask)
     foreign = {"Origin": "https://evil.example.com"}
     assert check_problem(api.post(DELETE, headers=foreign), 403)["type"].endswith("cross-site")
     assert api.post(DELETE, headers=JSON).status_code == 200
+
+
+def test_csrf_protect_and_events(app: flask.Flask) -> None:
+    """Ecwid has no CSRF token, so events need an exempted mount."""
+    app.config.update(WEBHOOKS)
+    csrf = CSRFProtect(app)
+    Ecwid(app)
+    api = Api(app.test_client())
+    delivery = delivery_of(event_of())
+    assert check_problem(api.post("/webhooks", **delivery), 400)["detail"].startswith("The CSRF")
+    csrf.exempt(app.blueprints["ecwid"])
+    assert api.post("/webhooks", **delivery).status_code == 200
 
 
 # TRUSTED_HOSTS
