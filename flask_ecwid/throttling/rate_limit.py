@@ -27,6 +27,7 @@ _RESERVE = 4  # The reserve is the limit divided by this number.
 _HOST_KEY = "flask-ecwid:host"
 _HOST_TTL_S = 365 * 24 * 3600.0
 _SWEEP_FROM = 1_000
+_LOST = "lost"  # No storage has this epoch.
 _UNKNOWN = Taken(False, 0, 1, "", 1)  # No storage can say how many calls were made.
 
 
@@ -278,7 +279,12 @@ class _Counter:
         # The process remembers for a minute, because a storage may forget older calls.
         seen = epoch if clock.now() - seen_at < SPAN_S else ""
         taken = self._state.take(key, limit, host=host, seen=seen)
-        epochs[self._name, key] = taken.epoch, clock.now()
+        now = clock.now()
+        # Another thread may have got another epoch meanwhile. Then the storage has lost calls and
+        # does not know of the loss, so the next call has to close the window.
+        others, _ = epochs.get((self._name, key), ("", 0.0))
+        known = taken.epoch if others in ("", epoch, taken.epoch) else _LOST
+        epochs[self._name, key] = known, now
         remembered.sweep()
         return taken
 
