@@ -19,6 +19,7 @@ from .ecwid_model import GONE, Customer, Shop
 from .ledger import DEADLINE_S, Ledger, Request
 from .network import Sent
 from .storage_model import RedisServer
+from .world import Process
 
 MINUTE_S = 60.0
 COUNTED_S = 63.0  # how long a call counts in the rate limit, and a second for its sending
@@ -467,8 +468,9 @@ def no_minute_has_too_many_calls(ledger: Ledger) -> Iterator[str]:
     Exceptions: Redis fails over to older data. The clock of Redis is set forward. The host's file
     fails. Within the minute, Redis has lost the count, and the first call comes from a process that
     had no reply to a count of the last minute when it asked Redis. There are more hosts than the
-    settings name, and a call of the minute came from a process that had got no reply of Redis since
-    the last host came, or from a host that Redis did not know yet.
+    settings name, and a call of the minute came from a host that Redis did not know yet, or that
+    had got no reply of Redis since the last host came. A process knows of a reply to another
+    process after a second, if that process lives and their file works.
     """
     if ledger.faults & {"redis-failover", "file-gone", "file-lost", "garbage"}:
         return
@@ -579,7 +581,8 @@ def _has_unknown_hosts(ledger: Ledger, minute: list[Sent]) -> bool:
         told = [
             at
             for at, came_at, process, _ in redis.told
-            if process is sent.process and came_at <= sent.time
+            if (process is sent.process and came_at <= sent.time)
+            or (process.host is sent.process.host and _is_kept(ledger, process, came_at, sent))
         ]
         known_at = max(told, default=-1.0)
         came = [at for name, at in first.items() if name != host]
@@ -588,6 +591,12 @@ def _has_unknown_hosts(ledger: Ledger, minute: list[Sent]) -> bool:
         ):
             return True
     return False
+
+
+def _is_kept(ledger: Ledger, process: Process, came_at: float, sent: Sent) -> bool:
+    """Return whether the file told the sender of a reply that another process of its host got."""
+    end = min(sent.time, process.died_at) if process.dead else sent.time
+    return came_at + SENDING_S <= end and not ledger.faults & FILE_FAULTS
 
 
 def no_call_during_a_pause(ledger: Ledger) -> Iterator[str]:

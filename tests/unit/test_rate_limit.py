@@ -356,6 +356,20 @@ def test_a_new_process_knows_the_hosts(
     assert made == 10
 
 
+def test_an_idle_process_knows_the_hosts(
+    own_redis: RedisServer, tmp_path: Path, later: Later
+) -> None:
+    """A process that was idle when a host came knows of the host when Redis fails."""
+    first, second = (Host(tmp_path / name, own_redis, patient=True) for name in ("a", "b"))
+    idle, busy, new = first.process(), first.process(), second.process()
+    assert spend([idle, new, busy], 3) == 3
+    let_pass(own_redis, later, 63)
+    own_redis.stop()
+    made = spend([idle], 100)
+    own_redis.start_again()
+    assert made == 5
+
+
 def test_a_new_process_finds_an_emptied_redis(
     redis: RedisServer, tmp_path: Path, later: Later
 ) -> None:
