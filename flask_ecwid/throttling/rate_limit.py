@@ -27,6 +27,7 @@ _RESERVE = 4  # The reserve is the limit divided by this number.
 _HOST_KEY = "flask-ecwid:host"
 _HOST_TTL_S = 365 * 24 * 3600.0
 _SWEEP_FROM = 1_000
+_LOST = "lost"  # No storage has this epoch.
 _UNKNOWN = Taken(False, 0, 1, "", 1)  # No storage can say how many calls were made.
 
 
@@ -146,7 +147,7 @@ class RateLimit:
         try:
             taken = self._shared.take(key, limit - reserve, self._host.id())
         except StateUnavailable:
-            pass
+            self._known.recall()
         else:
             self._known.learn(taken)
         share = self._known.share(reserve)
@@ -201,12 +202,12 @@ class _KnownHosts:
         """Learn the number of hosts from a reply of Redis."""
         seen, now = self._seen, clock.now()
         if not seen.until:
-            seen.until = seen.kept_until = now + self._recall()
+            seen.until = seen.kept_until = now + self.recall()
         # The settings have given this host a part already, unless there are more hosts.
         is_extra = taken.is_new and taken.hosts > self._hosts
         if is_extra:
             if now >= seen.is_new_until:
-                self._keep_newness()  # before the number, because `_recall` reads the number first
+                self._keep_newness()  # before the number, because `recall` reads the number first
             seen.is_new_until = now + SPAN_S
         before = self._most
         if taken.hosts >= before or now >= seen.until:
@@ -230,8 +231,8 @@ class _KnownHosts:
         with suppress(StateUnavailable):
             self._host.compare_and_swap(self._new_key, None, b"1", SPAN_S)
 
-    def _recall(self) -> float:
-        """Read what another process of this host has learned.
+    def recall(self) -> float:
+        """Read what another process of this host has learned, because Redis tells nothing now.
 
         Returns:
             For how many more seconds the number counts, or 0 if the file has none.
@@ -250,11 +251,8 @@ class _KnownHosts:
 
     def share(self, reserve: int) -> int:
         """Return how many calls of the reserve belong to this host."""
-        seen = self._seen
-        if not seen.until:
-            self._recall()
         # Another host may have used all of the reserve, until it has learned of this host.
-        is_new = clock.now() < seen.is_new_until
+        is_new = clock.now() < self._seen.is_new_until
         return 0 if is_new else reserve // self._most
 
 
@@ -278,7 +276,12 @@ class _Counter:
         # The process remembers for a minute, because a storage may forget older calls.
         seen = epoch if clock.now() - seen_at < SPAN_S else ""
         taken = self._state.take(key, limit, host=host, seen=seen)
-        epochs[self._name, key] = taken.epoch, clock.now()
+        now = clock.now()
+        # Another thread may have got another epoch meanwhile. Then the storage has lost calls and
+        # does not know of the loss, so the next call has to close the window.
+        others, _ = epochs.get((self._name, key), ("", 0.0))
+        known = taken.epoch if others in ("", epoch, taken.epoch) else _LOST
+        epochs[self._name, key] = known, now
         remembered.sweep()
         return taken
 

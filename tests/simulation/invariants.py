@@ -17,10 +17,13 @@ from flask_ecwid.throttling import trials
 
 from .ecwid_model import GONE, Customer, Shop
 from .ledger import DEADLINE_S, Ledger, Request
+from .network import Sent
+from .storage_model import RedisServer
 from .world import Process
 
 MINUTE_S = 60.0
 COUNTED_S = 63.0  # how long a call counts in the rate limit, and a second for its sending
+SENDING_S = 1.0  # from the count of a call to its first byte at most
 ADMITTED_S = 0.5  # A call that was admitted before a pause may leave so much later.
 COUNTED_FILE_S = 1.05  # The same where the count in a slow or locked file takes up to a second.
 SUSPICIONS = 4  # refusals after which a process takes the token for refused, one of them neutral
@@ -500,26 +503,27 @@ def no_minute_has_too_many_calls(ledger: Ledger) -> Iterator[str]:
 
     All mounts, processes and hosts count together. While the settings change process by process,
     the greatest limit counts.
-    Exceptions: Redis fails over to older data. Redis is emptied or evicts the count, and a process
-    that made no call with the token within the last minute makes the first call. The clock of Redis
-    is set forward. The host's file fails. There are more hosts than the settings name, and a
-    process has got no reply of Redis since the last of them came.
+    Exceptions: Redis fails over to older data. The clock of Redis is set forward. The host's file
+    fails. Within the minute, Redis has lost the count, and the first call comes from a process that
+    had no reply to a count of the last minute when it asked Redis. There are more hosts than the
+    settings name, and a call of the minute came from a host that Redis did not know yet, or that
+    had got no reply of Redis since the last host came. A process knows of a reply to another
+    process after a second, if that process lives and their file works.
     """
     if ledger.faults & {"redis-failover", "file-gone", "file-lost", "garbage"}:
         return
     if ledger.redis_forward_s:
         return
-    if _is_begun_anew(ledger) or _has_unknown_hosts(ledger):
-        return
     for token in sorted({sent.token for sent in ledger.network.sent}):
-        times = [sent.time for sent in ledger.network.sent if sent.token == token]
+        calls = [sent for sent in ledger.network.sent if sent.token == token]
         first = 0
-        for index, time in enumerate(times):
-            while time - times[first] >= MINUTE_S:
+        for index, sent in enumerate(calls):
+            while sent.time - calls[first].time >= MINUTE_S:
                 first += 1
-            count, limit = index - first + 1, _limit_within(ledger, times[first], time)
-            if count > limit:
-                yield f"{count} calls in the minute before {time:.2f} instead of {limit}"
+            minute = calls[first : index + 1]
+            limit = _limit_within(ledger, minute[0].time, sent.time)
+            if len(minute) > limit and not _is_uncountable(ledger, minute):
+                yield f"{len(minute)} calls in the minute before {sent.time:.2f} instead of {limit}"
                 break
 
 
@@ -581,39 +585,56 @@ def bulk_work_takes_half_of_the_limit(ledger: Ledger) -> Iterator[str]:
                 break
 
 
-def _is_begun_anew(ledger: Ledger) -> bool:
-    """Return whether a process without a call in the last minute used an emptied Redis first."""
+def _is_uncountable(ledger: Ledger, minute: list[Sent]) -> bool:
+    """Return whether no process could know of all calls of a minute."""
     if ledger.redis is None:
         return False
+    return _is_begun_anew(ledger.redis, minute) or _has_unknown_hosts(ledger, minute)
+
+
+def _is_begun_anew(redis: RedisServer, minute: list[Sent]) -> bool:
+    """Return whether a process that knew of no count used a Redis first that has lost the count."""
+    begin, end = minute[0].time - SENDING_S, minute[-1].time
     return any(
-        not any(
-            (other, its) == (process, window) and at - MINUTE_S < counted_at < at
-            for counted_at, other, its in ledger.redis.counted
+        begin < at <= end
+        and not any(
+            (other, its) == (process, window) and counted_at > at - MINUTE_S and came_at < asked_at
+            for counted_at, came_at, other, its in redis.told
         )
-        for at, process, window in ledger.redis.begun_anew
+        for at, asked_at, process, window in redis.begun_anew
     )
 
 
-def _has_unknown_hosts(ledger: Ledger) -> bool:
-    """Return whether a process may not know of a host that the settings do not name."""
-    setting = ledger.plan.setting
-    if not setting.known_hosts or ledger.redis is None:
+def _has_unknown_hosts(ledger: Ledger, minute: list[Sent]) -> bool:
+    """Return whether a call came from a host that did not know of another, or was not known."""
+    redis = ledger.redis
+    if not ledger.plan.setting.known_hosts or redis is None:
         return False
     first: dict[str, float] = {}
-    for at, process, _ in ledger.redis.counted:
+    for at, process, _ in redis.counted:
         first.setdefault(process.host.name, at)
-    for sent in ledger.network.sent:
+    for sent in minute:
+        host = sent.process.host.name
         # A reply that was lost tells the process of no host.
         told = [
             at
-            for at, came_at, process in ledger.redis.told
-            if process is sent.process and came_at <= sent.time
+            for at, came_at, process, _ in redis.told
+            if (process is sent.process and came_at <= sent.time)
+            or (process.host is sent.process.host and _is_kept(ledger, process, came_at, sent))
         ]
-        came = [at for name, at in first.items() if name != sent.process.host.name]
         known_at = max(told, default=-1.0)
-        if sent.process.host.name not in first or any(known_at < at <= sent.time for at in came):
+        came = [at for name, at in first.items() if name != host]
+        if first.get(host, sent.time) >= sent.time or any(
+            known_at < at <= sent.time for at in came
+        ):
             return True
     return False
+
+
+def _is_kept(ledger: Ledger, process: Process, came_at: float, sent: Sent) -> bool:
+    """Return whether the file told the sender of a reply that another process of its host got."""
+    end = min(sent.time, process.died_at) if process.dead else sent.time
+    return came_at + SENDING_S <= end and not ledger.faults & FILE_FAULTS
 
 
 def no_call_during_a_pause(ledger: Ledger) -> Iterator[str]:

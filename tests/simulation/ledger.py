@@ -105,7 +105,7 @@ class Ledger:
     @cached_property
     def has_lost_places(self) -> bool:
         """True if the storage may have lost the refusals of the last minute."""
-        return self._has_lost("calls") or bool(self.plan.setting.known_hosts)
+        return self._has_lost("trials") or bool(self.plan.setting.known_hosts)
 
     @cached_property
     def has_missed_proofs(self) -> bool:

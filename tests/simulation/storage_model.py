@@ -42,18 +42,19 @@ class RedisServer:
     healed: bool = False  # True after the faults have ended
     values: _Values = field(default_factory=dict)  # each with the time at which it expires
     older: _Values | None = None  # the data of the replica
-    # The rate limit, for the judge: when each process has counted a call in each window, and by
-    # whom and when a window was begun after Redis was emptied.
+    # The rate limit, for the judge: when each process has counted a call in each window.
     counted: list[tuple[float, Process, str]] = field(default_factory=list)
-    begun_anew: list[tuple[float, Process, str]] = field(default_factory=list)
+    # When a window was begun that Redis had lost, when the call was sent to Redis, and by whom.
+    begun_anew: list[tuple[float, float, Process, str]] = field(default_factory=list)
     # The same as `counted` where the process got the reply, and when the reply came.
-    told: list[tuple[float, float, Process]] = field(default_factory=list)
-    was_emptied: bool = False
+    told: list[tuple[float, float, Process, str]] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)  # the keys that Redis was emptied of or evicted
     # For the judge: how long each request has waited, each command, and each trip that took too
     # long.
     waited_s: dict[int, float] = field(default_factory=dict)
     asked: list[tuple[float, Process, str]] = field(default_factory=list)
     timeouts: list[tuple[float, Process]] = field(default_factory=list)
+    asked_at: dict[Task, float] = field(default_factory=dict)  # the last command of each thread
     ahead_s: float = 0.0
     steps_s: list[float] = field(default_factory=list)  # by how much the clock was set
     evicted: set[str] = field(default_factory=set)  # the kinds of the evicted keys
@@ -105,8 +106,10 @@ class RedisServer:
         window = Window.from_json(found) if found else None
         if window is None:
             window = Window(epoch, second)
-            if self.was_emptied:
-                self.begun_anew.append((self.world.time, process, keys[0]))
+            if keys[0] in self.lost:
+                asked_at = self.asked_at[self.world.me()]
+                self.begun_anew.append((self.world.time, asked_at, process, keys[0]))
+                self.lost.discard(keys[0])
         self.counted.append((self.world.time, process, keys[0]))
         taken = window.take(second, limit, host, seen)
         self.values[keys[0]] = (window.to_json(), self.now + KEPT_S)
@@ -160,18 +163,20 @@ class RedisServer:
         self.world.log("REDIS", "fails over to older data")
 
     def empty(self) -> None:
-        self.values, self.was_emptied = {}, True
+        self.lost.update(self.values)
+        self.values = {}
         self.world.log("REDIS", "is emptied")
 
     def evict(self, kind: str) -> None:
         """Drop one key of a kind, as a Redis without memory does."""
-        found = sorted(key for key in self.values if _tail(key).partition(" ")[0] == kind)
+        kinds = ("calls", "trials") if kind == "calls" else (kind,)
+        found = sorted(key for key in self.values if _kind_of(key) in kinds)
         if not found:
             return
         key = found[int(self.world.random.random() * len(found))]
         del self.values[key]
-        self.evicted.add(kind)
-        self.was_emptied = self.was_emptied or kind == "calls"
+        self.evicted.add(_kind_of(key))
+        self.lost.add(key)
         self.world.log("REDIS", "evicts", _tail(key))
 
     def step(self, seconds: float) -> None:
@@ -188,6 +193,7 @@ class RedisServer:
         host = task.process.host
         with current_work().wait(None) as timeout_s:
             self.asked.append((world.time, task.process, what))
+            self.asked_at[task] = world.time
             begun = world.monotonic(host)
             try:
                 return self._ask_within(timeout_s, what, command)
@@ -277,7 +283,7 @@ class Client:
         reply = self.server.ask(f"{name} {_tail(keys[-1])}", execute)
         if name == "TAKE":
             world = self.server.world
-            self.server.told.append((executed_at[0], world.time, world.me().process))
+            self.server.told.append((executed_at[0], world.time, world.me().process, keys[0]))
         return reply
 
     def register_script(self, script: str) -> Callable[[list[str], list[Any]], Any]:
@@ -451,15 +457,26 @@ def foreign(value: bytes, how: str) -> bytes:
     return value[:-1] + b',"added_later":1}' if value.endswith(b"}") else value
 
 
-def _tail(key: str) -> str:
-    """Return the part of a key that a reader of a history needs."""
+def _kind_of(key: str) -> str:
+    """Return the kind of a key, by which a plan names the keys that Redis evicts."""
     parts = key.split(":")
-    for word in ("pause", "generation", "undelivered", "host", "bulk"):
+    for word in ("pause", "generation", "undelivered", "accepted", "hosts", "new-host", "host"):
         if word in parts:
             return word
     if "once" in parts:
-        return f"record {parts[-1][:4]}"
-    return f"response {parts[-1][:4]}" if len(parts) > 2 else "calls"
+        return "record"
+    if parts[-1] == "trials":
+        return "trials"
+    # A cached response has its time to live before the digest. A window of calls has none.
+    return "response" if "".join(parts[-2:-1]).isdecimal() else "calls"
+
+
+def _tail(key: str) -> str:
+    """Return the part of a key that a reader of a history needs."""
+    kind, last = _kind_of(key), key.rpartition(":")[2]
+    if last == "bulk":
+        return last
+    return f"{kind} {last[:4]}" if kind in ("record", "response", "calls") else kind
 
 
 def _short(value: Any) -> object:

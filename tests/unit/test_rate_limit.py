@@ -20,9 +20,11 @@ from flask_ecwid import clock
 from flask_ecwid.errors import BudgetSpent
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.storage.file_state import FileState
+from flask_ecwid.storage.memory_state import MemoryState
 from flask_ecwid.storage.opening import Storage
 from flask_ecwid.storage.redis_connection import RedisConnection
 from flask_ecwid.storage.redis_state import RedisState
+from flask_ecwid.storage.state import Taken
 from flask_ecwid.throttling.rate_limit import Counters, RateLimit, Remaining
 
 from ..conftest import ROOT, environment, free_port, run_python
@@ -354,6 +356,20 @@ def test_a_new_process_knows_the_hosts(
     assert made == 10
 
 
+def test_an_idle_process_knows_the_hosts(
+    own_redis: RedisServer, tmp_path: Path, later: Later
+) -> None:
+    """A process that was idle when a host came knows of the host when Redis fails."""
+    first, second = (Host(tmp_path / name, own_redis, patient=True) for name in ("a", "b"))
+    idle, busy, new = first.process(), first.process(), second.process()
+    assert spend([idle, new, busy], 3) == 3
+    let_pass(own_redis, later, 63)
+    own_redis.stop()
+    made = spend([idle], 100)
+    own_redis.start_again()
+    assert made == 5
+
+
 def test_a_new_process_finds_an_emptied_redis(
     redis: RedisServer, tmp_path: Path, later: Later
 ) -> None:
@@ -529,6 +545,33 @@ def test_an_idle_mount_notices_that_redis_has_lost_calls(
     assert spend([busy], 100) == 40
     redis.client.flushall()
     assert spend([idle], 100) == 0
+
+
+class _Overtaken(MemoryState):
+    """A Redis that loses its windows while a call of another thread is on its way."""
+
+    def __init__(self, overtake: Callable[[], object]) -> None:
+        super().__init__()
+        self.overtake: Callable[[], object] | None = overtake
+
+    def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
+        overtake, self.overtake = self.overtake, None
+        if overtake:
+            overtake()
+            self._windows.clear()
+        return super().take(key, limit, host=host, seen=seen)
+
+
+def test_redis_is_emptied_while_the_first_call_is_on_its_way() -> None:
+    """A process whose threads got two epochs at once tells Redis that calls were lost."""
+    made = []
+    redis = _Overtaken(lambda: made.append(spend([process], 10)))
+    storage = Storage(redis, MemoryState(), None)
+    counters = Counters(storage, f"process {next(_numbers)}")
+    process = RateLimit(40, 1, counters, "name")
+    assert spend([process], 1) == 1
+    assert made == [10]
+    assert spend([process], 100) == 10  # the reserve
 
 
 def test_redis_is_emptied_under_many_threads(
