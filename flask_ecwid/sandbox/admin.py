@@ -1,4 +1,4 @@
-"""The paths below `/admin`, which set faults, switches and tokens and show the ledger over HTTP.
+"""The paths below `/admin`, which give the controls and the events of a store over HTTP.
 
 `app.py` accepts their requests from this host only.
 """
@@ -11,10 +11,14 @@ import orjson
 from flask import Flask, abort, current_app, request
 from flask.typing import ResponseReturnValue
 
-from .controls import Controls
+from .deliveries import EXTENSION, Deliveries
 from .faults import Fault
-from .stores import Stores
+from .outbox import Sending
+from .stores import Simulated, Stores
 from .tokens import ALL_SCOPES
+
+# The members of an event that a test orders, and the arguments of `Outbox.add`.
+_MEMBERS = {"eventType": "event_type", "entityId": "entity_id", "data": "data", "ageS": "age_s"}
 
 
 def add_routes(app: Flask) -> None:
@@ -24,6 +28,8 @@ def add_routes(app: Flask) -> None:
             ("faults", _faults, ["GET", "POST", "DELETE"]),
             ("switches", _switches, ["GET", "PATCH"]),
             ("ledger", _ledger, ["GET", "DELETE"]),
+            ("events", _events, ["GET", "POST", "DELETE"]),
+            ("deliveries", _deliveries, ["POST"]),
         ):
             rule = f"{admin}/{name}"
             app.add_url_rule(rule, rule, view, methods=methods)
@@ -31,7 +37,7 @@ def add_routes(app: Flask) -> None:
 
 
 def _faults(store_id: str | None = None) -> ResponseReturnValue:
-    controls = _controls_of(store_id)
+    controls = _opened(store_id).controls
     if request.method == "DELETE":
         controls.clear_faults()
     if request.method == "POST":
@@ -44,7 +50,7 @@ def _faults(store_id: str | None = None) -> ResponseReturnValue:
 
 
 def _switches(store_id: str | None = None) -> ResponseReturnValue:
-    controls = _controls_of(store_id)
+    controls = _opened(store_id).controls
     if request.method == "PATCH":
         given = _body()
         try:
@@ -55,10 +61,45 @@ def _switches(store_id: str | None = None) -> ResponseReturnValue:
 
 
 def _ledger(store_id: str | None = None) -> ResponseReturnValue:
-    controls = _controls_of(store_id)
+    controls = _opened(store_id).controls
     if request.method == "DELETE":
         controls.clear_ledger()
     return [entry._asdict() for entry in controls.ledger()]
+
+
+def _events(store_id: str | None = None) -> ResponseReturnValue:
+    """Show, add or forget the events of a store."""
+    outbox = _opened(store_id).outbox
+    if request.method == "DELETE":
+        outbox.clear()
+    if request.method == "POST":
+        given = _body()
+        try:
+            outbox.add(**_members(given))
+        except (ValueError, TypeError) as exc:
+            return _refusal(str(exc))
+        if deliveries := _sender():
+            deliveries.notice(outbox)
+    return [_shown(sending) for sending in outbox.sendings()]
+
+
+def _deliveries(store_id: str | None = None) -> ResponseReturnValue:
+    """Send the events whose ids are in the body now, in this order. The same id may come twice."""
+    outbox = _opened(store_id).outbox
+    events = {sending.event.event_id: sending.event for sending in outbox.sendings()}
+    given = _body()
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+        return _refusal("The body must be a list of ids of events")
+    if not events.keys() >= set(given):
+        return _refusal("The store has no event with one of these ids")
+    deliveries = _sender()
+    if deliveries is None:
+        return _refusal("The sandbox has no webhook URL", 409)
+    statuses = deliveries.send(outbox, [events[each] for each in given])
+    return [
+        {"eventId": event_id, "status": status}
+        for event_id, status in zip(given, statuses, strict=True)
+    ]
 
 
 def _store(store_id: str) -> ResponseReturnValue:
@@ -75,10 +116,33 @@ def _store(store_id: str) -> ResponseReturnValue:
     return {"id": store_id}
 
 
-def _controls_of(store_id: str | None) -> Controls:
+def _shown(sending: Sending) -> dict[str, Any]:
+    event, *others = sending
+    return {**event.body(), **dict(zip(Sending._fields[1:], others, strict=True))}
+
+
+def _members(given: Any) -> dict[str, Any]:
+    """Return the arguments of `Outbox.add` that a JSON object gives.
+
+    Raises:
+        ValueError: the value is no object with these members. The message names the choices.
+    """
+    if not isinstance(given, dict) or not _MEMBERS.keys() >= given.keys():
+        raise ValueError(f"The body must be an object with some of {', '.join(_MEMBERS)}")
+    if "eventType" not in given:
+        raise ValueError("The body must have an eventType")
+    return {_MEMBERS[name]: value for name, value in given.items()}
+
+
+def _opened(store_id: str | None) -> Simulated:
     if store_id is None:
-        return _stores().controls
-    return (_stores().find(store_id) or abort(404)).controls
+        return _stores().default
+    return _stores().find(store_id) or abort(404)
+
+
+def _sender() -> Deliveries | None:
+    deliveries: Deliveries | None = current_app.extensions[EXTENSION]
+    return deliveries
 
 
 def _stores() -> Stores:
@@ -97,5 +161,5 @@ def _listed(given: Any) -> list[Any]:
     return given if isinstance(given, list) else [given]
 
 
-def _refusal(message: str) -> ResponseReturnValue:
-    return {"errorMessage": message}, 400
+def _refusal(message: str, status: int = 400) -> ResponseReturnValue:
+    return {"errorMessage": message}, status

@@ -20,8 +20,10 @@ from werkzeug.routing import IntegerConverter
 
 from . import admin, oauth, seed
 from .controls import Controls
+from .deliveries import EXTENSION, Deliveries
 from .documents import Document, settable
 from .errors import CustomerNotFound, EmailTaken, WrongParameter
+from .events import CHANGES
 from .fault_replies import faulty_reply
 from .faults import OPERATIONS, Fault
 from .search import read_search
@@ -62,6 +64,7 @@ def create_sandbox(
     stores: Collection[str] = (),
     accept_new_stores: bool = False,
     customers: int = 0,
+    deliveries: Deliveries | None = None,
     **switches: Any,
 ) -> Flask:
     """Return a Flask app that behaves as Ecwid does for one store or several.
@@ -79,6 +82,7 @@ def create_sandbox(
         accept_new_stores: whether a new file accepts every store id. The first token that is used
             for a new id is the token of that store from then on. An existing file keeps its rule.
         customers: the number of generated customers that a new store gets in addition.
+        deliveries: sends the events of all stores. Without it, the stores only keep their events.
         switches: the members of `Switches` to set in each of these stores.
 
     Raises:
@@ -100,6 +104,7 @@ def create_sandbox(
         all_stores.add(each, {token_of(each): ALL_SCOPES})
     app = Flask(__name__, static_folder=None)
     app.extensions["sandbox"] = all_stores
+    app.extensions[EXTENSION] = deliveries
     app.url_map.merge_slashes = False  # Ecwid redirects no path with `//`.
     app.url_map.converters["customer_id"] = _CustomerId
     app.before_request(_begin)
@@ -125,6 +130,9 @@ def create_sandbox(
         return (token_of(id), ALL_SCOPES) if all_stores.find(id) else None
 
     oauth.add_routes(app, store_id, grant)
+    if deliveries:
+        for opened in all_stores.opened():
+            deliveries.notice(opened.outbox)  # An earlier process may have left events behind.
     return app
 
 
@@ -168,7 +176,7 @@ def _begin() -> Response | None:
     found = _stores().accept(request.view_args.pop("store_id"), _token())
     if found is None:
         return _error(404, "STORE_NOT_FOUND", "Store not found")
-    g.store, g.controls = found
+    g.store, g.controls, g.outbox = found
     g.begun = time.time()
     g.fault = fault = found.controls.next_fault(operation)
     if fault is None or fault.executes_call:
@@ -186,6 +194,8 @@ def _end(response: Response) -> Response:
     operation = str(request.endpoint)
     fault: Fault | None = g.fault
     done = response.status_code == 200 and (fault is None or fault.executes_call)
+    if done and operation in CHANGES and (deliveries := current_app.extensions[EXTENSION]):
+        deliveries.notice(g.outbox)
     customer_id = (request.view_args or {}).get("customer_id")
     if done and operation == "add_customer":
         customer_id = orjson.loads(response.get_data())["id"]
