@@ -14,17 +14,34 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import clock
-from .sandbox import ALL_SCOPES, STORE_ID, Entry, Fault, seed, token_of
+from .sandbox import (
+    ALL_SCOPES,
+    CLIENT_SECRET,
+    STORE_ID,
+    Entry,
+    Event,
+    Fault,
+    SignedEvent,
+    seed,
+    token_of,
+)
 from .sandbox.documents import known_customer
+from .sandbox.events import sign
 from .sandbox.stores import Simulated, Stores
 from .settings import StoreCredentials
+
+if TYPE_CHECKING:
+    from flask import Flask
+    from werkzeug.test import TestResponse
 
 # With the defaults, the client searches for a lost creation for 3 s, and a stall takes 10 s. Tests
 # would be slow.
 _QUICK = {"ECWID_DEADLINE_S": "2", "ECWID_READ_TIMEOUT_S": "1"}
+
+WEBHOOK_PATH = "/api/json/v1/ecwid/webhooks"  # of an app with the default URL prefix
 
 
 class SimulatedStore:
@@ -35,7 +52,7 @@ class SimulatedStore:
     """
 
     def __init__(self, store_id: str, opened: Simulated) -> None:
-        self._store, self._controls = opened
+        self._store, self._controls, self._outbox = opened
         self._given = 0  # how many tokens replaced the first token
         self._credentials = StoreCredentials(store_id, token_of(store_id), ALL_SCOPES)
 
@@ -105,7 +122,7 @@ class SimulatedStore:
         self._controls.clear_faults()
 
     def switch(self, **switches: Any) -> None:
-        """Set `search_lag_s`, `duplicate_emails` or `calls_per_minute` of `sandbox.Switches`.
+        """Set the members of `sandbox.Switches`, such as `search_lag_s` or `duplicate_emails`.
 
         Raises:
             ValueError: a switch or its value is invalid.
@@ -119,6 +136,36 @@ class SimulatedStore:
     def clear_ledger(self) -> None:
         """Forget all received calls."""
         self._controls.clear_ledger()
+
+    def events(self) -> list[Event]:
+        """Return all events in order, each as a `sandbox.Event`. Each change by a call has one."""
+        return [sending.event for sending in self._outbox.sendings()]
+
+    def add_event(
+        self,
+        event_type: str,
+        customer_id: int | None = None,
+        *,
+        data: Mapping[str, Any] | None = None,
+        age_s: int = 0,
+    ) -> Event:
+        """Let the store have an event without a change, and return the event.
+
+        Args:
+            event_type: one of `sandbox.EVENT_TYPES`, or any other type.
+            customer_id: the id of a customer, whom the store need not have. The events of the
+                application have none.
+            data: the member `data`. By default, the events of a customer have an invented e-mail.
+            age_s: how many seconds ago the event was created.
+
+        Raises:
+            ValueError: an argument is invalid.
+        """
+        return self._outbox.add(event_type, customer_id, data, age_s)
+
+    def clear_events(self) -> None:
+        """Forget all events."""
+        self._outbox.clear()
 
 
 class EcwidSandbox(SimulatedStore):
@@ -136,7 +183,7 @@ class EcwidSandbox(SimulatedStore):
         except (sqlite3.Error, OSError) as exc:
             expected = "a new file in a folder that exists, or the file of a store"
             raise ValueError(f"EcwidSandbox path must be {expected}; got {path!r}") from exc
-        super().__init__(STORE_ID, Simulated(self._stores.store, self._stores.controls))
+        super().__init__(STORE_ID, self._stores.default)
         self._opened: dict[str, SimulatedStore] = {STORE_ID: self}
 
     @property
@@ -162,3 +209,59 @@ class EcwidSandbox(SimulatedStore):
             opened = self._stores.add(store_id, {token_of(store_id): ALL_SCOPES})
             self._opened[store_id] = SimulatedStore(store_id, opened)
         return self._opened[store_id]
+
+    def webhooks(
+        self, app: Flask, path: str = WEBHOOK_PATH, secret: str = CLIENT_SECRET
+    ) -> Webhooks:
+        """Return the way of events of all stores to an app in this process.
+
+        Args:
+            app: the app that receives the events.
+            path: the path of the app's webhook URL.
+            secret: the client secret with which the events are signed.
+        """
+        return Webhooks(self._stores, app, path, secret)
+
+
+class Webhooks:
+    """Posts events to an app, without a socket and without a thread.
+
+    Nothing is sent until a test calls `deliver` or `send`, so the test chooses the order.
+    """
+
+    def __init__(self, stores: Stores, app: Flask, path: str, secret: str) -> None:
+        self._stores = stores
+        self._app = app
+        self._url = f"http://localhost{path}"
+        self._secret = secret
+
+    def deliver(self) -> list[int]:
+        """Post each event that the app has not accepted, once, and return the statuses.
+
+        The events of a store come in the order of its changes. After a failure, a further call
+        posts the event again, as Ecwid does.
+        """
+        outboxes = [opened.outbox for opened in self._stores.opened()]
+        return self.send(*(event for outbox in outboxes for event in outbox.undelivered()))
+
+    def send(self, *events: Event) -> list[int]:
+        """Post these events in this order, and return the statuses of the responses.
+
+        An event may come twice, late, or before an older event. The stores note the statuses.
+        """
+        statuses = []
+        for event in events:
+            status = self.post(self.sign(event)).status_code
+            if found := self._stores.find(event.store_id):
+                found.outbox.record(event, status)
+            statuses.append(status)
+        return statuses
+
+    def sign(self, event: Event) -> SignedEvent:
+        """Return the request that carries an event. `_replace` changes it, as a forger would."""
+        return sign(event, self._url, self._secret)
+
+    def post(self, request: SignedEvent) -> TestResponse:
+        """Post a request to the app as it is, and return the response."""
+        url, headers, body = request
+        return self._app.test_client(use_cookies=False).post(url, headers=headers, data=body)

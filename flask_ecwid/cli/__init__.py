@@ -20,6 +20,7 @@ _MODULES = {
     "openapi": "openapi",
     "sandbox": "sandbox",
     "stores": "stores",
+    "webhook": "webhook",
 }
 COMMANDS = tuple(_MODULES)
 

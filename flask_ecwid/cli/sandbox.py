@@ -6,6 +6,7 @@ import json
 import signal
 import sqlite3
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,11 +22,13 @@ from ..sandbox import (
     STORE_ID,
     TOKEN,
     Controls,
+    Deliveries,
     Fault,
     create_sandbox,
     path_of,
     token_of,
 )
+from ..sandbox.events import url_fault
 from ..sandbox.wire import RequestHandler
 from ..settings import api_keys, stores_document
 from . import terminal
@@ -78,6 +81,11 @@ from . import terminal
     type=click.File("rb"),
     help="A JSON file with a list of faults to inject into the calls of each store.",
 )
+@click.option(
+    "--webhook-url",
+    metavar="URL",
+    help="Send a signed event to this URL after each change of any store.",
+)
 def sandbox(
     port: int,
     stores: int | None,
@@ -87,6 +95,7 @@ def sandbox(
     search_lag: float,
     duplicate_emails: bool,
     faults: BinaryIO | None,
+    webhook_url: str | None,
 ) -> None:
     """Serve a simulated Ecwid store on 127.0.0.1, or several.
 
@@ -102,6 +111,12 @@ def sandbox(
 
     A PUT at /admin/stores/ID sets the tokens of a store, and adds a store that is new.
 
+    With --webhook-url, the sandbox signs the events with the ECWID_CLIENT_SECRET that it prints,
+    and sends an event again 5 seconds after a failure. At /admin/events, GET lists the events of a
+    store with the statuses of the app, and POST adds an event of any type. A POST of ids at
+    /admin/deliveries sends these events in this order. A PATCH at /admin/switches that sets
+    `send_events` to false lets later events wait for such a POST.
+
     \b
     Examples:
       flask ecwid sandbox --port 8100 --customers 1000
@@ -111,11 +126,16 @@ def sandbox(
       flask ecwid sandbox --port 8100 --stores 3
       curl http://127.0.0.1:8100/admin/stores/1004/faults -d '{"kind": "status", "status": 402}'
       curl -X PUT http://127.0.0.1:8100/admin/stores/1009 -d '{"tokens": ["secret_invented"]}'
+      flask ecwid sandbox --webhook-url http://127.0.0.1:5000/api/json/v1/ecwid/webhooks
+      curl http://127.0.0.1:8100/admin/events -d '{"eventType": "application.uninstalled"}'
     """
     try:
         injected = [Fault.from_json(each) for each in json.load(faults)] if faults else []
     except (ValueError, TypeError) as exc:
         raise click.BadParameter(str(exc), param_hint="--faults") from None
+    if webhook_url is not None and (fault := url_fault(webhook_url)):
+        raise click.BadParameter(f"the URL {fault}", param_hint="--webhook-url")
+    deliveries = None if webhook_url is None else Deliveries(webhook_url, CLIENT_SECRET)
     path = path or private_file()
     ids = [str(int(STORE_ID) + number) for number in range(stores or 1)]
     try:
@@ -126,6 +146,8 @@ def sandbox(
             calls_per_minute=calls_per_minute,
             search_lag_s=search_lag,
             duplicate_emails=duplicate_emails,
+            deliveries=deliveries,
+            send_events=deliveries is not None,
         )
     except (sqlite3.Error, OSError, ValueError) as exc:
         raise click.BadParameter(str(exc), param_hint="--file") from None
@@ -134,6 +156,7 @@ def sandbox(
         # A request may have changed the tokens of this file before. The output names these tokens.
         controls.set_tokens({token_of(store_id): ALL_SCOPES})
         controls.inject(*injected)
+        controls.switch(send_events=deliveries is not None)
     server = make_server("127.0.0.1", port, app, threaded=True, request_handler=RequestHandler)
     # sys.exit runs the exit handlers, which delete the private files. Without this handler, SIGTERM
     # would leave the files behind.
@@ -152,7 +175,11 @@ def sandbox(
             f"ECWID_OAUTH_URL={host}/api/oauth\n"
             f"ECWID_CLIENT_ID={CLIENT_ID}\nECWID_CLIENT_SECRET={CLIENT_SECRET}"
         )
-        server.serve_forever()
+        if deliveries:
+            terminal.show("ECWID_WEBHOOKS=on")
+            terminal.say(f"events: {host}/admin/events")
+        with deliveries or nullcontext():
+            server.serve_forever()
     except KeyboardInterrupt:
         pass
     finally:

@@ -18,6 +18,11 @@ customers, ids, a ledger, faults, switches and tokens of its own:
     token_of("1004")
     Controls(path_of("store.sqlite3", "1004"))
 
+Each change leaves a webhook event in the file of its store. A sandbox with a URL sends the events:
+
+    with Deliveries("http://127.0.0.1:5000/webhooks", CLIENT_SECRET) as deliveries:
+        create_sandbox("store.sqlite3", deliveries=deliveries, send_events=True)
+
 The sandbox behaves as Ecwid's documents say. Comments name the source of a fact by a letter:
 
     D26  docs.ecwid.com of March 2026, the newest
@@ -33,6 +38,8 @@ from __future__ import annotations
 
 from .app import create_sandbox
 from .controls import Controls, Entry, Switches
+from .deliveries import Deliveries
+from .events import EVENT_TYPES, Event, SignedEvent
 from .faults import Fault
 from .inprocess import InProcessAdapter
 from .oauth import CLIENT_ID, CLIENT_SECRET
@@ -43,12 +50,16 @@ __all__ = [
     "ALL_SCOPES",
     "CLIENT_ID",
     "CLIENT_SECRET",
+    "EVENT_TYPES",
     "STORE_ID",
     "TOKEN",
     "Controls",
+    "Deliveries",
     "Entry",
+    "Event",
     "Fault",
     "InProcessAdapter",
+    "SignedEvent",
     "Switches",
     "create_sandbox",
     "path_of",

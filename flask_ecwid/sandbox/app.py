@@ -1,9 +1,8 @@
 """The sandbox's HTTP interface, which is Ecwid's API for customers at `/api/v3/<store_id>`.
 
 The app records every call in the ledger of the store, and injects faults into calls (controls.py).
-The paths below `/admin` set faults, switches and tokens over HTTP, and accept requests from this
-host only. The letters in comments, for example D26, name the sources that `sandbox/__init__.py`
-lists.
+The paths below `/admin` (admin.py) accept requests from this host only. The letters in comments,
+for example D26, name the sources that `sandbox/__init__.py` lists.
 """
 
 from __future__ import annotations
@@ -19,10 +18,12 @@ from flask import Flask, Response, abort, current_app, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import IntegerConverter
 
-from . import oauth, seed
+from . import admin, oauth, seed
 from .controls import Controls
+from .deliveries import EXTENSION, Deliveries
 from .documents import Document, settable
 from .errors import CustomerNotFound, EmailTaken, WrongParameter
+from .events import CHANGES
 from .fault_replies import faulty_reply
 from .faults import OPERATIONS, Fault
 from .search import read_search
@@ -63,6 +64,7 @@ def create_sandbox(
     stores: Collection[str] = (),
     accept_new_stores: bool = False,
     customers: int = 0,
+    deliveries: Deliveries | None = None,
     **switches: Any,
 ) -> Flask:
     """Return a Flask app that behaves as Ecwid does for one store or several.
@@ -80,6 +82,7 @@ def create_sandbox(
         accept_new_stores: whether a new file accepts every store id. The first token that is used
             for a new id is the token of that store from then on. An existing file keeps its rule.
         customers: the number of generated customers that a new store gets in addition.
+        deliveries: sends the events of all stores. Without it, the stores only keep their events.
         switches: the members of `Switches` to set in each of these stores.
 
     Raises:
@@ -101,6 +104,7 @@ def create_sandbox(
         all_stores.add(each, {token_of(each): ALL_SCOPES})
     app = Flask(__name__, static_folder=None)
     app.extensions["sandbox"] = all_stores
+    app.extensions[EXTENSION] = deliveries
     app.url_map.merge_slashes = False  # Ecwid redirects no path with `//`.
     app.url_map.converters["customer_id"] = _CustomerId
     app.before_request(_begin)
@@ -118,15 +122,7 @@ def create_sandbox(
     app.get(one_customer)(get_customer)
     app.put(one_customer)(update_customer)
     app.delete(one_customer)(delete_customer)
-    for admin in ("/admin", "/admin/stores/<store_id>"):
-        for name, view, methods in (
-            ("faults", _admin_faults, ["GET", "POST", "DELETE"]),
-            ("switches", _admin_switches, ["GET", "PATCH"]),
-            ("ledger", _admin_ledger, ["GET", "DELETE"]),
-        ):
-            rule = f"{admin}/{name}"
-            app.add_url_rule(rule, rule, view, methods=methods)
-    app.add_url_rule("/admin/stores/<store_id>", view_func=_admin_store, methods=["PUT"])
+    admin.add_routes(app)
 
     def grant(id: str) -> tuple[str, Collection[str]] | None:
         if tokens and id == store_id:
@@ -134,6 +130,9 @@ def create_sandbox(
         return (token_of(id), ALL_SCOPES) if all_stores.find(id) else None
 
     oauth.add_routes(app, store_id, grant)
+    if deliveries:
+        for opened in all_stores.opened():
+            deliveries.notice(opened.outbox)  # An earlier process may have left events behind.
     return app
 
 
@@ -177,7 +176,7 @@ def _begin() -> Response | None:
     found = _stores().accept(request.view_args.pop("store_id"), _token())
     if found is None:
         return _error(404, "STORE_NOT_FOUND", "Store not found")
-    g.store, g.controls = found
+    g.store, g.controls, g.outbox = found
     g.begun = time.time()
     g.fault = fault = found.controls.next_fault(operation)
     if fault is None or fault.executes_call:
@@ -195,6 +194,8 @@ def _end(response: Response) -> Response:
     operation = str(request.endpoint)
     fault: Fault | None = g.fault
     done = response.status_code == 200 and (fault is None or fault.executes_call)
+    if done and operation in CHANGES and (deliveries := current_app.extensions[EXTENSION]):
+        deliveries.notice(g.outbox)
     customer_id = (request.view_args or {}).get("customer_id")
     if done and operation == "add_customer":
         customer_id = orjson.loads(response.get_data())["id"]
@@ -257,68 +258,6 @@ def _is_of_this_host() -> bool:
         return ipaddress.ip_address(request.remote_addr or "").is_loopback
     except ValueError:
         return False
-
-
-def _admin_faults(store_id: str | None = None) -> Response:
-    controls = _controls_of(store_id)
-    if request.method == "DELETE":
-        controls.clear_faults()
-    if request.method == "POST":
-        given = _admin_body()
-        try:
-            controls.inject(*(Fault.from_json(each) for each in _listed(given)))
-        except (ValueError, TypeError) as exc:
-            return _error(400, None, str(exc))
-    return _reply([fault.to_json() for fault in controls.faults()])
-
-
-def _admin_switches(store_id: str | None = None) -> Response:
-    controls = _controls_of(store_id)
-    if request.method == "PATCH":
-        given = _admin_body()
-        try:
-            controls.switch(**given if isinstance(given, dict) else {"": 0})
-        except (ValueError, TypeError) as exc:
-            return _error(400, None, str(exc))
-    return _reply(controls.switches()._asdict())
-
-
-def _admin_ledger(store_id: str | None = None) -> Response:
-    controls = _controls_of(store_id)
-    if request.method == "DELETE":
-        controls.clear_ledger()
-    return _reply([entry._asdict() for entry in controls.ledger()])
-
-
-def _admin_store(store_id: str) -> Response:
-    """Let only the tokens of the body open a store, with all scopes. An unknown store is added."""
-    given = _admin_body()
-    listed = given.get("tokens") if isinstance(given, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
-        return _error(400, None, 'The body must be {"tokens": [...]} with strings')
-    tokens = dict.fromkeys(listed, ALL_SCOPES)
-    try:
-        _stores().add(store_id, tokens).controls.set_tokens(tokens)
-    except ValueError as exc:
-        return _error(400, None, str(exc))
-    return _reply({"id": store_id})
-
-
-def _controls_of(store_id: str | None) -> Controls:
-    if store_id is None:
-        return _stores().controls
-    return (_stores().find(store_id) or abort(404)).controls
-
-
-def _admin_body() -> Any:
-    try:
-        return orjson.loads(request.get_data())
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _listed(given: Any) -> list[Any]:
-    return given if isinstance(given, list) else [given]
 
 
 def _stores() -> Stores:

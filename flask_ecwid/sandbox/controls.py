@@ -31,12 +31,13 @@ class Switches(NamedTuple):
 
     Searches find a new customer after `search_lag_s` seconds. With `duplicate_emails`, two
     customers may have the same e-mail. Calls of a token above `calls_per_minute` get a 429, and 0
-    means no limit.
+    means no limit. With `send_events`, a sandbox with a webhook URL sends each new event by itself.
     """
 
     search_lag_s: float = 0.0
     duplicate_emails: bool = False
     calls_per_minute: int = 0
+    send_events: bool = False
 
 
 _VALID_SWITCHES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -49,6 +50,7 @@ _VALID_SWITCHES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: type(value) is int and value >= 0,
         "a whole number from 0",
     ),
+    "send_events": (lambda value: type(value) is bool, "True or False"),
 }
 
 
@@ -241,4 +243,5 @@ def _switches(db: sqlite3.Connection) -> Switches:
         float(given.get("search_lag_s", 0)),
         bool(given.get("duplicate_emails", 0)),
         int(given.get("calls_per_minute", 0)),
+        bool(given.get("send_events", 0)),
     )

@@ -19,12 +19,14 @@ from typing import Any
 import orjson
 
 from .. import private_files
+from . import outbox
 from .documents import Document, changed_customer, new_customer
 from .errors import CustomerNotFound, EmailTaken
+from .events import CHANGES
 from .search import Search, parse_date
 from .tokens import check_scopes, digest
 
-_VERSION = 3  # the version of the schema, where 0 is a new file
+_VERSION = 4  # the version of the schema, where 0 is a new file
 _BUSY_TIMEOUT_S = 5.0
 _FILL_TIMEOUT_S = 60.0  # another process may take this long to fill the file with customers
 
@@ -78,6 +80,7 @@ _SCHEMA = (
         email TEXT,
         token_known INTEGER
     )""",
+    outbox.TABLE,
     "CREATE TABLE inner_id (last INTEGER NOT NULL)",
     f"INSERT INTO inner_id VALUES ({_FIRST_INNER_ID - 1})",
     f"INSERT INTO sqlite_sequence VALUES ('customers', {_FIRST_ID - 1})",
@@ -235,7 +238,9 @@ class Store:
         with self.transaction("BEGIN IMMEDIATE") as db:
             _refuse_taken(db, customer["email"], None)
             lag_s = _switch(db, "search_lag_s")
-            return _insert(db, customer, [], time.time() + lag_s if lag_s else 0)
+            customer_id = _insert(db, customer, [], time.time() + lag_s if lag_s else 0)
+            outbox.insert_change(db, CHANGES["add_customer"], customer_id, customer["email"])
+        return customer_id
 
     def update_customer(self, customer_id: int, changes: Document) -> None:
         """Change the members of a customer that `settable` returned."""
@@ -247,6 +252,7 @@ class Store:
             db.execute(
                 f"UPDATE customers SET {values} WHERE id = :id", {**columns, "id": customer_id}
             )
+            outbox.insert_change(db, CHANGES["update_customer"], customer_id, customer["email"])
 
     def delete_customer(self, customer_id: int) -> None:
         """Delete a customer.
@@ -255,8 +261,9 @@ class Store:
             CustomerNotFound: The store has no customer with this id.
         """
         with self.transaction("BEGIN IMMEDIATE") as db:
-            if not db.execute("DELETE FROM customers WHERE id = ?", [customer_id]).rowcount:
-                raise CustomerNotFound(customer_id)
+            email = _find(db, customer_id)["email"]
+            db.execute("DELETE FROM customers WHERE id = ?", [customer_id])
+            outbox.insert_change(db, CHANGES["delete_customer"], customer_id, email)
 
     @contextmanager
     def transaction(self, begin: str) -> Iterator[sqlite3.Connection]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from .controls import Controls
 from .documents import Document
+from .outbox import Outbox
 from .store import Store
 from .tokens import ALL_SCOPES, STORE_ID
 
@@ -22,10 +23,11 @@ _ID = re.compile(r"[1-9][0-9]{0,19}")
 
 
 class Simulated(NamedTuple):
-    """One store of the sandbox, with its controls."""
+    """One store of the sandbox, with its controls and its events."""
 
     store: Store
     controls: Controls
+    outbox: Outbox
 
 
 def path_of(path: str | os.PathLike[str], store_id: str) -> Path:
@@ -66,7 +68,8 @@ class Stores:
         self._switches = dict(switches or {})
         self.store = Store(path)
         self.controls = Controls(path)
-        self._found = {store_id: Simulated(self.store, self.controls)}
+        self.default = Simulated(self.store, self.controls, Outbox(store_id, self.store))
+        self._found = {store_id: self.default}
 
     def fill(
         self, tokens: Mapping[str, Collection[str]], *, accept_new_stores: bool = False
@@ -95,7 +98,12 @@ class Stores:
         store = Store(path)
         if not store.is_complete():
             return None
-        return self._found.setdefault(store_id, Simulated(store, Controls(path)))
+        opened = Simulated(store, Controls(path), Outbox(store_id, store))
+        return self._found.setdefault(store_id, opened)
+
+    def opened(self) -> list[Simulated]:
+        """Return the default store, and each further store that this object has opened."""
+        return list(self._found.values())
 
     def add(self, store_id: str, tokens: Mapping[str, Collection[str]]) -> Simulated:
         """Add a store with these tokens, or return the store that the sandbox has already.

@@ -328,6 +328,7 @@ sys.meta_path.insert(0, Finder)
         (["openapi"], "flask_ecwid.cli.openapi"),
         (["sandbox"], "flask_ecwid.cli.sandbox"),
         (["stores", "list"], "flask_ecwid.cli.stores"),
+        (["webhook", "send"], "flask_ecwid.cli.webhook"),
         (["export", "--help"], "flask_ecwid.cli.export"),
         *((args, "host") for args in (["check"], ["export", "all.jsonl"], ["import", "new.jsonl"])),
     ],
@@ -537,7 +538,10 @@ def test_sandbox_fails_on_demand(tmp_path: Path) -> None:
         url = f"{settings['ECWID_API_URL']}/{settings['ECWID_STORE_ID']}/customers"
         headers = {"Authorization": f"Bearer {settings['ECWID_TOKEN']}"}
         admin = settings["ECWID_API_URL"].replace("/api/v3", "/admin")
-        wanted = {"search_lag_s": 2.0, "duplicate_emails": True, "calls_per_minute": 600}
+        wanted = {
+            **{"search_lag_s": 2.0, "duplicate_emails": True, "calls_per_minute": 600},
+            "send_events": False,
+        }
         assert requests.get(f"{admin}/switches", timeout=30).json() == wanted
         statuses = [requests.get(url, headers=headers, timeout=30).status_code for _ in range(2)]
         assert statuses == [500, 200]
@@ -575,6 +579,7 @@ def test_sandbox_options_out_of_range(wrong: tuple[str, str]) -> None:
     [
         *([], ["check"], ["export"], ["import"], ["key"], ["openapi"], ["sandbox"], ["stores"]),
         *(["stores", each] for each in ("add", "list", "remove")),
+        *(["webhook"], ["webhook", "send"]),
     ],
 )
 def test_help(command: list[str]) -> None:

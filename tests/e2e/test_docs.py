@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import requests
+from pytest_httpserver import HTTPServer
 
 from flask_ecwid import (
     Ecwid,
@@ -79,6 +80,7 @@ MAKE_KEY, REAL, CALL_WITH_KEY = taken("index.md", "4. Take a real store")
 [ONCE] = taken("errors.md", "May I send it again?")
 [SANDBOX] = taken("settings.md", "Another store to try them on")
 [ADD_STORE] = taken("command-line.md", "Stores")
+[SEND_EVENT] = taken("command-line.md", "Webhook")
 [WITH_REDIS] = taken("deployment.md", "Several hosts: Redis")
 [REDIS_SETTINGS] = taken("deployment.md", "Several hosts: Redis", "ini")
 
@@ -231,6 +233,15 @@ def test_a_store_is_added(tmp_path: Path) -> None:
     (tmp_path / "token.txt").write_text(TOKEN, encoding="utf-8")
     done = sh(ADD_STORE, tmp_path, ECWID_STORES=str(tmp_path / "stores.json"))
     assert (done.returncode, done.stdout.count("key: ")) == (0, 1), done.stderr
+
+
+def test_the_command_of_an_event(httpserver: HTTPServer, tmp_path: Path) -> None:
+    """The command of the page sends an event to the default URL of the plugin."""
+    httpserver.expect_request(f"{API}/webhooks", method="POST").respond_with_data("")
+    shutil.copy(ROOT / "wsgi.py", tmp_path)
+    line = SEND_EVENT.replace("http://127.0.0.1:5000/", httpserver.url_for("/"))
+    done = sh(line, tmp_path, ECWID_SANDBOX="on", ECWID_CLIENT_SECRET=secrets.token_hex())
+    assert (done.returncode, done.stdout[:4]) == (0, "200:"), done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -399,7 +399,7 @@ def test_a_wrong_argument_names_its_choices(controls: Controls, tmp_path: Path) 
     """The error of a wrong argument of a helper names the choices and the value given."""
     store = EcwidSandbox(tmp_path / "other.sqlite3")
     members = ", ".join(Fault.__dataclass_fields__)
-    switches = "search_lag_s, duplicate_emails, calls_per_minute"
+    switches = "search_lag_s, duplicate_emails, calls_per_minute, send_events"
     scopes = {"token": ["read_customers", "read"]}
     wrong_fault = r"a Fault, such as Fault\('reset'\); got 'reset'"
     cases: list[tuple[Callable[[], Any], str]] = [

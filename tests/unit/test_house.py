@@ -42,7 +42,8 @@ MODULES = {
 OWN = {name: path for name, path in MODULES.items() if not name.startswith("sandbox.")}
 
 
-COMMANDS = {"check", "export", "import_", "key", "openapi", "sandbox", "stores"}  # modules of cli
+# The modules of cli that are commands.
+COMMANDS = {"check", "export", "import_", "key", "openapi", "sandbox", "stores", "webhook"}
 
 
 def imports(path: Path) -> set[str]:
