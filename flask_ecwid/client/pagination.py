@@ -20,15 +20,12 @@ or no JSON, is asked for again in halves.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 import re
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,6 +46,7 @@ from ..errors import (
     Violation,
 )
 from . import dates, fields
+from .overlap_ids import UNDATED, OverlapIds, checksum_of
 from .replies import UnfitCustomer
 from .types import Customer, CustomerPage
 
@@ -62,7 +60,6 @@ OVERLAP = 20  # The customers that consecutive pages share when they are read by
 SAME_PAGES = 5  # A changing list can repeat a page, but not so many times with the same total.
 LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
 _NEEDED_FIELDS = "total,count,offset,limit,items(id,registered,updated)"
-_UNDATED = -1  # Stands for a date that cannot be read. Every date that can be read is 0 or later.
 
 
 @dataclass(frozen=True)
@@ -177,7 +174,7 @@ class CustomerIterator(Iterator[Customer]):
         self._bounds = tuple(_bound(self._filters, each.filter) for each in _PASSES)
         self._started_at = int(clock.wall())
         self._count = 0
-        self._ids = _OverlapIds()
+        self._ids = OverlapIds()
         self._at: _Position | None = _Position(watermark=self._bounds[0])
         if cursor is not None:
             self._resume(cursor)
@@ -232,7 +229,7 @@ class CustomerIterator(Iterator[Customer]):
         where = (at.number, at.watermark or "")
         parts = (self._digest, self._started_at, *where, self._count, self._ids.pack())
         text = ".".join(map(str, parts))
-        return f"{text}.{_checksum(text)}"
+        return f"{text}.{checksum_of(text)}"
 
     @property
     def page_is_over(self) -> bool:
@@ -245,7 +242,7 @@ class CustomerIterator(Iterator[Customer]):
         A customer from before the watermark has come already, because the first pass has read that
         second. Without this rule, the iterator would have to remember the ids of all customers.
         """
-        is_behind = _UNDATED < entry.second < self._watermark
+        is_behind = UNDATED < entry.second < self._watermark
         return not is_behind and not self._ids.has(entry.key, entry.second)
 
     def _fitting(self, customer: Customer | UnfitCustomer) -> Customer | None:
@@ -388,88 +385,14 @@ class CustomerIterator(Iterator[Customer]):
         form = r"([0-9a-f]{16})\.(\d{1,12})\.([0-2])\.(\d{0,12})\.(\d{1,12})\.([\w=-]+)"
         text, _, checksum = cursor.rpartition(".")
         found = re.fullmatch(form, text, flags=re.ASCII)
-        if found is None or checksum != _checksum(text):
+        if found is None or checksum != checksum_of(text):
             raise ValueError("the cursor is damaged, or iter_customers did not make it")
         if found[1] != self._digest:
             raise ValueError("the cursor belongs to other filters or to another store")
         self._started_at, self._count = int(found[2]), int(found[5])
-        self._ids = _OverlapIds.unpack(found[6])
+        self._ids = OverlapIds.unpack(found[6])
         number, watermark = int(found[3]), int(found[4]) if found[4] else None
         self._at = _Position(number, watermark) if number < len(_PASSES) else None
-
-
-class _OverlapIds:
-    """The ids of returned customers that a later page may show again.
-
-    Ids are grouped by the second of registration, so that a whole second can be forgotten.
-    """
-
-    def __init__(self) -> None:
-        self._by_second: dict[int, set[int]] = {}
-
-    def has(self, id: int, second: int) -> bool:
-        return id in self._by_second.get(second, ())
-
-    def add(self, id: int, second: int) -> None:
-        self._by_second.setdefault(second, set()).add(id)
-
-    def forget_before(self, watermark: int) -> None:
-        """Forget older seconds. Undated ids stay, because any page may show them again."""
-        for second in list(self._by_second):
-            if _UNDATED < second < watermark:
-                del self._by_second[second]
-
-    def pack(self) -> str:
-        """Return the ids as text.
-
-        For each second, the text holds the distance from the second before, the number of ids, and
-        the distances between the ids. Small numbers take fewer bytes, so distances make the text
-        short. An id takes one character if ids are 20 apart on average, and two characters if ids
-        are 900 apart.
-        """
-        packed = bytearray()
-        before = _UNDATED
-        for second in sorted(self._by_second):
-            ids = sorted(self._by_second[second])
-            _append(packed, second - before)
-            _append(packed, len(ids))
-            id_before = 0
-            for id in ids:
-                _append(packed, id - id_before)
-                id_before = id
-            before = second
-        return base64.urlsafe_b64encode(zlib.compress(packed)).decode()
-
-    @classmethod
-    def unpack(cls, text: str) -> _OverlapIds:
-        """Return the ids of a text that `pack` made."""
-        unpacked = cls()
-        numbers = _numbers(zlib.decompress(base64.urlsafe_b64decode(text)))
-        second = _UNDATED
-        for distance in numbers:
-            second += distance
-            count = next(numbers)
-            unpacked._by_second[second] = set(accumulate(islice(numbers, count)))
-        return unpacked
-
-
-def _append(packed: bytearray, number: int) -> None:
-    """Append a number as a varint, which has seven bits in each byte, the lowest bits first."""
-    while number > 127:
-        packed.append(number & 127 | 128)
-        number >>= 7
-    packed.append(number)
-
-
-def _numbers(packed: Iterable[int]) -> Iterator[int]:
-    """Yield the numbers of varints."""
-    number = shift = 0
-    for byte in packed:
-        number |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            yield number
-            number = shift = 0
 
 
 def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
@@ -490,11 +413,6 @@ def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
 def _digest(filters: Mapping[str, Any], store: str) -> str:
     text = repr((store, sorted(filters.items())))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _checksum(text: str) -> str:
-    """Return the checksum of a cursor. Without it, a damaged cursor could lose customers."""
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def _bound(filters: Mapping[str, Any], name: str) -> int | None:
@@ -557,4 +475,4 @@ def _second(customer: Mapping[str, Any], member: str) -> int:
     before 1970 are therefore read by offset, like the customers of one second.
     """
     seconds = dates.to_seconds(customer.get(member))
-    return _UNDATED if seconds is None else max(0, seconds)
+    return UNDATED if seconds is None else max(0, seconds)

@@ -26,6 +26,7 @@ import orjson
 from flask_ecwid import chance, clock, errors
 from flask_ecwid.client import (
     open_stores,
+    overlap_ids,
     pagination,
     reconcile,
     replies,
@@ -713,9 +714,9 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "a list is read in one pass": (is_now(pagination, "_PASSES", pagination._PASSES[:1]),),
     "a cursor forgets the ids": (
         Change(
-            pagination._OverlapIds,
+            overlap_ids.OverlapIds,
             "pack",
-            lambda pack: lambda self: pack(pagination._OverlapIds()),
+            lambda pack: lambda self: pack(overlap_ids.OverlapIds()),
         ),
     ),
     "a lease for ever": (Change(idempotency.Idempotency, "__init__", _lease_for_ever),),
@@ -810,7 +811,7 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "a short page ends a list": (
         Change(pagination.CustomerIterator, "_position_after", _short_page_ends),
     ),
-    "the ids of a list are forgotten at once": (is_now(pagination._OverlapIds, "add", _nothing),),
+    "the ids of a list are forgotten at once": (is_now(overlap_ids.OverlapIds, "add", _nothing),),
     "the second pass of a list begins late": (is_now(pagination, "LAG_S", 0),),
     "all stores share cached responses": (
         Change(opening.Storage, "responses", _responses_of_all),
