@@ -28,7 +28,8 @@ from .calls import Call, build_call, neutral_call
 from .open_stores import OpenStores
 from .opening import OpenStore, open_upstream
 from .operations import OPERATIONS
-from .pagination import PAGE_SIZE, CustomerIterator
+from .page_reader import PAGE_SIZE
+from .pagination import CustomerIterator
 from .reconcile import clock_ahead_s
 from .transport import Transport
 from .types import Customer, CustomerIdentity, CustomerPage, DeleteCount, UpdateCount

@@ -13,9 +13,8 @@ Pages overlap, so the iterator remembers ids. A returned customer is remembered 
 page may show it as new. Memory and cursor hold the same ids, so a resumed reading decides like an
 uninterrupted one.
 
-One odd customer never ends the reading. The iterator asks for a customer that does not fit the
-contract alone, and skips the customer if that reply does not fit either. A page that is too large,
-or no JSON, is asked for again in halves.
+One odd customer never ends the reading, as page_reader.py describes. The iterator skips a customer
+who does not fit the contract alone either.
 """
 
 from __future__ import annotations
@@ -24,42 +23,32 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import orjson
-
 from .. import clock
-from ..errors import (
-    BadReply,
-    ContractBroken,
-    CustomerNotFound,
-    EcwidError,
-    EcwidFailed,
-    EcwidTimedOut,
-    InvalidRequest,
-    NotJson,
-    Rejected,
-    ReplyTooLarge,
-    ServiceRefused,
-    Violation,
-)
+from ..errors import BadReply, ContractBroken, InvalidRequest, Violation
 from . import dates, fields
 from .overlap_ids import UNDATED, OverlapIds, checksum_of
+from .page_reader import (
+    NEEDED_FIELDS,
+    PAGE_SIZE,
+    PageReader,
+    Skipped,
+    id_of,
+    key_of,
+    second_of,
+)
 from .replies import UnfitCustomer
 from .types import Customer, CustomerPage
 
 log = logging.getLogger("flask_ecwid")
 
-# Ecwid's maximum. Ecwid's pages name two defaults, 10 and 100, so the client sends the size.
-# https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
-PAGE_SIZE = 100
 OVERLAP_S = 1  # Ecwid does not say whether a bound includes its own second.
 OVERLAP = 20  # The customers that consecutive pages share when they are read by offset.
 SAME_PAGES = 5  # A changing list can repeat a page, but not so many times with the same total.
 LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
-_NEEDED_FIELDS = "total,count,offset,limit,items(id,registered,updated)"
 
 
 @dataclass(frozen=True)
@@ -83,28 +72,6 @@ class _Position:
     number: int = 0  # The index of the pass.
     watermark: int | None = None
     offset: int = 0
-
-
-# Replies that may concern a single customer, because the page with the customer was read.
-_FAILURES_OF_ONE_CUSTOMER = (
-    *(BadReply, ContractBroken, CustomerNotFound, EcwidFailed, EcwidTimedOut),
-    *(Rejected, ServiceRefused),
-)
-
-
-class Skipped(NamedTuple):
-    """A customer that did not come, because Ecwid's reply violates the contract in these places.
-
-    The id is None if Ecwid's page shows no id.
-    """
-
-    customer_id: int | None
-    errors: Sequence[Violation]
-
-    @property
-    def places(self) -> str:
-        """The places, each with its keyword, as text."""
-        return " ".join(each.place for each in self.errors)
 
 
 class _Entry(NamedTuple):
@@ -167,10 +134,10 @@ class CustomerIterator(Iterator[Customer]):
         self._filters = _checked(filters)
         self._list_page = list_page
         self._before_call = before_call
-        self._get_customer = get_customer
         self._digest = _digest(self._filters, store)
         selection = self._filters.get("responseFields")
-        self._selection = selection and fields.members_of("items", selection)
+        of_customer = selection and fields.members_of("items", selection)
+        self._reader = PageReader(list_page, before_call, get_customer, of_customer)
         self._bounds = tuple(_bound(self._filters, each.filter) for each in _PASSES)
         self._started_at = int(clock.wall())
         self._count = 0
@@ -180,7 +147,6 @@ class CustomerIterator(Iterator[Customer]):
             self._resume(cursor)
         self._next: _Position | None = self._at  # The position after the page in memory.
         self._page: deque[_Entry] = deque()
-        self._size: int | None = None  # The size of the pages, if smaller than the filters say.
         self.skipped: list[Skipped] = []  # The customers that this iterator left out.
         self._before: tuple[_Position, list[int], object] | None = None
         self._same_pages = 0
@@ -246,32 +212,15 @@ class CustomerIterator(Iterator[Customer]):
         return not is_behind and not self._ids.has(entry.key, entry.second)
 
     def _fitting(self, customer: Customer | UnfitCustomer) -> Customer | None:
-        """Return a customer who fits the contract, or None if the customer does not come.
-
-        A customer of a page who does not fit is asked for alone, because that reply may fit.
-        """
-        if not isinstance(customer, UnfitCustomer):
-            return customer
-        id, errors = _id_of(customer), customer.errors
-        if id is not None and self._get_customer is not None:
-            self._before_call()
-            try:
-                alone = self._get_customer(id, self._selection)
-            except _FAILURES_OF_ONE_CUSTOMER as exc:
-                if isinstance(exc, CustomerNotFound) and exc.by_ecwid:
-                    return None  # The customer was deleted meanwhile.
-                if exc.pause_s:  # Ecwid refuses all calls.
-                    raise
-                errors = exc.errors or ([_violation(exc)] if isinstance(exc, BadReply) else errors)
-            else:
-                if alone["id"] == id:
-                    return alone
-                errors = [Violation("/id", "const")]
-        self._count += 1
-        self.skipped.append(Skipped(id, errors))
-        places = self.skipped[-1].places
-        log.warning("customer left out customer_id=%s places=%s", id or "none", places)
-        return None
+        """Return a customer who fits the contract, or None if the customer does not come."""
+        found = self._reader.fitting(customer)
+        if isinstance(found, Skipped):
+            self._count += 1
+            self.skipped.append(found)
+            id = found.customer_id or "none"
+            log.warning("customer left out customer_id=%s places=%s", id, found.places)
+            return None
+        return found
 
     @property
     def _watermark(self) -> int:
@@ -292,12 +241,12 @@ class CustomerIterator(Iterator[Customer]):
 
     def _read_page(self, at: _Position) -> None:
         """Read the page at a position, and find the position after it."""
-        page, total = self._customers(self._query(at))
-        nameless = [c for c in page if isinstance(c, UnfitCustomer) and _id_of(c) is None]
+        page, total = self._reader.read(self._query(at))
+        nameless = [c for c in page if isinstance(c, UnfitCustomer) and id_of(c) is None]
         if nameless and len(nameless) == len(page) and not self._count:
             # A first page without any id is no list of customers.
             raise ContractBroken(nameless[0].errors)
-        keys = [_key_of(customer) for customer in page]
+        keys = [key_of(customer) for customer in page]
         # A list that grows before the page repeats the page, but with another total.
         window = replace(at, offset=0)
         shown = window, keys, total
@@ -309,43 +258,13 @@ class CustomerIterator(Iterator[Customer]):
             self._next = window
             raise BadReply("Ecwid sent the same page again.")
         self._before = shown
-        registered = [_second(customer, "registered") for customer in page]
+        registered = [second_of(customer, "registered") for customer in page]
         self._page.extend(map(_Entry, page, keys, registered))
         if at.number == 0:
             self._next = self._position_after(at, registered)
         else:
-            updated = [_second(customer, "updated") for customer in page]
+            updated = [second_of(customer, "updated") for customer in page]
             self._next = self._position_after(at, updated)
-
-    def _customers(self, query: dict[str, Any]) -> tuple[list[Customer | UnfitCustomer], object]:
-        """Return the customers of a page and Ecwid's `total`.
-
-        The page is smaller if the whole page cannot be read.
-        """
-        limit = int(query["limit"]) if str(query["limit"]).isdecimal() else PAGE_SIZE
-        while True:
-            sized = query if self._size is None else {**query, "limit": self._size}
-            self._before_call()
-            try:
-                page = self._list_page(**sized)
-                customers = _customers(page)
-            except (ReplyTooLarge, NotJson) as exc:
-                size = limit if self._size is None else self._size
-                if size <= 1:
-                    return self._unreadable(query, _violation(exc)), None
-                self._size = size // 2
-            else:
-                if self._size is not None:
-                    self._size = self._size * 2 if self._size * 2 < limit else None
-                return customers, page.get("total")
-
-    def _unreadable(
-        self, query: dict[str, Any], error: Violation
-    ) -> list[Customer | UnfitCustomer]:
-        """Return the one customer of a page that cannot be read, only with id and dates."""
-        self._before_call()
-        page = self._list_page(**{**query, "limit": 1, "responseFields": _NEEDED_FIELDS})
-        return [UnfitCustomer(customer, [error]) for customer in _customers(page)]
 
     def _position_after(self, at: _Position, seconds: list[int]) -> _Position | None:
         """Return the position after a page whose customers have these dates."""
@@ -403,7 +322,7 @@ def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("leave out sortBy and offset, because the reading sets them itself")
     if "responseFields" in given:
         try:
-            selection = fields.complete(str(given["responseFields"]), _NEEDED_FIELDS)
+            selection = fields.complete(str(given["responseFields"]), NEEDED_FIELDS)
         except (ValueError, RecursionError):
             raise InvalidRequest([Violation("/query/responseFields", "pattern")]) from None
         given["responseFields"] = selection
@@ -427,52 +346,3 @@ def _bound(filters: Mapping[str, Any], name: str) -> int | None:
     if seconds is None:
         raise ValueError(f"{name} is neither UNIX seconds nor a date")
     return max(0, seconds)
-
-
-def _customers(page: CustomerPage) -> list[Customer | UnfitCustomer]:
-    """Return the customers of a page.
-
-    Raises:
-        BadReply: The page is no list of customers with ids.
-    """
-    items: Any = page.get("items")
-    if not isinstance(items, list) or not all(
-        isinstance(item, UnfitCustomer)
-        or (isinstance(item, dict) and isinstance(item.get("id"), int))
-        for item in items
-    ):
-        raise BadReply("Ecwid's page is not a list of customers with ids.")
-    return items
-
-
-def _id_of(customer: Mapping[str, Any]) -> int | None:
-    """Return the id of a customer, or None if no other call could name the customer by it."""
-    id = customer.get("id")
-    return id if isinstance(id, int) and id is not True and id > 0 else None
-
-
-def _key_of(customer: Mapping[str, Any]) -> int:
-    """Return the id of a customer, or a number beyond all ids that stands for the content."""
-    id = _id_of(customer)
-    if id is not None:
-        return id
-    try:
-        content = orjson.dumps(customer)
-    except orjson.JSONEncodeError:  # The customer is nested too deep.
-        content = b""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") + 2**64
-
-
-def _violation(error: EcwidError) -> Violation:
-    """Return the violation that stands for a reply without a readable place."""
-    return Violation("", "size" if isinstance(error, ReplyTooLarge) else "json")
-
-
-def _second(customer: Mapping[str, Any], member: str) -> int:
-    """Return a date of a customer in UNIX seconds.
-
-    A date before 1970 counts as 0, because Ecwid's filters take no negative number. Customers from
-    before 1970 are therefore read by offset, like the customers of one second.
-    """
-    seconds = dates.to_seconds(customer.get(member))
-    return UNDATED if seconds is None else max(0, seconds)
