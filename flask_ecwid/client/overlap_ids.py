@@ -14,11 +14,18 @@ UNDATED = -1  # Stands for a date that cannot be read. Every date that can be re
 class OverlapIds:
     """The ids of returned customers that a later page may show again.
 
-    Ids are grouped by the second of registration, so that a whole second can be forgotten.
+    Ids are grouped by a second, so that a whole second can be forgotten.
     """
 
     def __init__(self) -> None:
         self._by_second: dict[int, set[int]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_second.values()))
+
+    def has_anywhere(self, id: int) -> bool:
+        """Return whether the id was added with any second."""
+        return any(id in ids for ids in self._by_second.values())
 
     def has(self, id: int, second: int) -> bool:
         """Return whether the id was added with this second."""
@@ -33,6 +40,12 @@ class OverlapIds:
         for second in list(self._by_second):
             if UNDATED < second < watermark:
                 del self._by_second[second]
+
+    def forget_from(self, second: int) -> None:
+        """Forget the seconds from this second on."""
+        for each in list(self._by_second):
+            if each >= second:
+                del self._by_second[each]
 
     def pack(self) -> str:
         """Return the ids as text.

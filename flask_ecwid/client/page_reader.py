@@ -121,7 +121,7 @@ class PageReader:
             except (ReplyTooLarge, NotJson) as exc:
                 size = limit if self._size is None else self._size
                 if size <= 1:
-                    return self._unreadable(query, _violation(exc)), None
+                    return self._unreadable(query, _violation(exc))
                 self._size = size // 2
             else:
                 if self._size is not None:
@@ -130,11 +130,12 @@ class PageReader:
 
     def _unreadable(
         self, query: dict[str, Any], error: Violation
-    ) -> list[Customer | UnfitCustomer]:
+    ) -> tuple[list[Customer | UnfitCustomer], object]:
         """Return the one customer of a page that cannot be read, only with id and dates."""
         self._before_call()
         page = self._list_page(**{**query, "limit": 1, "responseFields": NEEDED_FIELDS})
-        return [UnfitCustomer(customer, [error]) for customer in _customers(page)]
+        customers = [UnfitCustomer(customer, [error]) for customer in _customers(page)]
+        return [*customers], page.get("total")
 
 
 def _customers(page: CustomerPage) -> list[Customer | UnfitCustomer]:
