@@ -25,13 +25,17 @@ import orjson
 
 from flask_ecwid import chance, clock, errors
 from flask_ecwid.client import (
+    change_cursor,
+    deletions,
     open_stores,
     overlap_ids,
+    page_reader,
     pagination,
     reconcile,
     replies,
     retries,
     shared_reads,
+    updates,
 )
 from flask_ecwid.storage import (
     cache_backend,
@@ -136,6 +140,14 @@ def _lease_for_ever(original: Any) -> Any:
     def init(self: Any, *arguments: Any) -> None:
         original(self, *arguments)
         self._lease_s = 1e6
+
+    return init
+
+
+def _no_deletions(original: Any) -> Any:
+    def init(self: Any, *arguments: Any) -> None:
+        original(self, *arguments)
+        self.until = deletions.FOREVER
 
     return init
 
@@ -719,6 +731,9 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
             lambda pack: lambda self: pack(overlap_ids.OverlapIds()),
         ),
     ),
+    "a feed reads no deletions": (Change(deletions.Deletions, "__init__", _no_deletions),),
+    "a feed has no overlap": (is_now(change_cursor, "LAG_S", 0),),
+    "a feed tells versions by the second": (is_now(updates, "_version_key", page_reader.key_of),),
     "a lease for ever": (Change(idempotency.Idempotency, "__init__", _lease_for_ever),),
     "a refusal leaves no record": (Change(idempotency, "_after", _refusal_is_forgotten),),
     "a failed request keeps its key": (
