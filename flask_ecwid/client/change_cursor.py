@@ -125,7 +125,7 @@ class Place:
             Part(int(found[at]), OverlapIds.unpack(found[at + 1])) for at in (2, 4)
         )
         if now - deletions.floor > KEPT_S:
-            raise CursorExpired("the cursor is older than six months")
+            raise CursorExpired("the cursor is older than six months, so begin without a cursor")
         crowd = None
         if found[6] is not None:
             crowd = Crowd(int(found[6]), int(found[7]), OverlapIds.unpack(found[8]))

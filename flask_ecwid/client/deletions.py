@@ -20,7 +20,9 @@ from .overlap_ids import UNDATED
 from .types import DeletionPage
 
 FOREVER = 2**62  # later than every second
-_IDLE_S = 3600  # Without deletions, the floor is so much older than the reading.
+# Without deletions, the floor is so much older than the reading. Without this, a clock that is
+# ahead of Ecwid's would lose deletions.
+_IDLE_S = 12 * 3600
 
 
 class Entry(NamedTuple):

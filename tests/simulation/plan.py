@@ -734,6 +734,10 @@ class _Maker:
             if what == "create":
                 known.append(number)
                 count += 10
+        if chance.random() < 0.5:  # One customer changes several times in the second of a reading.
+            number = chance.choice(known)
+            for step in range(16):
+                self._shop(begin + gaps_s[0] + 0.3 * step, "update", number)
 
     def _bulk(self) -> None:
         """Let exports work beside a small rate limit, which requests use as well."""
