@@ -153,9 +153,21 @@ def _of_ecwid(client: EcwidClient) -> Iterator[Finding]:
         yield Finding("token", "accepted")
         for scope, granted in scopes.items():
             yield Finding(scope, _SCOPES[granted], "ok" if granted else "failed")
+        yield _deletions(client)
         yield _clock(ping)
         left = client.remaining_calls()
         yield Finding("rate limit", f"{left.remaining} of {left.limit} calls a minute are left")
+
+
+def _deletions(client: EcwidClient) -> Finding:
+    """Return whether `iter_changes` can read the deletions, which no operation needs."""
+    try:
+        if client.can_list_deleted():
+            return Finding("deletions", "can be read")
+        text = "cannot be read, because the token lacks the scope read_store_profile"
+    except EcwidError as exc:
+        text = f"cannot be read now ({exc})"
+    return Finding("deletions", text, "warning")
 
 
 def _host(settings: Settings) -> Finding:

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from .change_cursor import CursorExpired
+from .change_feed import (
+    Change,
+    ChangeIterator,
+    CustomerDeleted,
+    CustomerUnreadable,
+    CustomerUpdated,
+)
 from .client import EcwidClient
 from .pagination import CustomerIterator
 from .types import (
@@ -11,6 +19,8 @@ from .types import (
     CustomerIdentity,
     CustomerPage,
     DeleteCount,
+    Deletion,
+    DeletionPage,
     ExtraField,
     Favorite,
     Person,
@@ -21,13 +31,21 @@ from .types import (
 from .upsert import Put
 
 __all__ = [
+    "Change",
+    "ChangeIterator",
+    "CursorExpired",
     "Customer",
     "CustomerAttributes",
     "CustomerContact",
+    "CustomerDeleted",
     "CustomerIdentity",
     "CustomerIterator",
     "CustomerPage",
+    "CustomerUnreadable",
+    "CustomerUpdated",
     "DeleteCount",
+    "Deletion",
+    "DeletionPage",
     "EcwidClient",
     "ExtraField",
     "Favorite",

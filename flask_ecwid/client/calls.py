@@ -15,7 +15,7 @@ from . import dates, fields
 from .operations import OPERATIONS, EcwidOperation
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_DATES = frozenset({"createdFrom", "createdTo", "updatedFrom", "updatedTo"})
+_DATES = frozenset({"createdFrom", "createdTo", "updatedFrom", "updatedTo", "from_date", "to_date"})
 _LISTS = frozenset({"customerGroupIds", "purchasedProductIds", "countryCodes"})
 
 

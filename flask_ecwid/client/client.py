@@ -25,13 +25,22 @@ from ..storage.opening import Storage
 from ..throttling.rate_limit import Remaining
 from . import bodies, upsert
 from .calls import Call, build_call, neutral_call
+from .change_feed import ChangeIterator
 from .open_stores import OpenStores
 from .opening import OpenStore, open_upstream
 from .operations import OPERATIONS
-from .pagination import PAGE_SIZE, CustomerIterator
+from .page_reader import PAGE_SIZE
+from .pagination import CustomerIterator
 from .reconcile import clock_ahead_s
 from .transport import Transport
-from .types import Customer, CustomerIdentity, CustomerPage, DeleteCount, UpdateCount
+from .types import (
+    Customer,
+    CustomerIdentity,
+    CustomerPage,
+    DeleteCount,
+    DeletionPage,
+    UpdateCount,
+)
 from .upsert import Put
 
 T = TypeVar("T")
@@ -257,6 +266,29 @@ class EcwidClient:
         count: DeleteCount = self._send(build_call("delete_customer", customer_id))
         return count
 
+    def list_deleted(
+        self,
+        *,
+        from_date: object = None,
+        to_date: object = None,
+        offset: int = 0,
+        limit: int = PAGE_SIZE,
+    ) -> DeletionPage:
+        """Return a page of the deleted customers, of which Ecwid keeps the last six months.
+
+        The token needs the Ecwid scope `read_store_profile`. Ecwid documents no order of the list.
+        https://docs.ecwid.com/api-reference/rest-api/store-profile/store-reports/get-deleted-items-history
+
+        Args:
+            from_date: The earliest date of a deletion, in UNIX seconds, as a `datetime` or as text.
+            to_date: The latest date.
+            offset: The number of deletions to leave out at the beginning.
+            limit: The most deletions on the page, up to 100.
+        """
+        query = {"from_date": from_date, "to_date": to_date, "offset": offset, "limit": limit}
+        page: DeletionPage = self._send(build_call("list_deleted", query=query))
+        return page
+
     def find_customer(self, email: str) -> Customer | None:
         """Return the customer with exactly this e-mail in any case, or None.
 
@@ -322,6 +354,38 @@ class EcwidClient:
             before_call=self.wait_for_budget,
             get_customer=self._get_for_bulk,
             store=self.store.digest,
+        )
+
+    def iter_changes(self, cursor: str | None = None, *, limit: int = PAGE_SIZE) -> ChangeIterator:
+        """Iterate over the changes of customers since a cursor, each once and in order of time.
+
+        Without a cursor, all customers come first. The reading waits for its calls, and takes half
+        of `calls_per_minute` at most. The token needs the Ecwid scopes `read_customers` and
+        `read_store_profile`.
+        https://docs.ecwid.com/api-reference/rest-api/store-profile/store-reports/get-deleted-items-history
+
+        Args:
+            cursor: The `cursor` of an earlier iterator of this store, also of another process. The
+                reading continues after the change that came last. A cursor is valid for six months.
+            limit: The customers on a page of Ecwid, up to 100.
+
+        Returns:
+            An iterator of `CustomerUpdated`, `CustomerDeleted` and `CustomerUnreadable`, which ends
+            after the latest change. Its `next` raises an `EcwidError` if a page cannot be read.
+            Calling `next` again continues at the same place.
+
+        Raises:
+            CursorExpired: The cursor is older than six months. Begin again without a cursor.
+            ValueError: The cursor is damaged, or belongs to another store.
+        """
+        return ChangeIterator(
+            lambda **query: self.wait_while_unavailable(partial(self.list_with_unfit, **query)),
+            lambda **query: self.wait_while_unavailable(partial(self.list_deleted, **query)),
+            cursor=cursor,
+            before_call=self.wait_for_budget,
+            get_customer=self._get_for_bulk,
+            store=self.store.digest,
+            limit=limit,
         )
 
     def _send(self, call: Call, *, first_attempt_age_s: float | None = None) -> Any:
@@ -418,6 +482,14 @@ class EcwidClient:
         if not scopes["read_customers"] and not scopes["update_customers"]:
             scopes["update_customers"] = None
         return scopes
+
+    def can_list_deleted(self) -> bool:
+        """Return whether the token has the scope `read_store_profile`, which deletions need.
+
+        Raises:
+            EcwidError: Ecwid does not reply, or refuses the call for another reason.
+        """
+        return self._is_permitted(build_call("list_deleted", query={"limit": 1}))
 
     def _is_permitted(self, call: Call) -> bool:
         """Return whether the token has the scope of the call.

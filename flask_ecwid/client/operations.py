@@ -1,4 +1,7 @@
-"""The table of the operations, with the call to Ecwid that each operation makes."""
+"""The table of the operations, with the call to Ecwid that each operation makes.
+
+The contract has the first five. `list_deleted` is no endpoint. The change feed needs the call.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,14 @@ Kind = Literal["read", "change", "create"]
 class EcwidOperation:
     """One call of Ecwid's REST API, https://docs.ecwid.com/api-reference/rest-api/customers."""
 
-    name: str  # The operationId in the contract.
+    name: str  # The operationId, if the contract has the operation.
     method: str
     path: str  # The path below the URL of the store.
     kind: Kind  # Decides how often a failed call may be repeated.
     ecwid_scope: str  # The Ecwid scope that the token needs.
-    reply: str  # The component of the contract that a good reply fits.
+    reply: str  # The component of components.py that a good reply fits.
     required_fields: str = ""  # Added to a caller's `responseFields`, because replies need them.
+    is_paged: bool = False  # The reply has `items`, of which the call limits the number.
     sets_email: bool = False  # A 409 means that another customer has the e-mail.
     reply_if_gone: bytes | None = None  # The reply if a repetition finds the customer deleted.
 
@@ -39,6 +43,7 @@ OPERATIONS = {
             ecwid_scope="read_customers",
             reply="CustomerPage",
             required_fields="total,count,offset,limit,items(id)",
+            is_paged=True,
         ),
         EcwidOperation(
             name="get_customer",
@@ -75,6 +80,15 @@ OPERATIONS = {
             ecwid_scope="update_customers",
             reply="DeleteCount",
             reply_if_gone=b'{"deleteCount":1}',
+        ),
+        EcwidOperation(
+            name="list_deleted",
+            method="GET",
+            path="/customers/deleted",
+            kind="read",
+            ecwid_scope="read_store_profile",
+            reply="DeletionPage",
+            is_paged=True,
         ),
     )
 }

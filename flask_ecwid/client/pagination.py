@@ -13,56 +13,42 @@ Pages overlap, so the iterator remembers ids. A returned customer is remembered 
 page may show it as new. Memory and cursor hold the same ids, so a resumed reading decides like an
 uninterrupted one.
 
-One odd customer never ends the reading. The iterator asks for a customer that does not fit the
-contract alone, and skips the customer if that reply does not fit either. A page that is too large,
-or no JSON, is asked for again in halves.
+One odd customer never ends the reading, as page_reader.py describes. The iterator skips a customer
+who does not fit the contract alone either.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 import re
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
-import orjson
-
 from .. import clock
-from ..errors import (
-    BadReply,
-    ContractBroken,
-    CustomerNotFound,
-    EcwidError,
-    EcwidFailed,
-    EcwidTimedOut,
-    InvalidRequest,
-    NotJson,
-    Rejected,
-    ReplyTooLarge,
-    ServiceRefused,
-    Violation,
-)
+from ..errors import BadReply, ContractBroken, InvalidRequest, Violation
 from . import dates, fields
+from .overlap_ids import UNDATED, OverlapIds, checksum_of
+from .page_reader import (
+    NEEDED_FIELDS,
+    PAGE_SIZE,
+    PageReader,
+    Skipped,
+    id_of,
+    key_of,
+    second_of,
+)
 from .replies import UnfitCustomer
 from .types import Customer, CustomerPage
 
 log = logging.getLogger("flask_ecwid")
 
-# Ecwid's maximum. Ecwid's pages name two defaults, 10 and 100, so the client sends the size.
-# https://docs.ecwid.com/api-reference/rest-api/customers/search-customers
-PAGE_SIZE = 100
 OVERLAP_S = 1  # Ecwid does not say whether a bound includes its own second.
 OVERLAP = 20  # The customers that consecutive pages share when they are read by offset.
 SAME_PAGES = 5  # A changing list can repeat a page, but not so many times with the same total.
 LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
-_NEEDED_FIELDS = "total,count,offset,limit,items(id,registered,updated)"
-_UNDATED = -1  # Stands for a date that cannot be read. Every date that can be read is 0 or later.
 
 
 @dataclass(frozen=True)
@@ -86,28 +72,6 @@ class _Position:
     number: int = 0  # The index of the pass.
     watermark: int | None = None
     offset: int = 0
-
-
-# Replies that may concern a single customer, because the page with the customer was read.
-_FAILURES_OF_ONE_CUSTOMER = (
-    *(BadReply, ContractBroken, CustomerNotFound, EcwidFailed, EcwidTimedOut),
-    *(Rejected, ServiceRefused),
-)
-
-
-class Skipped(NamedTuple):
-    """A customer that did not come, because Ecwid's reply violates the contract in these places.
-
-    The id is None if Ecwid's page shows no id.
-    """
-
-    customer_id: int | None
-    errors: Sequence[Violation]
-
-    @property
-    def places(self) -> str:
-        """The places, each with its keyword, as text."""
-        return " ".join(each.place for each in self.errors)
 
 
 class _Entry(NamedTuple):
@@ -170,20 +134,19 @@ class CustomerIterator(Iterator[Customer]):
         self._filters = _checked(filters)
         self._list_page = list_page
         self._before_call = before_call
-        self._get_customer = get_customer
         self._digest = _digest(self._filters, store)
         selection = self._filters.get("responseFields")
-        self._selection = selection and fields.members_of("items", selection)
+        of_customer = selection and fields.members_of("items", selection)
+        self._reader = PageReader(list_page, before_call, get_customer, of_customer)
         self._bounds = tuple(_bound(self._filters, each.filter) for each in _PASSES)
         self._started_at = int(clock.wall())
         self._count = 0
-        self._ids = _OverlapIds()
+        self._ids = OverlapIds()
         self._at: _Position | None = _Position(watermark=self._bounds[0])
         if cursor is not None:
             self._resume(cursor)
         self._next: _Position | None = self._at  # The position after the page in memory.
         self._page: deque[_Entry] = deque()
-        self._size: int | None = None  # The size of the pages, if smaller than the filters say.
         self.skipped: list[Skipped] = []  # The customers that this iterator left out.
         self._before: tuple[_Position, list[int], object] | None = None
         self._same_pages = 0
@@ -232,7 +195,7 @@ class CustomerIterator(Iterator[Customer]):
         where = (at.number, at.watermark or "")
         parts = (self._digest, self._started_at, *where, self._count, self._ids.pack())
         text = ".".join(map(str, parts))
-        return f"{text}.{_checksum(text)}"
+        return f"{text}.{checksum_of(text)}"
 
     @property
     def page_is_over(self) -> bool:
@@ -245,36 +208,19 @@ class CustomerIterator(Iterator[Customer]):
         A customer from before the watermark has come already, because the first pass has read that
         second. Without this rule, the iterator would have to remember the ids of all customers.
         """
-        is_behind = _UNDATED < entry.second < self._watermark
+        is_behind = UNDATED < entry.second < self._watermark
         return not is_behind and not self._ids.has(entry.key, entry.second)
 
     def _fitting(self, customer: Customer | UnfitCustomer) -> Customer | None:
-        """Return a customer who fits the contract, or None if the customer does not come.
-
-        A customer of a page who does not fit is asked for alone, because that reply may fit.
-        """
-        if not isinstance(customer, UnfitCustomer):
-            return customer
-        id, errors = _id_of(customer), customer.errors
-        if id is not None and self._get_customer is not None:
-            self._before_call()
-            try:
-                alone = self._get_customer(id, self._selection)
-            except _FAILURES_OF_ONE_CUSTOMER as exc:
-                if isinstance(exc, CustomerNotFound) and exc.by_ecwid:
-                    return None  # The customer was deleted meanwhile.
-                if exc.pause_s:  # Ecwid refuses all calls.
-                    raise
-                errors = exc.errors or ([_violation(exc)] if isinstance(exc, BadReply) else errors)
-            else:
-                if alone["id"] == id:
-                    return alone
-                errors = [Violation("/id", "const")]
-        self._count += 1
-        self.skipped.append(Skipped(id, errors))
-        places = self.skipped[-1].places
-        log.warning("customer left out customer_id=%s places=%s", id or "none", places)
-        return None
+        """Return a customer who fits the contract, or None if the customer does not come."""
+        found = self._reader.fitting(customer)
+        if isinstance(found, Skipped):
+            self._count += 1
+            self.skipped.append(found)
+            id = found.customer_id or "none"
+            log.warning("customer left out customer_id=%s places=%s", id, found.places)
+            return None
+        return found
 
     @property
     def _watermark(self) -> int:
@@ -295,12 +241,12 @@ class CustomerIterator(Iterator[Customer]):
 
     def _read_page(self, at: _Position) -> None:
         """Read the page at a position, and find the position after it."""
-        page, total = self._customers(self._query(at))
-        nameless = [c for c in page if isinstance(c, UnfitCustomer) and _id_of(c) is None]
+        page, total = self._reader.read(self._query(at))
+        nameless = [c for c in page if isinstance(c, UnfitCustomer) and id_of(c) is None]
         if nameless and len(nameless) == len(page) and not self._count:
             # A first page without any id is no list of customers.
             raise ContractBroken(nameless[0].errors)
-        keys = [_key_of(customer) for customer in page]
+        keys = [key_of(customer) for customer in page]
         # A list that grows before the page repeats the page, but with another total.
         window = replace(at, offset=0)
         shown = window, keys, total
@@ -312,43 +258,13 @@ class CustomerIterator(Iterator[Customer]):
             self._next = window
             raise BadReply("Ecwid sent the same page again.")
         self._before = shown
-        registered = [_second(customer, "registered") for customer in page]
+        registered = [second_of(customer, "registered") for customer in page]
         self._page.extend(map(_Entry, page, keys, registered))
         if at.number == 0:
             self._next = self._position_after(at, registered)
         else:
-            updated = [_second(customer, "updated") for customer in page]
+            updated = [second_of(customer, "updated") for customer in page]
             self._next = self._position_after(at, updated)
-
-    def _customers(self, query: dict[str, Any]) -> tuple[list[Customer | UnfitCustomer], object]:
-        """Return the customers of a page and Ecwid's `total`.
-
-        The page is smaller if the whole page cannot be read.
-        """
-        limit = int(query["limit"]) if str(query["limit"]).isdecimal() else PAGE_SIZE
-        while True:
-            sized = query if self._size is None else {**query, "limit": self._size}
-            self._before_call()
-            try:
-                page = self._list_page(**sized)
-                customers = _customers(page)
-            except (ReplyTooLarge, NotJson) as exc:
-                size = limit if self._size is None else self._size
-                if size <= 1:
-                    return self._unreadable(query, _violation(exc)), None
-                self._size = size // 2
-            else:
-                if self._size is not None:
-                    self._size = self._size * 2 if self._size * 2 < limit else None
-                return customers, page.get("total")
-
-    def _unreadable(
-        self, query: dict[str, Any], error: Violation
-    ) -> list[Customer | UnfitCustomer]:
-        """Return the one customer of a page that cannot be read, only with id and dates."""
-        self._before_call()
-        page = self._list_page(**{**query, "limit": 1, "responseFields": _NEEDED_FIELDS})
-        return [UnfitCustomer(customer, [error]) for customer in _customers(page)]
 
     def _position_after(self, at: _Position, seconds: list[int]) -> _Position | None:
         """Return the position after a page whose customers have these dates."""
@@ -388,88 +304,14 @@ class CustomerIterator(Iterator[Customer]):
         form = r"([0-9a-f]{16})\.(\d{1,12})\.([0-2])\.(\d{0,12})\.(\d{1,12})\.([\w=-]+)"
         text, _, checksum = cursor.rpartition(".")
         found = re.fullmatch(form, text, flags=re.ASCII)
-        if found is None or checksum != _checksum(text):
+        if found is None or checksum != checksum_of(text):
             raise ValueError("the cursor is damaged, or iter_customers did not make it")
         if found[1] != self._digest:
             raise ValueError("the cursor belongs to other filters or to another store")
         self._started_at, self._count = int(found[2]), int(found[5])
-        self._ids = _OverlapIds.unpack(found[6])
+        self._ids = OverlapIds.unpack(found[6])
         number, watermark = int(found[3]), int(found[4]) if found[4] else None
         self._at = _Position(number, watermark) if number < len(_PASSES) else None
-
-
-class _OverlapIds:
-    """The ids of returned customers that a later page may show again.
-
-    Ids are grouped by the second of registration, so that a whole second can be forgotten.
-    """
-
-    def __init__(self) -> None:
-        self._by_second: dict[int, set[int]] = {}
-
-    def has(self, id: int, second: int) -> bool:
-        return id in self._by_second.get(second, ())
-
-    def add(self, id: int, second: int) -> None:
-        self._by_second.setdefault(second, set()).add(id)
-
-    def forget_before(self, watermark: int) -> None:
-        """Forget older seconds. Undated ids stay, because any page may show them again."""
-        for second in list(self._by_second):
-            if _UNDATED < second < watermark:
-                del self._by_second[second]
-
-    def pack(self) -> str:
-        """Return the ids as text.
-
-        For each second, the text holds the distance from the second before, the number of ids, and
-        the distances between the ids. Small numbers take fewer bytes, so distances make the text
-        short. An id takes one character if ids are 20 apart on average, and two characters if ids
-        are 900 apart.
-        """
-        packed = bytearray()
-        before = _UNDATED
-        for second in sorted(self._by_second):
-            ids = sorted(self._by_second[second])
-            _append(packed, second - before)
-            _append(packed, len(ids))
-            id_before = 0
-            for id in ids:
-                _append(packed, id - id_before)
-                id_before = id
-            before = second
-        return base64.urlsafe_b64encode(zlib.compress(packed)).decode()
-
-    @classmethod
-    def unpack(cls, text: str) -> _OverlapIds:
-        """Return the ids of a text that `pack` made."""
-        unpacked = cls()
-        numbers = _numbers(zlib.decompress(base64.urlsafe_b64decode(text)))
-        second = _UNDATED
-        for distance in numbers:
-            second += distance
-            count = next(numbers)
-            unpacked._by_second[second] = set(accumulate(islice(numbers, count)))
-        return unpacked
-
-
-def _append(packed: bytearray, number: int) -> None:
-    """Append a number as a varint, which has seven bits in each byte, the lowest bits first."""
-    while number > 127:
-        packed.append(number & 127 | 128)
-        number >>= 7
-    packed.append(number)
-
-
-def _numbers(packed: Iterable[int]) -> Iterator[int]:
-    """Yield the numbers of varints."""
-    number = shift = 0
-    for byte in packed:
-        number |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            yield number
-            number = shift = 0
 
 
 def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
@@ -480,7 +322,7 @@ def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("leave out sortBy and offset, because the reading sets them itself")
     if "responseFields" in given:
         try:
-            selection = fields.complete(str(given["responseFields"]), _NEEDED_FIELDS)
+            selection = fields.complete(str(given["responseFields"]), NEEDED_FIELDS)
         except (ValueError, RecursionError):
             raise InvalidRequest([Violation("/query/responseFields", "pattern")]) from None
         given["responseFields"] = selection
@@ -490,11 +332,6 @@ def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:
 def _digest(filters: Mapping[str, Any], store: str) -> str:
     text = repr((store, sorted(filters.items())))
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _checksum(text: str) -> str:
-    """Return the checksum of a cursor. Without it, a damaged cursor could lose customers."""
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def _bound(filters: Mapping[str, Any], name: str) -> int | None:
@@ -509,52 +346,3 @@ def _bound(filters: Mapping[str, Any], name: str) -> int | None:
     if seconds is None:
         raise ValueError(f"{name} is neither UNIX seconds nor a date")
     return max(0, seconds)
-
-
-def _customers(page: CustomerPage) -> list[Customer | UnfitCustomer]:
-    """Return the customers of a page.
-
-    Raises:
-        BadReply: The page is no list of customers with ids.
-    """
-    items: Any = page.get("items")
-    if not isinstance(items, list) or not all(
-        isinstance(item, UnfitCustomer)
-        or (isinstance(item, dict) and isinstance(item.get("id"), int))
-        for item in items
-    ):
-        raise BadReply("Ecwid's page is not a list of customers with ids.")
-    return items
-
-
-def _id_of(customer: Mapping[str, Any]) -> int | None:
-    """Return the id of a customer, or None if no other call could name the customer by it."""
-    id = customer.get("id")
-    return id if isinstance(id, int) and id is not True and id > 0 else None
-
-
-def _key_of(customer: Mapping[str, Any]) -> int:
-    """Return the id of a customer, or a number beyond all ids that stands for the content."""
-    id = _id_of(customer)
-    if id is not None:
-        return id
-    try:
-        content = orjson.dumps(customer)
-    except orjson.JSONEncodeError:  # The customer is nested too deep.
-        content = b""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big") + 2**64
-
-
-def _violation(error: EcwidError) -> Violation:
-    """Return the violation that stands for a reply without a readable place."""
-    return Violation("", "size" if isinstance(error, ReplyTooLarge) else "json")
-
-
-def _second(customer: Mapping[str, Any], member: str) -> int:
-    """Return a date of a customer in UNIX seconds.
-
-    A date before 1970 counts as 0, because Ecwid's filters take no negative number. Customers from
-    before 1970 are therefore read by offset, like the customers of one second.
-    """
-    seconds = dates.to_seconds(customer.get(member))
-    return _UNDATED if seconds is None else max(0, seconds)

@@ -1,6 +1,6 @@
 """Turn a reply of Ecwid into a value or an error. Pure, without I/O.
 
-A good reply is checked against the component that the contract names. A reply that does not fit is
+A good reply is checked against the component that its operation names. A reply that does not fit is
 converted as conversions.py says, and is checked again. The retry policy of each error stands with
 its class in errors.py.
 """
@@ -12,15 +12,14 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import orjson
 import urllib3.exceptions
 
 from .. import clock
-from ..contract import load
-from ..contract.schema import MAX_VIOLATIONS, Schema
+from ..contract.schema import MAX_VIOLATIONS
 from ..errors import (
     DEFAULT_RETRY_AFTER_S,
     REFUSED_TOKEN_S,
@@ -48,6 +47,7 @@ from ..errors import (
 )
 from . import conversions
 from .calls import Call
+from .components import component, schemas
 from .operations import EcwidOperation
 
 MAX_RETRY_AFTER_S = 3600
@@ -92,7 +92,7 @@ def read_reply(call: Call, reply: Reply) -> dict[str, Any]:
         return value
     if call.operation.name == "list_customers":
         return _checked_page(call, value)
-    schema, _ = _component(call.operation.reply)
+    schema, _ = component(call.operation.reply)
     raise ContractBroken([_TOO_DEEP] if is_valid else schema.violations(value))
 
 
@@ -123,7 +123,7 @@ def _read(call: Call, reply: Reply) -> tuple[dict[str, Any], bool]:
             body="object" if isinstance(value, dict) else "other" if reply.body else "none",
             date=date_of(reply),
         )
-    schema, _ = _component(call.operation.reply)
+    schema, _ = component(call.operation.reply)
     if isinstance(value, dict):
         value = _prepared(call, value)
         if schema.is_valid(value):
@@ -152,32 +152,31 @@ def _parsed(parse: Callable[[bytes], Any], body: bytes) -> Any:
 def _parse_and_convert(call: Call, body: bytes) -> Any:
     value = conversions.parse(body)
     _check_length(call, value)
-    schemas = load().document["components"]["schemas"]
-    return conversions.convert(value, schemas[call.operation.reply], schemas)
+    return conversions.convert(value, schemas()[call.operation.reply], schemas())
 
 
 def _prepared(call: Call, value: dict[str, Any]) -> dict[str, Any]:
     """Return the members of a reply that the contract checks.
 
     Raises:
-        ContractBroken: A page has more customers than the call asked for.
+        ContractBroken: A page has more items than the call asked for.
     """
-    if call.operation.name == "list_customers":
+    if call.operation.is_paged:
         _check_length(call, value)
         _complete_page(call, value)
-    _, members = _component(call.operation.reply)
+    _, members = component(call.operation.reply)
     if members is None:
         return value
     return {name: value[name] for name in members if name in value}
 
 
 def _check_length(call: Call, value: Any) -> None:
-    """Check that a page has no more customers than the call asked for.
+    """Check that a page has no more items than the call asked for.
 
     Without this, the check and the conversions of a small compressed reply could take minutes.
 
     Raises:
-        ContractBroken: The page has more customers.
+        ContractBroken: The page has more items.
     """
     items = value.get("items") if isinstance(value, dict) else None
     limit = dict(call.query).get("limit", "")
@@ -191,7 +190,7 @@ def _checked_page(call: Call, page: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ContractBroken: The page itself does not fit, or is not for bulk work.
     """
-    schema, _ = _component("CustomerPage")
+    schema, _ = component("CustomerPage")
     items = page.get("items")
     if not isinstance(items, list):
         raise ContractBroken(schema.violations(page))
@@ -209,7 +208,7 @@ def _checked_page(call: Call, page: dict[str, Any]) -> dict[str, Any]:
 
 def _checked_item(call: Call, index: int, item: Any) -> Any:
     """Return a customer of a page, as an `UnfitCustomer` if the customer does not fit."""
-    schema, _ = _component("Customer")
+    schema, _ = component("Customer")
     if not schema.is_valid(item):
         errors = schema.violations(item)
     elif call.bulk and _is_too_deep(item):
@@ -239,19 +238,6 @@ def _complete_page(call: Call, page: dict[str, Any]) -> None:
     for name, text in call.query:
         if name in ("offset", "limit") and name not in page and _DIGITS.fullmatch(text):
             page[name] = int(text)
-
-
-@cache
-def _component(name: str) -> tuple[Schema, frozenset[str] | None]:
-    """Return the schema of a component, and the members that `_prepared` keeps.
-
-    A component that allows no other members has the list of its own. For example, Ecwid sent
-    `success` beside `updateCount` until 2014. For any other component, all members are kept and the
-    list is None.
-    """
-    contract = load()
-    closed = contract.document["components"]["schemas"][name].get("additionalProperties") is False
-    return contract.component(name), contract.members(name) if closed else None
 
 
 def error_from_exception(exc: Exception, *, sent: bool, received: bool) -> EcwidError:

@@ -1,4 +1,6 @@
-"""The types of Ecwid's replies. Each type has the name and the members of a contract's component.
+"""The types of Ecwid's replies. Each type has the name and the members of a component.
+
+The components are those of the contract and of components.py.
 
 The client checks a reply against the contract before it returns the reply, so the types hold at
 run time. Ecwid may send more members than a type has, and the client returns the additional members
@@ -19,6 +21,8 @@ __all__ = [
     "CustomerIdentity",
     "CustomerPage",
     "DeleteCount",
+    "Deletion",
+    "DeletionPage",
     "ExtraField",
     "Favorite",
     "Person",
@@ -191,3 +195,20 @@ class DeleteCount(TypedDict):
     """Ecwid's reply to a deletion. https://docs.ecwid.com/api-reference/rest-api/customers/delete-customer"""
 
     deleteCount: int
+
+
+class Deletion(TypedDict):
+    """A customer that was deleted. The date looks like `2021-12-21 06:05:58 +0000`."""
+
+    id: int
+    date: str
+
+
+class DeletionPage(TypedDict):
+    """A page of the deletions of the last six months. `total` counts the deletions that match."""
+
+    total: int
+    count: int
+    offset: int
+    limit: int
+    items: list[Deletion]

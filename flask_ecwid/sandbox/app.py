@@ -26,7 +26,7 @@ from .errors import CustomerNotFound, EmailTaken, WrongParameter
 from .events import CHANGES
 from .fault_replies import faulty_reply
 from .faults import OPERATIONS, Fault
-from .search import read_search
+from .search import read_deletions, read_search
 from .selection import read_selection, selected
 from .store import Store
 from .stores import Stores
@@ -40,6 +40,7 @@ _SCOPES = {
     "add_customer": ("create_customers",),
     "update_customer": ("read_customers", "update_customers"),
     "delete_customer": ("read_customers", "update_customers"),
+    "list_deleted": ("read_store_profile",),
 }
 # Errors outside of any operation have these codes and messages, by D26's table and by F.
 _FAILURES = {
@@ -119,6 +120,7 @@ def create_sandbox(
     one_customer = f"{all_customers}/<customer_id:customer_id>"
     app.get(all_customers)(list_customers)
     app.post(all_customers)(add_customer)
+    app.get(f"{all_customers}/deleted")(list_deleted)
     app.get(one_customer)(get_customer)
     app.put(one_customer)(update_customer)
     app.delete(one_customer)(delete_customer)
@@ -162,6 +164,11 @@ def delete_customer(customer_id: int) -> Response:
     """Delete a customer."""
     _store().delete_customer(customer_id)
     return _reply({"deleteCount": 1})
+
+
+def list_deleted() -> Response:
+    """Return a page of the customers that were deleted in the last six months."""
+    return _reply(_store().list_deleted(read_deletions(request.args)))
 
 
 def _begin() -> Response | None:

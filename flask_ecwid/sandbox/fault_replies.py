@@ -18,6 +18,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "add_customer": {"id": "x"},
     "update_customer": {"updateCount": "x"},
     "delete_customer": {"deleteCount": "x"},
+    "list_deleted": {"total": "x", "items": 7},
 }
 
 

@@ -16,6 +16,7 @@ OPERATIONS = (
     "add_customer",
     "update_customer",
     "delete_customer",
+    "list_deleted",
 )
 # These faults damage or delay a good reply, so the sandbox executes the call first.
 DAMAGING = ("drip", "truncate", "latency")

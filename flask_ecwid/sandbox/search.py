@@ -52,19 +52,45 @@ def read_search(query: Mapping[str, str]) -> Search:
         if name in query and (value := parse(name, query[name])) is not None:
             conditions.append(condition)
             arguments[name] = value
+    offset, limit = _read_page(query)
+    return Search(
+        where=" AND ".join(conditions),
+        arguments=arguments,
+        order_by=_parse_sort("sortBy", query.get("sortBy", "NAME_ASC")),  # the default of R24, S20
+        offset=offset,
+        limit=limit,
+    )
+
+
+def read_deletions(query: Mapping[str, str]) -> Search:
+    """Return the search for deletions that the query parameters describe.
+
+    No document names an order. The sandbox shows the latest first, so that the list moves while it
+    is read.
+
+    Raises:
+        WrongParameter: a value is invalid.
+    """
+    bounds = {name: _date(name, query[name]) for name in ("from_date", "to_date") if name in query}
+    offset, limit = _read_page(query)
+    return Search(
+        where="date >= :from_date AND date <= :to_date",
+        arguments={"from_date": 0, "to_date": 2**62, **bounds},
+        order_by="date DESC, id DESC",
+        offset=offset,
+        limit=limit,
+    )
+
+
+def _read_page(query: Mapping[str, str]) -> tuple[int, int]:
+    """Return the offset and the limit of a page."""
     offset = _integer("offset", query.get("offset", "0"))
     limit = _integer("limit", query.get("limit", str(MAX_LIMIT)))
     if offset < 0:
         raise _wrong_number("offset")
     if limit < 1:
         raise _wrong_number("limit")
-    return Search(
-        where=" AND ".join(conditions),
-        arguments=arguments,
-        order_by=_parse_sort("sortBy", query.get("sortBy", "NAME_ASC")),  # the default of R24, S20
-        offset=offset,
-        limit=min(limit, MAX_LIMIT),  # no document says whether Ecwid clamps or refuses
-    )
+    return offset, min(limit, MAX_LIMIT)  # no document says whether Ecwid clamps or refuses
 
 
 # SQLite sorts null and the empty text before all other values. So customers without orders come

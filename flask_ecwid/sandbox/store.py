@@ -20,7 +20,7 @@ import orjson
 
 from .. import private_files
 from . import outbox
-from .documents import Document, changed_customer, new_customer
+from .documents import Document, changed_customer, format_date, new_customer
 from .errors import CustomerNotFound, EmailTaken
 from .events import CHANGES
 from .search import Search, parse_date
@@ -30,6 +30,7 @@ _VERSION = 4  # the version of the schema, where 0 is a new file
 _BUSY_TIMEOUT_S = 5.0
 _FILL_TIMEOUT_S = 60.0  # another process may take this long to fill the file with customers
 
+_DELETED_S = 183 * 86_400  # how long Ecwid lists a deletion
 _FIRST_ID = 188278629  # the id in the example of Ecwid's documentation
 _FIRST_INNER_ID = 199463290  # of an address or contact, one above the highest id ever seen
 
@@ -63,6 +64,7 @@ _SCHEMA = (
             "last_order",
         )
     ),
+    "CREATE TABLE deleted (id INTEGER PRIMARY KEY, date INTEGER NOT NULL)",
     # controls.py uses the following tables. `befell` counts the calls that got the fault.
     "CREATE TABLE faults (id INTEGER PRIMARY KEY, rule TEXT, matched INTEGER, befell INTEGER)",
     "CREATE TABLE switches (name TEXT PRIMARY KEY, value)",
@@ -263,7 +265,26 @@ class Store:
         with self.transaction("BEGIN IMMEDIATE") as db:
             email = _find(db, customer_id)["email"]
             db.execute("DELETE FROM customers WHERE id = ?", [customer_id])
+            db.execute("INSERT INTO deleted VALUES (?, ?)", [customer_id, int(time.time())])
             outbox.insert_change(db, CHANGES["delete_customer"], customer_id, email)
+
+    def list_deleted(self, search: Search) -> Document:
+        """Return Ecwid's page of the deletions of the last six months that match."""
+        known = f"FROM deleted WHERE {search.where} AND date > {int(time.time()) - _DELETED_S}"
+        with self.transaction("BEGIN") as db:
+            [[total]] = db.execute(f"SELECT count(*) {known}", search.arguments)
+            rows = db.execute(
+                f"SELECT id, date {known} ORDER BY {search.order_by}"
+                f" LIMIT {search.limit} OFFSET {search.offset}",
+                search.arguments,
+            ).fetchall()
+        return {
+            "total": total,
+            "count": len(rows),
+            "offset": search.offset,
+            "limit": search.limit,
+            "items": [{"id": id, "date": format_date(date)} for id, date in rows],
+        }
 
     @contextmanager
     def transaction(self, begin: str) -> Iterator[sqlite3.Connection]:

@@ -10,7 +10,9 @@ from collections.abc import Collection, Mapping
 
 STORE_ID = "1003"  # the store in the examples of Ecwid's documents
 TOKEN = "secret_thisIsNoSecretItOpensTheSandbox0"
-ALL_SCOPES = frozenset({"read_customers", "create_customers", "update_customers"})
+ALL_SCOPES = frozenset(
+    {"read_customers", "create_customers", "update_customers", "read_store_profile"}
+)
 
 
 def token_of(store_id: str, number: int = 0) -> str:

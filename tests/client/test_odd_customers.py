@@ -20,7 +20,8 @@ from werkzeug import Request, Response
 
 from flask_ecwid import EcwidClient, Settings, clock
 from flask_ecwid.client import conversions, replies, retries
-from flask_ecwid.client.pagination import CustomerIterator, Skipped
+from flask_ecwid.client.page_reader import Skipped
+from flask_ecwid.client.pagination import CustomerIterator
 from flask_ecwid.client.transport import RequestsTransport
 from flask_ecwid.contract.schema import Schema
 from flask_ecwid.errors import (

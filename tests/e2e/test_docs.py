@@ -160,6 +160,18 @@ print(app.test_client().post("{API}/webhooks", **event).status_code, to_confirm)
 """,
         "200 [('1003', 5, 'removal')]\n",
     ),
+    ("changes.md", "Keep a copy"): (
+        """
+first = client.list_customers()["items"][0]
+client.update_customer(first["id"], {"lang": "de"})
+update_copy(client)
+client.delete_customer(first["id"])
+update_copy(client)
+[[count]] = copy.execute("SELECT count(*) FROM customers")
+print(count, len(client.list_customers()["items"]))
+""",
+        "4\n3 3\n",
+    ),
     ("security.md", "Other origins"): (
         f"""
 for origin in ("https://app.example.com", "https://other.example.com"):
@@ -181,8 +193,9 @@ def test_every_block_is_run() -> None:
 
 
 @pytest.mark.parametrize(("page", "heading"), SNIPPETS)
-def test_snippets(page: str, heading: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snippets(page: str, heading: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each snippet of Python works as its page says."""
+    monkeypatch.chdir(tmp_path)  # Some snippets write files.
     monkeypatch.setenv("SECRET_KEY", secrets.token_hex())
     monkeypatch.setenv("CLIENT_SECRET", CLIENT_SECRET)
     [snippet] = blocks(DOCS / page, heading, "python")

@@ -20,6 +20,7 @@ CALLS = {
     "add_customer": ("POST", CUSTOMERS),
     "update_customer": ("PUT", ONE),
     "delete_customer": ("DELETE", ONE),
+    "list_deleted": ("GET", f"{CUSTOMERS}/deleted"),
 }
 
 
@@ -59,6 +60,7 @@ def test_token_in_the_url(sandbox: Flask) -> None:
         ("add_customer", {"create_customers"}),
         ("update_customer", {"read_customers", "update_customers"}),
         ("delete_customer", {"read_customers", "update_customers"}),
+        ("list_deleted", {"read_store_profile"}),
     ],
 )
 def test_scopes(tmp_path: Path, operation: str, scopes: set[str]) -> None:

@@ -415,7 +415,8 @@ def test_a_wrong_argument_names_its_choices(controls: Controls, tmp_path: Path) 
         (lambda: create_sandbox(tmp_path / "new", customers=-1), "whole number from 0; got -1"),
         (
             lambda: create_sandbox(tmp_path / "new", tokens=scopes),
-            "some of create_customers, read_customers, update_customers; got 'read'",
+            "some of create_customers, read_customers, read_store_profile, update_customers; "
+            "got 'read'",
         ),
         (
             lambda: store.add_customer({"email": "a@example.com", "mail": 1}),

@@ -25,12 +25,17 @@ import orjson
 
 from flask_ecwid import chance, clock, errors
 from flask_ecwid.client import (
+    change_cursor,
+    deletions,
     open_stores,
+    overlap_ids,
+    page_reader,
     pagination,
     reconcile,
     replies,
     retries,
     shared_reads,
+    updates,
 )
 from flask_ecwid.storage import (
     cache_backend,
@@ -136,6 +141,14 @@ def _lease_for_ever(original: Any) -> Any:
     def init(self: Any, *arguments: Any) -> None:
         original(self, *arguments)
         self._lease_s = 1e6
+
+    return init
+
+
+def _no_deletions(original: Any) -> Any:
+    def init(self: Any, *arguments: Any) -> None:
+        original(self, *arguments)
+        self.until = deletions.FOREVER
 
     return init
 
@@ -735,11 +748,14 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "a list is read in one pass": (is_now(pagination, "_PASSES", pagination._PASSES[:1]),),
     "a cursor forgets the ids": (
         Change(
-            pagination._OverlapIds,
+            overlap_ids.OverlapIds,
             "pack",
-            lambda pack: lambda self: pack(pagination._OverlapIds()),
+            lambda pack: lambda self: pack(overlap_ids.OverlapIds()),
         ),
     ),
+    "a feed reads no deletions": (Change(deletions.Deletions, "__init__", _no_deletions),),
+    "a feed has no overlap": (is_now(change_cursor, "LAG_S", 0),),
+    "a feed tells versions by the second": (is_now(updates, "_version_key", page_reader.key_of),),
     "a lease for ever": (Change(idempotency.Idempotency, "__init__", _lease_for_ever),),
     "a refusal leaves no record": (Change(idempotency, "_after", _refusal_is_forgotten),),
     "a failed request keeps its key": (
@@ -835,7 +851,7 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "a short page ends a list": (
         Change(pagination.CustomerIterator, "_position_after", _short_page_ends),
     ),
-    "the ids of a list are forgotten at once": (is_now(pagination._OverlapIds, "add", _nothing),),
+    "the ids of a list are forgotten at once": (is_now(overlap_ids.OverlapIds, "add", _nothing),),
     "the second pass of a list begins late": (is_now(pagination, "LAG_S", 0),),
     "all stores share cached responses": (
         Change(opening.Storage, "responses", _responses_of_all),

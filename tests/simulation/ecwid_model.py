@@ -97,6 +97,7 @@ class Customer:
     visible_at: float  # the true time from which the search shows the customer
     versions: list[Version]
     gone_at: float | None = None
+    listed_at: float | None = None  # the true time from which the deletion is listed
 
     def shown(self) -> dict[str, Any]:
         return {
@@ -141,6 +142,7 @@ class Ecwid:
 
     def __post_init__(self) -> None:
         self._random = self.world.generator("ecwid")
+        self._random_lists = self.world.generator("deleted")
         self._arrivals: dict[str, deque[float]] = {}
         self._bad: dict[str, deque[float]] = {}
 
@@ -175,6 +177,8 @@ class Ecwid:
         customer.updated = int(self.clock)
         if tag == GONE:
             customer.gone_at = self.world.time
+            lag_s = self.setting.lag_s * self._random_lists.random()
+            customer.listed_at = self.world.time + lag_s
 
     # The calls
 
@@ -254,6 +258,7 @@ class Ecwid:
             and each.email == query.get("email", each.email)
             and each.registered >= int(query.get("createdFrom", 0)) + exclusive
             and each.updated >= int(query.get("updatedFrom", 0)) + exclusive
+            and each.updated <= int(query.get("updatedTo", 2**62)) - exclusive
         ]
         sign = -1 if self.setting.ties_reversed else 1
         found.sort(key=lambda each: (getattr(each, by), sign * each.id))
@@ -274,6 +279,27 @@ class Ecwid:
     def get_customer(self, shop: Shop, call: Call, request: int) -> Reply:
         customer = self._customer(shop, call)
         return self._json(customer.shown()) if customer else self._missing()
+
+    def list_deleted(self, shop: Shop, call: Call, request: int) -> Reply:
+        query = dict(call.query)
+        exclusive = int(not self.setting.inclusive)
+        first = int(query.get("from_date", 0)) + exclusive
+        last = int(query.get("to_date", 2**62)) - exclusive
+        found = [
+            each
+            for each in shop.customers.values()
+            if each.listed_at is not None
+            and each.listed_at <= self.world.time
+            and first <= each.updated <= last
+        ]
+        found.sort(key=lambda each: each.updated, reverse=self.setting.ties_reversed)
+        offset, limit = int(query.get("offset", 0)), int(query.get("limit", 100))
+        page = found[offset : offset + limit]
+        if self.setting.short_pages and len(page) > 2 and self._random_lists.random() < 0.3:
+            page = page[: len(page) // 2 + 1]
+        items = [{"id": each.id, "date": _date(each.updated)} for each in page]
+        counts = {"total": len(found), "count": len(page), "offset": offset, "limit": limit}
+        return self._json({**counts, "items": items})
 
     def add_customer(self, shop: Shop, call: Call, request: int) -> Reply:
         body = orjson.loads(call.body or b"")

@@ -12,6 +12,7 @@ from typing import Any, cast
 import orjson
 
 from flask_ecwid import Caller, EcwidClient, StoreCredentials, clock, contract
+from flask_ecwid.client import CustomerDeleted, CustomerUnreadable
 from flask_ecwid.client.open_stores import OpenStores
 from flask_ecwid.client.opening import OpenStore, Upstream, open_upstream
 from flask_ecwid.errors import EcwidError
@@ -25,7 +26,7 @@ from flask_ecwid.web.mount import Mount
 from flask_ecwid.web.store_choice import HostStores, OnlyStore, StoreChoice
 
 from . import seams
-from .ecwid_model import ONLY_STORE, SEEDS, Customer, Ecwid, is_invented, name_of
+from .ecwid_model import GONE, ONLY_STORE, SEEDS, Customer, Ecwid, is_invented, name_of
 from .invariants import BACK_S, FINAL, Violation, judge
 from .ledger import DEADLINE_S, Ledger, Request
 from .network import Network, SimulatedTransport
@@ -318,6 +319,8 @@ class _History:
         """Return the tag or the id that the response shows. The real handlers make the response."""
         if request.operation == "export":
             return self._export(request, process)
+        if request.operation == "follow":
+            return self._follow(request, process)
         with piece_of_work():  # as the view of a request does
             return self._handle(request, _mount_of(request, process))
 
@@ -377,6 +380,43 @@ class _History:
             if event["resumes_after"] and len(exported) % event["resumes_after"] == 0:
                 reader = client.iter_customers(limit=limit, cursor=reader.cursor)
 
+    def _follow(self, request: Request, process: Process) -> int:
+        """Read the changes several times. Go on after each error, or from the cursor."""
+        [event] = [each for each in self._plan.events if each["do"] == "follow"]
+        client = _mount_of(request, process).client
+        assert client is not None
+        cursor: str | None = None
+        for gap_s in event["gaps_s"]:
+            if not clock.sleep(gap_s):
+                break
+            request.last_reading_at = self._world.time
+            cursor = self._read_changes(client, cursor, request, event)
+        return len(request.followed)
+
+    def _read_changes(
+        self, client: EcwidClient, cursor: str | None, request: Request, event: Event
+    ) -> str:
+        """Read the changes to their end, and return the cursor."""
+        changes = client.iter_changes(cursor, limit=event["limit"])
+        while True:
+            try:
+                change = next(changes)
+            except StopIteration:
+                return changes.cursor
+            except EcwidError as exc:
+                self._world.log("failed", exc.slug)
+                if not clock.sleep(1.0):
+                    raise
+                continue
+            assert not isinstance(change, CustomerUnreadable)
+            is_gone = isinstance(change, CustomerDeleted)
+            tag = GONE if isinstance(change, CustomerDeleted) else change.customer["taxId"]
+            assert tag is not None
+            request.followed.append((change.customer_id, tag))
+            self._world.log("change", "deleted" if is_gone else "updated", *request.followed[-1])
+            if event["resumes_after"] and len(request.followed) % event["resumes_after"] == 0:
+                changes = client.iter_changes(changes.cursor, limit=event["limit"])
+
     # Events
 
     def _happen(self, event: Event) -> None:
@@ -390,6 +430,9 @@ class _History:
     def _do_export(self, event: Event) -> None:
         mount = event.get("mount", 0)
         self._request(event.get("id", 1), event["process"], "export", "", None, mount)
+
+    def _do_follow(self, event: Event) -> None:
+        self._request(event["id"], event["process"], "follow", "")
 
     def _do_kill(self, event: Event) -> None:
         self._world.kill(self._processes[event["process"]])
@@ -503,7 +546,8 @@ class _History:
             customer = self._shop.get(number)  # A shrunk plan may not have made the customer.
             if customer is None or customer.gone_at is not None:
                 return
-            self._ecwid.change(customer, "gone" if what == "delete" else customer.tag)
+            changed = f"{customer.tag}.{len(customer.versions)}"
+            self._ecwid.change(customer, GONE if what == "delete" else changed)
         self._world.log("SHOP", what, self._shop[number].id)
 
 

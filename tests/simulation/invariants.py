@@ -16,7 +16,7 @@ from flask_ecwid.storage.file_state import _BUSY_S, _TURN_MOST_S
 from flask_ecwid.throttling import trials
 
 from .ecwid_model import GONE, Customer, Shop
-from .ledger import DEADLINE_S, Ledger, Request
+from .ledger import BULK, DEADLINE_S, Ledger, Request
 from .network import Sent
 from .storage_model import RedisServer
 from .world import Process
@@ -369,7 +369,7 @@ def no_request_outlives_its_deadline(ledger: Ledger) -> Iterator[str]:
     if ledger.faults & FILE_FAULTS:
         most_s += _TURN_MOST_S + _BUSY_S + FILE_S
     for request in ledger.requests:
-        if request.operation != "export" and request.end is not None:
+        if request.operation not in BULK and request.end is not None:
             took_s = request.end - request.begin - request.asleep_s
             if took_s > most_s:
                 yield f"r{request.id} {request.operation} took {took_s:.1f} s"
@@ -553,7 +553,7 @@ def bulk_work_takes_half_of_the_limit(ledger: Ledger) -> Iterator[str]:
         return
     if ledger.faults & {"redis-emptied", "redis-evicted", "file-lost", "garbage", *FILE_FAULTS}:
         return
-    readings = {each.id for each in ledger.requests if each.operation == "export"}
+    readings = {each.id for each in ledger.requests if each.operation in BULK}
     before: dict[int, object] = {}
     bulk: list[float] = []
     others: list[float] = []
@@ -578,7 +578,7 @@ def bulk_work_takes_half_of_the_limit(ledger: Ledger) -> Iterator[str]:
     left = setting.calls_per_minute - setting.calls_per_minute // 2 - len(readings)
     left -= reserve - reserve // len(setting.ahead_s)
     for request in ledger.requests:
-        if request.outcome == "budget-spent" and request.operation != "export":
+        if request.outcome == "budget-spent" and request.operation not in BULK:
             count = sum(request.begin - COUNTED_S < each <= (request.end or 0) for each in others)
             if count < left:
                 yield f"r{request.id} was refused, and requests had made {count} calls of {left}"
@@ -756,9 +756,9 @@ def a_call_is_repeated_a_few_times(ledger: Ledger) -> Iterator[str]:
         if sent.operation in ATTEMPTS:
             attempt = sent.request, sent.operation
             counts[attempt] = counts.get(attempt, 0) + 1
-    exports = {each.id for each in ledger.requests if each.operation == "export"}
+    readings = {each.id for each in ledger.requests if each.operation in BULK}
     for (request, operation), count in counts.items():
-        if count > ATTEMPTS[operation] and request not in exports:
+        if count > ATTEMPTS[operation] and request not in readings:
             yield f"r{request} has sent {operation} {count} times"
 
 
@@ -854,7 +854,7 @@ def no_pause_is_longer_than_asked(ledger: Ledger) -> Iterator[str]:
     itself. The refused token of one of many stores waits longer after each refusal in a row.
     """
     for request in ledger.requests:
-        error = request.error if request.operation != "export" else None
+        error = request.error if request.operation not in BULK else None
         wait_s = (error.retry_after_s or 0) if isinstance(error, Throttled) else 0
         if wait_s > _longest_pause_s(ledger, request) + 1 + ledger.redis_back_s:
             yield f"r{request.id} was told to wait {wait_s} s"
@@ -1040,10 +1040,10 @@ def _is_known_to_be_accepted(ledger: Ledger, request: Request) -> bool:
 
 def redis_takes_little_time(ledger: Ledger) -> Iterator[str]:
     """A request waits for Redis for 0.3 s in all."""
-    exports = {each.id for each in ledger.requests if each.operation == "export"}
+    readings = {each.id for each in ledger.requests if each.operation in BULK}
     waited_s = ledger.redis.waited_s if ledger.redis else {}
     for request, seconds in waited_s.items():
-        if seconds > REDIS_S + 0.02 and request not in exports:
+        if seconds > REDIS_S + 0.02 and request not in readings:
             yield f"r{request} has waited for Redis for {seconds:.2f} s"
 
 
@@ -1095,6 +1095,38 @@ def an_export_yields_each_customer_once(ledger: Ledger) -> Iterator[str]:
             yield f"{missing} did not come"
 
 
+def a_feed_yields_each_change_once(ledger: Ledger) -> Iterator[str]:
+    """A feed that is read several times yields each change exactly once, deletions too.
+
+    No change of a customer comes after the deletion. The last version of each customer comes, but
+    not each version before.
+    Exceptions: the process is asked to end. A change that Ecwid did not show yet when the last
+    reading began. A deletion that was listed before the first reading.
+    """
+    for request in ledger.requests:
+        if request.operation != "follow" or request.process is None or request.process.stopping:
+            continue
+        if request.outcome != "ok":
+            yield f"the feed ended with {request.outcome}"
+            return
+        if len(set(request.followed)) < len(request.followed):
+            yield "a change came twice"
+        last: dict[int, str] = {}
+        for id, tag in request.followed:
+            if last.get(id) == GONE:
+                yield f"{id} was deleted, and came again"
+            last[id] = tag
+        for customer in ledger.shop(request).customers.values():
+            wanted = customer.versions[-1]
+            shown_at = max(wanted.time, customer.visible_at)
+            if customer.gone_at is not None:
+                shown_at = customer.listed_at or 0.0
+                if customer.gone_at < request.begin:
+                    continue
+            if shown_at < request.last_reading_at and last.get(customer.id) != wanted.tag:
+                yield f"{customer.id} is {wanted.tag}, and the feed says {last.get(customer.id)}"
+
+
 def _too_many_deletions(ledger: Ledger, request: Request) -> bool:
     """Return whether more than half a page of customers was deleted between two pages.
 
@@ -1108,7 +1140,8 @@ def _too_many_deletions(ledger: Ledger, request: Request) -> bool:
         # Equal pages of two readings share a call, so only the whole reading is known.
         pages = [request.begin, request.end or request.begin]
     else:
-        pages = [each.time for each in ledger.network.sent if each.operation.startswith("list")]
+        sent = [each for each in ledger.network.sent if each.request == request.id]
+        pages = [each.time for each in sent if each.operation.startswith("list")]
     return any(
         sum(first <= time <= second + 0.2 for time in deleted) > most
         for first, second in pairwise(pages)
@@ -1180,6 +1213,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     redis_takes_little_time,
     redis_rests_after_a_failure,
     an_export_yields_each_customer_once,
+    a_feed_yields_each_change_once,
     service_is_back_after_the_faults,
     no_task_waits_for_ever,
     no_lock_over_a_switch_point,

@@ -14,6 +14,7 @@ from .storage_model import RedisServer
 from .world import Process, World
 
 DEADLINE_S = 20.0
+BULK = frozenset({"export", "follow"})  # the operations that read as bulk work
 
 
 @dataclass(eq=False)
@@ -38,6 +39,9 @@ class Request:
     error: BaseException | None = None
     value: object = None  # the id that the caller was told, or the tag of the customer
     exported: list[int] = field(default_factory=list)  # the ids that an export has yielded
+    # What a feed has yielded: the ids of customers, each with the tag of the version or `GONE`.
+    followed: list[tuple[int, str]] = field(default_factory=list)
+    last_reading_at: float = 0.0  # when the feed was read for the last time
 
     @property
     def tag(self) -> str:

@@ -73,6 +73,7 @@ _UNSURE = ("500-after", "500-before", "lost-after", "lost-before")
 _REDIS_FAULTS = (
     *("redis-mode", "redis-loss", "redis-emptied", "redis-failover", "foreign", "garbage"),
 )
+FOLLOW_ID = 900  # the id of the feed among the requests
 SMALL_LIMIT = 100  # A rate limit below is small enough for a plan to reach it.
 _MACHINES = ("kill", "suspend", "step", "reload")
 
@@ -194,6 +195,8 @@ class _Maker:
         self.on = on
         self.setting = _export_setting(chance, on) if aim == "export" else self._setting()
         getattr(self, f"_{aim}")()
+        if aim == "export":
+            self._follow(random.Random(f"{self.seed}/follow"))
         if aim != "export":
             self._faults()
         self.chance = later
@@ -705,6 +708,40 @@ class _Maker:
             number = count if what == "create" else chance.randrange(count)
             self._shop(begin + 3 * chance.random(), what, number)
             count += what == "create"
+
+    def _follow(self, chance: random.Random) -> None:
+        """Let a feed read the changes several times, in some of the plans.
+
+        Its pages have four customers. A page of the export's size would share a call.
+        """
+        if chance.random() < 0.6:
+            return
+        begin, count = 1 + 40 * chance.random(), 1000
+        gaps_s = [chance.choice([0, 1, 3, 30, 400]) for _ in range(chance.choice([1, 2, 3]))]
+        self._add(
+            "follow",
+            begin,
+            id=FOLLOW_ID,
+            process=0,
+            limit=4,
+            resumes_after=chance.choice([0, 0, 0, 7]),
+            gaps_s=[0, *gaps_s, 30],
+        )
+        known = [each["number"] for each in self.events if each["do"] == "shop"]
+        for _ in range(chance.choice([4, 10, 20])):
+            at = begin + chance.choice([0.2, 3, sum(gaps_s)]) * chance.random()
+            number = chance.choice([count, *known[-8:]])
+            whats = ("update", "update", "delete")
+            what = "create" if number == count else chance.choice(whats)
+            for each in range(number, number + chance.choice([1, 1, 6])):
+                self._shop(at, what, each)
+            if what == "create":
+                known.append(number)
+                count += 10
+        if chance.random() < 0.5:  # One customer changes several times in the second of a reading.
+            number = chance.choice(known)
+            for step in range(16):
+                self._shop(begin + gaps_s[0] + 0.3 * step, "update", number)
 
     def _bulk(self) -> None:
         """Let exports work beside a small rate limit, which requests use as well."""

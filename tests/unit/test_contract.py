@@ -11,6 +11,7 @@ from openapi_schema_validator import OAS30ReadValidator, OAS30WriteValidator
 from openapi_spec_validator import validate
 
 from flask_ecwid import contract, spec_path
+from flask_ecwid.client import components
 from flask_ecwid.client import operations as ecwid
 from flask_ecwid.contract.schema import Schema, json_schema
 from flask_ecwid.errors import EcwidError
@@ -252,7 +253,8 @@ def schemas_below(node: Any) -> Any:
 
 def test_ecwid_may_send_any_value_of_the_declared_types() -> None:
     """No bound, length, pattern or enum applies to any member of a reply."""
-    replies = [DOCUMENT["components"]["schemas"][each.reply] for each in ecwid.OPERATIONS.values()]
+    names = {each.reply for each in ecwid.OPERATIONS.values()} - {*components.OWN}
+    replies = [DOCUMENT["components"]["schemas"][name] for name in names]
     rules = {*TYPELESS_RULES, "pattern", "enum", "multipleOf", "not", "oneOf", "anyOf"}
     schemas = list(schemas_below(replies))
     assert len(schemas) > 20

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints, is_typeddict
 
 import pytest
 
-from flask_ecwid import EcwidClient, client, contract
-from flask_ecwid.client import types
+from flask_ecwid import EcwidClient, client
+from flask_ecwid.client import components, types
 from flask_ecwid.client.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
 
+    from flask_ecwid.client import Change
+
 Schemas = dict[str, Any]
 
 SCALARS = {"integer": int, "number": float, "string": str, "boolean": bool}
-SCHEMAS: Schemas = contract.load().document["components"]["schemas"]
+SCHEMAS: Schemas = components.schemas()
 
 
-FRAMES = {"CustomerPage", "UpdateCount", "DeleteCount"}  # the components with a count
+FRAMES = {"CustomerPage", "UpdateCount", "DeleteCount"}  # with a count of the contract
 REF_TO_PROBLEM = {"$ref": "#/components/schemas/Problem"}  # a component without a type
 
 
@@ -130,7 +132,7 @@ def test_each_type_is_its_component() -> None:
         (lambda s: s["WholeNumber"].update(nullable=True), FRAMES),
         (
             lambda s: s["Customer"]["allOf"].pop(),
-            set(types.__all__) - FRAMES - {"CustomerIdentity"},
+            set(types.__all__) - FRAMES - {"CustomerIdentity", "Deletion", "DeletionPage"},
         ),
         (
             lambda s: s["Person"]["properties"].update(phone=REF_TO_PROBLEM),
@@ -146,8 +148,10 @@ def test_a_change_of_the_contract_is_seen(change: Any, differs: set[str]) -> Non
 
 
 def test_every_type_is_public() -> None:
-    """The package `flask_ecwid.client` exports the types, the client, its iterator and its put."""
-    assert set(client.__all__) == {"EcwidClient", "CustomerIterator", "Put", *types.__all__}
+    """The package `flask_ecwid.client` exports the types, the client and what its methods give."""
+    results = {"Change", "CustomerDeleted", "CustomerUnreadable", "CustomerUpdated", "Put"}
+    iterators = {"ChangeIterator", "CursorExpired", "CustomerIterator"}
+    assert set(client.__all__) == {"EcwidClient", *results, *iterators, *types.__all__}
     assert client.__all__ == sorted(client.__all__)
     own = {name for name, kind in vars(types).items() if is_typeddict(kind) and name[0] != "_"}
     assert own == set(types.__all__)
@@ -176,3 +180,5 @@ if TYPE_CHECKING:  # Only mypy reads this function, as a part of `make test`.
         assert_type(client.delete_customer(7)["deleteCount"], int)
         assert_type(next(client.iter_customers()), types.Customer)
         assert_type([each["id"] for each in client.iter_customers()], list[int])
+        assert_type(client.list_deleted()["items"], list[types.Deletion])
+        assert_type(next(client.iter_changes()), Change)

@@ -13,7 +13,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import contract
-from flask_ecwid.client.pagination import PAGE_SIZE
+from flask_ecwid.client.page_reader import PAGE_SIZE
 from flask_ecwid.web import handlers, openapi
 from flask_ecwid.web.connexion_api import _deprecations_of_connexion
 
