@@ -198,6 +198,7 @@ def test_snippets(page: str, heading: str, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.chdir(tmp_path)  # Some snippets write files.
     monkeypatch.setenv("SECRET_KEY", secrets.token_hex())
     monkeypatch.setenv("CLIENT_SECRET", CLIENT_SECRET)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the helpers of the tests
     [snippet] = blocks(DOCS / page, heading, "python")
     then, printed = SNIPPETS[page, heading]
     assert python(snippet, then) == printed
