@@ -12,7 +12,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from .process import boot_id
 from .redis_connection import COOLDOWN_S
 from .state import StateUnavailable, Stored, Taken
 from .window import KEPT_S, Window
+from .work import current_work
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,7 +39,6 @@ _BUSY_STEP_S = 0.005
 # The threads of a process change the file one after the other. Otherwise many threads would look
 # again and again whether the file is free, and some of them in vain.
 _turns = clock.Slots(1)
-_TURN_MOST_S = 5.0
 _CREATION_BUSY = 5  # On a busy host, the creation of the file takes longer than a change.
 _CHECKPOINT_S = 0.05  # How long a change waits for other processes that read older values.
 _CHECKPOINT_STEP_S = 0.001
@@ -135,7 +135,7 @@ class FileState:
         Raises:
             StateUnavailable: As for `_connection`.
         """
-        with self._connection() as db, _turns.take(_TURN_MOST_S):
+        with self._connection() as db, _turn():
             if not self._cooldown.is_over():  # The file has failed in the turn of another thread.
                 raise self._unavailable()
             try:
@@ -235,6 +235,22 @@ class FileState:
         kind = type(exc).__name__
         self._reason = f"the file {self._path} cannot be used ({kind}, {detail})"
         log.warning("The state file %s is unavailable (%s, %s).", self._path, kind, detail)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait for the turn of this thread.
+
+    Raises:
+        TimeoutError: The turns of other threads have taken all the time that the work has for this.
+    """
+    work, begun = current_work(), clock.now()
+    with ExitStack() as turn:
+        try:
+            turn.enter_context(_turns.take(work.turns_left_s))
+        finally:
+            work.turns_left_s -= clock.now() - begun
+        yield
 
 
 def _now() -> float:

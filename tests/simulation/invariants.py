@@ -12,7 +12,8 @@ from itertools import combinations, pairwise
 from typing import NamedTuple
 
 from flask_ecwid.errors import EcwidError, Throttled
-from flask_ecwid.storage.file_state import _BUSY_S, _TURN_MOST_S
+from flask_ecwid.storage.file_state import _BUSY_S
+from flask_ecwid.storage.work import TURNS_S
 from flask_ecwid.throttling import trials
 
 from .ecwid_model import GONE, Customer, Shop
@@ -367,7 +368,7 @@ def no_request_outlives_its_deadline(ledger: Ledger) -> Iterator[str]:
     """
     most_s = DEADLINE_S + 0.5
     if ledger.faults & FILE_FAULTS:
-        most_s += _TURN_MOST_S + _BUSY_S + FILE_S
+        most_s += TURNS_S + _BUSY_S + FILE_S
     for request in ledger.requests:
         if request.operation not in BULK and request.end is not None:
             took_s = request.end - request.begin - request.asleep_s

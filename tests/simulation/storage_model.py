@@ -396,12 +396,14 @@ class HostFileState:
             self._fail("gone")
 
     def _wait_for_turn(self) -> None:
-        world, task = self._world, self._world.me()
-        waiting = task.process.file_turn
+        world, task, work = self._world, self._world.me(), current_work()
+        waiting, begun = task.process.file_turn, world.time
         waiting.append(task)
         try:
-            if waiting[0] is not task and not world.sleep(file_state._TURN_MOST_S):
+            if waiting[0] is not task and not world.sleep(max(work.turns_left_s, 0.0)):
+                work.turns_left_s = 0.0
                 self._fail("no turn")
+            work.turns_left_s -= world.time - begun
             if not self._cooldown.is_over():
                 self._refuse()
             self._lock(task)

@@ -29,6 +29,7 @@ from flask_ecwid.storage.memory_state import MemoryState
 from flask_ecwid.storage.redis_connection import RedisConnection
 from flask_ecwid.storage.redis_state import RedisState
 from flask_ecwid.storage.state import State, StateUnavailable
+from flask_ecwid.storage.work import piece_of_work
 
 from ..helpers.redis_server import RedisServer
 
@@ -836,6 +837,34 @@ def test_a_locked_file_holds_up_one_turn(tmp_path: Path, monkeypatch: pytest.Mon
     with locked(path), pytest.raises(StateUnavailable):
         state.compare_and_swap("a", None, b"one", 60)
     assert has_failed == [True]
+
+
+def test_the_waits_of_a_request_share_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All waits of a request for its turn share a bound, so a slow file delays it only once."""
+    state = FileState(tmp_path / "private" / "state.sqlite3")
+    state.get("a")
+    asked: list[float] = []
+    now = [100.0]
+
+    class Turns:
+        @contextmanager
+        def take(self, timeout_s: float) -> Iterator[None]:
+            asked.append(timeout_s)
+            now[0] += min(3.0, max(timeout_s, 0.0))  # The turn of another thread takes 3 s.
+            if timeout_s < 3:
+                raise TimeoutError
+            yield
+
+    monkeypatch.setattr(f"{MODULE}._turns", Turns())
+    monkeypatch.setattr(clock, "now", lambda: now[0])
+    with piece_of_work():
+        assert state.compare_and_swap("a", None, b"one", 60)
+        for other in (state, FileState(state._path)):
+            with pytest.raises(StateUnavailable):
+                other.compare_and_swap("a", b"one", b"two", 60)
+    assert asked == [5, 2, 0]
 
 
 def spoil(client: redis.Redis, key: str, kind: str) -> None:
