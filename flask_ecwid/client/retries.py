@@ -122,15 +122,15 @@ class RetryingSender:
 
     @piece_of_work()
     def send(
-        self, call: Call, deadline: float, *, first_attempt_age_s: float | None = None
+        self, call: Call, deadline: float, *, first_attempt_at: clock.Moment | None = None
     ) -> tuple[Reply, Value]:
         """Return a good reply and its value.
 
         Args:
             call: The call.
             deadline: The moment of `clock.now()` at which the call must have ended.
-            first_attempt_age_s: How many seconds ago an earlier attempt of the same creation
-                began, if its outcome is not known.
+            first_attempt_at: When an earlier attempt of the same creation began, if its outcome is
+                not known.
 
         Raises:
             EcwidError: There is no good reply. `executed` says whether the call may have had an
@@ -139,17 +139,16 @@ class RetryingSender:
         operation = call.operation
         reads = operation.kind == "read"
         with CallSpan(self._signals, operation.name, reads, clock.now()) as span:
-            reply, value = self._send(call, deadline, first_attempt_age_s, span)
+            reply, value = self._send(call, deadline, first_attempt_at, span)
             span.status = reply.status
             return reply, value
 
     def _send(
-        self, call: Call, deadline: float, first_attempt_age_s: float | None, span: CallSpan
+        self, call: Call, deadline: float, first_attempt_at: clock.Moment | None, span: CallSpan
     ) -> tuple[Reply, Value]:
-        since = clock.Moment.seconds_ago()
-        may_have_executed = first_attempt_age_s is not None
-        if first_attempt_age_s is not None:
-            since = clock.Moment.seconds_ago(first_attempt_age_s)
+        since = first_attempt_at or clock.Moment.seconds_ago()
+        may_have_executed = first_attempt_at is not None
+        if first_attempt_at is not None:
             found = self._search(call, since, deadline, span)
             if found.reply:
                 return found.reply, read_reply(call, found.reply)
@@ -171,7 +170,7 @@ class RetryingSender:
                 self._guard.record_success(permit, first=attempt == 1)
                 return reply, value
             self._guard.record_failure(permit, error)
-            if first_attempt_age_s is not None and isinstance(error, EmailTaken):
+            if first_attempt_at is not None and isinstance(error, EmailTaken):
                 # The customer of the earlier attempt may have the e-mail, so the refusal does not
                 # prove that the earlier attempt failed.
                 error = OutcomeUnknown().changed(needs_reconciliation=True)

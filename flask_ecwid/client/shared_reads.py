@@ -80,19 +80,19 @@ class SharedReads:
 
     def _send(self, call: Call, first_attempt_age_s: float | None) -> Any:
         deadline = self._deadline()
-        # The host may be suspended during the delivery, and the attempt becomes older meanwhile.
-        first_attempt_at = clock.Moment.seconds_ago(first_attempt_age_s or 0.0)
+        # A moment, because the host may be suspended before the call is sent.
+        first_attempt_at = (
+            None if first_attempt_age_s is None else clock.Moment.seconds_ago(first_attempt_age_s)
+        )
         if self.responses is not None:
             self.responses.deliver()
         if call.operation.kind != "read":
             self._sender.prove(deadline)
-            if first_attempt_age_s is not None:
-                first_attempt_age_s = first_attempt_at.elapsed_s()
             # This worker may be killed during the call. Only the responses of reads that began
             # meanwhile can then be older than the write.
             self.invalidate()
             try:
-                return self._sender.send(call, deadline, first_attempt_age_s=first_attempt_age_s)[1]
+                return self._sender.send(call, deadline, first_attempt_at=first_attempt_at)[1]
             finally:
                 self.invalidate()
         # The object is a part of the key, because another client may have other limits, or another

@@ -18,7 +18,7 @@ from flask_ecwid.throttling import trials
 
 from .ecwid_model import GONE, Customer, Shop
 from .ledger import BULK, DEADLINE_S, Ledger, Request
-from .network import Sent
+from .network import Heard, Sent
 from .storage_model import RedisServer
 from .world import Process
 
@@ -188,10 +188,12 @@ def no_409_for_the_own_customer(ledger: Ledger) -> Iterator[str]:
 
 
 def _has_wrong_clock(ledger: Ledger, request: Request) -> bool:
-    """Return whether the clock of the request's host differs by five minutes from Ecwid's clock."""
+    """Return whether the clock of the request's host differed by five minutes from Ecwid's."""
     if request.process is None:
         return False
-    ahead_s = request.process.host.ahead_s - ledger.plan.setting.ecwid_ahead_s
+    host = request.process.host
+    later_s = sum(s for at, s in host.steps if at > (request.end or 0.0))
+    ahead_s = host.ahead_s - later_s - ledger.plan.setting.ecwid_ahead_s
     return abs(ahead_s) > CLOCKS_DIFFER_S
 
 
@@ -647,6 +649,7 @@ def no_call_during_a_pause(ledger: Ledger) -> Iterator[str]:
     Redis, only the host that heard the reply stops. Only the mount stops if the storage failed, if
     a host was suspended, or if the process was killed before it could tell the others. A pause that
     the storage has lost, or that a Redis with a clock set forward keeps, may end early everywhere.
+    A pause for a refusal ends as soon as Ecwid accepts a later neutral question.
     """
     if ledger.has_lost_pauses or ledger.redis_forward_s:
         return
@@ -666,12 +669,22 @@ def no_call_during_a_pause(ledger: Ledger) -> Iterator[str]:
             same = (sent.process, sent.mount) == (heard.process, heard.mount)
             grace_s = _admitted_s(ledger) if same else 2 * ADMITTED_S
             has_told = not heard.process.dead or heard.process.died_at > heard.time + 1
+            if heard.probed and _is_accepted(ledger, heard, sent):
+                break
             if sent.time > heard.time + grace_s and (same or (is_shared and has_told)):
                 yield (
                     f"{heard.seconds:g} s were asked for at {heard.time:.2f}, and r{sent.request}"
                     f" left at {sent.time:.2f}"
                 )
                 return
+
+
+def _is_accepted(ledger: Ledger, heard: Heard, sent: Sent) -> bool:
+    """Return whether Ecwid has accepted a neutral question after a refusal and before a call."""
+    return any(
+        heard.time < at < sent.time and token == heard.token
+        for at, token in ledger.network.accepted
+    )
 
 
 def _admitted_s(ledger: Ledger) -> float:

@@ -100,6 +100,8 @@ class Network:
     sent: list[Sent] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    # When neutral questions with each token were asked that had a good reply.
+    accepted: list[tuple[float, str]] = field(default_factory=list)
     # The effects of calls that the way has sent a second time.
     doubled: list[Effect] = field(default_factory=list)
     # When calls with each token were tried, also without a connection.
@@ -193,6 +195,7 @@ class SimulatedTransport(Transport):
         self.host.sends(world.time, task.request, operation)
         attempt = (task.request, operation, deadline)
         retries.sends(attempt)
+        asked_at = world.time
         try:
             reply = self._exchange(call, credentials, operation, task, deadline)
         except EcwidError as exc:
@@ -208,6 +211,8 @@ class SimulatedTransport(Transport):
         self.host.ends(world.time, failed=False)
         world.log("reply", reply.status)
         is_good = reply.status == 200 and not _is_html(reply)
+        if is_good and operation == "neutral":
+            self._network.accepted.append((asked_at, token))
         is_failure = not is_good and reply.status in (200, 500)
         breaker.ends(world.time, operation, failed=is_failure)
         if is_good:
