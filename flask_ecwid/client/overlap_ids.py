@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, islice
@@ -98,8 +97,3 @@ def _numbers(packed: Iterable[int]) -> Iterator[int]:
         if byte < 128:
             yield number
             number = shift = 0
-
-
-def checksum_of(text: str) -> str:
-    """Return the checksum of a cursor. Without it, a damaged cursor could lose customers."""
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
