@@ -16,9 +16,8 @@ import re
 from dataclasses import dataclass, field
 
 from .cursors import read_cursor, write_cursor
-from .overlap_ids import OverlapIds
+from .overlap_ids import LAG_S, OverlapIds
 
-LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
 KEPT_S = 181 * 86_400  # Ecwid lists a deletion for six months, which have 181 days at least.
 MOST_IDS = 10_000
 FEW_IDS = 100  # So many ids cost one page at each reading, although their seconds are settled.

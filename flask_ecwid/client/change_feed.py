@@ -13,8 +13,9 @@ from datetime import datetime, timezone
 
 from .. import clock
 from ..errors import Violation
-from .change_cursor import LAG_S, Part, Place
+from .change_cursor import Part, Place
 from .deletions import FOREVER, Deletions
+from .overlap_ids import LAG_S
 from .page_reader import PAGE_SIZE, PageReader, Skipped
 from .types import Customer, CustomerPage, DeletionPage
 from .updates import Updates

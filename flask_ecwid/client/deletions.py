@@ -15,8 +15,8 @@ from typing import NamedTuple
 from .. import clock
 from ..errors import ContractBroken, Violation
 from . import dates
-from .change_cursor import LAG_S, Part
-from .overlap_ids import UNDATED
+from .change_cursor import Part
+from .overlap_ids import LAG_S, UNDATED
 from .types import DeletionPage
 
 FOREVER = 2**62  # later than every second

@@ -7,13 +7,15 @@ import zlib
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, islice
 
+LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
 UNDATED = -1  # Stands for a date that cannot be read. Every date that can be read is 0 or later.
 
 
 class OverlapIds:
     """The ids of returned customers that a later page may show again.
 
-    Ids are grouped by a second, so that a whole second can be forgotten.
+    Ids are grouped by a second, so that a whole second can be forgotten. The ids of a crowd are
+    grouped by the place of their page instead, as change_cursor.py says.
     """
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ from .. import clock
 from ..errors import BadReply, ContractBroken, InvalidRequest, Violation
 from . import dates, fields
 from .cursors import read_cursor, write_cursor
-from .overlap_ids import UNDATED, OverlapIds
+from .overlap_ids import LAG_S, UNDATED, OverlapIds
 from .page_reader import (
     NEEDED_FIELDS,
     PAGE_SIZE,
@@ -49,7 +49,6 @@ log = logging.getLogger("flask_ecwid")
 OVERLAP_S = 1  # Ecwid does not say whether a bound includes its own second.
 OVERLAP = 20  # The customers that consecutive pages share when they are read by offset.
 SAME_PAGES = 5  # A changing list can repeat a page, but not so many times with the same total.
-LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
 
 _CURSOR = re.compile(
     r"([0-9a-f]{16})\.(\d{1,12})\.([0-2])\.(\d{0,12})\.(\d{1,12})\.([\w=-]+)", flags=re.ASCII

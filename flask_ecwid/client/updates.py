@@ -19,8 +19,8 @@ import orjson
 
 from .. import clock
 from ..errors import BadReply, ContractBroken, Violation
-from .change_cursor import LAG_S, Crowd, Part, Place
-from .overlap_ids import UNDATED
+from .change_cursor import Crowd, Part, Place
+from .overlap_ids import LAG_S, UNDATED
 from .page_reader import PageReader, Skipped, id_of, key_of, second_of
 from .replies import UnfitCustomer
 from .types import Customer
