@@ -69,14 +69,14 @@ class Part:
 
 @dataclass
 class Crowd:
-    """A second with more updates than a page, of which the places from `end` on have come."""
+    """A second with more updates than a page, whose list has come from the offset `end` on."""
 
     second: int
     end: int | None = None  # None until the size of the crowd is known.
-    ids: OverlapIds = field(default_factory=OverlapIds)  # Grouped by the place of their page.
+    ids: OverlapIds = field(default_factory=OverlapIds)  # Grouped by the offset of their page.
 
     def move_to(self, end: int, page: int) -> None:
-        """Go to an earlier place, and forget the ids that a page of this size cannot show again.
+        """Go to an earlier offset, and forget the ids that a page of this size cannot show again.
 
         A page shows a customer again if other customers have left the second meanwhile.
         """

@@ -14,8 +14,8 @@ UNDATED = -1  # Stands for a date that cannot be read. Every date that can be re
 class OverlapIds:
     """The ids of returned customers that a later page may show again.
 
-    Ids are grouped by a second, so that a whole second can be forgotten. The ids of a crowd are
-    grouped by the place of their page instead, as change_cursor.py says.
+    Ids are grouped by a second, so that a whole second can be forgotten. The ids of a `Crowd` are
+    grouped by the offset of their page instead.
     """
 
     def __init__(self) -> None:
