@@ -105,8 +105,8 @@ class Ecwid:
             raise ValueError(f"url_prefix {fault}")
         if find_store is not None and store is None:
             raise ValueError("find_store needs store, which returns the store of a caller")
-        if webhook_path is not None and (reason := webhooks.path_fault(webhook_path)):
-            raise ValueError(reason)
+        if webhook_path is not None and (fault := webhooks.path_fault(webhook_path)):
+            raise ValueError(f"webhook_path {fault}")
         self.name = name
         self.url_prefix = url_prefix
         self.config_prefix = config_prefix

@@ -91,9 +91,9 @@ def send_event(signal: NamedSignal, sender: object, **facts: object) -> bool:
     Returns:
         False if a receiver has raised an exception, so that the event has to be delivered again.
     """
-    has_succeeded = True
     if signal.is_muted:
-        return has_succeeded
+        return True
+    has_succeeded = True
     for receiver in signal.receivers_for(sender):
         started_at = clock.now()
         has_succeeded = _call(receiver, signal, sender, facts) and has_succeeded

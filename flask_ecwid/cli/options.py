@@ -69,10 +69,7 @@ def find_store(info: ScriptInfo, mount: Mount, store_id: str | None) -> StoreCre
         if mount.choice.only is None:
             raise click.UsageError("the mount serves many stores, so choose one with --store-id")
         return mount.choice.only
-    try:
-        store_id = rules.read_store_id(store_id)
-    except ValueError as exc:
-        raise click.UsageError(f"--store-id is wrong, because {exc}") from None
+    store_id = read_store_id(store_id)
     try:
         with info.load_app().app_context():  # The host's function may ask the app's database.
             found = mount.choice.find(store_id)
@@ -83,6 +80,18 @@ def find_store(info: ScriptInfo, mount: Mount, store_id: str | None) -> StoreCre
     if found is None:
         raise click.UsageError("the mount has no store with the number of --store-id")
     return found
+
+
+def read_store_id(store_id: str) -> str:
+    """Return the number of `--store-id`.
+
+    Raises:
+        click.UsageError: No store can have the number.
+    """
+    try:
+        return rules.read_store_id(store_id)
+    except ValueError as exc:
+        raise click.UsageError(f"--store-id is wrong, because {exc}") from None
 
 
 def load_store(info: ScriptInfo, store: str, store_id: str | None) -> tuple[Mount, StoreRuntime]:

@@ -10,9 +10,8 @@ from flask.cli import ScriptInfo, pass_script_info
 from .. import chance, clock
 from ..sandbox.events import EVENT_TYPES, is_delivered, new_event, sign, url_fault
 from ..sandbox.posting import NoResponse, Posting
-from ..settings import rules
 from . import terminal
-from .options import find_store, load_mount, store_id_option, store_option
+from .options import find_store, load_mount, read_store_id, store_id_option, store_option
 
 _REPEATED = "Ecwid counts the event as failed and sends it again"
 _OF_STATUS = {
@@ -82,8 +81,8 @@ def send(
         raise click.UsageError(f"the value of --url {fault}")
     if event_type.startswith("customer.") != (customer_id is not None):
         raise click.UsageError("the events of a customer, and no other events, need --customer-id")
-    if store_id is not None and (fault := rules.store_id_fault(store_id)):
-        raise click.UsageError(f"the value of --store-id {fault}")
+    if store_id is not None:
+        store_id = read_store_id(store_id)
     mount = load_mount(info, store)
     secret = mount.settings.client_secret
     if not secret:

@@ -15,9 +15,9 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 
-from .overlap_ids import OverlapIds, checksum_of
+from .cursors import read_cursor, write_cursor
+from .overlap_ids import LAG_S, OverlapIds
 
-LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
 KEPT_S = 181 * 86_400  # Ecwid lists a deletion for six months, which have 181 days at least.
 MOST_IDS = 10_000
 FEW_IDS = 100  # So many ids cost one page at each reading, although their seconds are settled.
@@ -69,14 +69,14 @@ class Part:
 
 @dataclass
 class Crowd:
-    """A second with more updates than a page, of which the places from `end` on have come."""
+    """A second with more updates than a page, whose list has come from the offset `end` on."""
 
     second: int
     end: int | None = None  # None until the size of the crowd is known.
-    ids: OverlapIds = field(default_factory=OverlapIds)  # Grouped by the place of their page.
+    ids: OverlapIds = field(default_factory=OverlapIds)  # Grouped by the offset of their page.
 
     def move_to(self, end: int, page: int) -> None:
-        """Go to an earlier place, and forget the ids that a page of this size cannot show again.
+        """Go to an earlier offset, and forget the ids that a page of this size cannot show again.
 
         A page shows a customer again if other customers have left the second meanwhile.
         """
@@ -99,8 +99,7 @@ class Place:
             parts += [part.floor, part.ids.pack()]
         if self.crowd is not None and self.crowd.end is not None:
             parts += [self.crowd.second, self.crowd.end, self.crowd.ids.pack()]
-        text = ".".join(map(str, parts))
-        return f"{text}.{checksum_of(text)}"
+        return write_cursor(*parts)
 
     @classmethod
     def from_cursor(cls, cursor: str, store: str, now: float) -> Place:
@@ -115,20 +114,17 @@ class Place:
             CursorExpired: The cursor is older than six months.
             ValueError: The cursor is damaged, or belongs to another store.
         """
-        text, _, checksum = cursor.rpartition(".")
-        found = _FORM.fullmatch(text)
-        if found is None or checksum != checksum_of(text):
-            raise ValueError("the cursor is damaged, or iter_changes did not make it")
-        if found[1] != _digest(store):
+        digest, *parts = read_cursor(cursor, _FORM, "iter_changes")
+        if digest != _digest(store):
             raise ValueError("the cursor belongs to another store")
-        updates, deletions = (
-            Part(int(found[at]), OverlapIds.unpack(found[at + 1])) for at in (2, 4)
-        )
+        floor, ids, deletions_floor, deletion_ids, second, end, crowd_ids = parts
+        updates = Part(int(floor), OverlapIds.unpack(ids))
+        deletions = Part(int(deletions_floor), OverlapIds.unpack(deletion_ids))
         if now - deletions.floor > KEPT_S:
             raise CursorExpired("the cursor is older than six months, so begin without a cursor")
         crowd = None
-        if found[6] is not None:
-            crowd = Crowd(int(found[6]), int(found[7]), OverlapIds.unpack(found[8]))
+        if second is not None:
+            crowd = Crowd(int(second), int(end), OverlapIds.unpack(crowd_ids))
         return cls(updates, deletions, crowd)
 
 

@@ -13,8 +13,9 @@ from datetime import datetime, timezone
 
 from .. import clock
 from ..errors import Violation
-from .change_cursor import LAG_S, Part, Place
+from .change_cursor import Part, Place
 from .deletions import FOREVER, Deletions
+from .overlap_ids import LAG_S
 from .page_reader import PAGE_SIZE, PageReader, Skipped
 from .types import Customer, CustomerPage, DeletionPage
 from .updates import Updates
@@ -105,7 +106,7 @@ class ChangeIterator(Iterator[Change]):
             self._place = Place(Part(0), Part(max(0, int(now) - LAG_S)))
         else:
             self._place = Place.from_cursor(cursor, store, now)
-        reader = PageReader(list_page, before_call, get_customer, None)
+        reader = PageReader(list_page, before_call, get_customer, selection=None)
         self._updates = Updates(reader, limit, self._place)
         self._deletions = Deletions(list_deleted, before_call, limit, self._place.deletions)
         self._is_over = False
@@ -131,23 +132,30 @@ class ChangeIterator(Iterator[Change]):
         if updated_at is None and not updates.is_over:
             updates.read()
             return None
+        # Each deletion up to `wanted` comes before the next update, so it has to be in memory.
+        wanted, newest = FOREVER, FOREVER
+        if updated_at is not None:
+            wanted, newest = updated_at, updates.newest
         deleted_at = deletions.second
-        wanted = FOREVER if updated_at is None else updated_at
         if deleted_at is None and deletions.until < wanted:
-            deletions.read(FOREVER if updated_at is None else updates.newest)
+            deletions.read(newest)
             return None
-        if deleted_at is not None and (updated_at is None or deleted_at <= updated_at):
-            deletion = deletions.take()
-            return deletion and CustomerDeleted(
-                deletion.customer_id, datetime.fromtimestamp(deletion.second, timezone.utc)
-            )
+        if deleted_at is not None and deleted_at <= wanted:
+            return self._take_deletion()
         if updated_at is not None:
             return self._take_update()
         deletions.finish()
         self._is_over = True
         return None
 
-    def _take_update(self) -> Change | None:
+    def _take_deletion(self) -> CustomerDeleted | None:
+        deletion = self._deletions.take()
+        if deletion is None:
+            return None
+        deleted_at = datetime.fromtimestamp(deletion.second, timezone.utc)
+        return CustomerDeleted(deletion.customer_id, deleted_at)
+
+    def _take_update(self) -> CustomerUpdated | CustomerUnreadable | None:
         id = self._updates.customer_id
         if id is not None and self._deletions.has(id):
             self._updates.leave_out()  # The search lags behind the deletion.
@@ -155,4 +163,4 @@ class ChangeIterator(Iterator[Change]):
         found = self._updates.take()
         if isinstance(found, Skipped):
             return CustomerUnreadable(found.customer_id, found.errors)
-        return found and CustomerUpdated(found)
+        return None if found is None else CustomerUpdated(found)

@@ -348,7 +348,7 @@ class EcwidClient:
         """
         _check_names(filters)
         return CustomerIterator(
-            lambda **query: self.wait_while_unavailable(partial(self.list_with_unfit, **query)),
+            self._list_for_bulk,
             filters,
             cursor=cursor,
             before_call=self.wait_for_budget,
@@ -379,8 +379,8 @@ class EcwidClient:
             ValueError: The cursor is damaged, or belongs to another store.
         """
         return ChangeIterator(
-            lambda **query: self.wait_while_unavailable(partial(self.list_with_unfit, **query)),
-            lambda **query: self.wait_while_unavailable(partial(self.list_deleted, **query)),
+            self._list_for_bulk,
+            self._list_deleted_for_bulk,
             cursor=cursor,
             before_call=self.wait_for_budget,
             get_customer=self._get_for_bulk,
@@ -391,6 +391,12 @@ class EcwidClient:
     def _send(self, call: Call, *, first_attempt_age_s: float | None = None) -> Any:
         store = self.store  # The store stays open as long as this name refers to it.
         return store.reads.send(call, first_attempt_age_s=first_attempt_age_s)
+
+    def _list_for_bulk(self, **query: Any) -> CustomerPage:
+        return self.wait_while_unavailable(partial(self.list_with_unfit, **query))
+
+    def _list_deleted_for_bulk(self, **query: Any) -> DeletionPage:
+        return self.wait_while_unavailable(partial(self.list_deleted, **query))
 
     def _get_for_bulk(self, customer_id: int, selection: str | None) -> Customer:
         query = {"responseFields": selection}

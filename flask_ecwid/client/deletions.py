@@ -1,8 +1,8 @@
 """Read the deletions of a store in the order of their dates, and each once.
 
-Ecwid documents no order of the list, and new deletions move its places. So the list is read in
+Ecwid documents no order of the list, and new deletions move its entries. So the list is read in
 windows of time. A window with more deletions than a page is made narrower. Only a single second is
-read by offset, and new deletions can only show its places again.
+read by offset, and new deletions can only show its entries again.
 https://docs.ecwid.com/api-reference/rest-api/store-profile/store-reports/get-deleted-items-history
 """
 
@@ -15,8 +15,8 @@ from typing import NamedTuple
 from .. import clock
 from ..errors import ContractBroken, Violation
 from . import dates
-from .change_cursor import LAG_S, Part
-from .overlap_ids import UNDATED
+from .change_cursor import Part
+from .overlap_ids import LAG_S, UNDATED
 from .types import DeletionPage
 
 FOREVER = 2**62  # later than every second
@@ -48,7 +48,7 @@ class Deletions:
             list_deleted: Returns Ecwid's page of deletions for a query.
             before_call: Is called before each call of `list_deleted`.
             limit: The deletions on a page.
-            part: The place, which changes.
+            part: The part of the place for the deletions, which changes.
         """
         self._list_deleted = list_deleted
         self._before_call = before_call

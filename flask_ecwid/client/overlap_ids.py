@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, islice
 
+LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
 UNDATED = -1  # Stands for a date that cannot be read. Every date that can be read is 0 or later.
 
 
 class OverlapIds:
     """The ids of returned customers that a later page may show again.
 
-    Ids are grouped by a second, so that a whole second can be forgotten.
+    Ids are grouped by a second, so that a whole second can be forgotten. The ids of a `Crowd` are
+    grouped by the offset of their page instead.
     """
 
     def __init__(self) -> None:
@@ -98,8 +99,3 @@ def _numbers(packed: Iterable[int]) -> Iterator[int]:
         if byte < 128:
             yield number
             number = shift = 0
-
-
-def checksum_of(text: str) -> str:
-    """Return the checksum of a cursor. Without it, a damaged cursor could lose customers."""
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

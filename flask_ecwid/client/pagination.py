@@ -30,7 +30,8 @@ from typing import Any, NamedTuple
 from .. import clock
 from ..errors import BadReply, ContractBroken, InvalidRequest, Violation
 from . import dates, fields
-from .overlap_ids import UNDATED, OverlapIds, checksum_of
+from .cursors import read_cursor, write_cursor
+from .overlap_ids import LAG_S, UNDATED, OverlapIds
 from .page_reader import (
     NEEDED_FIELDS,
     PAGE_SIZE,
@@ -48,7 +49,10 @@ log = logging.getLogger("flask_ecwid")
 OVERLAP_S = 1  # Ecwid does not say whether a bound includes its own second.
 OVERLAP = 20  # The customers that consecutive pages share when they are read by offset.
 SAME_PAGES = 5  # A changing list can repeat a page, but not so many times with the same total.
-LAG_S = 300  # The most of the search lag and the difference between Ecwid's clock and ours.
+
+_CURSOR = re.compile(
+    r"([0-9a-f]{16})\.(\d{1,12})\.([0-2])\.(\d{0,12})\.(\d{1,12})\.([\w=-]+)", flags=re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -193,9 +197,7 @@ class CustomerIterator(Iterator[Customer]):
         """The place after the customer that came last, as a text of ids, dates and a count."""
         at = self._at or _Position(len(_PASSES))
         where = (at.number, at.watermark or "")
-        parts = (self._digest, self._started_at, *where, self._count, self._ids.pack())
-        text = ".".join(map(str, parts))
-        return f"{text}.{checksum_of(text)}"
+        return write_cursor(self._digest, self._started_at, *where, self._count, self._ids.pack())
 
     @property
     def page_is_over(self) -> bool:
@@ -301,17 +303,15 @@ class CustomerIterator(Iterator[Customer]):
             log.warning(text, self._count, total)
 
     def _resume(self, cursor: str) -> None:
-        form = r"([0-9a-f]{16})\.(\d{1,12})\.([0-2])\.(\d{0,12})\.(\d{1,12})\.([\w=-]+)"
-        text, _, checksum = cursor.rpartition(".")
-        found = re.fullmatch(form, text, flags=re.ASCII)
-        if found is None or checksum != checksum_of(text):
-            raise ValueError("the cursor is damaged, or iter_customers did not make it")
-        if found[1] != self._digest:
+        digest, started_at, number, watermark, count, ids = read_cursor(
+            cursor, _CURSOR, "iter_customers"
+        )
+        if digest != self._digest:
             raise ValueError("the cursor belongs to other filters or to another store")
-        self._started_at, self._count = int(found[2]), int(found[5])
-        self._ids = OverlapIds.unpack(found[6])
-        number, watermark = int(found[3]), int(found[4]) if found[4] else None
-        self._at = _Position(number, watermark) if number < len(_PASSES) else None
+        self._started_at, self._count = int(started_at), int(count)
+        self._ids = OverlapIds.unpack(ids)
+        at = _Position(int(number), int(watermark) if watermark else None)
+        self._at = at if at.number < len(_PASSES) else None
 
 
 def _checked(filters: Mapping[str, Any]) -> dict[str, Any]:

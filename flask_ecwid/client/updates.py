@@ -5,7 +5,7 @@ page begins at an offset in this order, because each update moves a customer to 
 
 A second with more updates than a page is a crowd. The list of a crowd is read in the order of
 registration, and from its end. Customers only leave a second that has passed. So a customer who has
-not come yet moves only to an earlier place, which is read later. Ecwid's dates have whole seconds,
+not come yet moves only to an earlier offset, which is read later. Ecwid's dates have whole seconds,
 so a version is told by a digest of its content as well.
 """
 
@@ -19,8 +19,8 @@ import orjson
 
 from .. import clock
 from ..errors import BadReply, ContractBroken, Violation
-from .change_cursor import LAG_S, Crowd, Part, Place
-from .overlap_ids import UNDATED
+from .change_cursor import Crowd, Part, Place
+from .overlap_ids import LAG_S, UNDATED
 from .page_reader import PageReader, Skipped, id_of, key_of, second_of
 from .replies import UnfitCustomer
 from .types import Customer
@@ -53,7 +53,7 @@ class Updates:
         self._started_at = int(clock.wall())
         self._page: deque[_Entry] = deque()
         self._next: int | None = max(0, self._part.floor - 1)  # The watermark of the next page.
-        self._next_end: int | None = None  # The place of the crowd after the page in memory.
+        self._next_end: int | None = None  # The offset at which the page in memory begins.
         self._crowd = place.crowd  # The place has no crowd whose second may still grow.
         self._size = limit  # of the pages of a crowd
         self._done = UNDATED  # The second up to which each update of this reading has come.
@@ -87,13 +87,12 @@ class Updates:
             self.is_over = True
             return None
         found = self._reader.fitting(entry.customer)
+        # The entry leaves the page only now. Otherwise an error would lose the update.
         self.leave_out()
         return found
 
     def leave_out(self) -> None:
         """Remove the next customer from memory, as if the update had come."""
-        # The entry leaves the page only after its customer was read. Otherwise an error would lose
-        # the update.
         entry = self._page.popleft()
         crowd = self._place.crowd
         if crowd is None:
@@ -108,15 +107,14 @@ class Updates:
         Raises:
             EcwidError: The page cannot be read. Calling `read` again reads the same page.
         """
-        if self._crowd is None and self._next is None:
-            self._part.settle(self._started_at, self.newest)
-            self.is_over = True
-        elif self._crowd is None:
-            assert self._next is not None
+        if self._crowd is not None:
+            self._read_crowd(self._crowd)
+        elif self._next is not None:
             self._part.settle(self._started_at, self._next)
             self._read_page(self._next)
         else:
-            self._read_crowd(self._crowd)
+            self._part.settle(self._started_at, self.newest)
+            self.is_over = True
 
     def _read_page(self, watermark: int) -> None:
         query = {"sortBy": "UPDATED_DATE_ASC", "offset": 0, "limit": self._limit}
@@ -144,8 +142,6 @@ class Updates:
     def _begin_crowd(self, second: int) -> None:
         self._crowd = Crowd(second)
         self._size = self._limit
-        self._next = second
-        self._next_end = None
 
     def _read_crowd(self, crowd: Crowd) -> None:
         """Read a page of the crowd, from its end on."""
@@ -154,18 +150,9 @@ class Updates:
             return
         if self._next_end is not None:
             crowd.move_to(self._next_end, self._limit)
-        if crowd.end is None:
-            _, total = self._reader.read(self._query(crowd, 0, self._limit))
-            assert isinstance(total, int)
-            crowd.end = total + self._limit  # Ecwid's total can be too small.
-            if self._is_settled(crowd.second):
-                # Every update before the crowd has come, and was shown for certain.
-                self._part.settle(self._started_at, crowd.second)
-                self._part.floor = crowd.second
-                self._part.ids.forget_before(crowd.second)
-                self._place.crowd = crowd
-        size = min(self._size, crowd.end)
-        offset = crowd.end - size
+        end = self._measure(crowd) if crowd.end is None else crowd.end
+        size = min(self._size, end)
+        offset = end - size
         customers, total = self._reader.read(self._query(crowd, offset, size))
         count = len(customers)
         if 0 < count < size and isinstance(total, int) and offset + count < total:
@@ -175,6 +162,19 @@ class Updates:
         entries = self._entries(customers, undated=crowd.second)
         self._page.extend(entry for entry in entries if entry.second == crowd.second)
         self._next_end = offset
+
+    def _measure(self, crowd: Crowd) -> int:
+        """Ask for the size of a crowd, and return the offset behind its last customer."""
+        _, total = self._reader.read(self._query(crowd, 0, self._limit))
+        assert isinstance(total, int)
+        crowd.end = total + self._limit  # Ecwid's total can be too small.
+        if self._is_settled(crowd.second):
+            # Every update before the crowd has come, and was shown for certain.
+            self._part.settle(self._started_at, crowd.second)
+            self._part.floor = crowd.second
+            self._part.ids.forget_before(crowd.second)
+            self._place.crowd = crowd
+        return crowd.end
 
     def _end_crowd(self, crowd: Crowd) -> None:
         self._done = crowd.second

@@ -218,14 +218,8 @@ class Store:
                 f" LIMIT {search.limit} OFFSET {search.offset}",
                 arguments,
             ).fetchall()
-        return {
-            "total": total,
-            "count": len(rows),
-            "offset": search.offset,
-            "limit": search.limit,
-            "items": [_document(*row) for row in rows],
-            "allCustomerCount": all_count,
-        }
+        page = _page(search, total, [_document(*row) for row in rows])
+        return {**page, "allCustomerCount": all_count}
 
     def get_customer(self, customer_id: int) -> Document:
         """Return a customer as a page shows it, but without `totalOrderCount` (D26)."""
@@ -278,13 +272,7 @@ class Store:
                 f" LIMIT {search.limit} OFFSET {search.offset}",
                 search.arguments,
             ).fetchall()
-        return {
-            "total": total,
-            "count": len(rows),
-            "offset": search.offset,
-            "limit": search.limit,
-            "items": [{"id": id, "date": format_date(date)} for id, date in rows],
-        }
+        return _page(search, total, [{"id": id, "date": format_date(date)} for id, date in rows])
 
     @contextmanager
     def transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
@@ -352,6 +340,16 @@ def _find(db: sqlite3.Connection, customer_id: int) -> Document:
     if row is None:
         raise CustomerNotFound(customer_id)
     return _document(*row)
+
+
+def _page(search: Search, total: int, items: list[Document]) -> Document:
+    return {
+        "total": total,
+        "count": len(items),
+        "offset": search.offset,
+        "limit": search.limit,
+        "items": items,
+    }
 
 
 def _document(customer_id: int, document: str) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from .. import clock
@@ -29,9 +30,7 @@ class StoreMemory:
         self._mark = b""  # names the generation for all processes of the host
         self._responses = ProcessWide(ResponseMemory, "").get()
         self._number = self._responses.add_store()
-
-    def __del__(self) -> None:
-        self._responses.close(self._number)
+        weakref.finalize(self, self._responses.close, self._number).atexit = False
 
     def end_write(self) -> None:
         """Forget the reads and responses from before a write, which no later read may see."""

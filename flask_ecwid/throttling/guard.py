@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from cachetools import LRUCache
 
@@ -160,11 +161,11 @@ class Guard:
         waits_until = min(deadline, clock.now() + ASKING_MOST_S)
         pause = self._check()
         while pause is None and (self._is_in_doubt() or not self.is_proven):
-            claimed = self._question.claim(waits_until)
-            if claimed:
+            claim = self._question.claim(waits_until)
+            if claim is _Claim.TO_ASK:
                 return None, True
             pause = self._check()  # because the question of another call has failed
-            if claimed is None and clock.now() < waits_until:
+            if claim is _Claim.NOT_ASKED and clock.now() < waits_until:
                 continue  # This call may ask, and may learn that no call of the rate limit remains.
             if pause is None and self._is_in_doubt():
                 # The question has no reply. Otherwise all waiting calls would go at once.
@@ -360,6 +361,14 @@ def _is_refused_token(permit: Permit, error: EcwidError, pause_s: float) -> bool
     return error.reason == "token" and pause_s > 0
 
 
+class _Claim(Enum):
+    """The outcome of a claim of the question."""
+
+    TO_ASK = "The caller has to ask."
+    NOT_ASKED = "The other call did not ask, for example because no call of the limit remained."
+    OVER = "The other call has asked, or has not ended in time."
+
+
 class _Question:
     """The neutral question under way, for whose reply the other calls of the process wait.
 
@@ -370,26 +379,25 @@ class _Question:
         self._lock = clock.Lock()
         self._under_way: _UnderWay | None = None
 
-    def claim(self, deadline: float) -> bool | None:
+    def claim(self, deadline: float) -> _Claim:
         """Let the caller ask, or wait while another call asks.
 
         The wait ends after `ASKING_MOST_S`, so a question that hangs holds no other call for long.
 
-        Returns:
-            True if the caller has to ask. None if the other call did not ask, for example because
-            no call of the rate limit remained. Otherwise False.
+        Args:
+            deadline: The moment of `clock.now()` at which the wait must have ended.
         """
         with self._lock:
             question = self._under_way
             if question is None:
                 self._under_way = _UnderWay()
-                return True
+                return _Claim.TO_ASK
         if question.ended.wait(max(0.0, min(ASKING_MOST_S, deadline - clock.now()))):
-            return False if question.was_asked else None
+            return _Claim.OVER if question.was_asked else _Claim.NOT_ASKED
         with self._lock:
             if self._under_way is question:  # Its thread hangs, or did not survive a fork.
                 self._under_way = None
-        return False
+        return _Claim.OVER
 
     def release(self, *, was_asked: bool) -> None:
         """Let the waiting calls go on."""

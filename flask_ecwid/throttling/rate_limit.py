@@ -212,8 +212,9 @@ class _KnownHosts:
         before = self._most
         if taken.hosts >= before or now >= seen.until:
             seen.most, seen.until = taken.hosts, now + HOST_S
-            is_due = now >= seen.kept_until - HOST_S / 2
-            if self._most > (self._hosts if is_due else before):
+            has_grown = self._most > before
+            is_due = now >= seen.kept_until - HOST_S / 2  # The file forgets the number soon.
+            if has_grown or (is_due and self._most > self._hosts):
                 seen.kept_until = now + HOST_S
                 self._keep()
         # A Redis that shows fewer hosts has lost its data, so this host may still be new.

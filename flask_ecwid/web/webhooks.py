@@ -30,13 +30,13 @@ CALL_S = 5.0  # The longest call of an event, because Ecwid gives up after 10 s.
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
-def path_fault(path: str) -> str | None:
-    """Return the fault of a `webhook_path`, or None."""
+def path_fault(path: str) -> str:
+    """Return why a text cannot be a `webhook_path`, or an empty text."""
     if "<" in path:
-        return "webhook_path must have no converters, because Ecwid knows one URL for an app"
+        return "must have no converters, because Ecwid knows one URL for an app"
     if not _PATH.fullmatch(path):
-        return "webhook_path must be a path such as /ecwid/events, without a slash at its end"
-    return None
+        return "must be a path such as /ecwid/events, without a slash at its end"
+    return ""
 
 
 def add_route(blueprint: Blueprint, path: str) -> None:

@@ -24,7 +24,7 @@ from flask_ecwid.client import (
     change_cursor,
     dates,
 )
-from flask_ecwid.client.change_cursor import LAG_S
+from flask_ecwid.client.overlap_ids import LAG_S
 from flask_ecwid.client.pagination import CustomerIterator
 from flask_ecwid.errors import ConnectionLost, ContractBroken, ServiceRefused, Violation
 from flask_ecwid.sandbox import TOKEN, Controls, create_sandbox

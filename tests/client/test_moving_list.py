@@ -16,8 +16,9 @@ import pytest
 
 from flask_ecwid import EcwidClient, Settings, clock
 from flask_ecwid.client import Customer
+from flask_ecwid.client.overlap_ids import LAG_S
 from flask_ecwid.client.page_reader import PAGE_SIZE
-from flask_ecwid.client.pagination import LAG_S, CustomerIterator
+from flask_ecwid.client.pagination import CustomerIterator
 from flask_ecwid.client.transport import RequestsTransport
 from flask_ecwid.errors import BadReply, BudgetSpent, ConnectionLost, EcwidError, InvalidRequest
 from flask_ecwid.sandbox import STORE_ID, TOKEN, Controls, InProcessAdapter, create_sandbox

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import threading
 from typing import Any
 
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
+
+from .webhook_events import SIGNATURE, signature_of
 
 PATH = "/hook"
 
@@ -36,17 +35,10 @@ class Receiver:
 
     def _respond(self, request: Request) -> Response:
         body = request.get_json()
-        assert is_signed(body, request.headers["X-Ecwid-Webhook-Signature"], self._secret)
+        assert request.headers[SIGNATURE] == signature_of(body, self._secret)
         assert request.args["eventtype"] == body["eventType"]
         self.bodies.append(body)
         status = self.statuses.pop(0) if self.statuses else 200
         self._arrived.release()
         content = b"" if status in (204, 304) else b"canary"
         return Response(content, status, {"Location": "/canary", "X-Canary": "canary"})
-
-
-def is_signed(body: dict[str, Any], signature: str, secret: str) -> bool:
-    """Verify a signature as an app does."""
-    signed = f"{body['eventCreated']}.{body['eventId']}".encode()
-    digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
-    return hmac.compare_digest(base64.b64decode(signature), digest)

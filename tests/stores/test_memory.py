@@ -84,6 +84,18 @@ def test_a_closed_store_gives_its_room() -> None:
     assert [len(kept(each)) for each in [*stores, again]] == [8] * 8
 
 
+def test_an_interrupted_construction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store whose construction was interrupted leaves nothing behind that fails."""
+
+    def interrupted(self: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(response_memory.ResponseMemory, "add_store", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        StoreMemory()
+    gc.collect()
+
+
 def test_expired_responses_go() -> None:
     """Responses that have expired give their room, also at a store that is never read again."""
     idle, other = memories(2)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
 from werkzeug.test import TestResponse
 
 from flask_ecwid import EcwidClient, EcwidError, Settings, SettingsError, clock
@@ -23,6 +22,7 @@ from ..conftest import REQUEST_ID, STORE, Api, Config, app_of
 from ..helpers.raw_server import Gate, RawServer, good, sends
 from ..helpers.redis_relay import EmptyingRelay, LosingRelay
 from ..helpers.redis_server import RedisServer
+from ..helpers.store_of_one import StoreOfOne
 from ..helpers.worker import Worker
 
 TTL_S = 60
@@ -36,47 +36,6 @@ def cached(request: pytest.FixtureRequest, config: Config) -> Config:
     if request.param == "redis":
         config["ECWID_REDIS_URL"] = request.getfixturevalue("redis").url
     return config
-
-
-class StoreOfOne:
-    """A simulated store with one customer, whose language changes with every write."""
-
-    def __init__(self, ecwid: HTTPServer) -> None:
-        self.languages = 0
-        self.reads = 0
-        self.status = 200
-        self.customer_id: object = 7
-        self.on_read: Callable[[], None] = lambda: None
-        self.on_write: Callable[[], object] = lambda: None
-        ecwid.expect_request(f"{STORE}/customers/7", method="GET").respond_with_handler(self.get)
-        ecwid.expect_request(f"{STORE}/customers", method="GET").respond_with_handler(self.list)
-        for path, method in (("/7", "PUT"), ("/7", "DELETE"), ("", "POST")):
-            ecwid.expect_request(f"{STORE}/customers{path}", method=method).respond_with_handler(
-                self.write
-            )
-
-    def get(self, _: Request) -> Response:
-        self.reads += 1
-        self.on_read()
-        body = f'{{"id": {self.customer_id}, "lang": "x{self.languages}"}}'
-        return Response(body, self.status, content_type="application/json")
-
-    def list(self, _: Request) -> Response:
-        self.reads += 1
-        item = f'{{"id": 7, "lang": "x{self.languages}"}}'
-        page = f'{{"total": 1, "count": 1, "offset": 0, "limit": 100, "items": [{item}]}}'
-        return Response(page, content_type="application/json")
-
-    def write(self, request: Request) -> Response:
-        self.on_write()
-        self.languages += 1
-        reply = {"PUT": "updateCount", "DELETE": "deleteCount", "POST": "id"}[request.method]
-        return Response(f'{{"{reply}": 1}}', self.status, content_type="application/json")
-
-
-@pytest.fixture
-def store_of_one(ecwid: HTTPServer) -> StoreOfOne:
-    return StoreOfOne(ecwid)
 
 
 def lang(response: TestResponse) -> str:

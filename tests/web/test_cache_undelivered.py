@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from pytest_httpserver import HTTPServer
 
 from flask_ecwid.storage import redis_connection
 
 from ..conftest import Api, Config, app_of
 from ..helpers.redis_server import RedisServer
+from ..helpers.store_of_one import StoreOfOne, becomes
 from ..helpers.worker import Worker
-from .test_cache import StoreOfOne
 
 TTL_S = 3600
 
@@ -55,11 +54,6 @@ def shared(config: Config, redis: RedisServer) -> Config:
 
 
 @pytest.fixture
-def store_of_one(ecwid: HTTPServer) -> StoreOfOne:
-    return StoreOfOne(ecwid)
-
-
-@pytest.fixture
 def lonely(store_of_one: StoreOfOne, shared: Config, link: Link) -> Iterator[Worker]:
     """Return a worker that reaches Redis through the link."""
     with Worker({**shared, "ECWID_REDIS_URL": link.url}) as worker:
@@ -70,16 +64,6 @@ def lonely(store_of_one: StoreOfOne, shared: Config, link: Link) -> Iterator[Wor
 def other(store_of_one: StoreOfOne, shared: Config) -> Iterator[Worker]:
     with Worker(shared) as worker:
         yield worker
-
-
-def becomes(language: str, read: Callable[[], str]) -> bool:
-    """Return True as soon as a read shows the language."""
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        if read() == language:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from pytest_httpserver import HTTPServer
 
 from flask_ecwid.storage.redis_connection import COOLDOWN_S
 
 from ..conftest import Config
+from ..helpers.store_of_one import StoreOfOne, becomes
 from ..helpers.worker import Worker
-from .test_cache import StoreOfOne
-from .test_cache_undelivered import becomes
 
 RULE_S = 1.0  # No response is older than this time after a write.
-
-
-@pytest.fixture
-def store_of_one(ecwid: HTTPServer) -> StoreOfOne:
-    return StoreOfOne(ecwid)
 
 
 @pytest.fixture

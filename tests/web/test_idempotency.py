@@ -47,15 +47,6 @@ URN = "urn:flask-ecwid:problem:"
 pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
-@pytest.fixture(params=["file", "redis"])
-def shared(request: pytest.FixtureRequest) -> Config:
-    """Return settings that keep the records in this host's file or in Redis."""
-    if request.param == "file":
-        return {}
-    redis: RedisServer = request.getfixturevalue("redis")
-    return {"ECWID_REDIS_URL": redis.url}
-
-
 @pytest.fixture
 def key() -> str:
     return str(uuid.uuid4())

@@ -19,7 +19,7 @@ from flask_ecwid.storage.state import StateUnavailable
 from flask_ecwid.testing import EcwidSandbox
 from flask_ecwid.web.webhook_record import begin_delivery
 
-from ..conftest import PREFIX, Api, free_port
+from ..conftest import PREFIX, Api, Config, free_port
 from ..helpers.ordered_store import OrderedStore
 from ..helpers.redis_server import RedisServer
 from ..helpers.webhook_events import (
@@ -77,15 +77,6 @@ def listening(hear: Callable[[str, Facts], None]) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["file", "redis"])
-def shared(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Return settings that keep the records in this host's file or in Redis."""
-    if request.param == "file":
-        return {}
-    redis: RedisServer = request.getfixturevalue("redis")
-    return {"ECWID_REDIS_URL": redis.url}
-
-
 @pytest.fixture
 def api(ordered: OrderedStore) -> Api:
     return ordered.api(**WEBHOOKS)
@@ -109,9 +100,7 @@ def is_accepted(response: TestResponse) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["created", "updated", "deleted"])
-def test_a_signed_event(
-    ordered: OrderedStore, shared: dict[str, str], heard: Heard, kind: str
-) -> None:
+def test_a_signed_event(ordered: OrderedStore, shared: Config, heard: Heard, kind: str) -> None:
     """A signed event sends the signal with the store, the customer and the kind, and is a 200."""
     event = event_of(f"customer.{kind}", entityId=310808192)
     assert is_accepted(post(ordered.api(**WEBHOOKS, **shared), event))
@@ -124,7 +113,7 @@ def test_a_signed_event(
     assert heard == [("customer-changed", facts)]
 
 
-def test_the_cache_is_invalidated_first(ordered: OrderedStore, shared: dict[str, str]) -> None:
+def test_the_cache_is_invalidated_first(ordered: OrderedStore, shared: Config) -> None:
     """Cached responses of the store are gone when a receiver hears of the change."""
     api = ordered.api(ECWID_CACHE_TTL_S=600, **WEBHOOKS, **shared)
     seen: list[str] = []
@@ -306,7 +295,7 @@ def test_late_and_ahead(api: Api, heard: Heard, age_s: int, status: int, keyword
         assert (violation["pointer"], violation["keyword"]) == ("/eventCreated", keyword)
 
 
-def test_a_replayed_event(ordered: OrderedStore, shared: dict[str, str], heard: Heard) -> None:
+def test_a_replayed_event(ordered: OrderedStore, shared: Config, heard: Heard) -> None:
     """Each further delivery of an event is a 200 without effect, in every worker."""
     event = event_of()
     for _ in range(3):
@@ -354,7 +343,7 @@ def merchants(ordered: OrderedStore) -> Merchants:
     return Merchants(ordered.orders)
 
 
-def test_another_body(ordered: OrderedStore, shared: dict[str, str], heard: Heard) -> None:
+def test_another_body(ordered: OrderedStore, shared: Config, heard: Heard) -> None:
     """A captured signature has one effect, whatever store, customer and type a body names."""
     merchants = Merchants(ordered.orders, ECWID_CACHE_TTL_S=600, **shared)
     first = event_of()
@@ -536,7 +525,7 @@ def test_a_token_that_others_found_refused(
 
 def test_a_receiver_that_raises(
     ordered: OrderedStore,
-    shared: dict[str, str],
+    shared: Config,
     heard: Heard,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -609,7 +598,7 @@ def test_a_slow_receiver(
     assert all("slow of customer-changed took 3." in line for line in found)
 
 
-def test_a_delivery_under_way(ordered: OrderedStore, shared: dict[str, str], heard: Heard) -> None:
+def test_a_delivery_under_way(ordered: OrderedStore, shared: Config, heard: Heard) -> None:
     """A second delivery is a 503 while the receivers of the first one work, for any body."""
     event = event_of()
     seen: list[TestResponse] = []
@@ -627,7 +616,7 @@ def test_a_delivery_under_way(ordered: OrderedStore, shared: dict[str, str], hea
 
 def test_the_lease(
     ordered: OrderedStore,
-    shared: dict[str, str],
+    shared: Config,
     heard: Heard,
     later: Callable[[float], None],
     request: pytest.FixtureRequest,
