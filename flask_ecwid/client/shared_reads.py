@@ -26,7 +26,7 @@ from .calls import Call
 from .replies import Reply
 from .retries import RetryingSender, read_in_turn
 
-# The customer may change elsewhere after the read under way has begun. Without the limit, a read
+# A customer may change elsewhere after the read under way has begun. Without the limit, a read
 # after the change would get a reply from before, which may come many seconds late.
 JOIN_MOST_S = 0.5
 
