@@ -57,6 +57,7 @@ class Deletions:
         self._started_at = 0
         self._width_s = 0  # of the window in memory, if it has an end
         self._to: int | None = None  # The end of the window in memory, or None if it is open.
+        self._is_whole = False  # The open window was read, so the list has no more deletions.
         self._window: deque[Entry] = deque()
         self._newest = 0  # The second of the latest deletion that Ecwid has shown.
         self.until = UNDATED  # Each deletion up to this second has come or is in memory.
@@ -105,14 +106,15 @@ class Deletions:
             end = begin + 2 * self._width_s
         if end is not None and end >= self._newest:
             end = None
+        self._is_whole = False
         found, end = self._read_window(begin, end)
         self._window.extend(sorted(found))
-        self._to = end
+        self._to, self._is_whole = end, end is None
         self.until = max(newest, self._started_at) if end is None else end
 
     def finish(self) -> None:
         """Raise the floor of the place, if the whole list was read. Its deletions have come."""
-        if self._to is None:
+        if self._is_whole:
             reached = max(self._newest, self._started_at - _IDLE_S)
             self._part.settle(self._started_at, reached)
 

@@ -1,8 +1,8 @@
 """Share one call to Ecwid between equal reads at the same time.
 
-The first read makes the call. Equal reads that begin before its reply wait, and get the same reply
-or the same refusal. If the call fails without a reply, each waiting read makes a call of its own. A
-read waits for half of its time at most, so that the other half is left for its own call.
+The first read makes the call. Equal reads that begin up to `JOIN_MOST_S` later wait, and get the
+same reply or the same refusal. If the call fails without a reply, each waiting read makes a call of
+its own. A read waits for half of its time at most, so that the other half is left for its own call.
 
 A token shares only its own reads. A write is sent after Ecwid has accepted the token. Otherwise an
 invented token could get the replies of a store, or invalidate its cached responses.
@@ -26,11 +26,16 @@ from .calls import Call
 from .replies import Reply
 from .retries import RetryingSender, read_in_turn
 
+# A customer may change elsewhere after the read under way has begun. Without the limit, a read
+# after the change would get a reply from before, which may come many seconds late.
+JOIN_MOST_S = 0.5
+
 
 @dataclass
 class _UnderWay:
     """A read under way. Once `done` is set, it has a reply or a refusal, unless it failed."""
 
+    began: clock.Moment
     done: clock.Event
     reply: Reply | None = None
     refusal: Refused | None = None
@@ -98,9 +103,11 @@ class SharedReads:
         # The object is a part of the key, because another client may have other limits, or another
         # token, which Ecwid may refuse.
         call_key = (id(self), call.path, tuple(sorted(call.query)))
-        mine = _UnderWay(clock.Event())
+        mine = _UnderWay(clock.Moment.seconds_ago(), clock.Event())
         under_way = self._memory.get().under_way
         first: _UnderWay = under_way.setdefault(call_key, mine)
+        if first.began.elapsed_s() >= JOIN_MOST_S:
+            under_way[call_key] = first = mine  # Later reads join this read.
         if first is not mine:
             first.done.wait(self._deadline_s / 2)
             if first.reply:

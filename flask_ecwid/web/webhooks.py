@@ -26,8 +26,9 @@ from .webhook_record import begin_delivery
 
 MAX_BODY_BYTES = 64 * 1024
 CALL_S = 5.0  # The longest call of an event, because Ecwid gives up after 10 s.
-# No converter, no query and no slash at the end. Ecwid takes a redirect for a failure.
-_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+# No converter, no query and no slash at the end. Ecwid takes a redirect for a failure. A client may
+# leave out the segments "." and "..", so the request would come to another path.
+_PATH = re.compile(r"(/(?!\.\.?(/|$))[A-Za-z0-9._~-]+)+")
 
 
 def path_fault(path: str) -> str:

@@ -201,6 +201,25 @@ def test_a_read_after_a_write_joins_no_older_read(
         assert older.result(20)["lang"] == "en"
 
 
+def test_a_read_joins_no_read_that_began_long_before(callers: ThreadPoolExecutor) -> None:
+    """A read sees each change from before the last second, whoever made the change.
+
+    The read joins no read that is older, and later reads join the newer read.
+    """
+    old_gate, new_gate = Gate(), Gate()
+    old, new = good(b'{"id":7,"lang":"en"}'), good(b'{"id":7,"lang":"de"}')
+    with RawServer(old_gate.before(sends(old)), new_gate.before(sends(new))) as server:
+        client = client_of(server)
+        older = callers.submit(client.get_customer, 7)
+        assert old_gate.asked.wait(20)
+        time.sleep(1)
+        newer = ask_together(callers, new_gate, [lambda: client.get_customer(7)] * CALLERS)
+        assert {each.result(20)["lang"] for each in newer} == {"de"}
+        assert server.connections == 2
+        old_gate.open()
+        assert older.result(20)["lang"] == "en"
+
+
 def test_consecutive_reads_share_no_call() -> None:
     """Consecutive reads share no call, because the client keeps no result."""
     with RawServer(sends(good(b'{"id":7}'))) as server:

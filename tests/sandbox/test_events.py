@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from flask_ecwid import Ecwid, signals
 from flask_ecwid.sandbox import (
     CLIENT_SECRET,
     EVENT_TYPES,
@@ -318,6 +319,35 @@ def test_a_forged_event(ecwid_sandbox: EcwidSandbox, shop: Shop) -> None:
     assert hooks.post(captured._replace(body=body)).status_code == 200
     assert shop.verified == [False, True]
     assert [each["entityId"] for each in shop.bodies] == [5, 6]
+
+
+def test_the_receiver_of_the_plugin_takes_the_events(
+    ecwid_sandbox: EcwidSandbox, ecwid_client: Any
+) -> None:
+    """The plugin accepts the events of the sandbox, of changes and of each known type."""
+    app = flask.Flask("shop")
+    app.config.update(ecwid_sandbox.config, ECWID_WEBHOOKS=True, ECWID_CLIENT_SECRET=CLIENT_SECRET)
+    Ecwid(app)
+    hooks = ecwid_sandbox.webhooks(app)
+    heard: list[tuple[int, str]] = []
+
+    def note(sender: object, customer_id: int, kind: str, **_: Any) -> None:
+        heard.append((customer_id, kind))
+
+    with signals.customer_changed.connected_to(note):
+        customer_id = ecwid_client.add_customer(NEW)["id"]
+        ecwid_client.update_customer(customer_id, {"lang": "de"})
+        ecwid_client.delete_customer(customer_id)
+        assert hooks.deliver() == [200] * 3
+        assert hooks.send(*ecwid_sandbox.events()) == [200] * 3
+    assert heard == [(customer_id, kind) for kind in ("created", "updated", "deleted")]
+    ecwid_sandbox.clear_events()
+    for event_type in EVENT_TYPES:
+        ecwid_sandbox.add_event(event_type, 5 if event_type.startswith("customer.") else None)
+    assert hooks.deliver() == [200] * len(EVENT_TYPES)
+    [first, *_] = ecwid_sandbox.events()
+    assert hooks.send(first.aged(26 * 3600), first._replace(event_id="a b")) == [400] * 2
+    assert ecwid_sandbox.webhooks(app, secret="another").send(first) == [401]
 
 
 def test_forgotten_events(ecwid_sandbox: EcwidSandbox, shop: Shop) -> None:

@@ -40,6 +40,7 @@ CLOCKS_DIFFER_S = 298.0  # Five minutes, and the whole seconds of a Date and of 
 FILE_FAULTS = frozenset({"file-gone", "file-locked", "file-slow"})
 DELIVERED_S = 5.5  # A process leaves a storage that failed alone for 5 s.
 KNOWN_S = 1.0  # after which each process of a host knows of a write of another process
+JOINED_S = 0.5  # The most by which a shared call may begin before a read.
 OPEN = "Ecwid has failed several times in a row."  # what the breaker tells while it is open
 IN_DOUBT = (
     "Several calls have failed in a row.",
@@ -383,7 +384,7 @@ def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
 
     Exceptions: after a failover to older data. Without Redis, another process of the host knows of
     the write after a second, and another host never does. Without a cached response, a read may
-    share a call that began before another process wrote. After a write whose process could not
+    share a call that began up to half a second before. After a write whose process could not
     reach Redis, the other processes show older responses until the writer's host reaches Redis with
     a later request. Without Redis, the same holds for the host's file and the writer's process.
     These exceptions end with the time to live of a cached response.
@@ -421,7 +422,8 @@ def reads_see_the_writes_before(ledger: Ledger) -> Iterator[str]:
             )
             is_told = (_is_known if is_own else _is_delivered)(ledger, writer, request)
             if is_other and (
-                _shares_a_call(ledger, request, writer.end) or not (is_told or has_expired)
+                (age_s < JOINED_S and _shares_a_call(ledger, request, writer.end))
+                or not (is_told or has_expired)
             ):
                 continue
             yield f"r{request.id} shows {seen}, and r{writer.id} ended {age_s:.2f} s before"

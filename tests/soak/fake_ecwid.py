@@ -229,7 +229,7 @@ class Ecwid:
 
     ORDERS = (
         *("open_store", "set_faults", "accept", "refuse", "report", "report_all", "customers"),
-        "forget",
+        *("change", "forget"),
     )
 
     def __init__(self) -> None:
@@ -293,6 +293,10 @@ class Ecwid:
 
     def customers(self, store: str) -> list[int]:
         return list(self.stores[store].customers)
+
+    def change(self, store: str, id: int, members: Json) -> None:
+        """Change a customer without a call, as somebody does in Ecwid's control panel."""
+        self.stores[store].customers[id].change(members)
 
     def forget(self) -> None:
         """Forget all calls, so that a long run does not fill the memory."""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import math
 import random
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from requests import Response
+
 from ..helpers.redis_server import RedisServer
-from .services import Caller, Ecwid, Plugin, ask, hosts, plugin
+from .services import STORE, Caller, Ecwid, Plugin, ask, hosts, plugin
 from .verdict import Figures, Outcome, why
 
 TTL_S = 4
 RULE_S = 1.0  # No response of a host is older than this time after a write.
 LONG_TTL_S = 600  # longer than a run, so that no response expires
-WRITES_A_SECOND = 2
+WRITES_A_SECOND = 2  # and as many events
+CLIENT_SECRET = "secret_of_the_app"
 READS_A_CALL = 50  # the fewest, while nobody writes
 WRITERS = 4
 READERS = 8
@@ -57,27 +63,39 @@ class _Phase:
 
 
 def freshness(scale: float) -> Outcome:
-    """Write through changing workers of 4 without Redis, and read, then read without writes."""
+    """Change customers by writes and by events at 4 workers without Redis, and read meanwhile.
+
+    Each write and each event comes to any worker. After that, nobody changes anything.
+    """
     seconds = max(10.0, 60 * scale)
-    with hosts() as [host], Ecwid(customers=WRITERS) as ecwid:
+    with hosts() as [host], Ecwid(customers=2 * WRITERS) as ecwid:
         ecwid.fail(
             {"kind": "slow", "seconds": 0.2, "probability": 0.3},
             {"kind": "slow", "seconds": 0.2, "probability": 0.3, "after": True},
         )
         watched = [_Watched(id) for id in ecwid.customers()]
-        settings = ecwid.settings(ECWID_CACHE_TTL_S=str(LONG_TTL_S))
+        settings = ecwid.settings(
+            ECWID_CACHE_TTL_S=str(LONG_TTL_S),
+            ECWID_WEBHOOKS="on",
+            ECWID_CLIENT_SECRET=CLIENT_SECRET,
+        )
         with plugin(host, settings, workers=4) as served:
-            with _Readers(served, watched), ThreadPoolExecutor(WRITERS) as writers:
-                for customer in watched:
-                    writers.submit(_write_in_turn, served, customer, seconds)
+            changes = [_Write(served)] * WRITERS + [_Event(served, ecwid)] * WRITERS
+            with _Readers(served, watched), ThreadPoolExecutor(len(watched)) as threads:
+                for customer, change in zip(watched, changes, strict=True):
+                    threads.submit(_change_in_turn, customer, change, seconds)
             calls, reads = ecwid.report()["calls"], _reads(watched)
             with _Readers(served, watched):
-                time.sleep(max(15.0, seconds / 3))
+                time.sleep(max(30.0, seconds / 2))
             calm_calls, calm_reads = ecwid.report()["calls"] - calls, _reads(watched) - reads
     oldest_s = max(customer.oldest_s() for customer in watched)
-    writes = sum(len(customer.ended) for customer in watched)
+    writes, events = (
+        sum(len(customer.ended) for customer in part)
+        for part in (watched[:WRITERS], watched[WRITERS:])
+    )
     figures = {
         "writes": writes,
+        "events": events,
         "reads": reads,
         "of the cache": max(0, reads - (calls - writes)),
         "oldest s": round(oldest_s, 2),
@@ -88,6 +106,7 @@ def freshness(scale: float) -> Outcome:
         (oldest_s > RULE_S, "a response is older than the rule"),
         (not figures["of the cache"], "no response came from the cache"),
         (writes < WRITES_A_SECOND * seconds, "a write failed"),
+        (events < WRITES_A_SECOND * seconds, "an event failed"),
         (calm_reads < READS_A_CALL * calm_calls, "too many calls while nobody wrote"),
     ), figures
 
@@ -173,19 +192,53 @@ def _watch(
     )
 
 
-def _write_in_turn(served: Plugin, customer: _Watched, seconds: float) -> None:
-    """Write to a customer through any worker, again and again.
+def _change_in_turn(customer: _Watched, change: _Write | _Event, seconds: float) -> None:
+    """Change a customer again and again, and note when the response to each change came.
 
-    A write begins when the write before has ended. Otherwise Ecwid could execute the later write
+    A change begins when the change before has ended. Otherwise Ecwid could execute the later one
     first, and a response without it would be right.
     """
-    url = f"{served.url}/update_customer/{customer.id}"
     begun, per_second = time.monotonic(), WRITES_A_SECOND / WRITERS
     for number in range(1, int(seconds * per_second) + 1):
         time.sleep(max(0.0, begun + number / per_second - time.monotonic()))
-        response = ask("POST", url, json={MEMBER: str(number)})
+        response = change.make(customer.id, {MEMBER: str(number)})
         if response is not None and response.ok:
             customer.ended.append((number, time.monotonic()))
+
+
+class _Write:
+    """A write through any worker."""
+
+    def __init__(self, served: Plugin) -> None:
+        self._served = served
+
+    def make(self, id: int, members: dict[str, str]) -> Response | None:
+        return ask("POST", f"{self._served.url}/update_customer/{id}", json=members)
+
+
+class _Event:
+    """A change in Ecwid's control panel, and Ecwid's event of the change at any worker.
+
+    https://docs.ecwid.com/api-reference/webhooks
+    """
+
+    def __init__(self, served: Plugin, ecwid: Ecwid) -> None:
+        self._served = served
+        self._ecwid = ecwid
+
+    def make(self, id: int, members: dict[str, str]) -> Response | None:
+        self._ecwid.change(id, members)
+        created, event_id = int(time.time()), str(uuid.uuid4())
+        signed = hmac.new(CLIENT_SECRET.encode(), f"{created}.{event_id}".encode(), "sha256")
+        event = {
+            "eventId": event_id,
+            "eventCreated": created,
+            "storeId": int(STORE),
+            "entityId": id,
+            "eventType": "customer.updated",
+        }
+        headers = {"X-Ecwid-Webhook-Signature": base64.b64encode(signed.digest()).decode()}
+        return ask("POST", f"{self._served.url}/webhooks", json=event, headers=headers)
 
 
 def _reads(watched: list[_Watched]) -> int:

@@ -72,6 +72,10 @@ class Ecwid:
         ids: list[int] = self.order("customers", store=store)
         return ids
 
+    def change(self, id: int, members: dict[str, Any]) -> None:
+        """Change a customer without a call, as somebody does in Ecwid's control panel."""
+        self.order("change", store=STORE, id=id, members=members)
+
     def settings(self, **more: str) -> dict[str, str]:
         """Return the settings of a plugin in front of Ecwid."""
         own = {"ECWID_STORE_ID": STORE, "ECWID_TOKEN": TOKEN, "ECWID_AUTH": "none"}

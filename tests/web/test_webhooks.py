@@ -798,7 +798,11 @@ def test_a_path_elsewhere(heard: Heard) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["", "hooks", "/", "/hooks/", "//hooks", "/hooks?a=b", "/<shop>/hooks", "/a b", "/%2f"]
+    "path",
+    [
+        *("", "hooks", "/", "/hooks/", "//hooks", "/hooks?a=b", "/<shop>/hooks", "/a b", "/%2f"),
+        *("/../hooks", "/./hooks", "/hooks/.."),
+    ],
 )
 def test_a_path_that_cannot_be_right(path: str) -> None:
     """`webhook_path` is a plain path, because Ecwid knows one URL for an app."""
