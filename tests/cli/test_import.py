@@ -199,7 +199,7 @@ def forget(command: Command) -> None:
     """Remove all idempotency keys, as after 24 hours or on another host."""
     path = host_state()._path
     with sqlite3.connect(path) as db:
-        db.execute("DELETE FROM state")
+        db.execute("DELETE FROM state WHERE instr(CAST(value AS TEXT), '\"state\"')")
     db.close()
 
 

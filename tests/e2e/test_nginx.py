@@ -337,9 +337,11 @@ def test_a_read_is_made_once_more(tmp_path: Path) -> None:
         assert front.raw(READ.encode()).startswith(b"HTTP/1.1 200 ")
         assert upstream.connections == 2
         response = front.raw(READ.encode())
-        # On a busy machine nginx may see the reset before it sees that the connection was made.
-        raw_problem(response, 503 if response.startswith(b"HTTP/1.1 503 ") else 502)
-        assert upstream.connections == 4
+        # On a busy machine nginx may see the reset before it sees that the connection was made. It
+        # then takes the server for unreachable, and may not try it again.
+        is_unreachable = response.startswith(b"HTTP/1.1 503 ")
+        raw_problem(response, 503 if is_unreachable else 502)
+        assert is_unreachable or upstream.connections == 4
 
 
 def test_a_post_has_a_connection_of_its_own(tmp_path: Path) -> None:

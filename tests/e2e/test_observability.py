@@ -158,7 +158,8 @@ app.test_client().get("/api/json/v1/ecwid/customers")
 
 def test_every_signal_is_documented() -> None:
     """The table has every signal."""
-    documented = set(re.findall(r"`(\w+_(?:started|finished|throttled))`", DOCUMENT))
+    endings = "started|finished|throttled|changed|uninstalled|requested"
+    documented = set(re.findall(rf"`(\w+_(?:{endings}))`", DOCUMENT))
     assert documented == {name.replace("-", "_") for name in signals._ours}
 
 
