@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from flask import Flask, abort, current_app, request
+from flask import Flask, abort, request
 from flask.typing import ResponseReturnValue
 
-from .deliveries import EXTENSION, Deliveries
+from .deliveries import sender
 from .faults import Fault
 from .outbox import Sending
-from .stores import Simulated, Stores
+from .stores import Simulated, served_stores
 from .tokens import ALL_SCOPES
 
 # The members of an event that a test orders, and the arguments of `Outbox.add`.
@@ -78,7 +78,7 @@ def _events(store_id: str | None = None) -> ResponseReturnValue:
             outbox.add(**_members(given))
         except (ValueError, TypeError) as exc:
             return _refusal(str(exc))
-        if deliveries := _sender():
+        if deliveries := sender():
             deliveries.notice(outbox)
     return [_shown(sending) for sending in outbox.sendings()]
 
@@ -92,7 +92,7 @@ def _deliveries(store_id: str | None = None) -> ResponseReturnValue:
         return _refusal("The body must be a list of ids of events")
     if not events.keys() >= set(given):
         return _refusal("The store has no event with one of these ids")
-    deliveries = _sender()
+    deliveries = sender()
     if deliveries is None:
         return _refusal("The sandbox has no webhook URL", 409)
     statuses = deliveries.send(outbox, [events[each] for each in given])
@@ -110,7 +110,7 @@ def _store(store_id: str) -> ResponseReturnValue:
         return _refusal('The body must be {"tokens": [...]} with strings')
     tokens = dict.fromkeys(listed, ALL_SCOPES)
     try:
-        _stores().add(store_id, tokens).controls.set_tokens(tokens)
+        served_stores().add(store_id, tokens).controls.set_tokens(tokens)
     except ValueError as exc:
         return _refusal(str(exc))
     return {"id": store_id}
@@ -136,18 +136,8 @@ def _members(given: Any) -> dict[str, Any]:
 
 def _opened(store_id: str | None) -> Simulated:
     if store_id is None:
-        return _stores().default
-    return _stores().find(store_id) or abort(404)
-
-
-def _sender() -> Deliveries | None:
-    deliveries: Deliveries | None = current_app.extensions[EXTENSION]
-    return deliveries
-
-
-def _stores() -> Stores:
-    stores: Stores = current_app.extensions["sandbox"]
-    return stores
+        return served_stores().default
+    return served_stores().find(store_id) or abort(404)
 
 
 def _body() -> Any:

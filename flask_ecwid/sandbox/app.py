@@ -14,13 +14,13 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
-from flask import Flask, Response, abort, current_app, g, request
+from flask import Flask, Response, abort, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import IntegerConverter
 
 from . import admin, oauth, seed
 from .controls import Controls
-from .deliveries import EXTENSION, Deliveries
+from .deliveries import SENDER, Deliveries, sender
 from .documents import Document, settable
 from .errors import CustomerNotFound, EmailTaken, WrongParameter
 from .events import CHANGES
@@ -29,7 +29,7 @@ from .faults import OPERATIONS, Fault
 from .search import read_deletions, read_search
 from .selection import read_selection, selected
 from .store import Store
-from .stores import Stores
+from .stores import STORES, Stores, served_stores
 from .tokens import ALL_SCOPES, STORE_ID, TOKEN, check_scopes, token_of
 from .wire import SocketFaults
 
@@ -104,8 +104,8 @@ def create_sandbox(
     for each in stores:
         all_stores.add(each, {token_of(each): ALL_SCOPES})
     app = Flask(__name__, static_folder=None)
-    app.extensions["sandbox"] = all_stores
-    app.extensions[EXTENSION] = deliveries
+    app.extensions[STORES] = all_stores
+    app.extensions[SENDER] = deliveries
     app.url_map.merge_slashes = False  # Ecwid redirects no path with `//`.
     app.url_map.converters["customer_id"] = _CustomerId
     app.before_request(_begin)
@@ -180,7 +180,7 @@ def _begin() -> Response | None:
     operation = str(request.endpoint)
     if operation not in OPERATIONS or request.view_args is None:
         return None
-    found = _stores().accept(request.view_args.pop("store_id"), _token())
+    found = served_stores().accept(request.view_args.pop("store_id"), _token())
     if found is None:
         return _error(404, "STORE_NOT_FOUND", "Store not found")
     g.store, g.controls, g.outbox = found
@@ -201,7 +201,7 @@ def _end(response: Response) -> Response:
     operation = str(request.endpoint)
     fault: Fault | None = g.fault
     done = response.status_code == 200 and (fault is None or fault.executes_call)
-    if done and operation in CHANGES and (deliveries := current_app.extensions[EXTENSION]):
+    if done and operation in CHANGES and (deliveries := sender()):
         deliveries.notice(g.outbox)
     customer_id = (request.view_args or {}).get("customer_id")
     if done and operation == "add_customer":
@@ -265,11 +265,6 @@ def _is_of_this_host() -> bool:
         return ipaddress.ip_address(request.remote_addr or "").is_loopback
     except ValueError:
         return False
-
-
-def _stores() -> Stores:
-    stores: Stores = current_app.extensions["sandbox"]
-    return stores
 
 
 def _store() -> Store:

@@ -13,11 +13,13 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
+from flask import current_app
+
 from .events import Event, sign, url_fault
 from .outbox import Outbox
 from .posting import NoResponse, Posting
 
-EXTENSION = "sandbox.deliveries"  # the name of the sender among the extensions of a sandbox
+SENDER = "sandbox.deliveries"  # the name of the sender among the extensions of a sandbox
 # Ecwid waits 15 minutes and more (D26), which is too long for a trial.
 REPEAT_S = 5.0
 _END_S = 5.0  # how long `close` waits for a connection that is being opened
@@ -117,3 +119,9 @@ class Deliveries:
                 self._postings.discard(posting)
         outbox.record(event, status)
         return status
+
+
+def sender() -> Deliveries | None:
+    """Return the sender of the sandbox that serves the request under way, if it sends events."""
+    deliveries: Deliveries | None = current_app.extensions[SENDER]
+    return deliveries

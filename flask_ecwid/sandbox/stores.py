@@ -13,12 +13,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flask import current_app
+
 from .controls import Controls
 from .documents import Document
 from .outbox import Outbox
 from .store import Store
 from .tokens import ALL_SCOPES, STORE_ID
 
+STORES = "sandbox"  # the name of the stores among the extensions of a sandbox
 _ID = re.compile(r"[1-9][0-9]{0,19}")
 
 
@@ -136,3 +139,9 @@ class Stores:
     def _switch(self, controls: Controls) -> None:
         if self._switches:
             controls.switch(**self._switches)
+
+
+def served_stores() -> Stores:
+    """Return the stores of the sandbox that serves the request under way."""
+    stores: Stores = current_app.extensions[STORES]
+    return stores

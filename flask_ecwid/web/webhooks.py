@@ -114,6 +114,7 @@ def _react(event: Event, mount: Mount, credentials: StoreCredentials) -> None:
     """Invalidate the cached responses of the store, or ask Ecwid, and then tell the host.
 
     Raises:
+        EventsUnavailable: The other processes cannot be told of the change.
         ReceiverFailed: A receiver of the signal raised an exception.
         EcwidError: Ecwid has not said whether the token still works.
     """
