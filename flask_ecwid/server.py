@@ -60,13 +60,10 @@ _STATUSES = {
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "json": {
-            "class": "pythonjsonlogger.orjson.OrjsonFormatter",
-            "format": "%(asctime)s %(levelname)s %(process)d %(name)s %(message)s",
-        }
+    "formatters": {"json": {"class": "flask_ecwid.web.log_lines.JsonFormatter"}},
+    "handlers": {
+        "stderr": {"class": "flask_ecwid.web.log_lines.StderrHandler", "formatter": "json"}
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"level": "INFO", "handlers": ["stderr"]},
     "loggers": {"gunicorn.error": {"handlers": ["stderr"], "propagate": False}},
 }
@@ -76,22 +73,10 @@ class RedactingLogger(Logger):
     """A logger of JSON lines that leaves out gunicorn's request lines, which hold query strings."""
 
     def setup(self, cfg: Any) -> None:
-        """Configure JSON lines, unless gunicorn's settings name a log configuration.
-
-        Raises:
-            RuntimeError: python-json-logger is missing. gunicorn prints the text and exits.
-        """
+        """Configure JSON lines, unless gunicorn's settings name a log configuration."""
         super().setup(cfg)
-        if cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json:
-            return
-        try:
-            import pythonjsonlogger.orjson  # noqa: F401
-        except ImportError:
-            raise RuntimeError(
-                "JSON log lines need python-json-logger 3.1 or newer. "
-                "Install it with pip install 'flask-ecwid[server]'."
-            ) from None
-        dictConfig(LOGGING)
+        if not (cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json):
+            dictConfig(LOGGING)
 
     def access(self, *_: Any) -> None:
         """Write nothing, because `flask_ecwid.request` logs every request without its query."""

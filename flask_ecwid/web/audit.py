@@ -7,9 +7,7 @@ names the places that violate the contract. A place has only names of the contra
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 
 from flask import Response, current_app, request
 
@@ -17,12 +15,11 @@ from .. import clock
 from ..contract.operation import Operation
 from ..signals import operation_finished, operation_started, send
 from .context import RequestContext, current_request
+from .log_lines import Facts
 
 request_log = logging.getLogger("flask_ecwid.request")
 log = logging.getLogger("flask_ecwid.audit")
 log_of_reads = log.getChild("reads")
-
-_PLAIN = re.compile(r"[!-<>-~]+")  # visible ASCII without the equals sign
 
 
 def write_lines(response: Response, context: RequestContext) -> None:
@@ -108,7 +105,7 @@ def _write_audit_line(
     }
     if context.replayed:
         facts["replayed"] = "yes"
-    audit_log.info(_line(facts), extra=facts)
+    audit_log.info(Facts(facts), extra=facts)
 
 
 def _write_request_line(context: RequestContext, status: int) -> None:
@@ -128,16 +125,4 @@ def _write_request_line(context: RequestContext, status: int) -> None:
         "places": context.places,
     }
     facts |= {name: value for name, value in more.items() if value}
-    request_log.info(_line(facts), extra=facts)
-
-
-def _line(facts: dict[str, object]) -> str:
-    """Return the facts as text, with quotes around a value that a blank would otherwise end."""
-    return " ".join(
-        [
-            f"{name}={json.dumps(value)}"
-            if isinstance(value, str) and not _PLAIN.fullmatch(value)
-            else f"{name}={value}"
-            for name, value in facts.items()
-        ]
-    )
+    request_log.info(Facts(facts), extra=facts)

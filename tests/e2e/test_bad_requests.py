@@ -58,11 +58,11 @@ if TYPE_CHECKING:
 STORE_PATH = f"/api/v3/{STORE_ID}"
 INVALID_ID = broken("/path/customer_id minimum")
 LOGGED = {
-    *("asctime", "levelname", "process", "name", "message"),
+    *("asctime", "levelname", "process", "name"),
     *("store", "store_id", "operation", "status", "duration_ms", "request_id"),
 }
 AUDITED = {
-    *("asctime", "levelname", "process", "name", "message", "phase", "store", "caller"),
+    *("asctime", "levelname", "process", "name", "phase", "store", "caller"),
     *("store_id", "operation", "customer_id", "result", "executed", "request_id"),
 }
 WARNING = re.compile(

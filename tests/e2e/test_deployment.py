@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import signal
 import socket
@@ -78,11 +77,6 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < moment
         time.sleep(0.1)
-
-
-def python_path(folder: Path) -> str:
-    """Return PYTHONPATH with this folder in front."""
-    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
 def raw(server: Server, text: bytes) -> bytes:
@@ -199,26 +193,6 @@ def test_a_real_store_does_not_start_open() -> None:
     assert done.returncode != 0
     assert "ECWID_AUTH is keys, but ECWID_API_KEYS is empty" in done.stderr
     assert TOKEN not in done.stderr
-
-
-def test_a_missing_python_json_logger(tmp_path: Path) -> None:
-    """Without python-json-logger, gunicorn exits with one sentence that names the extra."""
-    (tmp_path / "pythonjsonlogger").mkdir()
-    missing = tmp_path / "pythonjsonlogger" / "__init__.py"
-    missing.write_text("raise ImportError('canary')\n", encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "wsgi:app"],
-        cwd=ROOT,
-        env=environment(ECWID_SANDBOX="on", PYTHONPATH=python_path(tmp_path)),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 1
-    assert done.stderr.strip() == (
-        "Error: JSON log lines need python-json-logger 3.1 or newer. "
-        "Install it with pip install 'flask-ecwid[server]'."
-    )
 
 
 def test_a_log_configuration_of_your_own(tmp_path: Path) -> None:

@@ -109,7 +109,6 @@ def test_a_command_imports_no_other_command() -> None:
         ("blinker", {"signals"}),
         ("prometheus_client", {"metrics", "server"}),
         ("gunicorn", {"server"}),
-        ("pythonjsonlogger", {"server"}),
     ],
 )
 def test_a_library_is_imported_in_few_modules(library: str, rooms: set[str]) -> None:

@@ -1,0 +1,188 @@
+"""The JSON lines of gunicorn's configuration, and the handler that writes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from flask_ecwid.web.log_lines import Facts, JsonFormatter, StderrHandler
+
+from ..conftest import run_python
+
+FIELDS = {"store": "ecwid", "caller": "bob jones", "status": 200}
+TEXT = 'store=ecwid caller="bob jones" status=200'
+
+
+class Pipe:
+    """A pipe, of which the handler has the end that writes."""
+
+    def __init__(self) -> None:
+        self.end, write_end = os.pipe()
+        self.handler = StderrHandler(write_end)
+        self.handler.setFormatter(JsonFormatter())
+        self.log = logging.Logger("test")
+        self.log.addHandler(self.handler)
+        self.write_end = write_end
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Close the end that writes, and return all lines of the other end."""
+        os.close(self.write_end)
+        with open(self.end, encoding="utf-8", closefd=False) as text:
+            return [json.loads(line) for line in text]
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    os.close(pipe.end)
+
+
+def test_a_json_line(pipe: Pipe) -> None:
+    """A line has the common members, the message and the fields of the record."""
+    pipe.log.warning("%d things", 3, extra=FIELDS)
+    [line] = pipe.lines()
+    time = logging.Formatter().formatTime(logging.makeLogRecord({}))
+    assert len(line.pop("asctime")) == len(time)
+    common = {"levelname": "WARNING", "process": os.getpid(), "name": "test"}
+    assert line == {**common, "message": "3 things", **FIELDS}
+
+
+def test_facts_are_told_once(pipe: Pipe) -> None:
+    """Facts are members of a JSON line without a message, and the text of any other line."""
+    pipe.log.info(Facts(FIELDS), extra=FIELDS)
+    record = logging.makeLogRecord({"msg": Facts(FIELDS), **FIELDS})
+    assert logging.Formatter("%(message)s %(status)d").format(record) == f"{TEXT} 200"
+    [line] = pipe.lines()
+    assert "message" not in line
+    assert FIELDS.items() <= line.items()
+
+
+def test_the_attribute_of_a_filter(pipe: Pipe) -> None:
+    """A JSON line has the attributes that a host's filter adds."""
+
+    class Trace(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            record.trace = "t1"
+            return record.levelno > logging.INFO
+
+    pipe.handler.addFilter(Trace())
+    pipe.log.info("dropped")
+    pipe.log.warning("kept")
+    assert [(line["message"], line["trace"]) for line in pipe.lines()] == [("kept", "t1")]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="A filter returns no record before 3.12.")
+def test_the_record_of_a_filter(pipe: Pipe) -> None:
+    """The line is that of the record which a filter returns."""
+    other: Any = logging.makeLogRecord({"msg": "other"})
+    pipe.handler.addFilter(lambda _: other)
+    pipe.log.info("first")
+    assert [line["message"] for line in pipe.lines()] == ["other"]
+
+
+def test_an_exception(pipe: Pipe) -> None:
+    """A line has the traceback of an exception and the stack as members."""
+    try:
+        raise ValueError("no")
+    except ValueError:
+        pipe.log.exception("failed", stack_info=True)
+    [line] = pipe.lines()
+    assert line["exc_info"].endswith("ValueError: no")
+    assert line["stack_info"].startswith("Stack (most recent call last)")
+
+
+def test_values_that_json_lacks(pipe: Pipe) -> None:
+    """A line with a large number, half a character or another object is written."""
+    pipe.log.info("\ud800", extra={"number": 2**70, "other": ValueError("no")})
+    [line] = pipe.lines()
+    assert (line["message"], line["number"], line["other"]) == ("\ud800", 2**70, "no")
+
+
+def test_a_wrong_record(pipe: Pipe, capsys: pytest.CaptureFixture[str]) -> None:
+    """A message that does not fit its arguments raises no error in the caller."""
+    pipe.log.info("%d", "text")
+    assert pipe.lines() == []
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_blocking", [True, False])
+def test_a_slow_reader_loses_no_line(pipe: Pipe, is_blocking: bool) -> None:
+    """Lines of many threads arrive whole, also through a full pipe that does not block."""
+    os.set_blocking(pipe.write_end, is_blocking)
+
+    def write(number: int) -> None:
+        for _ in range(50):
+            pipe.log.info("a line", extra={"number": number, "filling": "x" * 700})
+
+    with ThreadPoolExecutor(9) as threads:
+        reading = threads.submit(read_all, pipe.end)
+        try:
+            list(threads.map(write, range(8)))
+        finally:
+            os.close(pipe.write_end)
+        lines = [json.loads(line) for line in reading.result(60).splitlines()]
+    assert sorted(line["number"] for line in lines) == sorted(list(range(8)) * 50)
+
+
+def read_all(descriptor: int) -> bytes:
+    """Return all bytes up to the end."""
+    with open(descriptor, "rb", closefd=False) as stream:
+        return stream.read()
+
+
+def test_a_line_in_parts(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of which the system takes a part at a time is whole."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, line: write(descriptor, line[:10]))
+    pipe.log.info("a line")
+    assert [line["message"] for line in pipe.lines()] == ["a line"]
+
+
+def test_no_lock(pipe: Pipe) -> None:
+    """A thread writes a line while another thread has the lock of the handler."""
+    pipe.handler.acquire()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            thread.submit(pipe.log.info, "a line").result(10)
+        finally:
+            pipe.handler.release()
+    assert len(pipe.lines()) == 1
+
+
+def test_a_closed_stderr() -> None:
+    """A closed stderr raises no error, and the exit status stays."""
+    program = """
+import os, logging
+from flask_ecwid.web.log_lines import StderrHandler
+logging.getLogger().addHandler(StderrHandler())
+os.close(2)
+logging.warning("lost")
+print("goes on")
+"""
+    done = run_python(program)
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
+
+
+def test_a_killed_process_loses_no_line() -> None:
+    """A line is out as soon as the call of the logger returns."""
+    program = """
+import os, signal
+from logging import getLogger
+from logging.config import dictConfig
+from flask_ecwid.server import LOGGING
+dictConfig(LOGGING)
+getLogger("flask_ecwid.audit").info("the last line")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = run_python(program)
+    assert done.returncode == -signal.SIGKILL
+    assert json.loads(done.stderr)["message"] == "the last line"
