@@ -42,8 +42,8 @@ class PooledAdapter(BaseAdapter):
         connection = self._take(attempt) or self._route.connect(attempt)
         is_kept = False
         try:
-            reply, body = connection.exchange(message, request.method or "", attempt)
-            is_kept = not reply.will_close
+            status, headers, body = connection.exchange(message, attempt)
+            is_kept = connection.is_reusable
         finally:
             # A new connection that carried nothing is good for the next attempt. An older one may
             # have been forgotten on the way, as those that another call has just closed.
@@ -56,8 +56,8 @@ class PooledAdapter(BaseAdapter):
             if attempt.idle_s is not None and attempt.sent and not attempt.received:
                 self.close()  # Whatever has broken this kept connection may break the others.
         response = requests.Response()
-        response.status_code = reply.status
-        response.headers = reply.headers  # type: ignore[assignment]
+        response.status_code = status
+        response.headers = headers  # type: ignore[assignment]
         response.raw = io.BytesIO(body)
         return response
 
@@ -69,35 +69,34 @@ class PooledAdapter(BaseAdapter):
         _close_all(idle)
 
     def _message(self, request: requests.PreparedRequest) -> bytes:
-        route = self._route
-        target = request.url if route.names_whole_url else request.path_url
-        head = f"{request.method} {target} HTTP/1.1\r\nHost: {route.host}\r\n"
+        target = (request.url or "")[self._route.skips :]
+        head = f"{request.method} {target} HTTP/1.1\r\n{self._route.headers}"
         head += "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
-        head += route.proxy_header if route.names_whole_url else ""
         body = request.body if isinstance(request.body, bytes) else b""
         return f"{head}\r\n".encode("latin-1") + body
 
     def _take(self, attempt: Attempt) -> Connection | None:
         """Return the connection that was used last, or None if the attempt needs a new one."""
         while True:
-            expired: list[Connection] = []
+            expired = []
             with self._lock:
+                if not self._idle:
+                    return None
+                idle_s = self._idle[-1].used_at.elapsed_s()
+                is_fresh = idle_s <= attempt.most_idle_s
+                # Without the closing of the oldest connection for the new one that the attempt
+                # opens, a process would hold more connections than it has threads.
+                connection = self._idle.pop(-1 if is_fresh else 0)
                 while self._idle and self._idle[0].used_at.elapsed_s() > MOST_IDLE_S:
-                    expired.append(self._idle.pop(0))
-                idle_s = self._idle[-1].used_at.elapsed_s() if self._idle else MOST_IDLE_S + 1
-                connection = self._idle.pop() if idle_s <= attempt.most_idle_s else None
-                if connection is None and self._idle:
-                    # The attempt opens another connection. Without the closing of this one, a
-                    # process would hold more connections than it has threads.
                     expired.append(self._idle.pop(0))
             for each in expired:
                 each.close()
-            if connection is None:
-                return None
-            if connection.is_quiet():
+            if is_fresh and connection.is_quiet():
                 attempt.idle_s = idle_s
                 return connection
             connection.close()
+            if not is_fresh:
+                return None
 
 
 def _close_all(connections: list[Connection]) -> None:

@@ -34,6 +34,7 @@ from ..errors import (
     EcwidTimedOut,
     EcwidUnavailable,
     EmailTaken,
+    NoReply,
     NotJson,
     RateLimited,
     Redirected,
@@ -244,12 +245,14 @@ def error_from_exception(exc: Exception, *, sent: bool, received: bool) -> Ecwid
     """Return the error of a call that broke before its reply was complete.
 
     Args:
-        exc: The error that the library raised. Its class matters little, because libraries change.
+        exc: The error that was raised. Its class matters little, because libraries change.
         sent: True if a byte of the call may have left.
         received: True if a byte of a reply has come.
     """
     if _has(exc, urllib3.exceptions.NewConnectionError) or not sent:
         return TlsFailed() if _has(exc, ssl.SSLCertVerificationError) else Unreachable()
+    if isinstance(exc, NoReply):
+        return exc
     if _has(exc, urllib3.exceptions.ReadTimeoutError, TimeoutError):
         return DeadlineExceeded()
     return BadReply() if received else ConnectionLost()

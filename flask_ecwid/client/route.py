@@ -36,12 +36,15 @@ class Route:
         self._proxy_is_tls = bool(proxy_url) and proxy.scheme == "https"
         self._tunnel = ecwid.netloc if ecwid.port else f"{ecwid.netloc}:{_port(ecwid.scheme)}"
         self._has_tunnel = bool(proxy_url) and self._is_tls
-        self.host = ecwid.netloc
-        self.names_whole_url = bool(proxy_url) and not self._is_tls
-        self.proxy_header = ""
+        self._proxy_header = ""
         if proxy.username is not None:
             pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
-            self.proxy_header = f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}\r\n"
+            self._proxy_header = f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}\r\n"
+        self.headers = f"Host: {ecwid.netloc}\r\n"  # the first ones of each request
+        self.skips = len(f"{ecwid.scheme}://{ecwid.netloc}")  # the part of a URL that is not sent
+        if proxy_url and not self._is_tls:
+            self.headers += self._proxy_header
+            self.skips = 0
         if self._is_tls or self._proxy_is_tls:
             self._tls = ssl.create_default_context(cafile=ca_bundle or CERTIFI)
             self._tls.set_alpn_protocols(["http/1.1"])
@@ -93,11 +96,13 @@ class Route:
 
     def _open_tunnel(self, sock: socket.socket, attempt: Attempt) -> None:
         """Let the proxy connect to the host. A copy of the attempt notes that no call is sent."""
-        head = f"CONNECT {self._tunnel} HTTP/1.1\r\nHost: {self._tunnel}\r\n{self.proxy_header}\r\n"
+        head = (
+            f"CONNECT {self._tunnel} HTTP/1.1\r\nHost: {self._tunnel}\r\n{self._proxy_header}\r\n"
+        )
         limits = replace(attempt, read_timeout=attempt.connect_timeout)
         connection = Connection(sock)
-        reply = connection.begin(head.encode(), "CONNECT", limits)
-        if reply.status >= 300 or connection.has_rest():
+        status, _ = connection.begin(head.encode(), limits)
+        if status >= 300 or connection.rest:
             raise OSError("the proxy opened no tunnel")
 
 

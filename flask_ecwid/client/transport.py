@@ -12,25 +12,16 @@ import logging
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing
 from importlib.metadata import version
 from typing import Protocol
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import requests
 from requests.adapters import BaseAdapter
-from requests.structures import CaseInsensitiveDict
 
 from .. import clock
-from ..errors import (
-    BadReply,
-    ConnectionLost,
-    EcwidError,
-    NoReply,
-    NotSent,
-    ReplyTooLarge,
-    Undecodable,
-)
+from ..errors import BadReply, ConnectionLost, EcwidError, NotSent, ReplyTooLarge, Undecodable
 from ..settings import Secret, Settings, StoreCredentials
 from .calls import Call
 from .connection import Attempt
@@ -41,12 +32,13 @@ from .route import Route
 log = logging.getLogger("flask_ecwid")
 
 MAX_REPLY_BYTES = 8 * 1024 * 1024  # Decompressed. A page of 100 customers has about 176 kB.
-_READ_BYTES = 16 * 1024 * 1024  # Reads a body without a copy.
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "gzip",
     "User-Agent": f"flask-ecwid/{version('flask-ecwid')}",
 }
+# The host of a redirect. Unlike the path and the query, the host holds no value.
+_HOST = re.compile(r"(?:https?:)?//([a-z0-9.-]{1,253})(?:[:/?#]|$)", re.IGNORECASE)
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's code for a body with a gzip header.
 
 
@@ -95,7 +87,6 @@ class RequestsTransport(Transport):
         self._adapters: dict[int, BaseAdapter] = {}  # The keys are process ids.
         self._api_url = settings.api_url
         self._timeouts_s = settings.connect_timeout_s, settings.read_timeout_s
-        self._headers = CaseInsensitiveDict(_HEADERS)
 
     def send(
         self,
@@ -108,10 +99,7 @@ class RequestsTransport(Transport):
         is_fresh = call.fresh or call.operation.kind == "create"
         most_idle_s = FRESH_S if is_fresh else MOST_IDLE_S
         attempt = Attempt(deadline, *self._timeouts_s, check, most_idle_s)
-        return _raising_ours(
-            lambda: _exchange(self._process_adapter(), self._prepared(call, credentials), attempt),
-            attempt,
-        )
+        return _reply(lambda: self._response(call, credentials, attempt), attempt)
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -119,23 +107,22 @@ class RequestsTransport(Transport):
         if adapter is not None:
             adapter.close()
 
-    def _prepared(self, call: Call, credentials: StoreCredentials) -> requests.PreparedRequest:
-        """Return a request that needs no further preparation.
-
-        `requests.Request.prepare` would parse and encode the URL, the headers and the body again.
-        """
-        request = requests.PreparedRequest()
-        request.method = call.operation.method
-        request.url = f"{self._api_url}/{credentials.store_id}{call.path}"
+    def _response(
+        self, call: Call, credentials: StoreCredentials, attempt: Attempt
+    ) -> requests.Response:
+        url = f"{self._api_url}/{credentials.store_id}{call.path}"
         if call.query:
-            request.url += f"?{urlencode(call.query)}"
-        request.headers = self._headers.copy()
-        request.headers["Authorization"] = Secret(f"Bearer {credentials.token}")
-        request.body = call.body
+            url += f"?{urlencode(call.query)}"
+        headers: dict[str, str] = {"Authorization": Secret(f"Bearer {credentials.token}")}
         if call.body is not None:
-            request.headers["Content-Type"] = "application/json"
-            request.headers["Content-Length"] = str(len(call.body))
-        return request
+            headers["Content-Type"] = "application/json"
+        request = _request(call.operation.method, url, headers, call.body)
+        adapter = self._process_adapter()
+        if not isinstance(adapter, PooledAdapter):
+            attempt.check()
+            # Another adapter does not say whether the call was sent, so the call counts as sent.
+            attempt.sent = True
+        return adapter.send(request, stream=True, timeout=attempt)  # type: ignore[arg-type]
 
     def _process_adapter(self) -> BaseAdapter:
         """Return the adapter of this process, which shares no socket with the parent process."""
@@ -145,78 +132,60 @@ class RequestsTransport(Transport):
 
 
 def post_form(
-    url: str,
-    form: Mapping[str, str],
-    attempt: Attempt,
-    *,
-    proxy_url: str = "",
-    ca_bundle: str = "",
+    url: str, form: Mapping[str, str], attempt: Attempt, *, proxy_url: str = "", ca_bundle: str = ""
 ) -> Reply:
     """Send a form once over a connection of its own, and return the reply with any status.
 
-    Args:
-        url: The URL that takes the form.
-        form: The members of the form.
-        attempt: The limits of the sending.
-        proxy_url: The URL of the proxy, or an empty text.
-        ca_bundle: A file of the certificates to trust, or an empty text for those of certifi.
+    `Route` describes the arguments `proxy_url` and `ca_bundle`.
 
     Raises:
         NotSent: No byte of the form reached the host.
         NoReply: The form may have reached the host, and no complete reply came back.
     """
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    request = _request("POST", url, headers, urlencode(form).encode())
+
+    def response() -> requests.Response:
+        with closing(PooledAdapter(Route(url, proxy_url, ca_bundle))) as adapter:
+            return adapter.send(request, timeout=attempt)
+
+    return _reply(response, attempt)
+
+
+def _request(
+    method: str, url: str, headers: dict[str, str], body: bytes | None
+) -> requests.PreparedRequest:
+    """Return a request that needs no further preparation.
+
+    `requests.Request.prepare` would parse and encode the URL, the headers and the body again.
+    """
     request = requests.PreparedRequest()
-    request.method, request.url = "POST", url
-    request.body = urlencode(form).encode()
-    request.headers = CaseInsensitiveDict(
-        {
-            **_HEADERS,
-            "Content-Type": "application/x-www-form-urlencoded",
-            "Content-Length": str(len(request.body)),
-        }
-    )
-
-    def exchange() -> Reply:
-        adapter = PooledAdapter(Route(url, proxy_url, ca_bundle))
-        try:
-            return _exchange(adapter, request, attempt)
-        finally:
-            adapter.close()
-
-    return _raising_ours(exchange, attempt)
+    request.method, request.url, request.body = method, url, body
+    request.headers = {**_HEADERS, **headers}  # type: ignore[assignment]
+    if body is not None:
+        request.headers["Content-Length"] = str(len(body))
+    return request
 
 
-def _raising_ours(exchange: Callable[[], Reply], attempt: Attempt) -> Reply:
-    """Return the reply of an exchange, or raise one of our errors for any error of a library."""
-    failure: EcwidError
+def _reply(send: Callable[[], requests.Response], attempt: Attempt) -> Reply:
+    """Return the reply in the response of an adapter, or raise one of our errors for any error."""
     try:
-        return exchange()
+        response = send()
+        attempt.received = True
+        with response.raw as raw:
+            body = raw.read()
+        if 300 <= response.status_code < 400:
+            host = _HOST.match(response.headers.get("location", ""))
+            log.warning("The redirect to host %s was not followed.", host[1] if host else "none")
+        encoding = response.headers.get("content-encoding", "").lower()
+        return Reply(response.status_code, response.headers, _decoded(body, encoding))
     except NotSent:
         raise  # from the check
-    except NoReply as exc:
-        failure = exc
-    except Exception as exc:  # Any class. For example, a negative chunk size is a ValueError.
+    except Exception as exc:  # Any class, because libraries change.
         failure = error_from_exception(exc, sent=attempt.sent, received=attempt.received)
     # The error is raised outside of the except clause. Otherwise its context would be the
     # library's error, which holds the URL with its query.
     raise failure.changed(blames_connection=_blames_connection(failure, attempt))
-
-
-def _exchange(adapter: BaseAdapter, request: requests.PreparedRequest, attempt: Attempt) -> Reply:
-    if not isinstance(adapter, PooledAdapter):
-        attempt.check()
-        # Another adapter does not say whether the call was sent, so the call counts as sent.
-        attempt.sent = True
-    response = adapter.send(request, stream=True, timeout=attempt)  # type: ignore[arg-type]
-    attempt.received = True
-    chunks: list[bytes] = []
-    with response.raw as raw:
-        while chunk := raw.read(_READ_BYTES):
-            chunks.append(chunk)
-    if 300 <= response.status_code < 400:
-        log.warning("The redirect to host %s was not followed.", _host(response.headers))
-    body = _decoded(b"".join(chunks), response.headers.get("content-encoding", "").strip().lower())
-    return Reply(response.status_code, response.headers, body)
 
 
 def _blames_connection(failure: EcwidError, attempt: Attempt) -> bool:
@@ -234,28 +203,16 @@ def _decoded(body: bytes, encoding: str) -> bytes:
 
     gzip can shrink a body to a thousandth. Without the limit, a small reply could fill the memory.
     """
-    if encoding not in ("gzip", "x-gzip") or not body:
-        if encoding not in ("", "identity", "gzip", "x-gzip"):
-            raise Undecodable
-        if len(body) > MAX_REPLY_BYTES:
-            raise ReplyTooLarge
-        return body
-    inflate, inflated = zlib.decompressobj(_GZIP), None
-    with suppress(zlib.error):  # The error may hold a piece of the body.
-        inflated = inflate.decompress(body, MAX_REPLY_BYTES + 1)
-    if inflated is None:
+    if encoding in ("gzip", "x-gzip") and body:
+        inflate = zlib.decompressobj(_GZIP)
+        try:
+            body = inflate.decompress(body, MAX_REPLY_BYTES + 1)
+        except zlib.error:
+            raise Undecodable from None
+        if len(body) <= MAX_REPLY_BYTES and (not inflate.eof or inflate.unused_data):
+            raise BadReply
+    elif encoding not in ("", "identity", "gzip", "x-gzip"):
         raise Undecodable
-    if len(inflated) > MAX_REPLY_BYTES:
+    if len(body) > MAX_REPLY_BYTES:
         raise ReplyTooLarge
-    if not inflate.eof or inflate.unused_data:
-        raise BadReply
-    return inflated
-
-
-def _host(headers: Mapping[str, str]) -> str:
-    """Return the host of a redirect. Unlike the path and the query, a host holds no value."""
-    try:
-        host = urlsplit(headers.get("location", "")).hostname
-    except ValueError:
-        host = None
-    return host if host and re.fullmatch(r"[a-z0-9.:-]{1,253}", host) else "none"
+    return body

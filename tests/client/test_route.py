@@ -146,6 +146,8 @@ TUNNELS = {
     "more bytes": b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
     "no HTTP": b"SSH-2.0-x\r\n",
     "cut": b"HTTP/1.1 200 OK\r\nX: ",
+    "too many headers": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+    "too many bytes": b"HTTP/1.1 200 OK\r\nX: " + b"y" * (10 << 20),
     "nothing": b"",
 }
 

@@ -341,11 +341,11 @@ def test_no_thread_for_the_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_malformed_headers_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The log shows neither malformed headers of a reply nor the query."""
+    """A reply with malformed headers is not valid, and the log shows neither them nor the query."""
     caplog.set_level(logging.DEBUG)
     page = b'{"total":0,"items":[]}'
     head = HEAD + b"Content-Length: %d\r\nX-Customer canary@example.com\r\n\r\n" % len(page)
-    with RawServer(sends(head + page)) as server:
+    with RawServer(sends(head + page)) as server, pytest.raises(BadReply):
         client_of(server.url).list_customers(email=CANARY)
     assert "canary" not in caplog.text
 

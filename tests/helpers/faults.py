@@ -8,9 +8,11 @@ word `canary`.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -252,6 +254,7 @@ def reply(
 
 
 good = reply(200, GOOD_BODIES)
+STRAY = "stray"
 
 
 def error(status: int, code: str, *headers: bytes) -> Answer:
@@ -300,6 +303,30 @@ def drips(*parts: bytes) -> Answer:
             connection.sendall(b" ")
             time.sleep(0.05)
         return False
+
+    return answer
+
+
+def then_sends(*stray: bytes) -> Answer:
+    """Return a whole reply, which is followed by bytes that nobody asked for.
+
+    The bytes come after the reply was read. The thread that sends them has the name `STRAY`.
+    """
+    follows = lines(*stray)
+
+    def answer(connection: socket.socket, call: Call) -> bool:
+        replied = threading.Event()
+
+        def send() -> None:
+            replied.wait(5)
+            time.sleep(0.05)
+            with contextlib.suppress(OSError):  # the caller has hung up
+                follows(connection, call)
+
+        threading.Thread(target=send, name=STRAY).start()
+        good(connection, call)
+        replied.set()
+        return True
 
     return answer
 
@@ -565,14 +592,38 @@ FAULTS: list[Fault] = [
         lines(*OK, *[b"X-More: canary"] * 120, LENGTH, END, BODY)),
     row("a header of 100 kB",               RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, b"X-Long: " + b"canary" * 17_000, LENGTH, END, BODY)),
+    row("a header without a colon",         RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, b"canary", LENGTH, END, BODY)),
+    row("a header without a name",          RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, b": canary", LENGTH, END, BODY)),
+    row("a blank before the colon",         RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, b"X-Canary : 1", LENGTH, END, BODY)),
+    row("a header in two lines",            RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, b" canary", LENGTH, END, BODY)),
+    row("a bare CR in a header",            RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, b"X-Canary: 1\rX: 2", LENGTH, END, BODY)),
+    row("a bare LF in the headers",         RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, b"X-Canary: 1\nX: 2", LENGTH, END, BODY)),
+    row("a NUL in a header",                RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, b"X-Canary: \0", LENGTH, END, BODY)),
+    row("two equal lengths",                RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, LENGTH, LENGTH, END, BODY)),
     row("two different lengths",            RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, LENGTH, b"Content-Length: 5", END, BODY)),
     row("two different lengths in a line",  RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, LENGTH + b", 5", END, BODY)),
     row("a length and chunks",              RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, LENGTH, CHUNKED, END, CHUNK, BODY, *LAST)),
+    row("a length and another coding",      RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, LENGTH, b"Transfer-Encoding: identity", END, BODY)),
+    row("two codings",                      RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, CHUNKED, CHUNKED, END, CHUNK, BODY, *LAST)),
+    row("a coding nobody knows",            RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, b"Transfer-Encoding: canary", END, BODY)),
     row("a length below zero",              RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, b"Content-Length: -1", END, BODY)),
+    row("a length with a sign",             RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, b"Content-Length: +%(length)d", END, BODY)),
     row("a length that is no number",       RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, b"Content-Length: canary", END, BODY)),
     row("100 and nothing more",             RETRY, ONE, RECONCILE, BAD_REPLY,
@@ -591,10 +642,14 @@ FAULTS: list[Fault] = [
         lines(*OK, CHUNKED, END, b"canary", BODY, *LAST)),
     row("chunk size below zero",            RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, CHUNKED, END, b"-5", BODY, *LAST)),
+    row("chunk size with a prefix",         RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, CHUNKED, END, b"0x" + CHUNK, BODY, *LAST)),
     row("cut chunk",                        RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, CHUNKED, END, CHUNK, HALF)),
     row("missing last chunk",               RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, CHUNKED, END, CHUNK, BODY, b"")),
+    row("last chunk cut",                   RETRY, ONE, RECONCILE, BAD_REPLY,
+        lines(*OK, CHUNKED, END, CHUNK, BODY, b"0", b"X-Canary: 1")),
     row("chunk longer than its size",       RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, CHUNKED, END, CHUNK, BODY + b"canary", *LAST)),
     row("truncated gzip",                   RETRY, ONE, RECONCILE, BAD_REPLY,
@@ -605,6 +660,16 @@ FAULTS: list[Fault] = [
         lines(*OK, LENGTH, END, BODY + b"canary", keep=True), fresh=True),
     row("two replies at once",              RETRY, ONE, RECONCILE, BAD_REPLY,
         lines(*OK, LENGTH, END, BODY + OK[0], *OK[1:], LENGTH, END, BODY, keep=True), fresh=True),
+
+    # bytes that come after a whole reply over a kept connection
+    *(row(f"kept connection with {name}",   GOOD, GOOD, GOOD, None,
+          then_sends(*stray), warm=True, fresh=True, bodies=GOOD_BODIES)
+      for name, stray in (
+          ("another reply", (*OK, LENGTH, END, BODY)),
+          ("a refusal", (b"HTTP/1.1 408 Canary", b"Content-Length: 0", END, b"")),
+          ("a hint", (b"HTTP/1.1 103 Canary", END, b"")),
+          ("a byte", (b"x",)),
+      )),
 
     # body > 8 MiB, gzip bomb, corrupt gzip, unknown encoding
     row("body over 8 MiB",                  NO, NO, RECONCILE, BAD_REPLY,
@@ -679,6 +744,20 @@ FAULTS: list[Fault] = [
         reply(200, zipped, GZIP), bodies=GOOD_BODIES),
     row("chunks",                           GOOD, GOOD, GOOD, None,
         lines(*OK, CHUNKED, END, CHUNK, BODY, *LAST, keep=True), bodies=GOOD_BODIES),
+    row("chunks, with all that may be there", GOOD, GOOD, GOOD, None,
+        lines(*OK, CHUNKED, END, b"00" + CHUNK + b" ;x=canary", BODY, b"000", b"X-Canary: 1", END,
+              b"", keep=True), bodies=GOOD_BODIES),
+    row("no length",                        GOOD, GOOD, GOOD, None,
+        lines(*OK, END, BODY), bodies=GOOD_BODIES),
+    row("HTTP/1.0",                         GOOD, GOOD, GOOD, None,
+        lines(b"HTTP/1.0 200", *OK[1:], LENGTH, END, BODY, keep=True),
+        bodies=GOOD_BODIES, warm=True, fresh=True),
+    row("Connection: close",                GOOD, GOOD, GOOD, None,
+        reply(200, GOOD_BODIES, b"Connection: x, Close"),
+        bodies=GOOD_BODIES, warm=True, fresh=True),
+    row("100 and the reply",                GOOD, GOOD, GOOD, None,
+        lines(b"HTTP/1.1 100 Continue", END, *OK, LENGTH, END, BODY, keep=True),
+        bodies=GOOD_BODIES),
 
     # updateCount: 0, deleteCount: 0
     row("a count of 0",                     None, GOOD, None, None,
