@@ -97,7 +97,7 @@ def _contest(results: dict[str, Any]) -> Iterator[str]:
     yield (
         "CPU is user and system time of the server's processes. 1.00 is the bare Flask view with "
         "`requests.Session`. *Checks* says whether the server refuses a customer whose e-mail is "
-        f"a number. A page is {results['sizes']['page-100'] / 1000:.0f} kB, a customer "
+        f"a list. A page is {results['sizes']['page-100'] / 1000:.0f} kB, a customer "
         f"{results['sizes']['customer'] / 1000:.1f} kB."
     )
     rows = [

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
@@ -50,8 +50,17 @@ BLOCKS = 20  # of requests in process, for each round
 class Bench:
     """The servers under measurement, and their shared folder."""
 
-    def __init__(self, folder: Path, environments: dict[str, Path], seconds: int, rounds: int):
+    def __init__(
+        self,
+        folder: Path,
+        environments: dict[str, Path],
+        seconds: int,
+        rounds: int,
+        names: Collection[str] = (),
+    ) -> None:
         self.folder = folder
+        self.contenders = [who for who in CONTENDERS if not names or who.name in names]
+        self.with_proxy = not names
         self.environments = environments
         self.seconds = seconds
         self.rounds = rounds
@@ -111,10 +120,9 @@ class Bench:
 
     # The tables
 
-    def contest(self, names: list[str]) -> dict[str, Any]:
+    def contest(self) -> dict[str, Any]:
         """Measure every contender on the same work, round after round."""
-        whos = [who for who in CONTENDERS if not names or who.name in names]
-        return self.rounds_of(whos, with_proxy=not names)
+        return self.rounds_of(self.contenders, self.with_proxy)
 
     def servers(self) -> dict[str, Any]:
         """Measure the same work under each server."""
@@ -166,12 +174,12 @@ class Bench:
             return interleave(measures, WORK, blocks=BLOCKS * self.rounds)
 
     def checks(self) -> dict[str, bool]:
-        """Find the contenders that pass on a reply whose `email` is a number."""
+        """Find the contenders that pass on a reply whose `email` is a list."""
         import requests
 
         verdicts = {}
         with self.nginx():
-            for who in CONTENDERS:
+            for who in self.contenders:
                 with self.started(who, self.store_port) as server:
                     url = f"http://127.0.0.1:{server.port}{MOUNT}/customer/13"
                     verdicts[who.name] = requests.get(url, timeout=30).status_code >= 500
@@ -197,9 +205,10 @@ class Bench:
     def concurrency(self) -> dict[str, Any]:
         """Measure requests per second as a share of the ideal, while Ecwid takes 200 ms."""
         table: dict[str, dict[str, float]] = {}
-        whos = [who for who in CONTENDERS if who not in (PLAIN,)]
         with self.slow_store() as store_port:
-            for who in whos:
+            for who in self.contenders:
+                if who is PLAIN:
+                    continue
                 for callers in CALLERS:
                     share = self.share_of_ideal(who, store_port, callers, threads=callers)
                     table.setdefault(who.name, {})[str(callers)] = share
@@ -228,7 +237,7 @@ class Bench:
         """Measure the seconds, the CPU and the memory of the worker until the server accepts."""
         samples: dict[str, list[dict[str, float]]] = {}
         for _ in range(max(self.rounds, 5)):
-            for who in CONTENDERS:
+            for who in self.contenders:
                 if who is PLAIN:
                     continue
                 began = time.perf_counter()
@@ -348,7 +357,7 @@ def main() -> None:
     environments = {name: given.environments / name for name in ("rivals", "connexion3")}
     with tempfile.TemporaryDirectory(prefix="flask-ecwid-bench-") as folder:
         os.chmod(folder, 0o755)
-        bench = Bench(Path(folder), environments, given.seconds, given.rounds)
+        bench = Bench(Path(folder), environments, given.seconds, given.rounds, given.contenders)
         results: dict[str, Any] = {
             "date": date.today().isoformat(),
             "machine": report.machine(),
@@ -359,12 +368,11 @@ def main() -> None:
         for table in TABLES:
             if table in given.only:
                 say(table)
-                arguments = [given.contenders] if table == "contest" else []
-                results[table] = getattr(bench, table)(*arguments)
+                results[table] = getattr(bench, table)()
     given.results.mkdir(exist_ok=True)
     (given.results / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     report.write(results, given.results)
-    if given.results == RESULTS and given.only == list(TABLES):
+    if given.results == RESULTS and given.only == list(TABLES) and not given.contenders:
         report.fill_pages(results)
 
 
