@@ -6,6 +6,7 @@
 # make browser: open Swagger UI in a real browser
 # make docs: build the pages of docs/ as a site in build/site, and check their links
 # make bench: measure the plugin beside others (benchmarks/README.md)
+# make profiles: write profiles of get, add and page (benchmarks/README.md)
 # make bench-stores: measure 1, 100 and 10,000 stores (5 minutes)
 # make bystanders: measure the cost of the entry points for other projects (benchmarks/README.md)
 # make fuzz: send generated requests and replies (15 minutes on two cores)
@@ -22,7 +23,7 @@ PORT ?= 8000
 URL := http://127.0.0.1:$(PORT)
 API := $(URL)/api/json/v1/ecwid
 
-.PHONY: run test quick lint in-process lowest clients browser docs fuzz fuzz-requests fuzz-documents bench bench-stores bystanders soak simulate simulate-planted clean
+.PHONY: run test quick lint in-process lowest clients browser docs fuzz fuzz-requests fuzz-documents bench profiles bench-stores bystanders soak simulate simulate-planted clean
 .PHONY: has-nginx has-wrk has-npm has-chromium
 
 # For a program: the Debian package that has it.
@@ -106,6 +107,11 @@ ENVIRONMENTS := benchmarks/.environments
 
 bench: has-nginx has-wrk $(ENVIRONMENTS)/.installed
 	$(ENVIRONMENTS)/rivals/bin/python benchmarks/run.py $(BENCH)
+
+profiles: FOLDER = benchmarks/results/profiles/after
+profiles: SOURCE = .
+profiles: has-nginx $(ENVIRONMENTS)/.installed
+	$(ENVIRONMENTS)/rivals/bin/python benchmarks/profiles.py $(FOLDER) --source $(SOURCE)
 
 bench-stores: has-nginx has-wrk $(ENVIRONMENTS)/.installed
 	$(ENVIRONMENTS)/rivals/bin/python benchmarks/stores.py $(BENCH)

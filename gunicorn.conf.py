@@ -15,6 +15,9 @@ graceful_timeout = 30
 # A search with every parameter at its longest has 51 kB, encoded. ProblemWorker applies the
 # setting, because gunicorn caps the length at 8190 bytes.
 limit_request_line = 65_536
+# Otherwise gunicorn would use its C parser as soon as gunicorn_h1c is installed. That parser
+# responds with 400 to some malformed requests that get a 413, 431 or 501 from the Python parser.
+http_parser = "python"
 
 # No header sets the app's path. Otherwise a process on this host could change it with SCRIPT_NAME.
 forwarder_headers = ""

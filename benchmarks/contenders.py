@@ -28,22 +28,29 @@ class Contender:
     checks: bool = True  # whether it looks at Ecwid's answers at all
 
 
-def _gunicorn(app: str, *options: str) -> Callable[[Path, int, int], list[str]]:
+Command = Callable[[Path, int, int], list[str]]
+
+
+def _gunicorn(app: str, *options: str, parser: str = "python") -> Command:
+    """Return the command of gunicorn. With the parser "fast", no request works without C."""
+
     def command(bin: Path, port: int, threads: int) -> list[str]:
-        return [
-            str(bin / "gunicorn"),
-            "--bind",
-            f"127.0.0.1:{port}",
-            "--worker-class=gthread",
-            f"--threads={threads}",
-            *options,
-            app,
-        ]
+        bind = ["--bind", f"127.0.0.1:{port}"]
+        common = [f"--threads={threads}", f"--http-parser={parser}"]
+        return [str(bin / "gunicorn"), *bind, *common, *options, app]
 
     return command
 
 
-def _uvicorn(app: str) -> Callable[[Path, int, int], list[str]]:
+def _granian(app: str, *options: str) -> Command:
+    def command(bin: Path, port: int, threads: int) -> list[str]:
+        bind = ["--interface=wsgi", "--host=127.0.0.1", f"--port={port}"]
+        return [str(bin / "granian"), *bind, f"--blocking-threads={threads}", *options, app]
+
+    return command
+
+
+def _uvicorn(app: str) -> Command:
     def command(bin: Path, port: int, threads: int) -> list[str]:
         quiet = ["--log-level=warning", "--no-access-log"]
         return [str(bin / "uvicorn"), "--port", str(port), *quiet, app]
@@ -51,16 +58,26 @@ def _uvicorn(app: str) -> Callable[[Path, int, int], list[str]]:
     return command
 
 
-BASE = Contender("bare Flask, Session", "no checks", _gunicorn("bare:session"), checks=False)
-ADAPTER = Contender("bare Flask, HTTPAdapter", "no checks", _gunicorn("bare:adapter"), checks=False)
+_GTHREAD = "--worker-class=gthread"
+_GEVENT = "--worker-class=gevent"
+
+BASE = Contender(
+    "bare Flask, Session", "no checks", _gunicorn("bare:session", _GTHREAD), checks=False
+)
+ADAPTER = Contender(
+    "bare Flask, HTTPAdapter", "no checks", _gunicorn("bare:adapter", _GTHREAD), checks=False
+)
+# gunicorn.conf.py names a worker class, which is a gthread.
 OURS = Contender("flask_ecwid", "as shipped", _gunicorn("wsgi:app"), cwd=ROOT)
 PLAIN = Contender(
     "flask_ecwid, gunicorn's defaults",
     "without gunicorn.conf.py",
-    _gunicorn("wsgi:app", "--config=/dev/null"),
+    _gunicorn("wsgi:app", _GTHREAD, "--config=/dev/null"),
     cwd=ROOT,
 )
-STOCK = Contender("connexion 2.15", "validate_responses=True", _gunicorn("stock_connexion:app"))
+STOCK = Contender(
+    "connexion 2.15", "validate_responses=True", _gunicorn("stock_connexion:app", _GTHREAD)
+)
 
 CONTENDERS = (
     BASE,
@@ -80,5 +97,54 @@ CONTENDERS = (
     Contender(
         "FastAPI, aiohttp", "pydantic response model", _uvicorn("fastapi_pydantic:asynchronous")
     ),
-    Contender("flask-openapi3", "validate_response=True", _gunicorn("openapi3:app")),
+    Contender("flask-openapi3", "validate_response=True", _gunicorn("openapi3:app", _GTHREAD)),
+)
+
+# The bare view and flask_ecwid under each server. BASE is the first, as in the other tables.
+SERVERS = (
+    BASE,
+    Contender("gunicorn, Python parser: HTTPAdapter", "", ADAPTER.command),
+    Contender("gunicorn, Python parser: flask_ecwid", "", OURS.command, cwd=ROOT),
+    Contender(
+        "gunicorn, C parser: HTTPAdapter", "", _gunicorn("bare:adapter", _GTHREAD, parser="fast")
+    ),
+    Contender(
+        "gunicorn, C parser: flask_ecwid", "", _gunicorn("wsgi:app", parser="fast"), cwd=ROOT
+    ),
+    Contender("Granian: HTTPAdapter", "", _granian("bare:adapter")),
+    Contender("Granian: flask_ecwid", "", _granian("granian_app:app"), cwd=ROOT),
+)
+
+# flask_ecwid for 256 callers, with the threads of a process.
+MANY_CALLERS = (
+    (Contender("gunicorn gthread, 1 x 256 threads", "", OURS.command, cwd=ROOT), 256),
+    (
+        Contender(
+            "gunicorn gthread, 2 x 128 threads", "", _gunicorn("wsgi:app", "--workers=2"), cwd=ROOT
+        ),
+        128,
+    ),
+    (
+        Contender(
+            "gunicorn gthread, 2 x 256 threads", "", _gunicorn("wsgi:app", "--workers=2"), cwd=ROOT
+        ),
+        256,
+    ),
+    (Contender("gunicorn gevent, 1 worker", "", _gunicorn("wsgi:app", _GEVENT), cwd=ROOT), 1),
+    (
+        Contender(
+            "gunicorn gevent, 2 workers",
+            "",
+            _gunicorn("wsgi:app", _GEVENT, "--workers=2"),
+            cwd=ROOT,
+        ),
+        1,
+    ),
+    (Contender("Granian, 1 x 256 threads", "", _granian("granian_app:app"), cwd=ROOT), 256),
+    (
+        Contender(
+            "Granian, 2 x 256 threads", "", _granian("granian_app:app", "--workers=2"), cwd=ROOT
+        ),
+        256,
+    ),
 )

@@ -83,7 +83,7 @@ _VIA = 'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header
 def write_files(folder: Path) -> dict[str, int]:
     """Write the replies of the store to files, and return their sizes in bytes."""
     customers = _customers()
-    replies: dict[str, Any] = {"customer": customers[0], "bad": {**customers[0], "email": 13}}
+    replies: dict[str, Any] = {"customer": customers[0], "bad": {**customers[0], "email": [13]}}
     for size in PAGE_SIZES:
         replies[f"page-{size}"] = {
             "total": 254,

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,18 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+def settings(ecwid_port: int, folder: Path) -> dict[str, str]:
+    """Return the settings of one store, whose calls are counted in a file of their own."""
+    return {
+        "ECWID_API_URL": f"http://127.0.0.1:{ecwid_port}/api/v3",
+        "ECWID_STORE_ID": "1003",
+        "ECWID_TOKEN": "secret_bench",
+        "ECWID_AUTH": "none",
+        "ECWID_CALLS_PER_MINUTE": "1000000",  # as many as a machine can make, and counted
+        "STATE_DIRECTORY": tempfile.mkdtemp(prefix="state-", dir=folder),
+    }
 
 
 class Server:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
@@ -21,35 +21,46 @@ from types import MappingProxyType
 from typing import Any
 
 import report
-from contenders import BASE, CONTENDERS, HERE, OURS, PLAIN, ROOT, Contender
-from fake_store import API, PAGE_SIZES, write_files, write_nginx_conf
-from load import Load, run_wrk
-from processes import Server, free_port, require_programs, running, say
-
-MOUNT = "/api/json/v1/ecwid"
-NEW_CUSTOMER = json.dumps(
-    {
-        "email": "new@example.com",
-        "billingPerson": {"name": "Ana Peña", "countryCode": "MX", "city": "Guadalajara"},
-        "acceptMarketing": True,
-    }
+from contenders import (
+    ADAPTER,
+    BASE,
+    CONTENDERS,
+    HERE,
+    MANY_CALLERS,
+    OURS,
+    PLAIN,
+    ROOT,
+    SERVERS,
+    Contender,
 )
-# Each read ends in a number of its own, because equal reads at the same time would share a call.
-WORK = {
-    "page": (f"{MOUNT}/customers?limit=100&offset=", ""),
-    "get": (f"{MOUNT}/customer/", ""),
-    "add": (f"{MOUNT}/add_customer", NEW_CUSTOMER),
-}
-VARIETY = 1_000_000
+from fake_store import PAGE_SIZES, write_files, write_nginx_conf
+from in_process import interleave, measured
+from load import Load, run_wrk
+from processes import Server, free_port, require_programs, running, say, settings
+from work import MOUNT, VARIETY, WORK
+
 CALLERS = (8, 32, 128, 256)
 DELAY_S = 0.2
+PYTHONPATH = os.pathsep.join([str(ROOT), str(HERE / "apps"), str(HERE / ".environments")])
+RESULTS = HERE / "results"
+TRANSPORT = "own, on `http.client`"  # of flask_ecwid
+BLOCKS = 20  # of requests in process, for each round
 
 
 class Bench:
     """The servers under measurement, and their shared folder."""
 
-    def __init__(self, folder: Path, environments: dict[str, Path], seconds: int, rounds: int):
+    def __init__(
+        self,
+        folder: Path,
+        environments: dict[str, Path],
+        seconds: int,
+        rounds: int,
+        names: Collection[str] = (),
+    ) -> None:
         self.folder = folder
+        self.contenders = [who for who in CONTENDERS if not names or who.name in names]
+        self.with_proxy = not names
         self.environments = environments
         self.seconds = seconds
         self.rounds = rounds
@@ -81,18 +92,10 @@ class Bench:
         who: Contender,
         store_port: int,
         threads: int = 32,
-        settings: Mapping[str, str] = MappingProxyType({}),
+        others: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[Server]:
         port = free_port()
-        env = {
-            "ECWID_API_URL": f"http://127.0.0.1:{store_port}/api/v3",
-            "ECWID_STORE_ID": API.rpartition("/")[2],
-            "ECWID_TOKEN": "secret_bench",
-            "ECWID_AUTH": "none",
-            "ECWID_CALLS_PER_MINUTE": "1000000",  # as many as a machine can make, and counted
-            "PYTHONPATH": os.pathsep.join([str(HERE / "apps"), str(HERE / ".environments")]),
-            **settings,
-        }
+        env = {**settings(store_port, self.folder), "PYTHONPATH": PYTHONPATH, **others}
         bin = self.environments[who.env] / "bin"
         command = who.command(bin, port, threads)
         with running(command, port, who.cwd, env, self.folder) as server:
@@ -117,19 +120,29 @@ class Bench:
 
     # The tables
 
-    def contest(self, names: list[str]) -> dict[str, Any]:
+    def contest(self) -> dict[str, Any]:
         """Measure every contender on the same work, round after round."""
-        samples: dict[str, dict[str, list[dict[str, float]]]] = {}
+        return self.rounds_of(self.contenders, self.with_proxy)
+
+    def servers(self) -> dict[str, Any]:
+        """Measure the same work under each server."""
+        return self.rounds_of(SERVERS)
+
+    def rounds_of(
+        self, whos: Iterable[Contender], with_proxy: bool = False
+    ) -> dict[str, dict[str, list[dict[str, float]]]]:
+        """Return the samples of each contender and each work, in an order that turns."""
         with ExitStack() as stack:
             nginx = stack.enter_context(self.nginx())
             servers: list[tuple[str, Server, int]] = [
                 (who.name, stack.enter_context(self.started(who, self.store_port)), 0)
-                for who in CONTENDERS
-                if not names or who.name in names
+                for who in whos
             ]
-            if not names:
+            if with_proxy:
                 servers.append(("nginx proxy_pass", nginx, self.proxy_port))
-            samples = {name: {} for name, _, _ in servers}
+            samples: dict[str, dict[str, list[dict[str, float]]]] = {
+                name: {} for name, _, _ in servers
+            }
             for number in range(self.rounds + 1):  # the first warms up
                 for work, (url, body) in WORK.items():
                     turned = servers[number % len(servers) :] + servers[: number % len(servers)]
@@ -140,13 +153,33 @@ class Bench:
                 say(f"round {number} of {self.rounds}")
         return samples
 
+    def in_process(self) -> dict[str, Any]:
+        """Measure the apps without a server, each in a process of its own."""
+        apps = {BASE.name: "bare:session", ADAPTER.name: "bare:adapter", OURS.name: "wsgi:app"}
+        with self.nginx(), ExitStack() as stack:
+            measures = {
+                name: stack.enter_context(
+                    measured(
+                        app,
+                        cwd=ROOT,
+                        env={
+                            **settings(self.store_port, self.folder),
+                            "PYTHONPATH": PYTHONPATH,
+                        },
+                        log=self.folder / f"{app}.log",
+                    )
+                )
+                for name, app in apps.items()
+            }
+            return interleave(measures, WORK, blocks=BLOCKS * self.rounds)
+
     def checks(self) -> dict[str, bool]:
-        """Find the contenders that pass on a reply whose `email` is a number."""
+        """Find the contenders that pass on a reply whose `email` is a list."""
         import requests
 
         verdicts = {}
         with self.nginx():
-            for who in CONTENDERS:
+            for who in self.contenders:
                 with self.started(who, self.store_port) as server:
                     url = f"http://127.0.0.1:{server.port}{MOUNT}/customer/13"
                     verdicts[who.name] = requests.get(url, timeout=30).status_code >= 500
@@ -172,29 +205,39 @@ class Bench:
     def concurrency(self) -> dict[str, Any]:
         """Measure requests per second as a share of the ideal, while Ecwid takes 200 ms."""
         table: dict[str, dict[str, float]] = {}
-        whos = [who for who in CONTENDERS if who not in (PLAIN,)]
         with self.slow_store() as store_port:
-            for who in whos:
+            for who in self.contenders:
+                if who is PLAIN:
+                    continue
                 for callers in CALLERS:
-                    with self.started(who, store_port, threads=callers) as server:
-                        url = f"http://127.0.0.1:{server.port}{WORK['get'][0]}"
-                        answering(url)
-                        load = run_wrk(
-                            url,
-                            seconds=max(10, self.seconds),
-                            connections=callers,
-                            variety=VARIETY,
-                        )
-                    share = load.requests_per_s / (callers / DELAY_S)
+                    share = self.share_of_ideal(who, store_port, callers, threads=callers)
                     table.setdefault(who.name, {})[str(callers)] = share
                 say(f"concurrency: {who.name}")
         return table
+
+    def many_callers(self) -> dict[str, Any]:
+        """Measure the same for the most callers, under each configuration of flask_ecwid."""
+        table: dict[str, list[float]] = {}
+        with self.slow_store() as store_port:
+            for number in range(min(self.rounds, 3)):
+                for who, threads in MANY_CALLERS:
+                    share = self.share_of_ideal(who, store_port, max(CALLERS), threads)
+                    table.setdefault(who.name, []).append(share)
+                say(f"many callers: round {number + 1}")
+        return table
+
+    def share_of_ideal(self, who: Contender, store_port: int, callers: int, threads: int) -> float:
+        with self.started(who, store_port, threads=threads) as server:
+            url = f"http://127.0.0.1:{server.port}{WORK['get'][0]}"
+            answering(f"{url}1")  # This call also proves the token.
+            load = run_wrk(url, seconds=max(10, self.seconds), connections=callers, variety=VARIETY)
+        return load.requests_per_s * load.good / load.requests / (callers / DELAY_S)
 
     def startup(self) -> dict[str, Any]:
         """Measure the seconds, the CPU and the memory of the worker until the server accepts."""
         samples: dict[str, list[dict[str, float]]] = {}
         for _ in range(max(self.rounds, 5)):
-            for who in CONTENDERS:
+            for who in self.contenders:
                 if who is PLAIN:
                     continue
                 began = time.perf_counter()
@@ -251,8 +294,8 @@ class Bench:
         table = {}
         with self.nginx():
             for name, ttl_s in (("without", "0"), ("with", "60")):
-                settings = {"ECWID_CACHE_TTL_S": ttl_s, "ECWID_CALLS_PER_MINUTE": "540"}
-                with self.started(OURS, self.limited_port, settings=settings) as server:
+                others = {"ECWID_CACHE_TTL_S": ttl_s, "ECWID_CALLS_PER_MINUTE": "540"}
+                with self.started(OURS, self.limited_port, others=others) as server:
                     url = f"http://127.0.0.1:{server.port}{MOUNT}/customer/"
                     load: Load = run_wrk(url, seconds=seconds, connections=8, variety=100)
                     table[name] = load.good / seconds
@@ -265,23 +308,18 @@ def time_of_import(environment: Path, module: str, cwd: Path) -> dict[str, float
         "status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
         "print(int(status['VmRSS'].split()[0]))"
     )
-    env = {
-        **os.environ,
-        "ECWID_API_URL": "http://127.0.0.1:9/api/v3",
-        "ECWID_STORE_ID": "1003",
-        "ECWID_TOKEN": "secret_bench",
-        "ECWID_AUTH": "none",
-    }
-    began = time.perf_counter()
-    done = subprocess.run(
-        [environment / "bin" / "python", "-c", program],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return {"seconds": time.perf_counter() - began, "rss_mb": int(done.stdout) * 1024 / 1e6}
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        done = subprocess.run(
+            [environment / "bin" / "python", "-c", program],
+            cwd=cwd,
+            env={**os.environ, **settings(9, Path(folder))},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds = time.perf_counter() - began
+    return {"seconds": seconds, "rss_mb": int(done.stdout) * 1024 / 1e6}
 
 
 def answering(url: str) -> None:
@@ -291,7 +329,19 @@ def answering(url: str) -> None:
     requests.get(url, timeout=30)
 
 
-TABLES = ("contest", "checks", "growth", "concurrency", "startup", "imports", "export", "budget")
+TABLES = (
+    "contest",
+    "checks",
+    "in_process",
+    "servers",
+    "growth",
+    "concurrency",
+    "many_callers",
+    "startup",
+    "imports",
+    "export",
+    "budget",
+)
 
 
 def main() -> None:
@@ -301,27 +351,29 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=TABLES, default=list(TABLES))
     parser.add_argument("--contenders", nargs="*", default=[], help="by name; default: all")
     parser.add_argument("--environments", type=Path, default=HERE / ".environments")
-    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     require_programs()
     environments = {name: given.environments / name for name in ("rivals", "connexion3")}
     with tempfile.TemporaryDirectory(prefix="flask-ecwid-bench-") as folder:
         os.chmod(folder, 0o755)
-        bench = Bench(Path(folder), environments, given.seconds, given.rounds)
+        bench = Bench(Path(folder), environments, given.seconds, given.rounds, given.contenders)
         results: dict[str, Any] = {
             "date": date.today().isoformat(),
             "machine": report.machine(),
+            "transport": TRANSPORT,
             "rounds": given.rounds,
             "sizes": bench.sizes,
         }
         for table in TABLES:
             if table in given.only:
                 say(table)
-                arguments = [given.contenders] if table == "contest" else []
-                results[table] = getattr(bench, table)(*arguments)
+                results[table] = getattr(bench, table)()
     given.results.mkdir(exist_ok=True)
     (given.results / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     report.write(results, given.results)
+    if given.results == RESULTS and given.only == list(TABLES) and not given.contenders:
+        report.fill_pages(results)
 
 
 if __name__ == "__main__":

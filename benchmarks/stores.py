@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 import report
 from fake_store import write_files, write_stores_conf
+from in_process import interleave, measured
 from load import Callers, patient_callers, run_wrk
 from processes import Server, free_port, require_programs, running, say
 
@@ -117,7 +118,7 @@ class Stores:
     @contextmanager
     def started(self, app: App) -> Iterator[Server]:
         port = free_port()
-        options = ["--worker-class=flask_ecwid.server.ProblemWorker", "--threads=32"]
+        options = ["--threads=32", "--http-parser=python"]
         command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options]
         env = self._env(app.settings)
         with running([*command, f"{app.module}:app"], port, ROOT, env, self.folder) as server:
@@ -291,54 +292,23 @@ class Stores:
         if before := self._before():
             programs = {"before": (before, settings), **programs}
         with ExitStack() as stack:
-            gets = {
-                name: stack.enter_context(self._in_process(source, app))
+            apps = {
+                name: stack.enter_context(
+                    measured(
+                        f"{app.module}:app",
+                        str(FIRST),
+                        cwd=source,
+                        env={
+                            **self._env(app.settings),
+                            "PYTHONPATH": os.pathsep.join([str(source), str(HERE / "apps")]),
+                        },
+                        log=self.folder / f"in-process-{name}.log",
+                    )
+                )
                 for name, (source, app) in programs.items()
             }
-            samples = self.interleaved_blocks(gets)
-        return samples
-
-    def interleaved_blocks(
-        self, gets: Mapping[str, Callable[[int], float]], blocks: int = 200, size: int = 20
-    ) -> dict[str, list[float]]:
-        samples: dict[str, list[float]] = {name: [] for name in gets}
-        names = list(gets)
-        for number in range(blocks + 1):
-            turn = number % len(names)
-            for name in names[turn:] + names[:turn]:
-                cost_us = gets[name](size)
-                if number:  # The first block warms up.
-                    samples[name].append(cost_us)
-        return samples
-
-    @contextmanager
-    def _in_process(self, source: Path, app: App) -> Iterator[Callable[[int], float]]:
-        env = self._env(app.settings)
-        env["PYTHONPATH"] = os.pathsep.join([str(source), str(HERE / "apps")])
-        with (self.folder / f"in-process-{len(os.listdir(self.folder))}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, HERE / "in_process.py", app.module, str(FIRST)],
-                cwd=source,
-                env={**os.environ, **env},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        stdin, stdout = process.stdin, process.stdout
-        assert stdin
-        assert stdout
-
-        def measure(gets: int) -> float:
-            print(gets, file=stdin, flush=True)
-            return float(stdout.readline())
-
-        try:
-            yield measure
-        finally:
-            stdin.close()
-            process.wait(10)
-            stdout.close()
+            samples = interleave(apps, ["get"], blocks=200)
+        return {name: works["get"] for name, works in samples.items()}
 
     def _before(self) -> Path | None:
         """Return a folder with the plugin before many stores, or None without git's history."""

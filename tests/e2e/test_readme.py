@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import runpy
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from ..helpers.pages import blocks, curl, filled_in, python, running, sh, stop
 PAGE = ROOT / "README.md"
 README = PAGE.read_text(encoding="utf-8")
 URL = "http://127.0.0.1:8000"
+REPORT = runpy.run_path(str(ROOT / "benchmarks" / "report.py"))
 
 RUN, CURLS, INSTALL, MAKE_KEY, SERVE, CHECK, FILES, TEST = blocks(PAGE)
 [MOUNT] = blocks(PAGE, language="python")
@@ -154,13 +156,26 @@ def test_the_other_commands() -> None:
     assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().endswith("make test")
 
 
-def test_figures_of_the_benchmark() -> None:
-    """The figures in the README are the results of the benchmark, with their spread."""
+@pytest.mark.parametrize("name", REPORT["PAGES"])
+def test_figures_of_the_benchmark(name: str) -> None:
+    """A page has the figures of the last results of the benchmark."""
+    page = (ROOT / name).read_text(encoding="utf-8")
+    results = json.loads((ROOT / "benchmarks/results/results.json").read_text(encoding="utf-8"))
+    assert "<!-- figures: " in page
+    assert page == REPORT["filled"](page, results)
+
+
+def test_no_other_page_has_figures() -> None:
+    """The benchmark fills every page that has a place for figures."""
+    pages = [PAGE, *(ROOT / "docs").rglob("*.md")]
+    found = [page for page in pages if "<!-- figures" in page.read_text(encoding="utf-8")]
+    assert {page.relative_to(ROOT).as_posix() for page in found} == set(REPORT["PAGES"])
+
+
+def test_the_readme_has_five_lines_of_figures() -> None:
+    """The table of the costs has five rows below its head."""
     section = README.partition("## What it costs")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("| ")]
-    written = (ROOT / "benchmarks" / "results" / "results.md").read_text(encoding="utf-8")
-    assert len(rows) > 10
-    assert [row for row in rows if row not in written.splitlines()] == []
+    assert len([line for line in section.splitlines() if line.startswith("| ")]) == 2 + 5
 
 
 def test_every_page_is_named() -> None:

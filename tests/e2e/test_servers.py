@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ import pytest
 from flask_ecwid.testing import EcwidSandbox
 
 from ..conftest import PREFIX, REQUEST_ID, ROOT, environment, free_port, wait_for
+from ..helpers.pages import blocks
 
 PAGE = (ROOT / "docs" / "servers.md").read_text(encoding="utf-8")
 # The commands of the page, by the names of the servers.
@@ -94,14 +97,17 @@ DIFFERENT: dict[str, dict[str, int]] = {
 
 
 @contextmanager
-def running(name: str, store: EcwidSandbox) -> Iterator[int]:
-    """Run a server with the command of the page, and return its port."""
+def running(command: str, store: EcwidSandbox, **others: str) -> Iterator[int]:
+    """Run a server with a command of the page, and return its port."""
     port = free_port()
-    command = COMMANDS[name].replace("8000", str(port)).split()
-    settings = {**store.config, "ECWID_AUTH": "none"}
+    settings = {**store.config, "ECWID_AUTH": "none", **others}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(**settings), stdout=log, stderr=log
+            command.replace("8000", str(port)).split(),
+            cwd=ROOT,
+            env=environment(**settings),
+            stdout=log,
+            stderr=log,
         )
         try:
             wait_for(f"http://127.0.0.1:{port}/healthz", process)
@@ -135,7 +141,7 @@ def sent(port: int, probe: Probe) -> tuple[int, bytes]:
 
 def test_the_page_names_each_server() -> None:
     """The page has a command for each server."""
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 8
     assert set(DIFFERENT) <= set(COMMANDS)
 
 
@@ -145,7 +151,7 @@ def test_server(name: str, tmp_path: Path) -> None:
     store = EcwidSandbox(tmp_path / "store.sqlite3")
     store.seed()
     statuses = {}
-    with running(name, store) as port:
+    with running(COMMANDS[name], store) as port:
         for what, probe in PROBES.items():
             statuses[what], received = sent(port, probe)
             if f" {PREFIX}" in probe.first and statuses[what] == probe.status:
@@ -157,3 +163,33 @@ def test_server(name: str, tmp_path: Path) -> None:
     emails = [customer["email"] for customer in store.customers()]
     assert len(emails) == len(set(emails))
     assert "cut@example.com" not in emails
+
+
+def test_granian_with_log_lines(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The file of the page adds the request lines of `gunicorn.conf.py` to Granian."""
+    [code] = blocks(ROOT / "docs" / "servers.md", "Granian", "python")
+    install, command = blocks(ROOT / "docs" / "servers.md", "Granian")[0].splitlines()
+    assert install == "pip install '.[server]' granian"
+    (tmp_path / "granian_app.py").write_text(code, encoding="utf-8")
+    store = EcwidSandbox(tmp_path / "store.sqlite3")
+    store.seed()
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    with running(command, store, PYTHONPATH=path) as port:
+        assert sent(port, PROBES["a customer"])[0] == 200
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines() if line[:1] == "{"]
+    requests = [line for line in lines if line["name"] == "flask_ecwid.request"]
+    assert [line["request_id"] for line in requests] == [REQUEST_ID]
+
+
+def test_the_benchmark_measures_granian_as_the_page_says() -> None:
+    """The benchmark's app for Granian is the file of the page."""
+    [code] = blocks(ROOT / "docs" / "servers.md", "Granian", "python")
+    app = (ROOT / "benchmarks" / "apps" / "granian_app.py").read_text(encoding="utf-8")
+    assert app.endswith(f'"""\n\n{code}')
+
+
+def test_the_c_parser_needs_its_package() -> None:
+    """The tests have the package of the C parser, and the page says how to install the package."""
+    [install] = blocks(ROOT / "docs" / "servers.md", "gunicorn's C parser")
+    assert install == "pip install gunicorn_h1c\n"
+    assert find_spec("gunicorn_h1c")
