@@ -49,6 +49,7 @@ class Connection:
         self.files = files  # The identities of the file and of its companions.
         self.process = clock.process_id()  # A forked child must not use the connection.
         self.is_open = True
+        self.looked_at = 0.0  # When the thread last looked whether the file is still there.
         # The finalizer alone keeps `db` alive. Otherwise the garbage collector might come to `db`
         # first, and Python 3.13 would warn of an open connection.
         self._finalizer = weakref.finalize(self, _close, db, self.process, token)

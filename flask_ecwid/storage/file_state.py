@@ -12,21 +12,19 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import chance, clock, private_files
+from .. import clock, private_files
 from ..private_files import COMPANIONS
 from ..settings import SettingsError
-from . import connections
+from . import connections, file_window
 from .connections import Connection, Identity
 from .process import boot_id
 from .redis_connection import COOLDOWN_S
 from .state import StateUnavailable, Stored, Taken
-from .window import KEPT_S, Window
-from .work import current_work
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,16 +34,16 @@ log = logging.getLogger("flask_ecwid")
 _BOOT = boot_id()
 _BUSY_S = 1.0  # How long a process waits while another process writes.
 _BUSY_STEP_S = 0.005
-# The threads of a process change the file one after the other. Otherwise many threads would look
-# again and again whether the file is free, and some of them in vain.
-_turns = clock.Slots(1)
+# How long a thread counts calls without a look whether the file is still there. A look costs four
+# system calls, each of which hands the interpreter over to another thread.
+_LOOK_EVERY_S = 0.1
 _CREATION_BUSY = 5  # On a busy host, the creation of the file takes longer than a change.
 _CHECKPOINT_S = 0.05  # How long a change waits for other processes that read older values.
 _CHECKPOINT_STEP_S = 0.001
 _FILE = "state.sqlite3"
 _TRIAL = "flask-ecwid:trial"
 _REMOVALS = 5  # How often a file may be removed during one opening.
-_FORMAT = 2  # The format of the file. `_prepare` refuses a file of another format.
+_FORMAT = 3  # The format of the file. `_prepare` refuses a file of another format.
 # The column `boot` names the start of the host in which the value was written. `ends` is the moment
 # of the monotonic clock at which the value expires. `wall_ends` is the same moment in UNIX seconds,
 # and counts after the next start of the host.
@@ -53,9 +51,34 @@ _SCHEMA = (
     "CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL, boot TEXT NOT NULL,"
     " ends REAL NOT NULL, wall_ends REAL NOT NULL) WITHOUT ROWID",
     "CREATE INDEX state_ends ON state (boot, ends)",
+    *file_window.SCHEMA,
 )
+# The condition that a value has not expired. A value of an earlier start of the host is kept for a
+# day longer, because the wall clock may be wrong.
+_LIVE = "CASE WHEN boot = :boot THEN ends > :now ELSE wall_ends > :early END"
+# Each change is one statement, which SQLite executes in one atomic step.
+_INSERT = f"""
+INSERT INTO state VALUES (:name, :after, :boot, :ends, :wall_ends)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value, boot = excluded.boot,
+  ends = excluded.ends, wall_ends = excluded.wall_ends
+WHERE NOT {_LIVE}
+"""
+_UPDATE = f"""
+UPDATE state SET value = :after, boot = :boot, ends = :ends, wall_ends = :wall_ends
+WHERE name = :name AND value = :before AND {_LIVE}
+"""
+_DELETE = f"DELETE FROM state WHERE name = :name AND value = :before AND {_LIVE}"
+_SWEEP_EVERY_S = 10.0
+_SWEEP = (
+    "DELETE FROM state WHERE boot = :boot AND ends <= :now",
+    *file_window.SWEEP,
+)
+# How the rows of a removed file come into the new file.
+_MOVES = {
+    "state": "INSERT OR IGNORE INTO state VALUES (?, ?, ?, ?, ?)",
+    **file_window.MOVES,
+}
 _OLD = "FROM state WHERE boot <> ? AND wall_ends <= ?"
-# A value of an earlier start is kept for a day longer, because the wall clock may be wrong.
 _EXTRA_S = 24 * 3600.0
 
 
@@ -78,6 +101,7 @@ class FileState:
         self._found: tuple[int, Path] | None = None  # The path, after the process that found it.
         self._thread = clock.ThreadLocal()
         self._cooldown = clock.Cooldown(COOLDOWN_S)
+        self._swept_at = clock.now()
         self._reason = ""  # why the file failed last
 
     def try_out(self) -> Path:
@@ -99,56 +123,52 @@ class FileState:
         self, key: str, before: bytes | None, after: bytes | None, ttl_s: float
     ) -> bool:
         """Replace a value, or return False if it has changed."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM state WHERE boot = ? AND ends <= ?", [_BOOT, _now()])
-            found = _find(db, key)
-            is_there = (found and found.value) == before
-            if is_there and after is None:
-                db.execute("DELETE FROM state WHERE name = ?", [key])
-            elif is_there and after is not None:
-                _put(db, key, after, ttl_s)
-        return is_there
+        if before is None and after is None:
+            return self.get(key) is None
+        values = {
+            **_moment(),
+            "name": key,
+            "before": before,
+            "after": after,
+            "ends": _now() + ttl_s,
+            "wall_ends": clock.wall() + ttl_s,
+        }
+        statement = _INSERT if before is None else _DELETE if after is None else _UPDATE
+        with self._connection() as db:
+            has_changed = _patiently(db, statement, values).rowcount > 0
+            if has_changed:
+                _checkpoint(db)
+            self._sweep(db)
+        return has_changed
 
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
-        """Count a call, as `State.take` describes."""
-        with self._transaction() as db:
-            second = int(_now())
-            found = _find(db, key)
-            window = Window.from_json(found.value) if found else None
-            if window is None or window.began > second:  # The host has started again.
-                window = Window(chance.token_hex(8), second)
-            taken = window.take(second, limit, host, seen)
-            _put(db, key, window.to_json(), KEPT_S)
-        return taken
+        """Count a call, as `State.take` describes. All callers are on one host."""
+        with self._connection(look_every_s=_LOOK_EVERY_S) as db:
+            take = file_window.Take(key, limit, int(_now()), seen)
+            values = take.values()
+            granted = _patiently(db, file_window.COUNT, values).rowcount > 0
+            found = _patiently(db, file_window.READ, values).fetchone()
+            taken = file_window.reply(take, found, granted=granted)
+            if taken is None:
+                _patiently(db, "BEGIN IMMEDIATE")
+                taken = file_window.take_and_change(db, take)
+                db.execute("COMMIT")
+            self._sweep(db)
+            return taken
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with the prefix."""
         with self._connection() as db:
-            found = _patiently(db, "SELECT name FROM state WHERE name >= ?", [prefix])
-            names = takewhile(lambda name: name.startswith(prefix), (row[0] for row in found))
-            return [name for name in list(names) if _find(db, name)]
+            values = [name for name in _names(db, "state", prefix) if _find(db, name)]
+            return [*values, *_names(db, "windows", prefix)]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection of this thread for a change, in the turn of this thread.
-
-        Raises:
-            StateUnavailable: As for `_connection`.
-        """
-        with self._connection() as db, _turn():
-            if not self._cooldown.is_over():  # The file has failed in the turn of another thread.
-                raise self._unavailable()
-            try:
-                _begin(db)
-            except Exception as exc:
-                self._fail(exc)  # before the turn ends, so the next thread does not wait as well
-                raise
-            yield db
-            _commit(db)
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self, *, look_every_s: float = 0.0) -> Iterator[sqlite3.Connection]:
         """Lend the connection of this thread, and close the connection after any failure.
+
+        Args:
+            look_every_s: How long the connection may be used without a look at the file. A value
+                that is written into a removed file moves to the new file at the next look.
 
         Raises:
             StateUnavailable: The file cannot be used, or failed less than `COOLDOWN_S` ago.
@@ -158,6 +178,11 @@ class FileState:
         if not self._cooldown.is_over():
             raise self._unavailable()
         try:
+            with connections.at_work():
+                connection = self._present()
+                if connection and clock.now() < connection.looked_at + look_every_s:
+                    yield connection.db
+                    return
             self._leave_removed_companions()
             with connections.at_work():
                 yield self._opened().db
@@ -171,12 +196,22 @@ class FileState:
             self._close()
             raise
 
+    def _sweep(self, db: sqlite3.Connection) -> None:
+        """Delete what is over, now and then."""
+        if clock.now() < self._swept_at + _SWEEP_EVERY_S:
+            return
+        self._swept_at = clock.now()
+        values = {**_moment(), **file_window.moment(int(_now()))}
+        for statement in _SWEEP:
+            _patiently(db, statement, values)
+
     def _opened(self) -> Connection:
         connection = self._present()
         if connection is None:
             connection = self._thread.connection = _open(self._path)
         elif connection.files[0] != _identity(connection.path):
             connection = self._thread.connection = _moved(connection)
+        connection.looked_at = clock.now()
         return connection
 
     def _present(self) -> Connection | None:
@@ -237,22 +272,6 @@ class FileState:
         log.warning("The state file %s is unavailable (%s, %s).", self._path, kind, detail)
 
 
-@contextmanager
-def _turn() -> Iterator[None]:
-    """Wait for the turn of this thread.
-
-    Raises:
-        TimeoutError: The turns of other threads have taken all the time that the work has for this.
-    """
-    work, begun = current_work(), clock.now()
-    with ExitStack() as turn:
-        try:
-            turn.enter_context(_turns.take(work.turns_left_s))
-        finally:
-            work.turns_left_s -= clock.now() - begun
-        yield
-
-
 def _now() -> float:
     """Return the moment on the clock of the file."""
     return clock.now() if _BOOT else clock.wall()
@@ -273,23 +292,14 @@ def _find(db: sqlite3.Connection, key: str) -> Stored | None:
     return Stored(bytes(value), left_s, missed_s) if left_s > 0 else None
 
 
-def _put(db: sqlite3.Connection, key: str, value: bytes, ttl_s: float) -> None:
-    row = [key, value, _BOOT, _now() + ttl_s, clock.wall() + ttl_s]
-    db.execute("REPLACE INTO state VALUES (?, ?, ?, ?, ?)", row)
+def _names(db: sqlite3.Connection, table: str, prefix: str) -> list[str]:
+    rows = _patiently(db, f"SELECT name FROM {table} WHERE name >= ? ORDER BY name", [prefix])
+    return list(takewhile(lambda name: name.startswith(prefix), (name for [name] in rows)))
 
 
-def _begin(db: sqlite3.Connection) -> None:
-    """Begin a transaction that writes."""
-    _patiently(db, "BEGIN IMMEDIATE")
-
-
-def _commit(db: sqlite3.Connection) -> None:
-    """Commit, and move the change from the `-wal` file into the main file.
-
-    Somebody may remove the `-wal` file. Without the move, the changes in it would be lost.
-    """
-    db.execute("COMMIT")
-    _checkpoint(db)
+def _moment() -> dict[str, object]:
+    """Return the present moment, as `_LIVE` and the sweep compare it."""
+    return {"boot": _BOOT, "now": _now(), "early": clock.wall() - _EXTRA_S}
 
 
 def _checkpoint(db: sqlite3.Connection) -> None:
@@ -310,7 +320,7 @@ def _checkpoint(db: sqlite3.Connection) -> None:
 
 
 def _patiently(
-    db: sqlite3.Connection, sql: str, parameters: Sequence[object] = ()
+    db: sqlite3.Connection, sql: str, parameters: Sequence[object] | dict[str, object] = ()
 ) -> sqlite3.Cursor:
     """Execute a statement, and wait while another process has locked the file.
 
@@ -476,7 +486,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     # changes outlive the process, and only a loss of power can lose or damage the latest.
     _patiently(db, "PRAGMA synchronous = OFF")
     if _format(db) == 0:
-        _begin(db)
+        _patiently(db, "BEGIN IMMEDIATE")
         [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if not tables:
             for statement in _SCHEMA:
@@ -493,9 +503,8 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     old = [_BOOT, clock.wall() - _EXTRA_S]
     [is_any] = _patiently(db, f"SELECT EXISTS (SELECT 1 {_OLD})", old).fetchone()
     if is_any:  # Otherwise each opening would wait for the other processes that write.
-        _begin(db)
-        db.execute(f"DELETE {_OLD}", old)
-        _commit(db)
+        _patiently(db, f"DELETE {_OLD}", old)
+        _checkpoint(db)
 
 
 def _format(db: sqlite3.Connection) -> int:
@@ -510,17 +519,20 @@ def _moved(removed: Connection) -> Connection:
     the removed file open. Otherwise they would later move a value that was deleted meanwhile.
     """
     connection = _open(removed.path)
-    _begin(removed.db)
-    rows = removed.db.execute("SELECT * FROM state").fetchall()
-    if rows:
+    _patiently(removed.db, "BEGIN IMMEDIATE")
+    rows = {table: removed.db.execute(f"SELECT * FROM {table}").fetchall() for table in _MOVES}
+    if any(rows.values()):
         log.warning("The state file was removed, so its values move to a new file.")
-        _begin(connection.db)
-        connection.db.executemany("INSERT OR IGNORE INTO state VALUES (?, ?, ?, ?, ?)", rows)
-        _commit(connection.db)
+        _patiently(connection.db, "BEGIN IMMEDIATE")
+        for table, statement in _MOVES.items():
+            connection.db.executemany(statement, rows[table])
+        connection.db.execute("COMMIT")
+        _checkpoint(connection.db)
         # Somebody may have replaced the file alone. The new file then has the companions of the
         # removed one, and the deletion would empty the new file.
         if connection.files[1:] != removed.files[1:]:
-            removed.db.execute("DELETE FROM state")
+            for table in _MOVES:
+                removed.db.execute(f"DELETE FROM {table}")
     removed.db.execute("COMMIT")
     removed.close()
     return connection

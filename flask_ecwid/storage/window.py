@@ -1,13 +1,12 @@
 """The calls of the last minute, counted by seconds, pure.
 
 `redis_state.py` has the same steps as a script, because Redis runs them in one atomic step.
+`file_window.py` has the usual case as a statement of SQLite, for the same reason.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import orjson
 
 from .state import Taken
 
@@ -27,28 +26,6 @@ class Window:
     closed_until: int = 0  # No call is granted before.
     counts: dict[str, int] = field(default_factory=dict)  # The calls of each second.
     hosts: dict[str, list[int]] = field(default_factory=dict)  # The first and last second of each.
-
-    @classmethod
-    def from_json(cls, value: bytes) -> Window | None:
-        """Return the window of a text, or None if the text is no window.
-
-        Another version may have written the text, so only its known members are read.
-        """
-        try:
-            members = orjson.loads(value)
-            return cls(
-                str(members["epoch"]),
-                int(members["began"]),
-                int(members["closed_until"]),
-                {str(int(at)): int(count) for at, count in members["counts"].items()},
-                {id: [int(first), int(last)] for id, (first, last) in members["hosts"].items()},
-            )
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return None
-
-    def to_json(self) -> bytes:
-        """Return the window as JSON."""
-        return orjson.dumps(self)
 
     def has_calls(self, second: int) -> bool:
         """Return whether the window holds a call."""

@@ -2,7 +2,7 @@
 
 All trips to Redis of a piece of work share one bound of time. Otherwise a slow Redis would delay a
 read by each of its trips. Only the waits for Redis count. Otherwise a process with too little CPU
-would take Redis for slow. The waits for a turn at the host's file share a bound as well.
+would take Redis for slow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from .. import clock
 
 REDIS_S = 0.3  # for all trips to Redis of a piece of work
 OUTCOME_S = 0.1  # of these, kept for the outcome of an idempotency key
-TURNS_S = 5.0  # for all waits of a piece of work for its turn at the host's file
 TRIP_S = 0.2  # for one trip, with the connection, the handshake and a repetition
 
 
@@ -26,7 +25,6 @@ class Work:
         self.begun = clock.Moment.seconds_ago()
         self.stores_outcome = False  # The last trips of the work are under way.
         self.reached_redis = False  # A trip of the work has succeeded.
-        self.turns_left_s = TURNS_S
         self._redis_left_s = REDIS_S
         self._kept_s = 0.0
         self._trip_left_s = 0.0

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from flask_ecwid.errors import EcwidError, Throttled
 from flask_ecwid.storage.file_state import _BUSY_S
-from flask_ecwid.storage.work import TURNS_S
 from flask_ecwid.throttling import trials
 
 from .ecwid_model import GONE, Customer, Shop
@@ -367,11 +366,11 @@ def keys_are_available_while_the_storage_is(ledger: Ledger) -> Iterator[str]:
 def no_request_outlives_its_deadline(ledger: Ledger) -> Iterator[str]:
     """A request ends within its deadline and 0.5 s, while its host is awake.
 
-    Exception: the last change of a slow or locked file waits for its turn and for the lock.
+    Exception: the last change of a slow or locked file waits for the lock.
     """
     most_s = DEADLINE_S + 0.5
     if ledger.faults & FILE_FAULTS:
-        most_s += TURNS_S + _BUSY_S + FILE_S
+        most_s += _BUSY_S + FILE_S
     for request in ledger.requests:
         if request.operation not in BULK and request.end is not None:
             took_s = request.end - request.begin - request.asleep_s

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+import orjson
 import redis
 
 from flask_ecwid import chance, clock
@@ -103,7 +104,7 @@ class RedisServer:
         found = self.get(keys[0])
         second = int(EPOCH_S + self.now)
         process = self.world.me().process
-        window = Window.from_json(found) if found else None
+        window = _window(found)
         if window is None:
             window = Window(epoch, second)
             if keys[0] in self.lost:
@@ -112,7 +113,7 @@ class RedisServer:
                 self.lost.discard(keys[0])
         self.counted.append((self.world.time, process, keys[0]))
         taken = window.take(second, limit, host, seen)
-        self.values[keys[0]] = (window.to_json(), self.now + KEPT_S)
+        self.values[keys[0]] = (orjson.dumps(window), self.now + KEPT_S)
         flags = int(taken.granted), int(taken.is_new)
         reply = [flags[0], taken.remaining, taken.reset_s]
         return [*reply, taken.epoch.encode(), taken.hosts, flags[1]]
@@ -353,10 +354,9 @@ class HostFileState:
         self._go(changes=True)
         second = int(self._world.monotonic(self._host))
         found = self._find(key)
-        window = Window.from_json(found.value) if found else None
-        window = window or Window(chance.token_hex(8), second)
-        taken = window.take(second, limit, host, seen)
-        self._put(key, window.to_json(), KEPT_S)
+        window = _window(found and found.value) or Window(chance.token_hex(8), second)
+        taken = window.take(second, limit, "", seen)
+        self._put(key, orjson.dumps(window), KEPT_S)
         what = "counted" if taken.granted else "refused"
         self._world.log("file", f"TAKE {_tail(key)}", what, f"{taken.remaining} left")
         return taken
@@ -378,7 +378,7 @@ class HostFileState:
         self._file.wall_ends[key] = self._world.wall(self._host) + ttl_s
 
     def _go(self, *, changes: bool = False) -> None:
-        """Go to the file. A change of a busy file waits for its turn, and then for the lock.
+        """Go to the file. A change of a busy file waits for the lock.
 
         Raises:
             StateUnavailable: The file cannot be used now, or failed less than 5 s ago.
@@ -389,29 +389,11 @@ class HostFileState:
         world.travel(2e-4 * world.me().random.random())
         if world.time < file.is_busy_until:
             if changes:
-                self._wait_for_turn()
+                self._lock(world.me())
             elif world.time < file.slow_until:
                 world.travel(file.slow_s * world.me().random.random())
         if world.time < file.gone_until:
             self._fail("gone")
-
-    def _wait_for_turn(self) -> None:
-        world, task, work = self._world, self._world.me(), current_work()
-        waiting, begun = task.process.file_turn, world.time
-        waiting.append(task)
-        try:
-            if waiting[0] is not task and not world.sleep(max(work.turns_left_s, 0.0)):
-                work.turns_left_s = 0.0
-                self._fail("no turn")
-            work.turns_left_s -= world.time - begun
-            if not self._cooldown.is_over():
-                self._refuse()
-            self._lock(task)
-        finally:
-            was_first = waiting[0] is task
-            waiting.remove(task)
-            if was_first and waiting and not task.process.dead:
-                world.wake(waiting[0])
 
     def _lock(self, task: Task) -> None:
         """Lock the file for as long as the change takes."""
@@ -457,6 +439,10 @@ def foreign(value: bytes, how: str) -> bytes:
     if how == "garbage":
         return b"\xff{"
     return value[:-1] + b',"added_later":1}' if value.endswith(b"}") else value
+
+
+def _window(value: bytes | None) -> Window | None:
+    return Window(**orjson.loads(value)) if value else None
 
 
 def _kind_of(key: str) -> str:

@@ -71,7 +71,6 @@ class Process:
     died_at: float = 0.0
     stopping: bool = False
     mounts: list[Any] = field(default_factory=list)
-    file_turn: list[Task] = field(default_factory=list)  # the tasks that wait for the host's file
 
 
 @dataclass(eq=False)

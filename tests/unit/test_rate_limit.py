@@ -301,6 +301,7 @@ def test_a_file_that_fails(tmp_path: Path, later: Later) -> None:
     process = host.process()
     assert spend([process], 1) == 1
     host.break_file()
+    later(1)  # The process looks at the file again.
     assert spend([process], 50) == 0
     later(60)
     assert spend([process], 50) == 0

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ from flask_ecwid.storage.memory_state import MemoryState
 from flask_ecwid.storage.redis_connection import RedisConnection
 from flask_ecwid.storage.redis_state import RedisState
 from flask_ecwid.storage.state import State, StateUnavailable
-from flask_ecwid.storage.work import piece_of_work
+from flask_ecwid.storage.window import SPAN_S
 
 from ..helpers.redis_server import RedisServer
 
@@ -349,7 +349,7 @@ def test_a_file_of_another_format(
     """A file of another format is refused unchanged, until somebody removes it."""
     path = tmp_path / "private" / "state.sqlite3"
     FileState(path).compare_and_swap("a", None, b"one", 60)
-    assert version(path) == 2
+    assert version(path) == 3
     db = sqlite3.connect(path)
     db.execute(f"PRAGMA user_version = {other}")
     db.close()
@@ -358,7 +358,7 @@ def test_a_file_of_another_format(
     with pytest.raises(StateUnavailable):
         state.get("a")
     assert caplog.messages == [
-        f"The shared state is unavailable, because the file {path} has format {other} instead of 2."
+        f"The shared state is unavailable, because the file {path} has format {other} instead of 3."
         " Stop every process that uses the file, then remove it."
     ]
     assert path.read_bytes() == before
@@ -786,85 +786,38 @@ def test_a_busy_file_while_the_process_ends(
         assert swapped.result()
 
 
-def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The threads of a process change the file one after the other, so none meets a locked file."""
+def test_threads_get_by(tmp_path: Path) -> None:
+    """Many threads change the file at the same time, and none of them finds it busy for long."""
     state = FileState(tmp_path / "private" / "state.sqlite3")
-    meeting = threading.Barrier(16)
-    waits: list[float] = []
-    sleep = clock.sleep
+    meeting = threading.Barrier(32)
+    state.get("a")
 
-    def noted(seconds: float) -> bool:
-        waits.append(seconds)
-        return sleep(seconds)
-
-    def change(number: int) -> None:
+    def change(number: int) -> list[bool]:
         state.get("a")  # opens the connection of this thread
         meeting.wait(60)
-        for _ in range(20):
-            state.take("calls", 10_000)
-            state.compare_and_swap(str(number), None, b"one", 60)
+        done = []
+        for each in range(20):
+            done.append(state.take("calls", 10_000).granted)
+            done.append(state.compare_and_swap(f"{number} {each}", None, b"one", 60))
+        return done
 
-    state.get("a")
-    with ThreadPoolExecutor(16) as threads:
-        monkeypatch.setattr(clock, "sleep", noted)
-        list(threads.map(change, range(16)))
-    assert waits == []
+    with ThreadPoolExecutor(32) as threads:
+        assert all(all(done) for done in threads.map(change, range(32)))
+    assert state.take("calls", 10_000).remaining == 10_000 - 32 * 20 - 1
+    assert len(state.keys("")) == 32 * 20 + 1
 
 
-def test_a_locked_file_holds_up_one_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that meets a locked file ends its turn only when the file counts as failed.
-
-    Otherwise the thread with the next turn would wait for the locked file as well.
-    """
+def test_a_window_changes_in_one_statement(tmp_path: Path) -> None:
+    """A counted call is one statement that changes the file, so no thread waits inside of it."""
     path = tmp_path / "private" / "state.sqlite3"
     state = FileState(path)
-    state.get("a")
-    monkeypatch.setattr(f"{MODULE}._BUSY_S", 0.01)
-    has_failed: list[bool] = []
-
-    class Turns:
-        @contextmanager
-        def take(self, _timeout_s: float) -> Iterator[None]:
-            try:
-                yield
-            finally:
-                try:
-                    state.get("a")
-                except StateUnavailable:
-                    has_failed.append(True)
-
-    monkeypatch.setattr(f"{MODULE}._turns", Turns())
-    with locked(path), pytest.raises(StateUnavailable):
-        state.compare_and_swap("a", None, b"one", 60)
-    assert has_failed == [True]
-
-
-def test_the_waits_of_a_request_share_a_bound(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All waits of a request for its turn share a bound, so a slow file delays it only once."""
-    state = FileState(tmp_path / "private" / "state.sqlite3")
-    state.get("a")
-    asked: list[float] = []
-    now = [100.0]
-
-    class Turns:
-        @contextmanager
-        def take(self, timeout_s: float) -> Iterator[None]:
-            asked.append(timeout_s)
-            now[0] += min(3.0, max(timeout_s, 0.0))  # The turn of another thread takes 3 s.
-            if timeout_s < 3:
-                raise TimeoutError
-            yield
-
-    monkeypatch.setattr(f"{MODULE}._turns", Turns())
-    monkeypatch.setattr(clock, "now", lambda: now[0])
-    with piece_of_work():
-        assert state.compare_and_swap("a", None, b"one", 60)
-        for other in (state, FileState(state._path)):
-            with pytest.raises(StateUnavailable):
-                other.compare_and_swap("a", b"one", b"two", 60)
-    assert asked == [5, 2, 0]
+    state.take("calls", 5)  # makes the window
+    statements: list[str] = []
+    state._thread.connection.db.set_trace_callback(statements.append)
+    assert state.take("calls", 5).granted
+    assert [each.split()[0] for each in statements] == ["INSERT", "SELECT"]
+    assert [state.take("calls", 2).granted for _ in range(2)] == [False, False]
+    assert {each.split()[0] for each in statements} == {"INSERT", "SELECT"}
 
 
 def spoil(client: redis.Redis, key: str, kind: str) -> None:
@@ -917,18 +870,22 @@ def test_garbage_in_a_window(redis: RedisServer, name: str, value: bytes) -> Non
     assert [state.take("calls", 100, host="A").granted for _ in range(3)] == [True] * 3
 
 
-def test_what_is_over_leaves_the_file(tmp_path: Path) -> None:
-    """Values whose time is over are taken out of the file."""
+def test_what_is_over_leaves_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and windows whose time is over are taken out of the file, some seconds later."""
     path = tmp_path / "private" / "state.sqlite3"
     state = FileState(path)
     for name in map(str, range(20)):
-        state.compare_and_swap(name, None, b"one", 0.01)
-    time.sleep(0.05)
+        state.compare_and_swap(name, None, b"one", 100)
+        state.take(name, 5)
+    after_two_minutes = clock.now() + 2 * SPAN_S + 1
+    monkeypatch.setattr(clock, "now", lambda: after_two_minutes)
     state.compare_and_swap("a", None, b"one", 60)
-    db = sqlite3.connect(path)
-    [[count]] = db.execute("SELECT count(*) FROM state")
-    db.close()
-    assert count == 1
+    with closing(sqlite3.connect(path)) as db:
+        counts = [
+            db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in ("state", "windows", "calls")
+        ]
+    assert counts == [1, 0, 0]
 
 
 @pytest.fixture
