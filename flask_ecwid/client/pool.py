@@ -84,8 +84,8 @@ class PooledAdapter(BaseAdapter):
                     return None
                 idle_s = self._idle[-1].used_at.elapsed_s()
                 is_fresh = idle_s <= attempt.most_idle_s
-                # Without the closing of the oldest connection for the new one that the attempt
-                # opens, a process would hold more connections than it has threads.
+                # The attempt opens a new connection, so the oldest one closes. Otherwise a process
+                # would hold more connections than it has threads.
                 connection = self._idle.pop(-1 if is_fresh else 0)
                 while self._idle and self._idle[0].used_at.elapsed_s() > MOST_IDLE_S:
                     expired.append(self._idle.pop(0))

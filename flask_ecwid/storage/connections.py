@@ -49,16 +49,31 @@ class Connection:
         self.files = files  # The identities of the file and of its companions.
         self.process = clock.process_id()  # A forked child must not use the connection.
         self.is_open = True
-        self.looked_at = 0.0  # When the thread last looked whether the file is still there.
+        # When the thread last looked for the files, and when their folder had changed then.
+        self.look: tuple[float, int | None] = (0.0, None)
         # The finalizer alone keeps `db` alive. Otherwise the garbage collector might come to `db`
         # first, and Python 3.13 would warn of an open connection.
         self._finalizer = weakref.finalize(self, _close, db, self.process, token)
         _open.add(self)
 
+    def was_looked_at(self, within_s: float) -> bool:
+        """Return whether a look within this time has found the files in an unchanged folder."""
+        looked_at, changed = self.look
+        is_recent = clock.now() < looked_at + within_s
+        return is_recent and changed is not None and changed == changed_ns(self.path.parent)
+
     def close(self) -> None:
         """Close the connection. A second call does nothing."""
         self.is_open = False
         self._finalizer()
+
+
+def changed_ns(folder: Path) -> int | None:
+    """Return when an entry of the folder was last made or removed, or None without a folder."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _close(db: sqlite3.Connection, process: int, token: object) -> None:

@@ -34,8 +34,8 @@ log = logging.getLogger("flask_ecwid")
 _BOOT = boot_id()
 _BUSY_S = 1.0  # How long a process waits while another process writes.
 _BUSY_STEP_S = 0.005
-# How long a thread counts calls without a look whether the file is still there. A look costs four
-# system calls, each of which hands the interpreter over to another thread.
+# How long a thread counts calls without a look at each file, while its folder does not change. Each
+# look takes four system calls, and each of them hands the interpreter over to another thread.
 _LOOK_EVERY_S = 0.1
 _CREATION_BUSY = 5  # On a busy host, the creation of the file takes longer than a change.
 _CHECKPOINT_S = 0.05  # How long a change waits for other processes that read older values.
@@ -167,8 +167,7 @@ class FileState:
         """Lend the connection of this thread, and close the connection after any failure.
 
         Args:
-            look_every_s: How long the connection may be used without a look at the file. A value
-                that is written into a removed file moves to the new file at the next look.
+            look_every_s: How long the connection may be used without a look at each file.
 
         Raises:
             StateUnavailable: The file cannot be used, or failed less than `COOLDOWN_S` ago.
@@ -180,12 +179,15 @@ class FileState:
         try:
             with connections.at_work():
                 connection = self._present()
-                if connection and clock.now() < connection.looked_at + look_every_s:
+                if connection and connection.was_looked_at(look_every_s):
                     yield connection.db
                     return
+            look = clock.now(), connections.changed_ns(self._path.parent)
             self._leave_removed_companions()
             with connections.at_work():
-                yield self._opened().db
+                connection = self._opened()
+                connection.look = look
+                yield connection.db
         except (sqlite3.Error, OSError) as exc:
             self._close()
             self._fail(exc)
@@ -211,7 +213,6 @@ class FileState:
             connection = self._thread.connection = _open(self._path)
         elif connection.files[0] != _identity(connection.path):
             connection = self._thread.connection = _moved(connection)
-        connection.looked_at = clock.now()
         return connection
 
     def _present(self) -> Connection | None:
@@ -485,6 +486,8 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     # A sync for each call to Ecwid would cost more than the rest of the call. Without syncs, all
     # changes outlive the process, and only a loss of power can lose or damage the latest.
     _patiently(db, "PRAGMA synchronous = OFF")
+    # Each change moves into the main file at once, because somebody may remove the `-wal` file.
+    _patiently(db, "PRAGMA wal_autocheckpoint = 1")
     if _format(db) == 0:
         _patiently(db, "BEGIN IMMEDIATE")
         [tables] = db.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -2,7 +2,7 @@
 
 `Window.take` says how calls are counted. Its usual case is one statement here, so SQLite holds the
 lock of the file only for microseconds. In a transaction of several statements, a thread would wait
-for the interpreter while it holds the lock, and the other threads would wait for the thread.
+for the interpreter while it holds the lock. The other threads would then wait for both.
 """
 
 from __future__ import annotations
