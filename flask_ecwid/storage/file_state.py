@@ -21,6 +21,7 @@ from .. import clock, private_files
 from ..private_files import COMPANIONS
 from ..settings import SettingsError
 from . import connections, file_window
+from .calls_ahead import CallsAhead, Unused
 from .connections import Connection, Identity
 from .process import boot_id
 from .redis_connection import COOLDOWN_S
@@ -102,6 +103,7 @@ class FileState:
         self._thread = clock.ThreadLocal()
         self._cooldown = clock.Cooldown(COOLDOWN_S)
         self._swept_at = clock.now()
+        self._ahead = CallsAhead()
         self._reason = ""  # why the file failed last
 
     def try_out(self) -> Path:
@@ -143,18 +145,31 @@ class FileState:
 
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
         """Count a call, as `State.take` describes. All callers are on one host."""
+        second = int(_now())
+        taken = self._ahead.use(key, limit, second, seen)
+        if taken is not None:
+            return taken
         with self._connection(look_every_s=_LOOK_EVERY_S) as db:
-            take = file_window.Take(key, limit, int(_now()), seen)
+            count, unused = self._ahead.plan(key, limit, second)
+            if unused:
+                self._take_back(db, key, unused)
+            take = file_window.Take(key, limit, second, seen, count)
             values = take.values()
             granted = _patiently(db, file_window.COUNT, values).rowcount > 0
             found = _patiently(db, file_window.READ, values).fetchone()
             taken = file_window.reply(take, found, granted=granted)
             if taken is None:
+                take = take._replace(calls=1)
                 _patiently(db, "BEGIN IMMEDIATE")
                 taken = file_window.take_and_change(db, take)
                 db.execute("COMMIT")
             self._sweep(db)
+            if taken.granted:
+                return self._ahead.add(key, limit, second, take.calls, taken)
             return taken
+
+    def _take_back(self, db: sqlite3.Connection, key: str, unused: Unused) -> None:
+        _patiently(db, file_window.TAKE_BACK, [unused.calls, key, unused.second])
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with the prefix."""
@@ -204,6 +219,8 @@ class FileState:
             return
         self._swept_at = clock.now()
         values = {**_moment(), **file_window.moment(int(_now()))}
+        for key, unused in self._ahead.over(int(_now())):
+            self._take_back(db, key, unused)
         for statement in _SWEEP:
             _patiently(db, statement, values)
 

@@ -23,14 +23,16 @@ SCHEMA = (
     "CREATE TABLE calls (name TEXT, second INTEGER, count INTEGER NOT NULL,"
     " PRIMARY KEY (name, second)) WITHOUT ROWID",
 )
-# Counts a call, unless the window is full or closed, or has to change first.
+# Counts calls, unless the window is full or closed, or has to change first.
 COUNT = """
-INSERT INTO calls SELECT :name, :second, 1 FROM windows
+INSERT INTO calls SELECT :name, :second, :calls FROM windows
 WHERE name = :name AND :seen IN ('', epoch) AND began <= :second AND closed_until <= :second
   AND NOT EXISTS (SELECT 1 FROM calls WHERE name = :name AND second > :second)
-  AND (SELECT ifnull(sum(count), 0) FROM calls WHERE name = :name AND second > :over) < :limit
-ON CONFLICT (name, second) DO UPDATE SET count = count + 1
+  AND (SELECT ifnull(sum(count), 0) FROM calls WHERE name = :name AND second > :over)
+    + :calls <= :limit
+ON CONFLICT (name, second) DO UPDATE SET count = count + excluded.count
 """
+TAKE_BACK = "UPDATE calls SET count = max(0, count - ?) WHERE name = ? AND second = ?"
 READ = """
 SELECT epoch, began, closed_until, sum(count), min(second), max(second)
 FROM windows LEFT JOIN calls ON calls.name = windows.name AND second > :over
@@ -58,6 +60,7 @@ class Take(NamedTuple):
     limit: int
     second: int
     seen: str
+    calls: int = 1  # How many calls to count.
 
     def values(self) -> dict[str, object]:
         """Return the arguments under their names in the statements."""
@@ -75,7 +78,7 @@ def reply(take: Take, found: tuple[Any, ...] | None, *, granted: bool) -> Taken 
     Args:
         take: The arguments.
         found: The row that `READ` found, or None if there is no window.
-        granted: `COUNT` has counted the call.
+        granted: `COUNT` has counted the calls.
     """
     if found is None:
         return None

@@ -803,7 +803,6 @@ def test_threads_get_by(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(32) as threads:
         assert all(all(done) for done in threads.map(change, range(32)))
-    assert state.take("calls", 10_000).remaining == 10_000 - 32 * 20 - 1
     assert len(state.keys("")) == 32 * 20 + 1
 
 
