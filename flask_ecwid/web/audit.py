@@ -15,7 +15,7 @@ from .. import clock
 from ..contract.operation import Operation
 from ..signals import operation_finished, operation_started, send
 from .context import RequestContext, current_request
-from .log_lines import Facts
+from .log_lines import Facts, in_one_write
 
 request_log = logging.getLogger("flask_ecwid.request")
 log = logging.getLogger("flask_ecwid.audit")
@@ -34,10 +34,11 @@ def write_lines(response: Response, context: RequestContext) -> None:
             return
     else:
         refusals.report()
-    if context.operation:
-        _write_audit_line(context, context.operation, "after", response.status_code)
-    if request_log.isEnabledFor(logging.INFO):
-        _write_request_line(context, response.status_code)
+    with in_one_write():
+        if context.operation:
+            _write_audit_line(context, context.operation, "after", response.status_code)
+        if request_log.isEnabledFor(logging.INFO):
+            _write_request_line(context, response.status_code)
 
 
 def write_line_before_delete() -> None:

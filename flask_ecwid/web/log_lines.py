@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import datetime
 from select import select
 
@@ -84,13 +86,40 @@ class StderrHandler(logging.Handler):
             line = f"{self.format(record)}\n".encode()
         except Exception:
             self.handleError(record)
+            return
+        lines = _in_one_write.get()
+        if lines is None:
+            self.write(line)
         else:
-            with suppress(OSError):  # Without stderr, the line and its error have no place.
-                self._write(line)
+            lines[self] = lines.get(self, b"") + line
 
-    def _write(self, line: bytes) -> None:
-        while line:
-            try:
-                line = line[os.write(self._descriptor, line) :]
-            except BlockingIOError:  # another process has made a full pipe non-blocking
-                select([], [self._descriptor], [])
+    def write(self, lines: bytes) -> None:
+        """Write lines. Without stderr, the lines and the error have no place."""
+        with suppress(OSError):
+            while lines:
+                try:
+                    lines = lines[os.write(self._descriptor, lines) :]
+                except BlockingIOError:  # another process has made a full pipe non-blocking
+                    select([], [self._descriptor], [])
+
+
+# The lines of the block that `in_one_write` surrounds, or None outside of such a block.
+_in_one_write: ContextVar[dict[StderrHandler, bytes] | None] = ContextVar(
+    "flask_ecwid_lines", default=None
+)
+
+
+@contextmanager
+def in_one_write() -> Iterator[None]:
+    """Write the lines of the block at its end, with one system call.
+
+    Each system call hands the interpreter over to another thread.
+    """
+    lines: dict[StderrHandler, bytes] = {}
+    token = _in_one_write.set(lines)
+    try:
+        yield
+    finally:
+        _in_one_write.reset(token)
+        for handler, text in lines.items():
+            handler.write(text)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flask_ecwid.web.log_lines import Facts, JsonFormatter, StderrHandler
+from flask_ecwid.web.log_lines import Facts, JsonFormatter, StderrHandler, in_one_write
 
 from ..conftest import run_python
 
@@ -186,3 +186,36 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = run_python(program)
     assert done.returncode == -signal.SIGKILL
     assert json.loads(done.stderr)["message"] == "the last line"
+
+
+def test_the_lines_of_a_request_in_one_write(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of a block are written at its end with one system call, also after an error."""
+    writes: list[bytes] = []
+    write = os.write
+
+    def noted(descriptor: int, line: bytes) -> int:
+        writes.append(line)
+        return write(descriptor, line)
+
+    def fails() -> None:
+        with in_one_write():
+            pipe.log.info("one")
+            pipe.log.info("two")
+            assert writes == []
+            raise KeyError
+
+    monkeypatch.setattr(os, "write", noted)
+    with pytest.raises(KeyError):
+        fails()
+    assert [line.count(b"\n") for line in writes] == [2]
+    pipe.log.info("three")
+    assert [line.count(b"\n") for line in writes] == [2, 1]
+    assert [line["message"] for line in pipe.lines()] == ["one", "two", "three"]
+
+
+def test_blocks_of_two_threads_are_apart(pipe: Pipe) -> None:
+    """A line of another thread does not wait for the block of this thread."""
+    with in_one_write(), ThreadPoolExecutor(1) as threads:
+        pipe.log.info("of this thread")
+        threads.submit(pipe.log.info, "of another").result()
+    assert [line["message"] for line in pipe.lines()] == ["of another", "of this thread"]
