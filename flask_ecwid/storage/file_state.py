@@ -159,13 +159,14 @@ class FileState:
             found = _patiently(db, file_window.READ, values).fetchone()
             taken = file_window.reply(take, found, granted=granted)
             if taken is None:
-                take = take._replace(calls=1)
                 _patiently(db, "BEGIN IMMEDIATE")
+                # No other thread has read the clock later and counted before.
+                take = take._replace(calls=1, second=int(_now()))
                 taken = file_window.take_and_change(db, take)
                 db.execute("COMMIT")
             self._sweep(db)
             if taken.granted:
-                return self._ahead.add(key, limit, second, take.calls, taken)
+                return self._ahead.add(key, limit, take.second, take.calls, taken)
             return taken
 
     def _take_back(self, db: sqlite3.Connection, key: str, unused: Unused) -> None:

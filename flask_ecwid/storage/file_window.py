@@ -16,6 +16,10 @@ from .window import SPAN_S, Window
 if TYPE_CHECKING:
     import sqlite3
 
+# A thread may count after another thread that has read the clock later. A call that is further in
+# the future is from before the clock was set back.
+_LATER_S = 5
+
 # All times are whole seconds of the clock of the file.
 SCHEMA = (
     "CREATE TABLE windows (name TEXT PRIMARY KEY, epoch TEXT NOT NULL, began INTEGER NOT NULL,"
@@ -27,7 +31,7 @@ SCHEMA = (
 COUNT = """
 INSERT INTO calls SELECT :name, :second, :calls FROM windows
 WHERE name = :name AND :seen IN ('', epoch) AND began <= :second AND closed_until <= :second
-  AND NOT EXISTS (SELECT 1 FROM calls WHERE name = :name AND second > :second)
+  AND NOT EXISTS (SELECT 1 FROM calls WHERE name = :name AND second > :later)
   AND (SELECT ifnull(sum(count), 0) FROM calls WHERE name = :name AND second > :over)
     + :calls <= :limit
 ON CONFLICT (name, second) DO UPDATE SET count = count + excluded.count
@@ -68,8 +72,13 @@ class Take(NamedTuple):
 
 
 def moment(second: int) -> dict[str, object]:
-    """Return a second under its name in the statements, with the ends of earlier windows."""
-    return {"second": second, "over": second - SPAN_S, "long_over": second - 2 * SPAN_S}
+    """Return a second under its name in the statements, with the bounds that depend on it."""
+    return {
+        "second": second,
+        "later": second + _LATER_S,
+        "over": second - SPAN_S,
+        "long_over": second - 2 * SPAN_S,
+    }
 
 
 def reply(take: Take, found: tuple[Any, ...] | None, *, granted: bool) -> Taken | None:
@@ -85,7 +94,7 @@ def reply(take: Take, found: tuple[Any, ...] | None, *, granted: bool) -> Taken 
     epoch, began, closed_until, used, oldest, newest = found
     is_known = began <= take.second and take.seen in ("", epoch)
     # The clock of the file can be set back, if it is the wall clock.
-    if not is_known or max(newest or 0, closed_until - SPAN_S) > take.second:
+    if not is_known or max(newest or 0, closed_until - SPAN_S) > take.second + _LATER_S:
         return None
     is_open = closed_until <= take.second
     remaining = max(0, take.limit - (used or 0)) if is_open else 0

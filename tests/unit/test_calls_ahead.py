@@ -127,6 +127,20 @@ def test_calls_that_were_not_used_are_taken_back(
     assert other.take(KEY, 10_000).remaining == 10_000 - used
 
 
+def test_a_thread_that_counts_late(tmp_path: Path, now: Now) -> None:
+    """A thread that has read the clock before another moves no call of the other into the past."""
+    late, other = processes(tmp_path, 2)
+    late.take(KEY, 3)
+    now.now += 1
+    assert other.take(KEY, 3).granted
+    now.now -= 1
+    assert late.take(KEY, 3).granted
+    now.now += 1
+    assert not other.take(KEY, 3).granted
+    now.now += SPAN_S - 1  # The calls of the first second are over, and that of the other is not.
+    assert [other.take(KEY, 3).granted for _ in range(3)] == [True, True, False]
+
+
 def test_a_lost_window_is_noticed(tmp_path: Path, now: Now) -> None:
     """A caller that has seen another epoch goes to the file, and closes the window."""
     [state] = processes(tmp_path, 1)
