@@ -39,6 +39,7 @@ from flask_ecwid.client import (
 )
 from flask_ecwid.storage import (
     cache_backend,
+    calls_ahead,
     host_mark,
     memory_state,
     opening,
@@ -626,6 +627,17 @@ def _places_of_a_process(original: Any) -> Any:
 _NO_MARKS = SimpleNamespace(own_mark=lambda: "", is_gone=lambda mark: False)
 _ALL_GONE = SimpleNamespace(own_mark=lambda: "", is_gone=lambda mark: True)
 
+
+def _calls_ahead_for_ever(original: Any) -> Any:
+    """Return a use of calls that were counted in any earlier second."""
+
+    def use(self: Any, key: str, limit: int, second: int, seen: str) -> Any:
+        ahead = self._by_key.get(key)
+        return original(self, key, limit, ahead.second if ahead else second, seen)
+
+    return use
+
+
 DEFECTS: dict[str, tuple[Change, ...]] = {
     "a lease of 0 s": (Change(idempotency.Idempotency, "__init__", _no_lease),),
     "an unknown outcome leaves no record": (Change(idempotency, "_after", _unknown_is_forgotten),),
@@ -802,6 +814,9 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "each process is gone": (is_now(idempotency, "process", _ALL_GONE),),
     "a pause has no probe": (Change(pause.Pause, "of", _no_probe),),
     "all tokens share a pause": (Change(pause.SharedPause, "__init__", _same_pause),),
+    "calls that were counted ahead never end": (
+        Change(calls_ahead.CallsAhead, "use", _calls_ahead_for_ever),
+    ),
     "a window grants one call more": (Change(window.Window, "take", _one_more),),
     "a brief 429 pauses nobody": (Change(errors.RateLimited, "__init__", _brief_pause_for_nobody),),
     "a failed write does not empty the cache": (

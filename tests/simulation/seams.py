@@ -16,7 +16,7 @@ from functools import partial
 from unittest.mock import patch
 
 from flask_ecwid import chance, clock
-from flask_ecwid.storage import memory_state, process, process_memory
+from flask_ecwid.storage import calls_ahead, memory_state, process, process_memory
 from flask_ecwid.throttling import trials
 
 from .setting import Setting
@@ -107,6 +107,7 @@ def installed(world: World, setting: Setting) -> Iterator[None]:
         (process, "is_gone", marks.is_gone),
         (memory_state, "_of_process", {}),
         (process_memory, "_of_process", {}),
+        (calls_ahead, "_SHARE", 4),  # The limits of the plans are too low for 64.
         (trials, "_turns", Turns(world)),
         (trials, "REFUSALS_MOST", setting.refusals_most),
         (trials, "AGAIN_MOST", max(1, setting.refusals_most // 3)),

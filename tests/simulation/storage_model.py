@@ -18,6 +18,7 @@ import redis
 from flask_ecwid import chance, clock
 from flask_ecwid.settings import Settings
 from flask_ecwid.storage import cache_backend, file_state, redis_state
+from flask_ecwid.storage.calls_ahead import CallsAhead
 from flask_ecwid.storage.opening import Storage
 from flask_ecwid.storage.redis_connection import COOLDOWN_S, RedisConnection
 from flask_ecwid.storage.redis_state import RedisState
@@ -330,6 +331,7 @@ class HostFileState:
         self._world = world
         self._host = host
         self._file: HostFile = host.file
+        self._ahead = CallsAhead()
         self._cooldown = clock.Cooldown(COOLDOWN_S)
 
     def get(self, key: str) -> Stored | None:
@@ -351,15 +353,29 @@ class HostFileState:
         return True
 
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
+        taken = self._ahead.use(key, limit, self._second, seen)
+        if taken is not None:
+            self._world.log("file", f"TAKE {_tail(key)}", "ahead", f"{taken.remaining} left")
+            return taken
         self._go(changes=True)
-        second = int(self._world.monotonic(self._host))
+        second = self._second
         found = self._find(key)
         window = _window(found and found.value) or Window(chance.token_hex(8), second)
+        calls, unused = self._ahead.plan(key, limit, second)
+        if unused and str(unused.second) in window.counts:
+            window.counts[str(unused.second)] -= unused.calls
         taken = window.take(second, limit, "", seen)
+        calls = calls if taken.granted and taken.remaining >= calls - 1 else 1
+        for _ in range(calls - 1):
+            taken = window.take(second, limit, "", "")
         self._put(key, orjson.dumps(window), KEPT_S)
         what = "counted" if taken.granted else "refused"
         self._world.log("file", f"TAKE {_tail(key)}", what, f"{taken.remaining} left")
-        return taken
+        return self._ahead.add(key, limit, second, calls, taken) if taken.granted else taken
+
+    @property
+    def _second(self) -> int:
+        return int(self._world.monotonic(self._host))
 
     def keys(self, prefix: str) -> list[str]:
         self._go()
