@@ -1,7 +1,7 @@
 """A connection, which carries one call at a time and ends each receive at the call's deadline.
 
 The timeout of a socket holds for a single receive. So a server that sends a byte now and then would
-hold a thread forever. The rows of tests/helpers/faults.py need the checks of a reply.
+hold a thread forever. Each check of a reply has a row in tests/helpers/faults.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from .. import clock
 from ..errors import ReplyTooLarge
 
-_MOST_BYTES = 9 << 20  # More than the largest reply with its headers.
+_MOST_BYTES = 9 << 20  # More than the largest reply with its headers and its usual chunks.
 _MOST_HEAD_BYTES = 65_536
 _HEAD = re.compile(
     r"HTTP/1\.([01]) ([0-9]{3})(?: [^\r\n]*)?"
@@ -58,7 +58,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self.rest = b""  # The bytes that were received and not yet read.
+        self.rest = bytearray()  # The bytes that were received and not yet read.
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self.is_reusable = False  # The server keeps the connection open after its last reply.
@@ -71,13 +71,16 @@ class Connection:
 
         Raises:
             NotSent: The check fails. The connection can carry another request.
+            OSError: The connection broke, or the time is over.
             ValueError: The reply is not valid, or more bytes follow.
+            ReplyTooLarge: The reply is larger than any of Ecwid's.
         """
         attempt.check()
         status, headers = self.begin(request, attempt)
         match headers.get("transfer-encoding"), headers.get("content-length"):
-            case _ if status in (204, 304):
-                body = b""
+            case coding, length if status in (204, 304):
+                body = b""  # A body that the server sends all the same would answer the next call.
+                self.is_reusable &= coding is None and length is None
             case None, None:
                 self.is_reusable = False  # The end of the connection is the end of the body.
                 body = self._read(_MOST_BYTES)
@@ -93,25 +96,27 @@ class Connection:
         return status, headers, body
 
     def begin(self, request: bytes, attempt: Attempt) -> tuple[int, dict[str, str]]:
-        """Send a request, and return the status and the headers of its reply.
+        """Send a request, read the head of its reply, and return the status and the headers.
 
         The names of the headers are in lower case. A repeated header has all of its values.
 
         Raises:
+            OSError: The connection broke, or the time is over.
             ValueError: The status line or a header is not valid.
         """
         self._attempt, self._left_bytes = attempt, _MOST_BYTES
         self._set_timeout()
         attempt.sent = True
-        with suppress(BrokenPipeError):  # A server may refuse a body before all of it has come.
+        # A server may refuse a body, and close, before all of it has come.
+        with suppress(ConnectionError, ssl.SSLError):
             self._sock.sendall(request)
         head = None
-        while head is None or head[2] == "100":  # "Continue" precedes the reply.
+        while head is None or (head[2][0] == "1" and head[2] != "101"):  # The reply follows.
             head = _HEAD.fullmatch(self._until(b"\r\n\r\n"))
             if head is None:
                 raise ValueError("the status line or a header is not valid")
         if head[2] < "200":
-            raise ValueError("another reply follows")
+            raise ValueError("the status is not that of a reply")
         headers: dict[str, str] = {}
         for line in head[3].split("\r\n")[1:]:
             name, _, value = line.partition(":")
@@ -127,8 +132,8 @@ class Connection:
         Messages of TLS itself do not count. A server sends tickets after the handshake, so a
         connection that has not carried a call would never be quiet.
         """
-        tls = getattr(self._sock, "sslobj", self._sock)
-        if not self._poll.poll(0) and not getattr(tls, "pending", int)():
+        # TLS within TLS is no socket, and may have received bytes already that no poll shows.
+        if isinstance(self._sock, socket.socket) and not self._poll.poll(0):
             return True
         self._sock.settimeout(0)
         try:
@@ -149,7 +154,7 @@ class Connection:
                 raise ValueError("the size of a chunk is not valid")
             size = int(line[1], 16)
             yield self._exactly(size)
-            while self._until(b"\r\n"):  # Only the last chunk has headers, which are not needed.
+            while self._until(b"\r\n"):  # Only trailers follow, after the last chunk.
                 if size:
                     raise ValueError("a chunk is longer than its size")
 
@@ -161,28 +166,31 @@ class Connection:
 
     def _read(self, size: int) -> bytes:
         """Return this number of bytes, or fewer at the end of the connection."""
-        parts, left = [self.rest], size - len(self.rest)
-        while left > 0 and (part := self._receive()):
-            parts.append(part)
-            left -= len(part)
-        received = b"".join(parts)
-        self.rest = received[size:]
-        return received[:size]
+        if size > _MOST_BYTES:
+            raise ReplyTooLarge
+        while len(self.rest) < size and (part := self._receive()):
+            self.rest += part
+        return self._taken(size)
+
+    def _taken(self, size: int) -> bytes:
+        """Take this number of the received bytes. A bytearray drops its first bytes at once."""
+        with memoryview(self.rest) as received:
+            taken = received[:size].tobytes()
+        del self.rest[:size]
+        return taken
 
     def _until(self, end: bytes) -> str:
         """Return the text up to an end, which is removed."""
         while (size := self.rest.find(end, 0, _MOST_HEAD_BYTES)) < 0:
-            part = self._receive()
-            if not part or len(self.rest) >= _MOST_HEAD_BYTES:
-                raise ValueError("the headers or a chunk are cut short, or too long")
+            if len(self.rest) >= _MOST_HEAD_BYTES or not (part := self._receive()):
+                raise ValueError("the head or the line of a chunk is cut short, or too long")
             self.rest += part
-        text, self.rest = self.rest[:size], self.rest[size + len(end) :]
-        return text.decode("latin-1")
+        return self._taken(size + len(end))[:size].decode("latin-1")
 
     def _receive(self) -> bytes:
         """Return the next bytes, or no byte at the end of the connection."""
         self._set_timeout()
-        part = self._sock.recv(65_536)
+        part = self._sock.recv(65_536) or b""  # TLS within TLS returns 0 at the end.
         self._attempt.received |= bool(part)
         self._left_bytes -= len(part)
         if self._left_bytes < 0:  # Without a limit, a reply without an end would fill the memory.

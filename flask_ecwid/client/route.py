@@ -54,9 +54,9 @@ class Route:
 
         Raises:
             OSError: No address works, or the certificate is not the host's.
-            HTTPException: The proxy does not speak HTTP.
+            ValueError: The proxy does not speak HTTP.
         """
-        failure = OSError("the host has no address")
+        failure: OSError | ValueError = OSError("the host has no address")
         for address in names.addresses(self._next_host, attempt.within(attempt.connect_timeout)):
             timeout_s = attempt.within(attempt.connect_timeout)
             try:
@@ -64,7 +64,7 @@ class Route:
                 return Connection(self._prepared(sock, attempt))
             except ssl.SSLCertVerificationError:
                 raise
-            except OSError as exc:
+            except (OSError, ValueError) as exc:
                 names.postpone(address)
                 failure = exc
         raise failure
@@ -95,7 +95,7 @@ class Route:
         return self._tls.wrap_socket(sock, server_hostname=host)
 
     def _open_tunnel(self, sock: socket.socket, attempt: Attempt) -> None:
-        """Let the proxy connect to the host. A copy of the attempt notes that no call is sent."""
+        """Let the proxy connect to the host. The attempt itself does not count as sent."""
         head = (
             f"CONNECT {self._tunnel} HTTP/1.1\r\nHost: {self._tunnel}\r\n{self._proxy_header}\r\n"
         )

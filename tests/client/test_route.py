@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,45 @@ def test_a_tunnel(secure: ScriptedServer, certificates: Certificates, scheme: st
     assert TOKEN.encode() not in head
     assert [call.kind for call in secure.heard] == ["get_customer", "add_customer"]
     assert all(b"Proxy-Authorization" not in call.headers for call in secure.heard)
+
+
+def test_a_stray_reply_within_two_layers_of_tls(certificates: Certificates) -> None:
+    """A reply that nobody asked for is noticed, although TLS has received it with another.
+
+    The proxy sends both replies in one record, so no poll of the socket shows the second.
+    """
+    reply = b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{"id":%d}'
+
+    def sends_two(connection: socket.socket) -> None:
+        while receive_request(connection):
+            connection.sendall(reply % 7)
+            connection.sendall(reply % 9)
+
+    def joins(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while received := source.recv(65_536):
+                time.sleep(0.1)
+                with contextlib.suppress(BlockingIOError):
+                    received += source.recv(65_536, socket.MSG_DONTWAIT)
+                target.sendall(received)
+
+    def proxy(caller: socket.socket) -> None:
+        receive_request(caller)
+        caller.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", upstream.port)) as target:
+            threading.Thread(target=joins, args=(target, caller), daemon=True).start()
+            copy(caller, target)
+
+    with (
+        RawServer(over_tls(certificates, sends_two)) as upstream,
+        RawServer(over_tls(certificates, proxy)) as server,
+    ):
+        client = client_of(
+            upstream.url.replace("http:", "https:"),
+            ca_bundle=certificates.bundle,
+            proxy_url=f"https://127.0.0.1:{server.port}",
+        )
+        assert [client.get_customer(7)["id"] for _ in range(3)] == [7, 7, 7]
 
 
 def test_a_proxy_for_plain_http() -> None:

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from flask_ecwid.errors import (
     EcwidError,
     NotJson,
     OutcomeUnknown,
+    Rejected,
     TlsFailed,
     Unreachable,
 )
@@ -396,6 +398,46 @@ def test_memory_of_a_reply_without_end(endless: str) -> None:
     with RawServer(script) as server, pytest.raises(BadReply):
         receive(server.url, read_timeout_s=20, deadline_s=40)
     assert sent[0] < 24 << 20
+
+
+def test_an_early_refusal() -> None:
+    """A refusal counts although the server closes before all of a large body has come."""
+
+    def refuses(connection: socket.socket) -> None:
+        connection.recv(1_000)
+        connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}")
+
+    with RawServer(refuses) as server, pytest.raises(Rejected):
+        client_of(server.url).update_customer(7, {"privateAdminNotes": "x" * 4_000_000})
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("before", [b"100 Continue", b"102 Processing", b"103 Early Hints"])
+def test_a_reply_after_another_status(before: bytes) -> None:
+    """A status 1xx announces the reply, which counts.
+
+    https://www.rfc-editor.org/rfc/rfc9110#section-15.2
+    """
+    with RawServer(sends(b"HTTP/1.1 %b\r\nLink: </a>\r\n\r\n%b" % (before, GOOD))) as server:
+        assert receive(server.url) == {"id": 7}
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_late_body_answers_no_other_call(status: int) -> None:
+    """A connection whose reply has a length but no body carries no other call."""
+    length = b"Content-Length: %d\r\n\r\n" % len(GOOD)
+
+    def late(connection: socket.socket) -> None:
+        receive_request(connection)
+        connection.sendall(b"HTTP/1.1 %d No\r\n%b" % (status, length))
+        if receive_request(connection):
+            connection.sendall(GOOD.replace(b"7", b"9"))
+
+    with RawServer(late, keeps_alive) as server:
+        client = client_of(server.url)
+        with suppress(EcwidError):  # A 204 is repeated, and a 304 is not.
+            assert client.get_customer(7) == {"id": 7}
+        assert client.add_customer({"email": CANARY}) == {"id": 7}
 
 
 def test_connections_are_kept() -> None:
