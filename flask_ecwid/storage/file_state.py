@@ -145,15 +145,15 @@ class FileState:
 
     def take(self, key: str, limit: int, *, host: str = "", seen: str = "") -> Taken:
         """Count a call, as `State.take` describes. All callers are on one host."""
-        second = int(_now())
-        taken = self._ahead.use(key, limit, second, seen)
+        taken = self._ahead.use(key, limit, int(_now()), seen)
         if taken is not None:
             return taken
         with self._connection(look_every_s=_LOOK_EVERY_S) as db:
-            count, unused = self._ahead.plan(key, limit, second)
+            count, unused = self._ahead.plan(key, limit, int(_now()))
             if unused:
                 self._take_back(db, key, unused)
-            take = file_window.Take(key, limit, second, seen, count)
+            # The clock is read again, because the connection may have taken seconds.
+            take = file_window.Take(key, limit, int(_now()), seen, count)
             values = take.values()
             granted = _patiently(db, file_window.COUNT, values).rowcount > 0
             found = _patiently(db, file_window.READ, values).fetchone()

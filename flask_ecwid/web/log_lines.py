@@ -64,7 +64,7 @@ class JsonFormatter(logging.Formatter):
 class StderrHandler(logging.Handler):
     """Writes each line with one system call and no lock, so no thread waits for another's write.
 
-    The system does not mix lines that are written at the same time, if a line fits into 4 kB.
+    The system does not mix writes of 4 kB or less. Processes may mix the lines of a longer write.
     """
 
     def __init__(self, descriptor: int = 2) -> None:
@@ -81,20 +81,20 @@ class StderrHandler(logging.Handler):
         return bool(kept)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record before this method returns. No later kill of the process loses it."""
+        """Write the record before this method returns, or at the end of `in_one_write`."""
         try:
             line = f"{self.format(record)}\n".encode()
         except Exception:
             self.handleError(record)
             return
-        lines = _in_one_write.get()
-        if lines is None:
+        block = _block.get()
+        if block is None or block.is_over:
             self.write(line)
         else:
-            lines[self] = lines.get(self, b"") + line
+            block.lines[self] = block.lines.get(self, b"") + line
 
     def write(self, lines: bytes) -> None:
-        """Write lines. Without stderr, the lines and the error have no place."""
+        """Write lines. The lines are dropped if stderr is closed or its disk is full."""
         with suppress(OSError):
             while lines:
                 try:
@@ -103,10 +103,16 @@ class StderrHandler(logging.Handler):
                     select([], [self._descriptor], [])
 
 
-# The lines of the block that `in_one_write` surrounds, or None outside of such a block.
-_in_one_write: ContextVar[dict[StderrHandler, bytes] | None] = ContextVar(
-    "flask_ecwid_lines", default=None
-)
+class _Block:
+    """The lines of a block of `in_one_write`."""
+
+    def __init__(self) -> None:
+        self.lines: dict[StderrHandler, bytes] = {}
+        # A thread or task that the block has started keeps the block, and may log after its end.
+        self.is_over = False
+
+
+_block: ContextVar[_Block | None] = ContextVar("flask_ecwid_lines", default=None)
 
 
 @contextmanager
@@ -115,11 +121,12 @@ def in_one_write() -> Iterator[None]:
 
     Each system call hands the interpreter over to another thread.
     """
-    lines: dict[StderrHandler, bytes] = {}
-    token = _in_one_write.set(lines)
+    block = _Block()
+    token = _block.set(block)
     try:
         yield
     finally:
-        _in_one_write.reset(token)
-        for handler, text in lines.items():
-            handler.write(text)
+        _block.reset(token)
+        block.is_over = True
+        for handler, lines in block.lines.items():
+            handler.write(lines)

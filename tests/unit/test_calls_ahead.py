@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -139,6 +142,27 @@ def test_a_thread_that_counts_late(tmp_path: Path, now: Now) -> None:
     assert not other.take(KEY, 3).granted
     now.now += SPAN_S - 1  # The calls of the first second are over, and that of the other is not.
     assert [other.take(KEY, 3).granted for _ in range(3)] == [True, True, False]
+
+
+def test_a_call_that_waits_for_the_file(
+    tmp_path: Path, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that had to wait for the file is counted in the second in which it was counted."""
+    [state] = processes(tmp_path, 1)
+    assert state.take(KEY, 2).granted
+    connection = state._connection
+
+    @contextmanager
+    def late(**options: Any) -> Iterator[Any]:
+        now.now += 3
+        with connection(**options) as db:
+            yield db
+
+    monkeypatch.setattr(state, "_connection", late)
+    assert state.take(KEY, 2).granted
+    monkeypatch.setattr(state, "_connection", connection)
+    now.now += SPAN_S - 2  # The second call is 60 s old.
+    assert [state.take(KEY, 2).granted for _ in range(2)] == [True, False]
 
 
 def test_a_lost_window_is_noticed(tmp_path: Path, now: Now) -> None:

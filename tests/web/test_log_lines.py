@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -219,3 +220,12 @@ def test_blocks_of_two_threads_are_apart(pipe: Pipe) -> None:
         pipe.log.info("of this thread")
         threads.submit(pipe.log.info, "of another").result()
     assert [line["message"] for line in pipe.lines()] == ["of another", "of this thread"]
+
+
+def test_a_line_after_the_end_of_its_block(pipe: Pipe) -> None:
+    """A line of a task that outlives the block is written at once."""
+    with in_one_write():
+        pipe.log.info("in time")
+        context = copy_context()
+    context.run(pipe.log.info, "late")
+    assert [line["message"] for line in pipe.lines()] == ["in time", "late"]
