@@ -43,7 +43,7 @@ CALLERS = (8, 32, 128, 256)
 DELAY_S = 0.2
 PYTHONPATH = os.pathsep.join([str(ROOT), str(HERE / "apps"), str(HERE / ".environments")])
 RESULTS = HERE / "results"
-TRANSPORT = "own, on `http.client`"  # of flask_ecwid
+TRANSPORT = "own, on sockets"  # of flask_ecwid
 BLOCKS = 20  # of requests in process, for each round
 
 
