@@ -1,7 +1,7 @@
 """A connection, which carries one call at a time and ends each receive at the call's deadline.
 
 The timeout of a socket holds for a single receive. So a server that sends a byte now and then would
-hold a thread forever. Each check of a reply has a row in tests/helpers/faults.py.
+hold a thread forever. Most checks of a reply have a row in tests/helpers/faults.py.
 """
 
 from __future__ import annotations

@@ -34,6 +34,10 @@ class _Ahead:
     calls: int = 0  # counted in this second by this process
     left: int = 0  # of them not used
 
+    def is_of(self, second: int, limit: int) -> bool:
+        """Return whether the calls may be used in this second by a caller with this limit."""
+        return (self.second, self.limit) == (second, limit)
+
 
 class CallsAhead:
     """The calls that the threads of a process have counted ahead, by the key of their window."""
@@ -47,7 +51,7 @@ class CallsAhead:
         """Use a call that was counted ahead, or return None if there is none."""
         with self._lock:
             ahead = self._of_process().get(key)
-            if ahead is None or not ahead.left or (second, limit) != (ahead.second, ahead.limit):
+            if ahead is None or not ahead.left or not ahead.is_of(second, limit):
                 return None
             if seen not in ("", ahead.taken.epoch):
                 return None
@@ -60,7 +64,7 @@ class CallsAhead:
             ahead = self._of_process().get(key)
             if ahead is None:
                 return 1, None
-            if (second, limit) == (ahead.second, ahead.limit):
+            if ahead.is_of(second, limit):
                 return max(1, min(ahead.calls, ahead.taken.remaining // _SHARE)), None
             del self._by_key[key]
             return 1, Unused(ahead.second, ahead.left) if ahead.left else None
@@ -69,7 +73,7 @@ class CallsAhead:
         """Note the reply of a visit that has counted calls, and return the reply to one call."""
         with self._lock:
             ahead = self._of_process().get(key)
-            if ahead is None or (second, limit) != (ahead.second, ahead.limit):
+            if ahead is None or not ahead.is_of(second, limit):
                 # Another thread may have noted calls of another second, which stay counted.
                 ahead = self._by_key[key] = _Ahead(second, limit, taken)
             ahead.taken = taken
