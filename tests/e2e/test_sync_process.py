@@ -198,7 +198,7 @@ def test_an_event_wakes_the_command(
     more = {"ECWID_CACHE_TTL_S": ttl_s, "XDG_STATE_HOME": str(tmp_path)}
     if storage == "redis":
         more["ECWID_REDIS_URL"] = request.getfixturevalue("redis").url
-    command = Command(tmp_path, **more)
+    command = Command(tmp_path, 0, **more)
     config = {**command.settings, **WEBHOOKS}
     process = command.begin("sync", database_url, "--follow", "86400")
     try:
@@ -223,11 +223,11 @@ def test_many_stores(tmp_path: Path, database_url: str, copy: CopiedRows) -> Non
             assert sandbox.stdout is not None
             lines = [sandbox.stdout.readline().strip().partition("=") for _ in range(5)]
             settings = {key: value for key, _, value in lines if key.startswith("ECWID_")}
-            command = Command(tmp_path, **settings)
+            command = Command(tmp_path, 0, **settings)
             del command.settings["ECWID_SANDBOX"]
             status, _, err = command.run("sync", database_url)
             assert (status, "choose one with --store-id" in " ".join(err.split())) == (2, True)
-            options = ("--store-id", "1003", "--store-id", "1005", "--store-id", "1003")
+            options = [f"--store-id={number}" for number in (1003, 1005, 1003)]
             assert command.run("sync", database_url, *options) == (0, "", "")
             assert {store: len(copy.documents(store)) for store in ("1003", "1004", "1005")} == {
                 **{"1003": 24, "1004": 0, "1005": 24},
@@ -238,7 +238,7 @@ def test_many_stores(tmp_path: Path, database_url: str, copy: CopiedRows) -> Non
             requests.put(
                 f"{url}/admin/stores/1003", json={"tokens": ["secret_otherOther"]}, timeout=30
             ).raise_for_status()
-            options = ("--store-id", "1003", "--store-id", "1004")
+            options = ["--store-id=1003", "--store-id=1004"]
             status, _, err = command.run("sync", database_url, *options)
             assert status == 1
             assert err.startswith("store 1003: failed: ")
