@@ -202,6 +202,10 @@ def open_engine(url: str) -> sa.Engine:
         )
     if engine is None:
         raise WrongDatabase("psycopg is missing, so install flask-ecwid[sync]")
+    if parsed.database and parsed.drivername == "sqlite":
+        path = Path(parsed.database)
+        # Somebody may remove the file meanwhile, and SQLite would create one that all can read.
+        sa.event.listen(engine, "do_connect", lambda *_: private_files.claim_database(path))
     begin = _BEGIN[engine.dialect.name]
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine

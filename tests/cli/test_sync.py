@@ -22,7 +22,14 @@ import sqlalchemy as sa
 from flask_ecwid import EcwidClient, Settings, signals
 from flask_ecwid.cli import mirror as mirror_module
 from flask_ecwid.cli.mirror import AnotherSync, Mirror, open_engine, update
-from flask_ecwid.client import CustomerUpdated, change_cursor
+from flask_ecwid.client import (
+    Change,
+    CustomerDeleted,
+    CustomerUnreadable,
+    CustomerUpdated,
+    change_cursor,
+)
+from flask_ecwid.errors import Violation
 from flask_ecwid.sandbox import Fault
 
 from ..helpers.command import Command, change_customer
@@ -151,6 +158,31 @@ def test_random_changes(make: Callable[..., Copied], seed: int) -> None:
                 store.client.delete_customer(chance.choice(ids))
         assert store.sync() == (0, "")
         store.check_is_equal()
+
+
+def test_changes_of_one_transaction(make: Callable[..., Copied], tmp_path: Path) -> None:
+    """Changes that are stored together leave the same tables as changes that come one by one."""
+    store = make()
+    chance = random.Random(1)
+    at = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    for number in range(30):
+        changes: list[Change] = []
+        for _ in range(chance.randrange(12)):
+            id = chance.randrange(1, 5)
+            updated: Any = {"id": id, "email": f"{chance.random()}@example.com"}
+            unreadable = CustomerUnreadable(id, [Violation(f"/{chance.random()}", "type")])
+            deleted = CustomerDeleted(id, at)
+            changes.append(chance.choice([CustomerUpdated(updated), deleted, unreadable]))
+        together, alone = (Mirror(open_engine(store.url), f"{number}{kind}") for kind in "ab")
+        together.create_tables()
+        together.start()
+        together.store(changes, "cursor")
+        alone.start()
+        for change in changes:
+            alone.store([change], "cursor")
+        for kept in (store.copy.rows, store.copy.gaps):
+            assert kept(f"{number}a") == kept(f"{number}b")
+        assert together.gaps() == alone.gaps()
 
 
 @contextmanager
