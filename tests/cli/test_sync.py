@@ -510,6 +510,8 @@ WRONG_URLS = [
     ("sqlite://", "names no file"),
     ("sqlite:///:memory:", "names no file"),
     ("sqlite://canary@host/x.db", "names no file"),
+    ("sqlite:///x.db?timeout=canary", "names no file"),
+    ("postgresql://canary@host/shop?plugin=canary", "a parameter that cannot be used"),
     ("sqlite:///missing/x.db", "missing/x.db: No such file or directory"),
     ("sqlite:///text.txt", "text.txt: the file is no SQLite database"),
     ("sqlite:///link.db", "is a link"),
@@ -577,9 +579,10 @@ def test_no_value_in_a_message(
     for name in ("sqlalchemy", "psycopg", "flask_ecwid"):
         caplog.set_level(logging.DEBUG, name)
     store = make()
+    kind = "JSON" if store.url.startswith("sqlite") else "JSONB"
     store.copy.change(
         "CREATE TABLE ecwid_customers (store_id TEXT, id BIGINT, email TEXT CHECK (email = ''),"
-        " updated TIMESTAMP, document JSON, deleted_at TIMESTAMP, PRIMARY KEY (store_id, id))"
+        f" updated TIMESTAMP, document {kind}, deleted_at TIMESTAMP, PRIMARY KEY (store_id, id))"
     )
     id = store.client.add_customer({"email": "canary@example.com", "taxId": CANARY})["id"]
     change_customer(store.command.store, id, name=CANARY)

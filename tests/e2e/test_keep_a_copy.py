@@ -97,10 +97,8 @@ def test_many_stores(command: Command) -> None:
         assert len(copy.documents("1003")) == len(copy.documents("1004")) == 4
         for statement in queries("Many stores").values():
             copy.change(statement)
-        left = [
-            f"SELECT DISTINCT store_id FROM {table}" for table in ("ecwid_customers", "ecwid_sync")
-        ]
-        assert [copy.ask(query) for query in left] == [[("1003",)], [("1003",)]]
+        for table in ("ecwid_customers", "ecwid_sync"):
+            assert copy.ask(f"SELECT DISTINCT store_id FROM {table}") == [("1003",)]
 
 
 def test_everything_is_read_again(command: Command) -> None:

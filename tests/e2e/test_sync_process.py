@@ -195,9 +195,8 @@ def test_follow_waits_for_the_database(tmp_path: Path) -> None:
         process.terminate()
         _, err = process.communicate(timeout=60)
     assert lines[0] == "store 1003: failed: the database failed (is not a regular file)\n"
-    assert (
-        len(set(lines)) == len([each for each in lines if each != "The command tries again.\n"]) + 1
-    )
+    failures = [line for line in lines if "failed" in line]
+    assert len(failures) == len(set(failures)) <= 2
     assert err == f"stopped\n{GOES_ON}"
     assert path.stat().st_mode & 0o777 == 0o600
 
