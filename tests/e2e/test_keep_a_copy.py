@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from flask_ecwid import EcwidClient, Settings
 
@@ -60,6 +63,17 @@ def client_of(command: Command) -> EcwidClient:
     return EcwidClient(Settings(sandbox=str(command.store), calls_per_minute=100_000))
 
 
+def wait_until(has_come: Callable[[], bool]) -> None:
+    """Wait until something is true. The tables may be missing yet."""
+    ends_at = time.monotonic() + 60
+    while time.monotonic() < ends_at:
+        with suppress(DBAPIError):
+            if has_come():
+                return
+        time.sleep(0.1)
+    raise AssertionError("nothing has come")
+
+
 def ids(rows: list[Any]) -> set[int]:
     return {row.id for row in rows}
 
@@ -76,11 +90,29 @@ def test_start_and_follow(command: Command) -> None:
     assert line.endswith(" --follow 60")
     with running(line.replace("60", "1"), command.folder, **command.settings) as process:
         client_of(command).delete_customer(min(command.customers()))
-        until = time.monotonic() + 60
-        while len(copy.documents()) == 4:
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.1)
+        wait_until(lambda: len(copy.documents()) == 3)
+        assert process.poll() is None
+
+
+def test_the_service(command: Command) -> None:
+    """The command of the unit follows the changes, and ends with the status of the unit."""
+    [unit] = blocks(PAGE, "Follow the changes", "ini")
+    [line] = re.findall("^ExecStart=/opt/shop/.venv/bin/(.*)$", unit, re.M)
+    line = line.replace("/var/lib/shop", str(command.folder))
+    copy = CopiedRows(f"sqlite:///{command.folder}/customers.sqlite")
+    with running(f"exec {line}", command.folder, **command.settings) as process:
+        wait_until(lambda: len(copy.documents()) == 4)
+        process.terminate()
+        assert f"SuccessExitStatus={process.wait(60)}\n" in unit
+        process.communicate()
+
+
+def test_a_wrong_unit(command: Command) -> None:
+    """The unit does not start again after the status of wrong settings."""
+    [unit] = blocks(PAGE, "Follow the changes", "ini")
+    command.settings["ECWID_SANDBOX"] = "relative/path"
+    done = sh(FOLLOW, command.folder, **command.settings)
+    assert f"RestartPreventExitStatus={done.returncode}\n" in unit
 
 
 def test_many_stores(command: Command) -> None:
