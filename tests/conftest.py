@@ -28,6 +28,7 @@ from .helpers.programs import left_out
 
 if TYPE_CHECKING:
     from .helpers.ordered_store import OrderedStore
+    from .helpers.postgres_server import PostgresServer
     from .helpers.redis_server import RedisServer
 
 PREFIX = "/api/json/v1/ecwid"
@@ -227,6 +228,27 @@ def redis(_redis: RedisServer) -> RedisServer:
     """Return a real and empty Redis, for tests that do not stop it."""
     _redis.client.flushall()
     return _redis
+
+
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[PostgresServer]:
+    from .helpers.postgres_server import PostgresServer
+
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(_postgres: PostgresServer) -> PostgresServer:
+    """Return a real PostgreSQL that runs. A test may kill the server."""
+    _postgres.start_again()
+    return _postgres
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """Return the URL of an empty database of the real PostgreSQL."""
+    return postgres.url(postgres.create_database())
 
 
 @pytest.fixture
