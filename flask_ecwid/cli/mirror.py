@@ -314,15 +314,16 @@ class Mirror:
             DatabaseFailed: The database cannot be used.
         """
         self.is_complete = False
+        new = _new_revision()
         with self._engine.begin() as connection:
-            insert = _insert(connection)(_sync).values(
-                store_id=self._store_id, revision=_new_revision()
-            )
-            if connection.execute(insert.on_conflict_do_nothing()).rowcount:
-                self._expect_all(connection)
+            insert = _insert(connection)(_sync).values(store_id=self._store_id, revision=new)
+            connection.execute(insert.on_conflict_do_nothing())
             row = connection.execute(
                 sa.select(_sync).where(_sync.c.store_id == self._store_id)
             ).one()
+            # psycopg's rowcount of an INSERT is -1 here, whether there was a row before or not.
+            if row.revision == new:
+                self._expect_all(connection)
         self._revision = row.revision
         self.synced_at = row.synced_at and _in_utc(row.synced_at)
         return str(row.cursor) if row.cursor is not None else None
