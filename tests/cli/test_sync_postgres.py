@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import pytest
 
 from flask_ecwid import EcwidClient, Settings
 from flask_ecwid.cli import bounded_postgres
+from flask_ecwid.cli.mirror import AnotherSync, Mirror, open_engine
+from flask_ecwid.client import CustomerUpdated
 from flask_ecwid.sandbox import TOKEN, create_sandbox, path_of, token_of
 
 from ..helpers.command import Command, change_customer
@@ -146,16 +149,31 @@ def test_a_server_that_never_says_a_word(copy: Copy) -> None:
     assert "database" in messages
 
 
-def test_two_commands_at_once(copy: Copy) -> None:
-    """Two commands on one store neither double nor lose a customer."""
-    processes = [begin(copy), begin(copy)]
-    messages = [process.communicate(timeout=60)[1] for process in processes]
-    statuses = [process.returncode for process in processes]
-    assert 0 in statuses
-    assert all(
-        status == 0 or "another" in text for status, text in zip(statuses, messages, strict=True)
-    )
-    assert copy.is_in_sync()
+def test_commands_at_the_same_moment(database_url: str) -> None:
+    """Of commands that begin on an empty database together, exactly one stores its changes."""
+    count = 6
+    together = threading.Barrier(count, timeout=60)
+
+    def run(number: int) -> str:
+        copy = Mirror(open_engine(database_url), "1003")
+        together.wait()
+        copy.create_tables()
+        copy.start()
+        together.wait()
+        change = CustomerUpdated({"id": number, "email": f"{number}@example.com"})
+        try:
+            copy.store([change], f"cursor {number}")
+        except AnotherSync:
+            return "another"
+        return f"cursor {number}"
+
+    with ThreadPoolExecutor(count) as pool:
+        ends = list(pool.map(run, range(1, count + 1)))
+    assert ends.count("another") == count - 1
+    copied = CopiedRows(database_url)
+    [id] = copied.documents()
+    assert copied.cursor() == f"cursor {id}"
+    assert copied.cursor() in ends
 
 
 def test_two_stores_at_once(copy: Copy) -> None:
