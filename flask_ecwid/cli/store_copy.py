@@ -56,8 +56,9 @@ class StoreCopy:
         self._store_id = store_id
         self._mirror = copy
         self._has_tables = False
-        digest = mount.settings.digest_of(store_id)
-        self._event_mark = EventMark(mount.stores.upstream.storage.shared, digest)
+        upstream = mount.stores.upstream
+        digest = upstream.settings.digest_of(store_id)
+        self._event_mark = EventMark(upstream.storage.shared, digest)
         self._seen_mark: bytes | None = None
         self._read_at: clock.Moment | None = None
         self._pause_s = 0.0  # between the last reading and the next

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,10 +246,11 @@ def test_no_transaction_during_a_call(make: Callable[..., Copied]) -> None:
     store.step()
     store.client.update_customer(min(store.truth()), {"lang": "de"})
     mirror = store.mirror()
-    calls = []
+    calls: list[object] = []
 
-    def write(sender: object, **_: object) -> None:
-        calls.append(store.copy.change("UPDATE ecwid_sync SET store_id = store_id"))
+    def write(sender: object, operation: str, **_: object) -> None:
+        store.copy.change("UPDATE ecwid_sync SET store_id = store_id")
+        calls.append(operation)
 
     with signals.call_started.connected_to(write):
         assert sum(update(store.client, mirror)) == 1
@@ -266,12 +268,8 @@ def test_another_command_has_gone_on(make: Callable[..., Copied]) -> None:
         list(running)
     assert store.copy.is_synced()
     # Each transaction of the slower command is refused.
-    changes = [CustomerUpdated({"id": 5, "email": "canary-late@example.com"})]  # type: ignore[list-item]
-    for late in (
-        lambda: first.store(changes, "late"),
-        first.begin_again,
-        first.finish,
-    ):
+    changes = [CustomerUpdated({"id": 5, "email": "canary-late@example.com"})]
+    for late in (partial(first.store, changes, "late"), first.begin_again, first.finish):
         with pytest.raises(AnotherSync):
             late()
     store.check_is_equal()
