@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import socket
@@ -200,7 +199,8 @@ def test_two_stores_at_once(copy: Copy) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 def test_a_full_disk(tmp_path: Path) -> None:
     """A disk that is full ends the run with its reason, and the next run continues the copy."""
-    with SmallDisk() as server:
+    server = SmallDisk()
+    with server:
         copy = Copy(server, Command(tmp_path, CUSTOMERS), "TABLESPACE small")
         server.execute(copy.database, "SELECT 1")  # The first connection needs the disk.
         server.fill()
@@ -274,7 +274,7 @@ def test_queries_of_documents(copy: Copy) -> None:
     assert copy.command.run("sync", copy.url)[0] == 0
 
 
-DEEP: Any = functools.reduce(lambda inner, _: {"a": inner}, range(150), {})
+DEEP = json.loads('{"a":' * 150 + "1" + "}" * 150)
 # Members that Ecwid may send, and of which a database may refuse some.
 ODD: list[dict[str, Any]] = [
     {"name": "a\0b", "email": "\0@example.com", "updated": "\0"},
