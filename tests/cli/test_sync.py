@@ -571,6 +571,16 @@ def test_without_sqlalchemy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert command.files() == set()
 
 
+def test_without_psycopg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without psycopg, PostgreSQL is refused, and SQLite works."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    command = Command(tmp_path)
+    status, _, err = command.run("sync", "postgresql://canary@host/shop")
+    assert status == 2
+    assert "psycopg is missing, so install flask-ecwid[sync]" in " ".join(err.split())
+    assert command.run("sync", "sqlite:///copy.sqlite") == (0, "", "")
+
+
 def test_no_value_in_a_message(
     make: Callable[..., Copied], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -201,6 +201,18 @@ def test_follow_waits_for_the_database(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_follow_does_not_wait_for_another_table(
+    tmp_path: Path, database_url: str, copy: CopiedRows
+) -> None:
+    """A table that no wait mends ends the command, also while it follows the changes."""
+    command = Command(tmp_path)
+    copy.change("CREATE TABLE ecwid_sync (id INTEGER PRIMARY KEY)")
+    with running(command, database_url, "--follow", "1") as process:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 2
+    assert "another table with the name ecwid_sync" in " ".join(err.split())
+
+
 @contextmanager
 def served(config: dict[str, Any], folder: Path) -> Iterator[str]:
     """Run the plugin in two workers of gunicorn, and give the URL for events."""
