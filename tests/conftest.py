@@ -288,3 +288,9 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         by[0] += seconds
 
     return move
+
+
+@pytest.fixture(params=["sqlite"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty database for a copy of the customers."""
+    return f"sqlite:///{tmp_path}/copy.sqlite"
