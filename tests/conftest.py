@@ -290,7 +290,10 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return move
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of an empty database for a copy of the customers."""
-    return f"sqlite:///{tmp_path}/copy.sqlite"
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/copy.sqlite"
+    url: str = request.getfixturevalue("postgres_url")
+    return url

@@ -45,6 +45,7 @@ _NO_ID = 0  # Stands for a customer whose id Ecwid does not show.
 _MOST_ID = 2**63 - 1
 _MOST_EMAIL = 320  # PostgreSQL refuses to index a long text, and no e-mail is longer.
 _WAIT_S = 30  # How long a transaction waits for the lock of another program.
+_STATEMENT_S = 120  # How long a server of PostgreSQL works on a statement, or waits for the next.
 _LOCK_KEY = 0xEC_01D  # PostgreSQL's advisory lock while the tables are created.
 _MAGIC = b"SQLite format 3\0"
 _PSYCOPG = "postgresql+psycopg"
@@ -62,10 +63,16 @@ _PATIENCE = {
     "tcp_user_timeout": "30000",
 }
 # The first statement of each transaction. In SQLite, the transaction takes the lock for writing at
-# once. Without that, a transaction that reads before it writes could fail although it waits.
+# once. Without that, a transaction that reads before it writes could fail although it waits. A
+# server of PostgreSQL gives up as the command does, and would otherwise hold the lock of a command
+# that is gone.
 _BEGIN = {
     "sqlite": "BEGIN IMMEDIATE",
-    "postgresql": f"SET LOCAL lock_timeout = '{_WAIT_S}s'",
+    "postgresql": (
+        f"SELECT set_config('lock_timeout', '{_WAIT_S}s', true),"
+        f" set_config('statement_timeout', '{_STATEMENT_S}s', true),"
+        f" set_config('idle_in_transaction_session_timeout', '{_STATEMENT_S}s', true)"
+    ),
 }
 # The messages of SQLite that hold no name and no value.
 _SQLITE_REASONS = {
@@ -165,7 +172,10 @@ def _reason(error: SQLAlchemyError) -> str:
     if sqlstate:
         return f"{type(cause).__name__}, SQLSTATE {sqlstate}"
     if isinstance(error, OperationalError) and hasattr(cause, "sqlstate"):
-        return "no connection, because the server cannot be reached or refuses the user"
+        return (
+            "no connection, because the server cannot be reached, does not reply, or refuses the"
+            " user or the database"
+        )
     return type(cause or error).__name__
 
 
@@ -202,6 +212,10 @@ def open_engine(url: str) -> sa.Engine:
         )
     if engine is None:
         raise WrongDatabase("psycopg is missing, so install flask-ecwid[sync]")
+    if parsed.drivername == _PSYCOPG:
+        from .bounded_postgres import connect  # psycopg is there
+
+        sa.event.listen(engine, "do_connect", connect)
     begin = _BEGIN[engine.dialect.name]
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
@@ -300,15 +314,16 @@ class Mirror:
             DatabaseFailed: The database cannot be used.
         """
         self.is_complete = False
+        new = _new_revision()
         with self._engine.begin() as connection:
-            insert = _insert(connection)(_sync).values(
-                store_id=self._store_id, revision=_new_revision()
-            )
-            if connection.execute(insert.on_conflict_do_nothing()).rowcount:
-                self._expect_all(connection)
+            insert = _insert(connection)(_sync).values(store_id=self._store_id, revision=new)
+            connection.execute(insert.on_conflict_do_nothing())
             row = connection.execute(
                 sa.select(_sync).where(_sync.c.store_id == self._store_id)
             ).one()
+            # psycopg's rowcount of an INSERT is -1 here, whether there was a row before or not.
+            if row.revision == new:
+                self._expect_all(connection)
         self._revision = row.revision
         self.synced_at = row.synced_at and _in_utc(row.synced_at)
         return str(row.cursor) if row.cursor is not None else None

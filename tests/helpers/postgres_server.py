@@ -59,14 +59,25 @@ class PostgresServer:
         self._process.kill()
         self._process.wait()
 
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def start_again(self) -> None:
         """Start the server on the same data and port, if it does not run."""
         if self._process.poll() is not None:
             self._process = self._started()
 
-    def url(self, database: str, *, user: str = "postgres", password: str = PASSWORD) -> str:
-        """Return the URL of a database for a user of the server."""
-        return f"postgresql://{user}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
+    def url(
+        self,
+        database: str,
+        *,
+        user: str = "postgres",
+        password: str = PASSWORD,
+        port: int | None = None,
+    ) -> str:
+        """Return the URL of a database for a user of the server, or behind the port of a relay."""
+        place = f"127.0.0.1:{port or self.port}"
+        return f"postgresql://{user}:{quote(password, safe='')}@{place}/{database}"
 
     def create_database(self) -> str:
         """Create an empty database, and return its name."""
