@@ -201,8 +201,9 @@ def open_engine(url: str) -> sa.Engine:
     else:
         _claim_file(parsed)
         options = {"timeout": _WAIT_S, "isolation_level": None}
+    fault = "DATABASE_URL has a parameter that cannot be used"
     engine = None
-    with suppress(ImportError):
+    try:
         engine = sa.create_engine(
             parsed,
             connect_args=options,
@@ -210,9 +211,17 @@ def open_engine(url: str) -> sa.Engine:
             hide_parameters=True,
             json_serializer=lambda document: orjson.dumps(document).decode(),
         )
+    except ImportError:
+        fault = "psycopg is missing, so install flask-ecwid[sync]"
+    except (ArgumentError, TypeError, ValueError):
+        pass
     if engine is None:
-        raise WrongDatabase("psycopg is missing, so install flask-ecwid[sync]")
-    if parsed.drivername == _PSYCOPG:
+        raise WrongDatabase(fault)
+    if engine.dialect.name == "sqlite":
+        path = Path(parsed.database or "")
+        # Somebody may remove the file meanwhile, and SQLite would create one that all can read.
+        sa.event.listen(engine, "do_connect", lambda *_: private_files.claim_database(path))
+    else:
         from .bounded_postgres import connect  # psycopg is there
 
         sa.event.listen(engine, "do_connect", connect)
@@ -240,7 +249,8 @@ def _parse(url: str) -> sa.URL:
         raise WrongDatabase("DATABASE_URL names neither SQLite nor PostgreSQL")
     if driver == "sqlite":
         path = parsed.database
-        if not path or path == ":memory:" or path.startswith("file:") or parsed.host:
+        is_file = path and path != ":memory:" and not path.startswith("file:")
+        if not is_file or parsed.host or parsed.query:
             raise WrongDatabase(
                 "DATABASE_URL names no file, so write sqlite:///NAME or sqlite:////PATH"
             )

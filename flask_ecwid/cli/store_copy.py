@@ -76,6 +76,8 @@ class StoreCopy:
                 clock.sleep(_AGAIN_S)
         except click.UsageError:
             raise
+        except WrongDatabase as exc:
+            raise click.UsageError(str(exc)) from None
         except _FAILURES as exc:
             self._say(f"failed: {_describe(exc)}")
             terminal.say("The same command continues the copy.")
@@ -103,6 +105,8 @@ class StoreCopy:
         has_event = self._seen_mark not in (None, before)
         try:
             is_complete = self._read()
+        except WrongDatabase as exc:
+            raise click.UsageError(str(exc)) from None
         except _FAILURES as exc:
             text = _describe(exc)
             if text != self._failure:
@@ -126,7 +130,8 @@ class StoreCopy:
             EcwidError: Ecwid's changes cannot be read.
             DatabaseFailed: The database cannot be used.
             AnotherSync: Another command has continued the copy.
-            click.UsageError: The store is gone, or the database is wrong.
+            WrongDatabase: The tables or the cursor belong to something else.
+            click.UsageError: The store is gone.
         """
         credentials = find_store(self._info, self._mount, self._store_id)
         client = self._mount.runtime(credentials).client
@@ -139,8 +144,6 @@ class StoreCopy:
                 customers = self._mirror.count()
                 self._say(f"{changes} changes, and {customers} customers in the copy")
             gaps = self._mirror.gaps()
-        except WrongDatabase as exc:
-            raise click.UsageError(str(exc)) from None
         except DatabaseFailed:
             self._has_tables = False  # Another database may be there when the failure is over.
             raise

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ import sqlalchemy as sa
 from flask_ecwid import EcwidClient, Settings, signals
 from flask_ecwid.cli import mirror as mirror_module
 from flask_ecwid.cli.mirror import AnotherSync, Mirror, open_engine, update
-from flask_ecwid.client import CustomerUpdated, change_cursor
+from flask_ecwid.client import (
+    Change,
+    CustomerDeleted,
+    CustomerUnreadable,
+    CustomerUpdated,
+    change_cursor,
+)
+from flask_ecwid.errors import Violation
 from flask_ecwid.sandbox import Fault
 
 from ..helpers.command import Command, change_customer
@@ -152,6 +160,31 @@ def test_random_changes(make: Callable[..., Copied], seed: int) -> None:
         store.check_is_equal()
 
 
+def test_changes_of_one_transaction(make: Callable[..., Copied], tmp_path: Path) -> None:
+    """Changes that are stored together leave the same tables as changes that come one by one."""
+    store = make()
+    chance = random.Random(1)
+    at = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    for number in range(30):
+        changes: list[Change] = []
+        for _ in range(chance.randrange(12)):
+            id = chance.randrange(1, 5)
+            updated: Any = {"id": id, "email": f"{chance.random()}@example.com"}
+            unreadable = CustomerUnreadable(id, [Violation(f"/{chance.random()}", "type")])
+            deleted = CustomerDeleted(id, at)
+            changes.append(chance.choice([CustomerUpdated(updated), deleted, unreadable]))
+        together, alone = (Mirror(open_engine(store.url), f"{number}{kind}") for kind in "ab")
+        together.create_tables()
+        together.start()
+        together.store(changes, "cursor")
+        alone.start()
+        for change in changes:
+            alone.store([change], "cursor")
+        for kept in (store.copy.rows, store.copy.gaps):
+            assert kept(f"{number}a") == kept(f"{number}b")
+        assert together.gaps() == alone.gaps()
+
+
 @contextmanager
 def killed_at(step: int, steps: list[str]) -> Iterator[None]:
     """End the work at this statement or commit of any engine, and note each step before."""
@@ -245,10 +278,11 @@ def test_no_transaction_during_a_call(make: Callable[..., Copied]) -> None:
     store.step()
     store.client.update_customer(min(store.truth()), {"lang": "de"})
     mirror = store.mirror()
-    calls = []
+    calls: list[object] = []
 
-    def write(sender: object, **_: object) -> None:
-        calls.append(store.copy.change("UPDATE ecwid_sync SET store_id = store_id"))
+    def write(sender: object, operation: str, **_: object) -> None:
+        store.copy.change("UPDATE ecwid_sync SET store_id = store_id")
+        calls.append(operation)
 
     with signals.call_started.connected_to(write):
         assert sum(update(store.client, mirror)) == 1
@@ -266,12 +300,8 @@ def test_another_command_has_gone_on(make: Callable[..., Copied]) -> None:
         list(running)
     assert store.copy.is_synced()
     # Each transaction of the slower command is refused.
-    changes = [CustomerUpdated({"id": 5, "email": "canary-late@example.com"})]  # type: ignore[list-item]
-    for late in (
-        lambda: first.store(changes, "late"),
-        first.begin_again,
-        first.finish,
-    ):
+    changes = [CustomerUpdated({"id": 5, "email": "canary-late@example.com"})]
+    for late in (partial(first.store, changes, "late"), first.begin_again, first.finish):
         with pytest.raises(AnotherSync):
             late()
     store.check_is_equal()
@@ -480,6 +510,8 @@ WRONG_URLS = [
     ("sqlite://", "names no file"),
     ("sqlite:///:memory:", "names no file"),
     ("sqlite://canary@host/x.db", "names no file"),
+    ("sqlite:///x.db?timeout=canary", "names no file"),
+    ("postgresql://canary@host/shop?plugin=canary", "a parameter that cannot be used"),
     ("sqlite:///missing/x.db", "missing/x.db: No such file or directory"),
     ("sqlite:///text.txt", "text.txt: the file is no SQLite database"),
     ("sqlite:///link.db", "is a link"),
@@ -539,6 +571,16 @@ def test_without_sqlalchemy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert command.files() == set()
 
 
+def test_without_psycopg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without psycopg, PostgreSQL is refused, and SQLite works."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    command = Command(tmp_path)
+    status, _, err = command.run("sync", "postgresql://canary@host/shop")
+    assert status == 2
+    assert "psycopg is missing, so install flask-ecwid[sync]" in " ".join(err.split())
+    assert command.run("sync", "sqlite:///copy.sqlite") == (0, "", "")
+
+
 def test_no_value_in_a_message(
     make: Callable[..., Copied], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -547,9 +589,10 @@ def test_no_value_in_a_message(
     for name in ("sqlalchemy", "psycopg", "flask_ecwid"):
         caplog.set_level(logging.DEBUG, name)
     store = make()
+    kind = "JSON" if store.url.startswith("sqlite") else "JSONB"
     store.copy.change(
         "CREATE TABLE ecwid_customers (store_id TEXT, id BIGINT, email TEXT CHECK (email = ''),"
-        " updated TIMESTAMP, document JSON, deleted_at TIMESTAMP, PRIMARY KEY (store_id, id))"
+        f" updated TIMESTAMP, document {kind}, deleted_at TIMESTAMP, PRIMARY KEY (store_id, id))"
     )
     id = store.client.add_customer({"email": "canary@example.com", "taxId": CANARY})["id"]
     change_customer(store.command.store, id, name=CANARY)

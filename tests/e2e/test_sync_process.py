@@ -37,6 +37,17 @@ def client_of(command: Command) -> EcwidClient:
     return EcwidClient(Settings(sandbox=str(command.store), calls_per_minute=100_000))
 
 
+@contextmanager
+def running(command: Command, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the command until the block ends."""
+    process = command.begin("sync", *args)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def truth(command: Command) -> dict[int, Any]:
     return {id: {"id": id, **each} for id, each in command.customers().items()}
 
@@ -48,6 +59,12 @@ def until(has_come: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < ends_at
         time.sleep(0.05)
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    """Return the next message of a process."""
+    assert process.stderr is not None
+    return process.stderr.readline()
 
 
 def _is_true(has_come: Callable[[], bool]) -> bool:
@@ -106,10 +123,10 @@ def test_stopped(
     command = Command(tmp_path, 300)
     if not options:
         slow(command, 1.0)
-    process = command.begin("sync", database_url, *options)
-    until(lambda: copy.is_synced() if options else copy.cursor() is not None, process)
-    process.send_signal(signum)
-    out, err = process.communicate(timeout=60)
+    with running(command, database_url, *options) as process:
+        until(lambda: copy.is_synced() if options else copy.cursor() is not None, process)
+        process.send_signal(signum)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + signum, "")
     assert err == f"stopped\n{GOES_ON}"
     command.orders.clear_faults()
@@ -144,21 +161,56 @@ def test_two_at_once(tmp_path: Path, database_url: str, copy: CopiedRows) -> Non
 def test_follow_waits_for_ecwid(tmp_path: Path, database_url: str, copy: CopiedRows) -> None:
     """A failure is said once, and the command goes on as soon as Ecwid is there again."""
     command = Command(tmp_path)
-    process = command.begin("sync", database_url, "--follow", "1")
-    until(copy.is_synced, process)
-    command.orders.inject(Fault("status", status=500))
-    calls = len(command.orders.ledger())
-    until(lambda: len(command.orders.ledger()) > calls + 8, process)
-    command.orders.clear_faults()
-    client_of(command).update_customer(min(command.customers()), {"lang": "de"})
-    until(lambda: copy.documents() == truth(command), process)
-    time.sleep(2)
-    process.terminate()
-    _, err = process.communicate(timeout=60)
-    lines = err.splitlines()
-    assert [line for line in lines if "failed" in line] == lines[:1]
-    assert lines[1:3] == ["The command tries again.", "store 1003: in sync again"]
-    assert process.returncode == 128 + signal.SIGTERM
+    with running(command, database_url, "--follow", "1") as process:
+        until(copy.is_synced, process)
+        command.orders.inject(Fault("status", status=500))
+        calls = len(command.orders.ledger())
+        until(lambda: len(command.orders.ledger()) > calls + 8, process)
+        command.orders.clear_faults()
+        client_of(command).update_customer(min(command.customers()), {"lang": "de"})
+        until(lambda: copy.documents() == truth(command), process)
+        lines = [line_of(process) for _ in range(3)]
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert lines[0].startswith("store 1003: failed: ")
+    assert lines[1:] == ["The command tries again.\n", "store 1003: in sync again\n"]
+    assert err == f"stopped\n{GOES_ON}"
+
+
+def test_follow_waits_for_the_database(tmp_path: Path) -> None:
+    """A database that is away is said once, and a new file is private and gets all customers."""
+    command = Command(tmp_path)
+    path = tmp_path / "copy.sqlite"
+    copy = CopiedRows(f"sqlite:///{path}")
+    with running(command, f"sqlite:///{path}", "--follow", "1") as process:
+        until(copy.is_synced, process)
+        path.rename(tmp_path / "away.sqlite")
+        path.mkdir()
+        lines = [line_of(process) for _ in range(2)]
+        path.rmdir()
+        client_of(command).update_customer(min(command.customers()), {"lang": "de"})
+        until(lambda: copy.documents() == truth(command), process)
+        while lines[-1] != "store 1003: in sync again\n":
+            lines.append(line_of(process))
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert lines[0] == "store 1003: failed: the database failed (is not a regular file)\n"
+    failures = [line for line in lines if "failed" in line]
+    assert len(failures) == len(set(failures)) <= 2
+    assert err == f"stopped\n{GOES_ON}"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_follow_does_not_wait_for_another_table(
+    tmp_path: Path, database_url: str, copy: CopiedRows
+) -> None:
+    """A table that no wait mends ends the command, also while it follows the changes."""
+    command = Command(tmp_path)
+    copy.change("CREATE TABLE ecwid_sync (id INTEGER PRIMARY KEY)")
+    with running(command, database_url, "--follow", "1") as process:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 2
+    assert "another table with the name ecwid_sync" in " ".join(err.split())
 
 
 @contextmanager
@@ -198,10 +250,9 @@ def test_an_event_wakes_the_command(
     more = {"ECWID_CACHE_TTL_S": ttl_s, "XDG_STATE_HOME": str(tmp_path)}
     if storage == "redis":
         more["ECWID_REDIS_URL"] = request.getfixturevalue("redis").url
-    command = Command(tmp_path, **more)
+    command = Command(tmp_path, 0, **more)
     config = {**command.settings, **WEBHOOKS}
-    process = command.begin("sync", database_url, "--follow", "86400")
-    try:
+    with running(command, database_url, "--follow", "86400") as process:
         until(copy.is_synced, process)
         with served(config, tmp_path) as url:
             for lang in ("de", "fr"):
@@ -210,7 +261,6 @@ def test_an_event_wakes_the_command(
                 delivery = delivery_of(event_of(entityId=id))
                 assert requests.post(url, **delivery, timeout=60).status_code == 200
                 until(lambda: copy.documents() == truth(command), process)
-    finally:
         process.terminate()
         _, err = process.communicate(timeout=60)
     assert err == f"stopped\n{GOES_ON}"
@@ -223,11 +273,11 @@ def test_many_stores(tmp_path: Path, database_url: str, copy: CopiedRows) -> Non
             assert sandbox.stdout is not None
             lines = [sandbox.stdout.readline().strip().partition("=") for _ in range(5)]
             settings = {key: value for key, _, value in lines if key.startswith("ECWID_")}
-            command = Command(tmp_path, **settings)
+            command = Command(tmp_path, 0, **settings)
             del command.settings["ECWID_SANDBOX"]
             status, _, err = command.run("sync", database_url)
             assert (status, "choose one with --store-id" in " ".join(err.split())) == (2, True)
-            options = ("--store-id", "1003", "--store-id", "1005", "--store-id", "1003")
+            options = [f"--store-id={number}" for number in (1003, 1005, 1003)]
             assert command.run("sync", database_url, *options) == (0, "", "")
             assert {store: len(copy.documents(store)) for store in ("1003", "1004", "1005")} == {
                 **{"1003": 24, "1004": 0, "1005": 24},
@@ -238,7 +288,7 @@ def test_many_stores(tmp_path: Path, database_url: str, copy: CopiedRows) -> Non
             requests.put(
                 f"{url}/admin/stores/1003", json={"tokens": ["secret_otherOther"]}, timeout=30
             ).raise_for_status()
-            options = ("--store-id", "1003", "--store-id", "1004")
+            options = ["--store-id=1003", "--store-id=1004"]
             status, _, err = command.run("sync", database_url, *options)
             assert status == 1
             assert err.startswith("store 1003: failed: ")

@@ -82,8 +82,10 @@ class CopiedRows:
 def _moment(found: Any) -> datetime | None:
     if isinstance(found, str):  # SQLite has no type for times.
         found = datetime.fromisoformat(found)
+    assert found is None or isinstance(found, datetime)
     return found and found.replace(tzinfo=None)
 
 
 def _document(found: Any) -> dict[str, Any] | None:
-    return json.loads(found) if isinstance(found, str) else found
+    document: dict[str, Any] | None = json.loads(found) if isinstance(found, str) else found
+    return document

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -42,6 +43,7 @@ class PostgresServer:
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         parent = "/tmp" if self._user else None
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=parent))
+        self._data = str(self._folder / "data")
         self._programs = self._find_programs()
         self._make_cluster()
         self._process = self._started()
@@ -79,11 +81,11 @@ class PostgresServer:
         place = f"127.0.0.1:{port or self.port}"
         return f"postgresql://{user}:{quote(password, safe='')}@{place}/{database}"
 
-    def create_database(self) -> str:
+    def create_database(self, options: str = "") -> str:
         """Create an empty database, and return its name."""
         self._databases += 1
         name = f"test{self._databases}"
-        self.execute("postgres", f"CREATE DATABASE {name}")
+        self.execute("postgres", f"CREATE DATABASE {name} {options}")
         return name
 
     def execute(self, database: str, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -132,7 +134,7 @@ class PostgresServer:
                 os.chown(path, self._user.pw_uid, self._user.pw_gid)
         done = subprocess.run(
             [
-                *(self._programs / "initdb", "--pgdata", self._folder / "data"),
+                *(self._programs / "initdb", "--pgdata", self._data),
                 *("--username", "postgres", "--pwfile", password, "--auth", "scram-sha-256"),
                 *("--encoding", "UTF8", "--locale", "C", "--no-sync"),
             ],
@@ -158,13 +160,16 @@ class PostgresServer:
     def _run(self) -> subprocess.Popen[bytes]:
         settings = {**_SETTINGS, "port": str(self.port)}
         options = [part for each in settings.items() for part in ("-c", "=".join(each))]
+        return self._begin([str(self._programs / "postgres"), "-D", self._data, *options])
+
+    def _begin(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(
-                [self._programs / "postgres", "-D", self._folder / "data", *options],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                **self._as_user(),
+                **(options or self._as_user()),
             )
 
     def _as_user(self) -> dict[str, Any]:
@@ -174,3 +179,39 @@ class PostgresServer:
             user = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
             options.update(user)
         return options
+
+
+class SmallDisk(PostgresServer):
+    """A PostgreSQL whose tablespace `small` is on a disk of 16 MB, which only root can make.
+
+    The disk is in the memory, and no other process sees it. A database takes 8 MB.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.execute("postgres", f"CREATE TABLESPACE small LOCATION '{self._folder}/small'")
+
+    def fill(self) -> None:
+        """Fill the disk with a file."""
+        with suppress(OSError), self._ballast().open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+
+    def empty(self) -> None:
+        """Remove that file."""
+        self._ballast().unlink()
+
+    def _ballast(self) -> Path:
+        return Path(f"/proc/{self._process.pid}/root{self._folder}/small/ballast")
+
+    def _begin(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        assert self._user
+        small = self._folder / "small"
+        small.mkdir(exist_ok=True)
+        uid, gid = self._user.pw_uid, self._user.pw_gid
+        script = (
+            f"mount -t tmpfs -o size=16m,mode=700,uid={uid},gid={gid} none {small}"
+            f' && exec setpriv --reuid={uid} --regid={gid} --clear-groups "$@"'
+        )
+        wrapper = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
+        return super()._begin(wrapper, cwd=self._folder)
