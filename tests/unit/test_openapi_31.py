@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -51,8 +52,9 @@ def test_the_document_is_valid(mount: str) -> None:
 
 
 def test_every_event_has_an_operation_of_its_own() -> None:
-    """No two events share an operationId, because a generator makes a name of it."""
+    """The operationIds differ also where a generator changes their case and separators."""
     document = openapi_31(DOCUMENT)
     items = [*document["paths"].values(), *document["webhooks"].values()]
-    names = [node["operationId"] for item in items for node in item.values()]
+    ids = [node["operationId"] for item in items for node in item.values()]
+    names = [re.sub("[^a-z]", "", each.lower()) for each in ids]
     assert len(names) == len(set(names)) > 5
