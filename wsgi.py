@@ -16,6 +16,7 @@ from flask_ecwid import Ecwid, SettingsError
 from flask_ecwid.settings import switch
 
 METRICS = "ECWID_METRICS"
+PIN_WORKERS = "ECWID_PIN_WORKERS"  # gunicorn.conf.py uses this setting.
 TRUSTED_PROXIES = "ECWID_TRUSTED_PROXIES"
 
 
@@ -37,11 +38,13 @@ def create_app() -> Flask:
     proxies = app.config.get(TRUSTED_PROXIES, "").strip() or "0"
     if not re.fullmatch("[0-9]", proxies):
         faults.append(f"{TRUSTED_PROXIES} is not a number of proxies from 0 to 9")
-    with_metrics = False
-    try:
-        with_metrics = switch(app.config.get(METRICS, ""))
-    except ValueError:
-        faults.append(f"{METRICS} is not on or off")
+    switches = dict.fromkeys([METRICS, PIN_WORKERS], False)
+    for name in switches:
+        try:
+            switches[name] = switch(app.config.get(name, ""))
+        except ValueError:
+            faults.append(f"{name} is not on or off")
+    with_metrics = switches[METRICS]
     if with_metrics and find_spec("prometheus_client") is None:
         faults.append(f"{METRICS} is on, but needs pip install 'flask-ecwid[metrics]'")
     if faults:

@@ -100,6 +100,11 @@ CONTENDERS = (
     Contender("flask-openapi3", "validate_response=True", _gunicorn("openapi3:app", _GTHREAD)),
 )
 
+
+def _prefixed(who: Contender, *words: str) -> Command:
+    return lambda bin, port, threads: [*words, *who.command(bin, port, threads)]
+
+
 # The bare view and flask_ecwid under each server. BASE is the first, as in the other tables.
 SERVERS = (
     BASE,
@@ -110,6 +115,13 @@ SERVERS = (
     ),
     Contender(
         "gunicorn, C parser: flask_ecwid", "", _gunicorn("wsgi:app", parser="fast"), cwd=ROOT
+    ),
+    Contender("gunicorn, one core: HTTPAdapter", "", _prefixed(ADAPTER, "taskset", "--cpu-list=0")),
+    Contender(
+        "gunicorn, one core: flask_ecwid",
+        "",
+        _prefixed(OURS, "env", "ECWID_PIN_WORKERS=on"),
+        cwd=ROOT,
     ),
     Contender("Granian: HTTPAdapter", "", _granian("bare:adapter")),
     Contender("Granian: flask_ecwid", "", _granian("granian_app:app"), cwd=ROOT),
@@ -127,6 +139,15 @@ MANY_CALLERS = (
     (
         Contender(
             "gunicorn gthread, 2 x 256 threads", "", _gunicorn("wsgi:app", "--workers=2"), cwd=ROOT
+        ),
+        256,
+    ),
+    (
+        Contender(
+            "gunicorn gthread, one core, 1 x 256 threads",
+            "",
+            _prefixed(OURS, "env", "ECWID_PIN_WORKERS=on"),
+            cwd=ROOT,
         ),
         256,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import signal
 import socket
@@ -311,6 +312,36 @@ def test_workers_share_the_calls_per_minute(flags: tuple[str, ...], file: dict[s
     settings = {"ECWID_SANDBOX": "on", "ECWID_CALLS_PER_MINUTE": "30", **file}
     with gunicorn("--workers", "3", *flags, **settings) as server:
         assert calls_until_refused(server) == 30
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux keeps a core")
+@pytest.mark.parametrize("pins", [True, False])
+def test_a_core_for_each_worker(pins: bool) -> None:
+    """Pinned workers have different cores, and a new worker takes the core that is free."""
+    settings = {"ECWID_SANDBOX": "on", "ECWID_PIN_WORKERS": "on" if pins else "off"}
+    allowed = os.sched_getaffinity(0)
+    workers = min(len(allowed), 4)
+
+    def cores(server: Server) -> list[set[int]]:
+        pid = server.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        return [os.sched_getaffinity(int(child)) for child in children]
+
+    with gunicorn("--workers", str(workers), **settings) as server:
+        if not pins:
+            until(lambda: cores(server) == [allowed] * workers)
+            return
+        until(
+            lambda: len(cores(server)) == workers and all(len(each) == 1 for each in cores(server))
+        )
+        before = cores(server)
+        assert len({core for each in before for core in each}) == workers
+        pid = server.process.pid
+        gone = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0]
+        os.kill(int(gone), signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{gone}").exists())
+        until(lambda: sorted(map(sorted, cores(server))) == sorted(map(sorted, before)))
+        assert os.sched_getaffinity(pid) == allowed
 
 
 @pytest.mark.parametrize(("file", "more"), [({}, 0), (NO_FILE, 15)], ids=["file", "no file"])

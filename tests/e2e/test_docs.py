@@ -380,12 +380,16 @@ def test_with_redis(redis: RedisServer, store: dict[str, str], tmp_path: Path) -
     assert redis.client.keys()
 
 
-# Each setting's default and range. Two settings belong to wsgi.py and not to the plugin.
+# Each setting's default and range. The last settings do not belong to the plugin.
 DECLARED: dict[str, tuple[Any, str]] = {
     f"ECWID_{spec.name.upper()}": (spec.default, spec.metadata["rule"].allowed)
     for spec in fields(Settings)
 }
-DECLARED |= {"ECWID_METRICS": (False, "on or off"), "ECWID_TRUSTED_PROXIES": (0, "from 0 to 9")}
+DECLARED |= {
+    "ECWID_METRICS": (False, "on or off"),
+    "ECWID_PIN_WORKERS": (False, "on or off"),
+    "ECWID_TRUSTED_PROXIES": (0, "from 0 to 9"),
+}
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(ECWID_\w+)` \| (.*?) \| (.*?) \| (.*?) \|$", SETTINGS, re.M)
 

@@ -226,9 +226,11 @@ def test_metrics_are_off_by_default() -> None:
     ],
 )
 def test_a_start_that_fails(before: str, value: str, fault: str) -> None:
-    """Invalid values and missing libraries of the metrics are reported with all other faults."""
+    """Invalid values of wsgi.py and missing libraries are reported with all other faults."""
     program = f"import sys\n{before}\nimport wsgi"
-    done = run_python(program, "-W", "error", ECWID_METRICS=value, ECWID_STORE_ID="7")
+    given = {"ECWID_METRICS": value, "ECWID_STORE_ID": "7", "ECWID_PIN_WORKERS": "perhaps"}
+    done = run_python(program, "-W", "error", **given)
+    assert "ECWID_PIN_WORKERS is not on or off" in done.stderr
     assert done.returncode != 0
     assert fault in done.stderr
     assert "ECWID_TOKEN is missing" in done.stderr
