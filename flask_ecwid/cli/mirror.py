@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from .. import chance, clock, private_files
@@ -169,7 +169,8 @@ def _reason(error: SQLAlchemyError) -> str:
     if str(cause) in _SQLITE_REASONS:
         return str(cause)
     sqlstate = getattr(cause, "sqlstate", None)
-    if sqlstate:
+    is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if sqlstate and not is_lost:
         return f"{type(cause).__name__}, SQLSTATE {sqlstate}"
     if isinstance(error, OperationalError) and hasattr(cause, "sqlstate"):
         return (
@@ -197,7 +198,7 @@ def open_engine(url: str) -> sa.Engine:
         missing = {name: each for name, each in _PATIENCE.items() if name not in parsed.query}
         parsed = parsed.update_query_dict(missing)
         # A pool between here and the server may give each transaction another session.
-        options: dict[str, Any] = {"prepare_threshold": None}
+        options: dict[str, Any] = {"prepare_threshold": None, "client_encoding": "utf8"}
     else:
         _claim_file(parsed)
         options = {"timeout": _WAIT_S, "isolation_level": None}
@@ -308,6 +309,7 @@ class Mirror:
             if connection.dialect.name == "postgresql":
                 # Two commands would otherwise fail when both create the same table.
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
+                _check_encoding(connection)
             inspector = sa.inspect(connection)
             for table in _tables.sorted_tables:
                 if inspector.has_table(table.name):
@@ -615,6 +617,16 @@ def _upsert(connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
     new = {name: insert.excluded[name] for name in _EMPTY_ROW}
     upsert = insert.on_conflict_do_update(index_elements=["store_id", "id"], set_=new)
     connection.execute(upsert, rows)
+
+
+def _check_encoding(connection: sa.Connection) -> None:
+    """Raise WrongDatabase if a text of a customer could be outside of the database's encoding."""
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if encoding not in ("UTF8", "SQL_ASCII"):
+        raise WrongDatabase(
+            f"the database has the encoding {encoding}, which lacks letters of other languages."
+            " Create a database with the encoding UTF8"
+        )
 
 
 def _check_table(inspector: sa.Inspector, table: sa.Table) -> None:

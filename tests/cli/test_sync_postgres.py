@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from flask_ecwid import EcwidClient, Settings
@@ -32,27 +33,22 @@ WHEN: list[When] = ["before", "during", "after"]
 
 
 class Copy:
-    """A database of the real server, and the copy of the store of a command."""
+    """A database of the real server, and the copy of a command's store in the database."""
 
     def __init__(self, server: PostgresServer, command: Command, options: str = "") -> None:
         self.server = server
         self.command = command
         self.database = server.create_database(options)
         self.url = server.url(self.database)
+        self.copied = CopiedRows(f"{self.url}?client_encoding=utf8")
 
     def client(self) -> EcwidClient:
         return EcwidClient(Settings(sandbox=str(self.command.store), calls_per_minute=100_000))
 
-    def rows(self, columns: str = "id, document") -> list[tuple[Any, ...]]:
-        return self.server.execute(
-            self.database, f"SELECT {columns} FROM ecwid_customers ORDER BY store_id, id"
-        )
-
     def is_in_sync(self) -> bool:
         """Return whether each customer of the store has a row, and no other customer has one."""
-        documents = {id: document for id, document in self.rows() if document is not None}
-        store = {id: {"id": id, **each} for id, each in self.command.customers().items()}
-        return documents == store
+        customers = self.command.customers().items()
+        return self.copied.documents() == {id: {"id": id, **each} for id, each in customers}
 
     def wait_until_in_sync(self, follower: subprocess.Popen[str]) -> None:
         until = time.monotonic() + 60
@@ -98,7 +94,7 @@ def test_a_server_that_is_killed(copy: Copy, relay: PostgresRelay, when: When, n
     assert "same command" in messages
     copy.server.start_again()
     complete = {"before": nth - 1, "after": nth}.get(when, 0)
-    assert len(copy.rows()) >= min(100 * complete, CUSTOMERS)
+    assert len(copy.copied.rows()) >= min(100 * complete, CUSTOMERS)
     assert copy.command.run("sync", copy.url)[0] == 0
     assert copy.is_in_sync()
 
@@ -116,6 +112,25 @@ def test_a_follower_waits_for_a_server_that_is_killed(
     time.sleep(2)  # Several attempts fail.
     copy.server.start_again()
     copy.wait_until_in_sync(follower)
+    copy.client().update_customer(172890169, {"privateAdminNotes": "after"})
+    copy.wait_until_in_sync(follower)
+    assert end(follower).count("the database failed") == 1
+
+
+def test_a_follower_says_once_that_its_server_is_lost(copy: Copy) -> None:
+    """The end of a connection and the refusal of the next one are the same failure."""
+    assert copy.command.run("sync", copy.url)[0] == 0
+    other = psycopg.connect(copy.url)
+    other.execute("LOCK TABLE ecwid_sync IN EXCLUSIVE MODE")
+    follower = begin(copy, "--follow", "1")
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    while not copy.server.execute(copy.database, waiting):
+        assert follower.poll() is None, follower.communicate()
+        time.sleep(0.05)
+    copy.server.shut_down()
+    other.close()
+    time.sleep(2)  # Several attempts fail.
+    copy.server.start_again()
     copy.client().update_customer(172890169, {"privateAdminNotes": "after"})
     copy.wait_until_in_sync(follower)
     assert end(follower).count("the database failed") == 1
@@ -188,12 +203,11 @@ def test_two_stores_at_once(copy: Copy) -> None:
     for process in processes:
         messages = process.communicate(timeout=60)[1]
         assert process.returncode == 0, messages
-    copied = CopiedRows(copy.url)
     for id, file in {"1003": command.store, "1004": path_of(command.store, "1004")}.items():
         with sqlite3.connect(file) as db:
             customers = {row[0] for row in db.execute("SELECT id FROM customers")}
         db.close()
-        assert set(copied.documents(id)) == customers
+        assert set(copy.copied.documents(id)) == customers
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
@@ -210,6 +224,43 @@ def test_a_full_disk(tmp_path: Path) -> None:
         server.empty()
         assert copy.command.run("sync", copy.url) == (0, "", "")
         assert copy.is_in_sync()
+
+
+@pytest.mark.parametrize(("encoding", "status"), [("LATIN1", 2), ("SQL_ASCII", 0)])
+def test_the_encoding_of_a_database(
+    postgres: PostgresServer, tmp_path: Path, encoding: str, status: int
+) -> None:
+    """A database whose encoding lacks letters is refused before a customer cannot be written."""
+    options = f"ENCODING '{encoding}' TEMPLATE template0"
+    copy = Copy(postgres, Command(tmp_path), options)
+    change_customer(copy.command.store, 172890169, name="Łódź, Ελλάδα, 日本")
+    done, _, messages = copy.command.run("sync", copy.url)
+    assert done == status, messages
+    if status == 0:
+        assert copy.is_in_sync()
+    else:
+        assert f"has the encoding {encoding}" in " ".join(messages.split())
+
+
+def test_a_user_who_may_not_create_tables(copy: Copy) -> None:
+    """Where the tables are, the rights to read and write their rows are enough."""
+    assert copy.command.run("sync", copy.url)[0] == 0
+    url = user_with(copy, "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public")
+    copy.client().update_customer(172890169, {"lang": "pl"})
+    assert copy.command.run("sync", url) == (0, "", "")
+    assert copy.is_in_sync()
+
+
+def test_a_signal_while_the_server_is_silent(copy: Copy, relay: PostgresRelay) -> None:
+    """SIGTERM ends a command that waits for a reply of the database."""
+    over = threading.Event()
+    relay.at_commit("before", 1, lambda: over.wait(60))
+    waiting = begin(copy, url=relay.database_url(copy.database))
+    while not relay.commits:
+        assert waiting.poll() is None, waiting.communicate()
+        time.sleep(0.05)
+    end(waiting)
+    over.set()
 
 
 def no_database(copy: Copy) -> str:

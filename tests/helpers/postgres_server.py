@@ -61,6 +61,11 @@ class PostgresServer:
         self._process.kill()
         self._process.wait()
 
+    def shut_down(self) -> None:
+        """Stop the server, which first tells its connections so."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait()
+
     def is_running(self) -> bool:
         return self._process.poll() is None
 

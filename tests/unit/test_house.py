@@ -112,6 +112,7 @@ def test_a_command_imports_no_other_command() -> None:
         ("prometheus_client", {"metrics", "server"}),
         ("gunicorn", {"server"}),
         ("sqlalchemy", {"cli"}),
+        ("psycopg", {"cli"}),
     ],
 )
 def test_a_library_is_imported_in_few_modules(library: str, rooms: set[str]) -> None:
