@@ -2,7 +2,8 @@
 
 A transaction of the mirror takes SQLite's lock with its first statement, so no other task goes on
 until its end. A fault may kill the process at each statement and at the commit. SQLite then rolls
-the transaction back. Before each transaction, other tasks may go on.
+the transaction back. The connection may also break so late that the transaction is committed.
+Before each transaction, other tasks may go on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from itertools import count
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from .ledger import Copy, Row
 from .world import World
@@ -30,6 +32,7 @@ class Database:
     def __init__(self, world: World) -> None:
         Database._now = self
         self.world = world
+        self.loses_commit = False  # The connection of the next commit breaks after the commit.
         self._uri = f"file:mirror{next(_numbers)}?mode=memory&cache=shared"
         self._memory = self.connect()  # SQLite keeps the memory while this connection is open.
 
@@ -85,9 +88,14 @@ def _execute(*_: object) -> None:
     Database._now.world.pass_point()
 
 
-def _commit(_: sa.Connection) -> None:
-    Database._now.world.pass_point()
-    Database._now.world.me().locks -= 1
+def _commit(connection: sa.Connection) -> None:
+    database = Database._now
+    database.world.pass_point()
+    database.world.me().locks -= 1  # SQLAlchemy tells of no rollback after a failed commit.
+    if database.loses_commit:
+        database.loses_commit = False
+        connection.connection.commit()
+        raise OperationalError("COMMIT", {}, ConnectionError())
 
 
 def _roll_back(_: sa.Connection) -> None:

@@ -667,6 +667,20 @@ def _claim_without_comparison(original: Any) -> Any:
     return claim
 
 
+def _deleted_keeps_data(original: Any) -> Any:
+    def upsert(connection: Any, rows: Any) -> None:
+        deleted = [row for row in rows if row["deleted_at"]]
+        if others := [row for row in rows if not row["deleted_at"]]:
+            original(connection, others)
+        for row in deleted:
+            date = f"{row['deleted_at']:%Y-%m-%d %H:%M:%S}"
+            connection.exec_driver_sql(
+                f"UPDATE ecwid_customers SET deleted_at = '{date}' WHERE id = {row['id']}"
+            )
+
+    return upsert
+
+
 def _call_within_a_transaction(original: Any) -> Any:
     def update(client: Any, copy: Any) -> Iterator[int]:
         with copy._engine.begin():
@@ -966,6 +980,10 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     ),
     "a mirror keeps rows that nobody has seen again": (
         is_now(mirror.Mirror, "_expect_all", _nothing),
+    ),
+    "unseen rows never count as deleted": (is_now(mirror.Mirror, "finish", _nothing),),
+    "the row of a deleted customer keeps the data": (
+        Change(mirror, "_upsert", _deleted_keeps_data),
     ),
     "two processes keep one mirror": (Change(mirror.Mirror, "_claim", _claim_without_comparison),),
     "a mirror calls Ecwid within a transaction": (

@@ -463,7 +463,6 @@ class _History:
         pages = _SmallPages(client, request.mirror["limit"])
         copy = mirror.Mirror(self._database.engine, ONLY_STORE)
         try:
-            copy.create_tables()
             for gap_s in request.mirror["gaps_s"]:
                 if not clock.sleep(gap_s):
                     break
@@ -478,11 +477,12 @@ class _History:
         is_over = False
         while not is_over:
             try:
+                copy.create_tables()
                 for count in mirror.update(cast(EcwidClient, pages), copy):
                     self._world.log("stored", count)
                 is_over = True
-            except EcwidError as exc:
-                self._world.log("failed", exc.slug)
+            except (EcwidError, mirror.DatabaseFailed) as exc:
+                self._world.log("failed", str(exc))
                 if not clock.sleep(1.0):
                     raise
         shop = self._ecwid.shop(ONLY_STORE)
@@ -517,6 +517,12 @@ class _History:
         self._world.kill(killed.process)
         again = {**killed.mirror, "gaps_s": [0]}
         self._world.at(self._world.time + event["back_s"], self._begin_mirror, again)
+
+    def _do_commit_lost(self, event: Event) -> None:
+        """Let the connection break after the commit of the transaction that begins."""
+        assert self._database is not None
+        self._database.loses_commit = True
+        self._world.log("THE REPLY TO THE COMMIT IS LOST")
 
     def _do_kill(self, event: Event) -> None:
         self._world.kill(self._processes[event["process"]])

@@ -810,9 +810,12 @@ class _Maker:
         for run_at in runs:
             number = self._add_mirror(run_at, chance.randrange(2), [[0], [0, 1], [0, 3, 30]])
             drawn, number = chance.random(), number - chance.choice([0, 1])
-            place = {"point": int(chance.choice([10, 40, 160]) * chance.random()) + 1}
+            place = {"transaction": chance.randrange(1, 9)}
+            if drawn < 0.1:
+                self._strike(number, {"do": "commit-lost"}, **place)
+                continue
             if chance.random() < 0.5:
-                place = {"transaction": chance.randrange(3, 9)}
+                place = {"point": int(chance.choice([10, 40, 160]) * chance.random()) + 1}
             if drawn < 0.5:
                 back_s = chance.choice([0.1, 5.0, 400.0])
                 self._strike(number, {"do": "mirror-kill", "back_s": back_s}, **place)

@@ -17,6 +17,7 @@ from flask_ecwid import chance, clock
 
 from ..conftest import ROOT
 from . import seams
+from .database import Database
 from .defects import planted, seeds_until_found
 from .history import play, printed
 from .invariants import INVARIANTS
@@ -145,6 +146,46 @@ def test_a_killed_task_does_not_tidy_up() -> None:
     assert effects == []
 
 
+@pytest.mark.parametrize(("point", "tables"), [(2, 0), (3, 0), (4, 0), (5, 1)])
+def test_a_killed_transaction(point: int, tables: int) -> None:
+    """The database rolls a transaction back if its process is killed at the commit or before."""
+    world = World(seed=0)
+    process = Process("A1", Host("A", 0.0), 1)
+    database = Database(world)
+
+    def work() -> None:
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE t (id INTEGER)")
+        world.travel(1.0)
+
+    world.faults[1, point] = [lambda: world.kill(process)]
+    world.start("A1/r1", process, 1, work)
+    world.run()
+    world.end()
+    [found] = database.connect().execute("SELECT count(*) FROM sqlite_master").fetchone()
+    database.close()
+    assert (process.dead, found) == (True, tables)
+
+
+def test_a_switch_within_a_transaction_is_found() -> None:
+    """A task that waits for the network within a transaction holds a lock meanwhile."""
+    world = World(seed=0)
+    database = Database(world)
+
+    def work() -> None:
+        with database.engine.begin():
+            pass
+        assert not world.breaches
+        with database.engine.begin():
+            world.travel(1.0)
+
+    world.start("A1/r1", Process("A1", Host("A", 0.0), 1), 1, work)
+    world.run()
+    world.end()
+    database.close()
+    assert len(world.breaches) == 1
+
+
 def test_a_suspended_host_loses_time_on_one_clock() -> None:
     """During a suspend, the wall clock goes on, the monotonic clock stops, and sleeps wait."""
     world = World(seed=0)
@@ -165,7 +206,12 @@ def test_a_suspended_host_loses_time_on_one_clock() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["the swap in Redis does not compare", "a list is read without the second before"]
+    "name",
+    [
+        "the swap in Redis does not compare",
+        "a list is read without the second before",
+        "a mirror forgets unreadable customers",
+    ],
 )
 def test_a_planted_defect_is_found(name: str) -> None:
     """A defect that is planted in a real module breaks a rule, and is gone afterwards."""

@@ -27,6 +27,8 @@ CUSTOMERS = 100_000
 CHANGES = 1000
 WRITERS = 3
 CHANGES_A_SECOND = 8
+# Without this, a busy machine would make most changes before the command begins its work again.
+CHANGES_OF_A_START = 25
 FIRST_KILLS = 3
 FIRST_KILLED_WITHIN_S = 10.0  # of the first call of the command
 KILLED_WITHIN_S = 4.0  # 2 s on average
@@ -86,6 +88,7 @@ def keep(
             for follows in cycle([True, False]):
                 if not writers.are_busy() and command.kills >= least_kills:
                     break
+                writers.allow(CHANGES_OF_A_START)
                 # A command that does not follow the changes ends when the mirror is in sync.
                 command.kill(KILLED_WITHIN_S, *(["--follow", "1"] if follows else []))
         ecwid.fail()
@@ -178,6 +181,7 @@ class _Writers:
         self._recent: list[int] = []  # Some customers change again and again.
         self._lock = threading.Lock()
         self._left = changes
+        self._allowed = threading.Semaphore(0)
         self._numbers = count()  # CPython's `next` of a counter is atomic.
         self._threads = [threading.Thread(target=self._work) for _ in range(WRITERS)]
         self.made = {"created": 0, "updated": 0, "deleted": 0}
@@ -192,8 +196,13 @@ class _Writers:
         with self._lock:
             if sys.exc_info()[0] is not None:
                 self._left = 0
+        self.allow(WRITERS)
         for thread in self._threads:
             thread.join()
+
+    def allow(self, changes: int) -> None:
+        """Let the writers go on with so many changes."""
+        self._allowed.release(changes)
 
     def are_busy(self) -> bool:
         return any(thread.is_alive() for thread in self._threads)
@@ -206,7 +215,8 @@ class _Writers:
                 time.sleep(2 * WRITERS / CHANGES_A_SECOND * random.random())
 
     def _takes(self) -> bool:
-        """Return whether this writer has to make another change."""
+        """Return whether this writer has to make another change, as soon as it is allowed."""
+        self._allowed.acquire()
         with self._lock:
             self._left -= 1
             return self._left >= 0
