@@ -12,6 +12,9 @@ import pytest
 from tests.conftest import ROOT
 from tests.helpers.fresh_folder import block, generate, served_sandbox, sh
 
+# The members that have no type in the contract, as in tests/e2e/test_python_client.py.
+UNTYPED_MEMBERS = 11
+
 
 @pytest.fixture
 def folder() -> Path:
@@ -28,6 +31,11 @@ def test_models(folder: Path) -> None:
     printed = generate(block("Only models", "sh"), folder)
     warned = set(re.findall(r"Warning: (.*?);", printed))
     assert warned == {f"Pydantic does not take pattern on {each}" for each in ("UUID", "SecretStr")}
+    models = (folder / "customers.py").read_text(encoding="utf-8")
+    assert len(re.findall(r"^ +Any \| None,$", models, re.M)) == UNTYPED_MEMBERS
+    assert re.findall(r"^.*(?<!\[str, )\bAny\b(?! \| None,).*$", models, re.M) == [
+        "from typing import Annotated, Any"
+    ]
     (folder / "program.py").write_text(block("Only models", "python"), encoding="utf-8")
     sh(f"{sys.executable} -m mypy --strict program.py", folder)
     with served_sandbox() as variables:
@@ -38,6 +46,8 @@ def test_models(folder: Path) -> None:
 def test_hey_api(folder: Path) -> None:
     """The client of @hey-api/openapi-ts has a function for each operation, and typed errors."""
     generate(block("Functions in TypeScript", "sh"), folder)
+    types = (folder / "shop" / "types.gen.ts").read_text(encoding="utf-8")
+    assert re.findall(r".*(?:: any\b|<any>).*", types) == []
     (folder / "program.ts").write_text(block("Functions in TypeScript", "ts"), encoding="utf-8")
     tsc = "npx tsc --strict --target es2022 --module es2022 --moduleResolution bundler"
     sh(f"{tsc} --noEmit program.ts", folder)

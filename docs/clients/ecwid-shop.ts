@@ -15,7 +15,7 @@ const KEY_IN_USE = "urn:flask-ecwid:problem:idempotency-key-in-use";
 
 /** A request that failed, after all repeats. */
 export class ShopError extends Error {
-  /** Whether a change may have happened. */
+  /** For a change, "no" if no attempt can have made the change, otherwise "unknown". */
   readonly executed: "no" | "unknown";
 
   constructor(
@@ -23,9 +23,10 @@ export class ShopError extends Error {
     readonly problem: Problem | undefined,
     /** How often the request was sent. */
     readonly attempts: number,
+    mayBeDone: boolean,
   ) {
     super(problem?.title ?? "The plugin sent no problem and no result");
-    this.executed = problem?.executed === "no" ? "no" : "unknown";
+    this.executed = mayBeDone ? "unknown" : "no";
   }
 }
 
@@ -99,13 +100,13 @@ export class Shop {
     await this.#send(() => this.#api.POST("/update_customer/{customer_id}", { params, body }));
   }
 
-  /** Delete a customer. A 404 of a repeat means that an earlier attempt was successful. */
+  /** Delete a customer. A 404 is a success if an earlier attempt may have deleted them. */
   async delete(id: number): Promise<void> {
     const params = { path: { customer_id: id } };
     try {
       await this.#send(() => this.#api.POST("/delete_customer/{customer_id}", { params }));
     } catch (error) {
-      if (!(error instanceof NotFound && error.attempts > 1)) throw error;
+      if (!(error instanceof NotFound && error.executed === "unknown")) throw error;
     }
   }
 
@@ -136,17 +137,19 @@ export class Shop {
   /** Send a request until it succeeds, fails for good, or no time is left. */
   async #send<T>(send: () => Promise<Reply<T>>): Promise<T> {
     const deadline = performance.now() + this.#patienceMs;
+    let mayBeDone = false;
     for (let attempts = 1; ; attempts++) {
       const reply = await send().catch(() => undefined); // no reply, or the page of a proxy
       if (reply?.response.ok && reply.data !== undefined) return reply.data;
       const problem = typeof reply?.error === "object" ? reply.error : undefined;
+      mayBeDone ||= problem?.executed !== "no";
       // After `idempotency-key-in-use`, an earlier attempt is still under way.
       const status = problem?.type === KEY_IN_USE ? 503 : (reply?.response.status ?? NO_REPLY);
       const retryAfter = reply?.response.headers.get("Retry-After") ?? "";
       const backoffMs = Math.min(8000, 250 * 2 ** attempts) * (0.5 + Math.random() / 2);
       const waitMs = /^\d+$/.test(retryAfter) ? Number(retryAfter) * 1000 : backoffMs;
       if (!PASSING.has(status) || performance.now() + waitMs > deadline) {
-        throw new (classOf(status, problem))(problem, attempts);
+        throw new (classOf(status, problem))(problem, attempts, mayBeDone);
       }
       await new Promise((resolve) => setTimeout(resolve, waitMs));
     }

@@ -47,16 +47,15 @@ class ShopError(Exception):
 
     Attributes:
         problem: The problem that the plugin sent, or None if no problem arrived.
-        executed: Whether a change may have happened, "no" or "unknown".
         attempts: How often the request was sent.
+        executed: For a change, "no" if no attempt can have made the change, otherwise "unknown".
     """
 
-    def __init__(self, problem: Problem | None, attempts: int) -> None:
+    def __init__(self, problem: Problem | None, attempts: int, may_be_done: bool) -> None:
         super().__init__(problem.title if problem else "The plugin sent no problem and no result")
         self.problem = problem
         self.attempts = attempts
-        is_no = problem is not None and problem.executed is ProblemExecuted.NO
-        self.executed = "no" if is_no else "unknown"
+        self.executed = "unknown" if may_be_done else "no"
 
 
 class Invalid(ShopError):
@@ -147,14 +146,14 @@ class Shop:
         )
 
     def delete(self, customer_id: int) -> None:
-        """Delete a customer. A 404 of a repeat means that an earlier attempt was successful."""
+        """Delete a customer. A 404 is a success if an earlier attempt may have deleted them."""
         try:
             self._send(
                 DeletedCustomerEnvelope,
                 lambda: delete_customer.sync_detailed(customer_id, client=self._client),
             )
         except NotFound as error:
-            if error.attempts == 1:
+            if error.executed == "no":
                 raise
 
     def customers(self) -> Iterator[Customer]:
@@ -195,7 +194,7 @@ class Shop:
             ShopError: A subclass says how the request failed.
         """
         deadline = time.monotonic() + self._patience_s
-        attempts = 0
+        attempts, may_be_done = 0, False
         while True:
             attempts += 1
             status, problem, retry_after = NO_REPLY, None, ""
@@ -211,14 +210,16 @@ class Shop:
                 if isinstance(reply.parsed, Problem):
                     problem = reply.parsed
                 status, retry_after = reply.status_code, reply.headers.get("Retry-After", "")
+            may_be_done |= problem is None or problem.executed is not ProblemExecuted.NO
             if problem and problem.type_ == KEY_IN_USE:
                 status = 503  # An earlier attempt is still under way.
             backoff_s = min(8.0, 0.25 * 2.0**attempts) * random.uniform(0.5, 1.0)
             wait_s = float(retry_after) if retry_after.isdecimal() else backoff_s
             if status not in PASSING:
-                raise (CLASSES.get(status, ShopError) if problem else ShopError)(problem, attempts)
+                kind_of_error = CLASSES.get(status, ShopError) if problem else ShopError
+                raise kind_of_error(problem, attempts, may_be_done)
             if time.monotonic() + wait_s > deadline:
-                raise Unavailable(problem, attempts)
+                raise Unavailable(problem, attempts, may_be_done)
             time.sleep(wait_s)
 
 

@@ -164,6 +164,23 @@ def says_that_a_change_may_have_happened(shop: Shop) -> None:
     assert int(words[2]) > 1
 
 
+def remembers_what_an_earlier_attempt_may_have_done(shop: Shop) -> None:
+    """A last attempt that did nothing does not hide what an earlier attempt may have done."""
+    ada = shop.store.add_customer({"email": ADA})
+    late = Fault("status", status=429, retry_after="60", operation="update_customer", nth=2)
+    shop.store.inject(late)
+    with shop.relay(loses_the_first_reply=True) as relay:
+        printed = shop.run("update", ada, SHOP_URL=url_of(relay), PATIENCE_S="5")
+    assert printed == "Unavailable unknown 2"
+    assert shop.store.customers()[0]["lang"] == "de"
+
+
+def a_late_404_is_no_success_if_nothing_was_deleted(shop: Shop) -> None:
+    """A deletion after attempts that surely did nothing fails with a 404."""
+    shop.store.inject(Fault("status", status=429, retry_after="4", times=1))
+    assert shop.run("delete", 1) == "NotFound no 2"
+
+
 SCENARIOS: list[Callable[[Shop], None]] = [
     waits_after_a_429,
     waits_after_a_503,
@@ -174,6 +191,8 @@ SCENARIOS: list[Callable[[Shop], None]] = [
     every_failure_has_a_class,
     gives_up_in_time,
     says_that_a_change_may_have_happened,
+    remembers_what_an_earlier_attempt_may_have_done,
+    a_late_404_is_no_success_if_nothing_was_deleted,
 ]
 
 

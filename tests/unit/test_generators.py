@@ -163,6 +163,36 @@ def test_samples_are_valid(name: str) -> None:
             validate(document)
 
 
+# For each object of a request the object of Ecwid's replies that has the same members.
+REPLIES = {
+    "CustomerInput": "Customer",
+    "CustomerChanges": "Customer",
+    "PersonInput": "Person",
+    "ShippingAddressInput": "ShippingAddress",
+    "ContactInput": "CustomerContact",
+    "ContactChanges": "CustomerContact",
+    "ExtraFieldInput": "ExtraField",
+}
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_a_member_that_only_ecwid_sets_has_a_type(name: str) -> None:
+    """In a request, a member that only Ecwid sets has the type that it has in Ecwid's replies."""
+    in_replies = flat(SCHEMAS[REPLIES[name]])["properties"]
+    found = 0
+    for member, node in SCHEMAS[name]["properties"].items():
+        if node.get("readOnly"):
+            assert type_of(node) == type_of(in_replies[member]), member
+            found += 1
+    assert found
+
+
+def type_of(node: dict[str, Any]) -> tuple[object, ...]:
+    schema = flat(node)
+    names = ("type", "format", "nullable", "items", "properties")
+    return tuple(schema.get(name) for name in names)
+
+
 def versions() -> dict[str, set[str]]:
     """Return the versions of each package that `make clients` uses."""
     setup = configparser.ConfigParser()
