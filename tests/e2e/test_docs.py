@@ -61,6 +61,7 @@ NOT_HERE = {
 }
 PAGES_ELSEWHERE = {
     "clients.md": "e2e/test_python_client.py",
+    "cookbook.md": "e2e/test_cookbook.py",
     "keep-a-copy.md": "e2e/test_keep_a_copy.py",
     "many-stores.md": "e2e/test_many_stores.py",
     "oauth.md": "e2e/test_oauth.py",
