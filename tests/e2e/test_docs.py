@@ -53,7 +53,7 @@ def taken(page: str, heading: str, language: str = "sh") -> list[str]:
 # The blocks that do not run here, with the reasons.
 NOT_HERE = {
     ("deployment.md", "gunicorn for your own app"): "it needs a wheel: tests/e2e/test_packaging.py",
-    ("index.md", "1. Run it"): "the README has it, too: tests/e2e/test_readme.py",
+    ("tutorial.md", "1. Run it"): "the README has it, too: tests/e2e/test_readme.py",
     ("deploy/README.md", "gunicorn, by systemd"): "it writes to /opt and /etc, and needs systemd; "
     "tests/unit/test_systemd_unit.py reads the unit",
     ("deploy/README.md", "nginx"): "it changes the machine's nginx; test_nginx.py runs one",
@@ -68,13 +68,13 @@ PAGES_ELSEWHERE = {
 }
 
 CALLS, [SHOP] = (
-    taken("index.md", "2. Call it"),
-    taken("index.md", "3. Mount it in your app", "python"),
+    taken("tutorial.md", "2. Call it"),
+    taken("tutorial.md", "3. Mount it in your app", "python"),
 )
-START, MOUNTED = taken("index.md", "3. Mount it in your app")
-MAKE_KEY, REAL, CALL_WITH_KEY = taken("index.md", "4. Take a real store")
-[REAL_SETTINGS] = taken("index.md", "4. Take a real store", "ini")
-[SERVE] = taken("index.md", "5. Deploy it")
+START, MOUNTED = taken("tutorial.md", "3. Mount it in your app")
+MAKE_KEY, REAL, CALL_WITH_KEY = taken("tutorial.md", "4. Take a real store")
+[REAL_SETTINGS] = taken("tutorial.md", "4. Take a real store", "ini")
+[SERVE] = taken("tutorial.md", "5. Deploy it")
 [WRONG] = taken("errors.md", "Errors")
 [PROBLEM] = taken("errors.md", "Errors", "json")
 [ONCE] = taken("errors.md", "May I send it again?")
@@ -215,7 +215,7 @@ GIVEN = re.compile(r"""\b(?:ECWID_)?(TOKEN|API_KEYS)=\[?["']?([^\s"'\],)]+)""", 
 def test_no_example_can_start() -> None:
     """The settings refuse the token and the API keys of every example."""
     given = [(page, *found) for page, text in EXAMPLES.items() for found in GIVEN.findall(text)]
-    assert {page for page, *_ in given} >= {"README.md", "index.md", "deployment.md", "EcwidClient"}
+    assert {page for page, *_ in given} >= {"README.md", "tutorial.md", "deployment.md", "EcwidClient"}
     for page, name, value in given:
         config = {"ECWID_STORE_ID": "1003", f"ECWID_{name.upper()}": value}
         with pytest.raises(SettingsError) as caught:
