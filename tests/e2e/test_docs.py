@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import csv
 import inspect
 import json
 import re
@@ -19,6 +20,7 @@ import pytest
 import requests
 from pytest_httpserver import HTTPServer
 
+import flask_ecwid
 from flask_ecwid import (
     Ecwid,
     EcwidClient,
@@ -83,6 +85,11 @@ MAKE_KEY, REAL, CALL_WITH_KEY = taken("tutorial.md", "4. Take a real store")
 [SEND_EVENT] = taken("command-line.md", "Webhook")
 [WITH_REDIS] = taken("deployment.md", "Several hosts: Redis")
 [REDIS_SETTINGS] = taken("deployment.md", "Several hosts: Redis", "ini")
+[ROWS_OF_A_SHOP] = blocks(DOCS / "spreadsheet.md", language="csv")
+[DRY_RUN] = taken("spreadsheet.md", "2. Match the columns")
+[REFUSED] = taken("spreadsheet.md", "2. Match the columns", "json")
+[REHEARSE] = taken("spreadsheet.md", "3. Rehearse")
+[IMPORT] = taken("spreadsheet.md", "4. Import")
 
 SNIPPETS = {
     ("mounting.md", "Mounting"): (
@@ -215,7 +222,12 @@ GIVEN = re.compile(r"""\b(?:ECWID_)?(TOKEN|API_KEYS)=\[?["']?([^\s"'\],)]+)""", 
 def test_no_example_can_start() -> None:
     """The settings refuse the token and the API keys of every example."""
     given = [(page, *found) for page, text in EXAMPLES.items() for found in GIVEN.findall(text)]
-    assert {page for page, *_ in given} >= {"README.md", "tutorial.md", "deployment.md", "EcwidClient"}
+    assert {page for page, *_ in given} >= {
+        "README.md",
+        "tutorial.md",
+        "deployment.md",
+        "EcwidClient",
+    }
     for page, name, value in given:
         config = {"ECWID_STORE_ID": "1003", f"ECWID_{name.upper()}": value}
         with pytest.raises(SettingsError) as caught:
@@ -239,6 +251,12 @@ def test_the_options_of_the_constructor() -> None:
     for (_, default), parameter in zip(rows, parameters, strict=True):
         if parameter.default:
             assert default == f"`{parameter.default}`"
+
+
+def test_the_contract_is_printed() -> None:
+    """The command of the page on the contract prints the contract."""
+    [line] = re.findall(r"`(flask ecwid openapi)`", (DOCS / "contract.md").read_text("utf-8"))
+    assert sh(line).stdout.startswith("openapi: 3.0.3")
 
 
 def test_a_store_is_added(tmp_path: Path) -> None:
@@ -348,6 +366,28 @@ def test_a_real_store(folder: Path, store: dict[str, str], tmp_path: Path) -> No
                 header.write_text(f"Authorization: Bearer {sent}\n", encoding="utf-8")
                 line = CALL_WITH_KEY.replace("@key.txt", f"'@{header}'")
                 assert curl(line, served)[0] == status
+
+
+def test_a_spreadsheet(store: dict[str, str], tmp_path: Path) -> None:
+    """The commands of the page bring the rows of a spreadsheet into a store."""
+    app = {"FLASK_APP": str(ROOT / "wsgi.py")}
+    rows = tmp_path / "customers.csv"
+    rows.write_text(ROWS_OF_A_SHOP, encoding="utf-8")
+    checked = sh(DRY_RUN, tmp_path, **app)
+    assert (checked.returncode, checked.stderr) == (1, "2 valid rows, 1 invalid\n")
+    assert (tmp_path / "refused.jsonl").read_text(encoding="utf-8") == REFUSED
+    rows.write_text(ROWS_OF_A_SHOP.replace("uk", "gb"), encoding="utf-8")
+    rehearsed = sh(REHEARSE, tmp_path, **app)
+    assert (rehearsed.returncode, rehearsed.stderr) == (0, "")
+    with (tmp_path / "rehearsal.csv").open(encoding="utf-8-sig", newline="") as file:
+        emails = [row["email"] for row in csv.DictReader(file)]
+    assert len(emails) == 4 + 3
+    assert {"ada@example.com", "grace@example.com", "alan@example.com"} <= set(emails)
+    settings, _ = filled_in(REAL_SETTINGS, store["ECWID_TOKEN"])
+    (tmp_path / "ecwid.env").write_text(of_this_store(settings, store), encoding="utf-8")
+    imported = sh(IMPORT, tmp_path, ECWID_API_URL=store["ECWID_API_URL"], **app)
+    assert (imported.returncode, imported.stderr) == (0, "")
+    assert (tmp_path / "refused.jsonl").read_bytes() == b""
 
 
 def test_with_redis(redis: RedisServer, store: dict[str, str], tmp_path: Path) -> None:
@@ -571,12 +611,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_on_the_site(site: Path) -> None:
-    """The site builds without a warning and has every page."""
+    """The site builds without a warning and has every page, and the README as the first."""
+    assert "Why not call Ecwid directly?" in (site / "index.html").read_text(encoding="utf-8")
     for page in PAGES:
         built = re.sub(
             r"README\.md$|\.md$", lambda end: {".": ".html"}.get(end[0][0], "index.html"), page
         )
         assert (site / built).is_file(), page
+
+
+def test_the_python_api_is_on_the_site(site: Path) -> None:
+    """The site shows the docstring of each public name, and of the names for tests."""
+    shown = "".join(
+        (site / page).read_text(encoding="utf-8") for page in ("api.html", "sandbox.html")
+    )
+    anchors = set(re.findall(r' id="flask_ecwid\.([\w.]+)"', shown))
+    assert {*flask_ecwid.__all__} - {"EcwidError"} <= anchors
+    assert {"oauth.exchange_code", "testing.EcwidSandbox", "sandbox.Fault"} <= anchors
+    for method in dir(EcwidClient):
+        if method in OPERATIONS or method.startswith(("iter_", "put_", "find_")):
+            assert f"EcwidClient.{method}" in anchors
 
 
 def test_nothing_of_the_site_is_elsewhere(site: Path) -> None:
@@ -601,10 +655,11 @@ def test_lists_are_lists(site: Path) -> None:
 
 def test_a_broken_page_ends_the_build(tmp_path: Path) -> None:
     """A page outside the navigation, a broken link and a broken anchor each end `make docs`."""
-    for name in ("docs", "openapi", "benchmarks/results"):
+    for name in ("docs", "openapi", "benchmarks/results", "flask_ecwid"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "clients").mkdir()
-    files = ("mkdocs.yml", "mkdocs_hooks.py", "CHANGELOG.md", "CONTRIBUTING.md")
+    pages = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+    files = (*pages, "mkdocs.yml", "mkdocs_hooks.py")
     for name in (*files, "benchmarks/README.md", "clients/spectral.yaml", "clients/redocly.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "docs" / "lost.md").write_text(
