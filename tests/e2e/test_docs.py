@@ -80,7 +80,7 @@ MAKE_KEY, REAL, CALL_WITH_KEY = taken("tutorial.md", "4. Take a real store")
 [WRONG] = taken("errors.md", "Errors")
 [PROBLEM] = taken("errors.md", "Errors", "json")
 [ONCE] = taken("errors.md", "May I send it again?")
-[SANDBOX] = taken("settings.md", "Another store to try them on")
+[SANDBOX] = taken("sandbox.md", "On a port")
 [ADD_STORE] = taken("command-line.md", "Stores")
 [SEND_EVENT] = taken("command-line.md", "Webhook")
 [WITH_REDIS] = taken("deployment.md", "Several hosts: Redis")
@@ -322,7 +322,7 @@ def test_the_problem(on_sandbox: str) -> None:
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[dict[str, str]]:
-    """Run a store on another server, as the page on settings does, and return its settings."""
+    """Run a store on another server, as the page on the sandbox does, and return its settings."""
     with running(SANDBOX.strip().replace("8100", str(free_port()))) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline().strip().partition("=") for _ in range(4)]
