@@ -35,6 +35,7 @@ from flask_ecwid.client.operations import OPERATIONS
 
 from ..conftest import ROOT, TOKEN, free_port, wait_for
 from ..helpers.pages import blocks, curl, filled_in, headings, python, running, sh
+from ..helpers.plain_english import faults_of_page, prose
 from ..helpers.redis_server import RedisServer
 from ..helpers.webhook_events import CLIENT_SECRET
 from ..unit.test_house import LAYOUT
@@ -577,6 +578,21 @@ def test_no_command_line_has_a_secret(name: str) -> None:
     secret = r"(TOKEN|API_KEYS|REDIS_URL|PROXY_URL)=|Bearer|X-API-Key|--where[= ](email|name)="
     lines = [line for block in blocks(ROOT / name) for line in block.splitlines()]
     assert [line for line in lines if re.search(secret, line)] == []
+
+
+RATES = {"more than 24 words": 8, "semicolon": 0.5, "colon": 0.5, "subject": 0.5}
+
+
+def test_the_pages_are_plain() -> None:
+    """The pages have few sentences that break a rule of plain English, per 1,000 words."""
+    pages = [(ROOT / "README.md"), *(DOCS / page for page in PAGES)]
+    texts = {page.relative_to(ROOT): page.read_text(encoding="utf-8") for page in pages}
+    words = sum(len(each.text.split()) for text in texts.values() for each in prose(text))
+    found = [(page, *fault) for page, text in texts.items() for fault in faults_of_page(text)]
+    assert words > 20_000
+    for rule, most in RATES.items():
+        broken = [each for each in found if each[2] == rule]
+        assert len(broken) <= most * words / 1000, "\n".join(map(str, broken))
 
 
 LINKING = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md"]
