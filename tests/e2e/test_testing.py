@@ -17,7 +17,7 @@ import pytest
 from flask_ecwid import Ecwid, EcwidClient, Settings, StoreCredentials
 from flask_ecwid.client.transport import RequestsTransport
 from flask_ecwid.errors import CustomerNotFound, ServiceRefused
-from flask_ecwid.sandbox import Fault, InProcessAdapter, Switches, create_sandbox
+from flask_ecwid.sandbox import Entry, Fault, InProcessAdapter, Switches, create_sandbox
 from flask_ecwid.sandbox.faults import KINDS
 from flask_ecwid.testing import EcwidSandbox
 
@@ -81,6 +81,7 @@ def test_the_docstrings_name_all() -> None:
     for shown, names in (
         (Fault, (*KINDS, *(field.name for field in fields(Fault)))),
         (Switches, Switches._fields),
+        (Entry, Entry._fields),
     ):
         assert [name for name in names if not re.search(rf"\b{name}\b", shown.__doc__ or "")] == []
 
