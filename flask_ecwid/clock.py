@@ -134,6 +134,17 @@ def call_within(timeout_s: float, name: str, function: Callable[..., _T], *args:
     raise TimeoutError("no result in time")
 
 
+def call_later(seconds: float, function: Callable[[], None]) -> None:
+    """Call a function after so many seconds in a daemon thread, which no end of a process awaits.
+
+    Raises:
+        RuntimeError: No thread could be started.
+    """
+    timer = threading.Timer(seconds, function)
+    timer.daemon = True
+    timer.start()
+
+
 class Moment(NamedTuple):
     """A moment on both clocks.
 

@@ -12,6 +12,8 @@ that share the folder.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 from flask import Response
 from prometheus_client import (
@@ -21,9 +23,11 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from . import signals
 
@@ -84,10 +88,29 @@ def attach() -> None:
 def view() -> Response:
     """Return the metrics as Flask's response, for all processes that share the folder."""
     registry = REGISTRY
-    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        registry.register(_AllProcesses(Path(folder)))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+class _AllProcesses(Collector):
+    """The metrics of all processes that share a folder, each of which has files of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the files that have counts. A file is empty when its process has just begun."""
+        files = [str(each) for each in self._folder.glob("*.db") if _has_begun(each)]
+        return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _has_begun(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # The process has ended meanwhile, and the master removed the file.
+        return False
 
 
 def _on_operation_started(_: object, store: str, **facts: object) -> None:

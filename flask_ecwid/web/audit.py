@@ -15,7 +15,7 @@ from .. import clock
 from ..contract.operation import Operation
 from ..signals import operation_finished, operation_started, send
 from .context import RequestContext, current_request
-from .log_lines import Facts, in_one_write
+from .log_lines import Facts, together
 
 request_log = logging.getLogger("flask_ecwid.request")
 log = logging.getLogger("flask_ecwid.audit")
@@ -27,6 +27,8 @@ def write_lines(response: Response, context: RequestContext) -> None:
 
     Of the requests that are refused before their caller is known, only a sample is logged.
     Otherwise anybody could fill the log.
+
+    The lines of a write are out before its response. All other lines come a moment later.
     """
     refusals = context.mount.refusals
     if context.caller is None and 400 <= response.status_code < 500:
@@ -34,9 +36,10 @@ def write_lines(response: Response, context: RequestContext) -> None:
             return
     else:
         refusals.report()
-    with in_one_write():
-        if context.operation:
-            _write_audit_line(context, context.operation, "after", response.status_code)
+    operation = context.operation
+    with together(at_once=operation is not None and operation.writes):
+        if operation:
+            _write_audit_line(context, operation, "after", response.status_code)
         if request_log.isEnabledFor(logging.INFO):
             _write_request_line(context, response.status_code)
 

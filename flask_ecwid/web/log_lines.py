@@ -1,4 +1,8 @@
-"""A log line as text or JSON, and the handler that writes JSON lines without a lock."""
+"""A log line as text or JSON, and the handler that writes JSON lines without a lock.
+
+A system call hands the interpreter over to another thread, which costs more than the line itself.
+So the lines of a request are written together, and those of reads together with other requests'.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,19 @@ import json
 import logging
 import os
 import re
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime
 from select import select
 
 import orjson
 
+from .. import clock
+
+SOON_S = 0.05  # The longest time for which a line waits for others.
 _PLAIN = re.compile(r"[!-<>-~]+")  # visible ASCII without the equals sign
 # Attributes of every record, and two that other formatters add. All others are fields.
 _COMMON = {*vars(logging.makeLogRecord({})), "message", "asctime"}
@@ -61,6 +70,15 @@ class JsonFormatter(logging.Formatter):
             return json.dumps(line, default=str)
 
 
+@dataclass
+class _Waiting:
+    """The lines that one process writes soon. A forked process has lines of its own."""
+
+    process: int = field(default_factory=clock.process_id)
+    lines: deque[bytes] = field(default_factory=deque)
+    is_due: bool = False  # A thread is about to write the lines.
+
+
 class StderrHandler(logging.Handler):
     """Writes each line with one system call and no lock, so no thread waits for another's write.
 
@@ -71,6 +89,7 @@ class StderrHandler(logging.Handler):
         """Write to this file descriptor."""
         super().__init__()
         self._descriptor = descriptor
+        self._waiting = _Waiting()
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Apply the filters and write the record, as `logging` does, but without the lock."""
@@ -81,7 +100,7 @@ class StderrHandler(logging.Handler):
         return bool(kept)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record before this method returns, or at the end of `in_one_write`."""
+        """Write the record before this method returns, unless a block of `together` has it."""
         try:
             line = f"{self.format(record)}\n".encode()
         except Exception:
@@ -102,9 +121,35 @@ class StderrHandler(logging.Handler):
                 except BlockingIOError:  # another process has made a full pipe non-blocking
                     select([], [self._descriptor], [])
 
+    def write_soon(self, lines: bytes) -> None:
+        """Write lines within `SOON_S`, together with those that come meanwhile."""
+        waiting = self._waiting
+        if waiting.process != clock.process_id():
+            waiting = self._waiting = _Waiting()
+        waiting.lines.append(lines)
+        if not waiting.is_due:
+            waiting.is_due = True
+            try:
+                clock.call_later(SOON_S, lambda: self._write_waiting(waiting))
+            except RuntimeError:
+                self._write_waiting(waiting)
+
+    def flush(self) -> None:
+        """Write the lines that wait. `logging` calls this method when the process ends."""
+        if self._waiting.process == clock.process_id():
+            self._write_waiting(self._waiting)
+
+    def _write_waiting(self, waiting: _Waiting) -> None:
+        waiting.is_due = False  # First, so that a line which comes now is taken or gets a thread.
+        lines = b""
+        while waiting.lines:
+            with suppress(IndexError):  # Another thread writes as well.
+                lines += waiting.lines.popleft()
+        self.write(lines)
+
 
 class _Block:
-    """The lines of a block of `in_one_write`."""
+    """The lines of a block of `together`."""
 
     def __init__(self) -> None:
         self.lines: dict[StderrHandler, bytes] = {}
@@ -116,11 +161,8 @@ _block: ContextVar[_Block | None] = ContextVar("flask_ecwid_lines", default=None
 
 
 @contextmanager
-def in_one_write() -> Iterator[None]:
-    """Write the lines of the block at its end, with one system call.
-
-    Each system call hands the interpreter over to another thread.
-    """
+def together(*, at_once: bool) -> Iterator[None]:
+    """Write the lines of the block together, at its end or within `SOON_S`."""
     block = _Block()
     token = _block.set(block)
     try:
@@ -129,4 +171,7 @@ def in_one_write() -> Iterator[None]:
         _block.reset(token)
         block.is_over = True
         for handler, lines in block.lines.items():
-            handler.write(lines)
+            if at_once:
+                handler.write(lines)
+            else:
+                handler.write_soon(lines)

@@ -107,17 +107,29 @@ def test_a_worker_that_was_killed_has_nothing_under_way(ecwid: HTTPServer) -> No
     store = {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": TOKEN, "ECWID_AUTH": "none"}
     settings = {"ECWID_API_URL": ecwid.url_for("/api/v3"), "ECWID_METRICS": "on", **store}
     with gunicorn("--workers", "3", **settings) as server, ThreadPoolExecutor(1) as callers:
-        asking = callers.submit(requests.get, f"{server.url}/customer/7", timeout=60)
-        until(lambda: total(scraped(server), "requests_in_progress", store="ecwid") == 1)
-        before = workers(server)
-        for pid in before:
-            os.kill(pid, signal.SIGKILL)
-        assert isinstance(asking.exception(60), requests.ConnectionError)
-        replaced(server, before)
-        text = scraped(server)
-        answer_now.set()
+        try:
+            asking = callers.submit(requests.get, f"{server.url}/customer/7", timeout=60)
+            until(lambda: total(scraped(server), "requests_in_progress", store="ecwid") == 1)
+            before = workers(server)
+            for pid in before:
+                os.kill(pid, signal.SIGKILL)
+            assert isinstance(asking.exception(60), requests.ConnectionError)
+            replaced(server, before)
+            text = scraped(server)
+        finally:
+            answer_now.set()  # All tests of this process share the server of pytest-httpserver.
     assert total(text, "requests_in_progress") == 0
     assert total(text, "requests_total") == 0
+
+
+def test_a_process_that_has_just_begun(tmp_path: Path) -> None:
+    """A scrape meets the empty file that a process creates before its first count."""
+    settings = {"ECWID_SANDBOX": "on", "ECWID_METRICS": "on"}
+    with gunicorn(PROMETHEUS_MULTIPROC_DIR=str(tmp_path), **settings) as server:
+        ask(server, 3)
+        for kind in ("counter", "histogram", "gauge_livesum"):
+            (tmp_path / f"{kind}_{os.getpid()}.db").touch()
+        assert total(scraped(server), "requests_total") == 3
 
 
 def test_the_folder_of_the_counts(tmp_path: Path) -> None:

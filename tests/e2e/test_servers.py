@@ -175,7 +175,7 @@ def test_granian_with_log_lines(tmp_path: Path, capfd: pytest.CaptureFixture[str
     store.seed()
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     with running(command, store, PYTHONPATH=path) as port:
-        assert sent(port, PROBES["a customer"])[0] == 200
+        assert sent(port, PROBES["a creation"])[0] == 200
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines() if line[:1] == "{"]
     requests = [line for line in lines if line["name"] == "flask_ecwid.request"]
     assert [line["request_id"] for line in requests] == [REQUEST_ID]

@@ -7,18 +7,31 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from select import select
 from typing import Any
 
 import pytest
 
-from flask_ecwid.web.log_lines import Facts, JsonFormatter, StderrHandler, in_one_write
+from flask_ecwid import clock
+from flask_ecwid.web.log_lines import Facts, JsonFormatter, StderrHandler, together
 
-from ..conftest import run_python
+from ..conftest import app_of, run_python
 
 FIELDS = {"store": "ecwid", "caller": "bob jones", "status": 200}
+# A line waits in this program.
+WITH_A_LINE = """
+import logging, os, sys, time
+from logging.config import dictConfig
+from flask_ecwid import clock
+from flask_ecwid.server import LOGGING
+from flask_ecwid.web.log_lines import Facts, JsonFormatter, StderrHandler, together
+dictConfig(LOGGING)
+with together(at_once=False):
+    logging.getLogger().warning("the last line")
+"""
 TEXT = 'store=ecwid caller="bob jones" status=200'
 
 
@@ -163,7 +176,7 @@ def test_a_closed_stderr() -> None:
     """A closed stderr raises no error, and the exit status stays."""
     program = """
 import os, logging
-from flask_ecwid.web.log_lines import StderrHandler
+from flask_ecwid.web.log_lines import Facts, JsonFormatter, StderrHandler, together
 logging.getLogger().addHandler(StderrHandler())
 os.close(2)
 logging.warning("lost")
@@ -189,23 +202,30 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert json.loads(done.stderr)["message"] == "the last line"
 
 
-def test_the_lines_of_a_request_in_one_write(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines of a block are written at its end with one system call, also after an error."""
-    writes: list[bytes] = []
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the data of each system call that writes."""
+    found: list[bytes] = []
     write = os.write
 
     def noted(descriptor: int, line: bytes) -> int:
-        writes.append(line)
+        found.append(line)
         return write(descriptor, line)
 
+    monkeypatch.setattr(os, "write", noted)
+    return found
+
+
+def test_the_lines_of_a_request_in_one_write(pipe: Pipe, writes: list[bytes]) -> None:
+    """The lines of a block are written at its end with one system call, also after an error."""
+
     def fails() -> None:
-        with in_one_write():
+        with together(at_once=True):
             pipe.log.info("one")
             pipe.log.info("two")
             assert writes == []
             raise KeyError
 
-    monkeypatch.setattr(os, "write", noted)
     with pytest.raises(KeyError):
         fails()
     assert [line.count(b"\n") for line in writes] == [2]
@@ -216,7 +236,7 @@ def test_the_lines_of_a_request_in_one_write(pipe: Pipe, monkeypatch: pytest.Mon
 
 def test_blocks_of_two_threads_are_apart(pipe: Pipe) -> None:
     """A line of another thread does not wait for the block of this thread."""
-    with in_one_write(), ThreadPoolExecutor(1) as threads:
+    with together(at_once=True), ThreadPoolExecutor(1) as threads:
         pipe.log.info("of this thread")
         threads.submit(pipe.log.info, "of another").result()
     assert [line["message"] for line in pipe.lines()] == ["of another", "of this thread"]
@@ -224,8 +244,98 @@ def test_blocks_of_two_threads_are_apart(pipe: Pipe) -> None:
 
 def test_a_line_after_the_end_of_its_block(pipe: Pipe) -> None:
     """A line of a task that outlives the block is written at once."""
-    with in_one_write():
+    with together(at_once=True):
         pipe.log.info("in time")
         context = copy_context()
     context.run(pipe.log.info, "late")
     assert [line["message"] for line in pipe.lines()] == ["in time", "late"]
+
+
+def test_the_lines_of_reads_in_one_write(
+    pipe: Pipe, writes: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines of several blocks that do not hurry are written with one system call."""
+    due: list[Callable[[], None]] = []
+    monkeypatch.setattr(clock, "call_later", lambda _, function: due.append(function))
+
+    def ask(name: str) -> None:
+        with together(at_once=False):
+            pipe.log.info(name)
+
+    ask("one")
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(ask, "two").result()
+    assert (len(due), writes) == (1, [])
+    due.pop()()
+    assert [line.count(b"\n") for line in writes] == [2]
+    ask("three")
+    due.pop()()
+    assert [line["message"] for line in pipe.lines()] == ["one", "two", "three"]
+
+
+def test_many_threads_lose_no_line(pipe: Pipe) -> None:
+    """Every line of threads that log at the same time is written once."""
+
+    def ask(number: int) -> None:
+        with together(at_once=False):
+            pipe.log.info("%d", number)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(ask, range(500)))
+    received = b""
+    while received.count(b"\n") < 500 and select([pipe.end], [], [], 30)[0]:
+        received += os.read(pipe.end, 1 << 20)
+    messages = [int(json.loads(line)["message"]) for line in received.splitlines()]
+    assert sorted(messages) == list(range(500))
+
+
+@pytest.mark.parametrize("ends", ["", "sys.exit(3)", "1 / 0"])
+def test_a_process_that_ends_loses_no_line(ends: str) -> None:
+    """The lines that wait are written when the process ends in an orderly way."""
+    done = run_python(WITH_A_LINE + ends)
+    assert "the last line" in done.stderr
+
+
+def test_no_thread_can_be_started(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line is written at once if no thread can be started for it."""
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(clock, "call_later", fails)
+    with together(at_once=False):
+        pipe.log.info("a line")
+    assert [line["message"] for line in pipe.lines()] == ["a line"]
+
+
+def test_a_forked_process_has_lines_of_its_own() -> None:
+    """A fork neither repeats the lines that wait in its parent, nor holds back its own."""
+    done = run_python(
+        WITH_A_LINE
+        + """
+if os.fork() == 0:
+    with together(at_once=False):
+        logging.getLogger().warning("of the child")
+    time.sleep(1)
+    os._exit(0)
+os.wait()
+"""
+    )
+    assert (done.stderr.count("the last line"), done.stderr.count("of the child")) == (1, 1)
+
+
+def test_the_lines_of_a_write_come_before_its_response(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the lines of reads may wait for others."""
+    monkeypatch.setattr(clock, "call_later", lambda *_: None)
+    for name in ("flask_ecwid.request", "flask_ecwid.audit"):
+        log = logging.getLogger(name)
+        monkeypatch.setattr(log, "handlers", [pipe.handler])
+        monkeypatch.setattr(log, "level", logging.INFO)
+    client = app_of({"ECWID_SANDBOX": True}).test_client()
+    mount = "/api/json/v1/ecwid"
+    assert client.get(f"{mount}/customers").status_code == 200
+    assert not select([pipe.end], [], [], 0)[0]
+    assert client.post(f"{mount}/add_customer", json={"email": "a@example.com"}).status_code == 200
+    assert [line["operation"] for line in pipe.lines()] == ["add_customer"] * 2
