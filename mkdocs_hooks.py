@@ -1,6 +1,7 @@
 """Put the README, and the files that pages link to, on the site beside docs/.
 
-A link of a page is then right in the repository and on the site. The README is the first page.
+A link of a page is then right in the repository and on the site. The README is the first page. The
+page on the contract gets a table of the search parameters, whose only source is the contract.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
+import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent
+PARAMETERS = "<!-- the search parameters, from the contract -->"
 LINK = re.compile(r"(?<=\]\()(?!\w+:|/)([^)\s#]+)")
 
 
@@ -35,13 +39,39 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let each link lead to the same file on the site."""
+    """Let each link lead to the same file on the site, and fill in the search parameters."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def on_site(link: re.Match[str]) -> str:
         return posixpath.relpath(_on_site(_target(page.file, link[0])), folder or ".")
 
-    return LINK.sub(on_site, markdown)
+    markdown = LINK.sub(on_site, markdown)
+    return markdown.replace(PARAMETERS, _parameters()) if PARAMETERS in markdown else markdown
+
+
+def _parameters() -> str:
+    """Return a table of the search parameters of `list_customers`."""
+    document = yaml.safe_load((ROOT / "openapi" / "customers.yaml").read_text(encoding="utf-8"))
+    rows = ["| parameter | type | meaning |", "|---|---|---|"]
+    for each in document["paths"]["/customers"]["get"]["parameters"]:
+        parameter = _resolved(document, each)
+        if parameter["in"] == "query":
+            schema = _resolved(document, parameter["schema"])
+            meaning = " ".join(parameter["description"].split()).replace("|", "\\|")
+            if "enum" in schema:
+                meaning += f" One of {', '.join(f'`{value}`' for value in schema['enum'])}."
+            rows.append(f"| `{parameter['name']}` | {schema['type']} | {meaning} |")
+    return "\n".join(rows)
+
+
+def _resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of the contract, or the component to which it refers."""
+    while "$ref" in part:
+        place = part["$ref"].removeprefix("#/").split("/")
+        part = document
+        for name in place:
+            part = part[name]
+    return part
 
 
 def _add(files: Files, config: MkDocsConfig, path: str) -> File:

@@ -645,6 +645,14 @@ def test_the_python_api_is_on_the_site(site: Path) -> None:
             assert f"EcwidClient.{method}" in anchors
 
 
+def test_the_search_parameters_are_on_the_site(site: Path) -> None:
+    """The page on the contract has a row for each search parameter."""
+    page = (site / "contract.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr>\s*<td><code>(\w+)</code></td>\s*<td>\w+</td>", page)
+    known = contract.load().operations["list_customers"].parameters
+    assert sorted(rows) == sorted(name for place, name in known if place == "query")
+
+
 def test_nothing_of_the_site_is_elsewhere(site: Path) -> None:
     """A page of the site loads nothing from another server."""
     loaded = r'<(?:script|img|iframe|source)\b[^>]*\bsrc="([^"]+)|<link\b[^>]*\bhref="([^"]+)'
