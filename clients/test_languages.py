@@ -132,7 +132,7 @@ def folder_of(name: str) -> Path:
     folder = ROOT / "clients" / "build" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    generate(block("Clients from the contract", "sh"), folder)
+    generate(block("Go, Java, Ruby, PHP, C# and Rust", "sh"), folder)
     generate(block(name, "sh"), folder)
     return folder
 

@@ -19,7 +19,7 @@ def folder() -> Path:
     folder = ROOT / "clients" / "build" / "others"  # finds what is installed in clients
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    generate(block("Clients from the contract", "sh"), folder)
+    generate(block("Get the contract", "sh"), folder)
     return folder
 
 

@@ -29,13 +29,14 @@ from .mount import Mount
 
 @contextmanager
 def _deprecations_of_connexion() -> Iterator[None]:
-    """Silence the warnings about the parts of jsonschema that connexion 2.15 uses.
+    """Silence the warnings about the parts of jsonschema and asyncio that connexion 2.15 uses.
 
     Without this, a host whose warnings are errors could not mount the plugin. Other warnings still
     appear.
     """
     with warnings.catch_warnings():
         about = r"jsonschema\.|Accessing jsonschema|Passing a schema to Validator"
+        about += r"|'asyncio\.iscoroutinefunction'"  # deprecated in Python 3.14
         warnings.filterwarnings("ignore", about, DeprecationWarning)
         yield
 

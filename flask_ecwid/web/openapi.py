@@ -1,4 +1,4 @@
-"""The served contract, as openapi.json and openapi.yaml."""
+"""The served contract, as openapi.json, openapi.yaml and openapi-3.1.json."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from flask import Blueprint, Response, request
 
 from ..errors import Forbidden, Unauthorized
+from .openapi_31 import openapi_31
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 # A variable of a prefix such as /shops/<int(min=1):shop>, with or without its converter.
@@ -51,11 +52,18 @@ def add_routes(blueprint: Blueprint, document: dict[str, Any]) -> None:
     def as_yaml(mount: str, variables: tuple[tuple[str, str], ...]) -> str:
         return to_yaml(at_mount(document, mount, dict(variables)))
 
+    @lru_cache(maxsize=8)
+    def as_json_31(mount: str, variables: tuple[tuple[str, str], ...]) -> bytes:
+        return orjson.dumps(openapi_31(at_mount(document, mount, dict(variables))))
+
     def openapi_json(**values: object) -> Response:
         return Response(as_json(*_address(values)), content_type="application/json")
 
     def openapi_yaml(**values: object) -> Response:
         return Response(as_yaml(*_address(values)), content_type="application/yaml")
+
+    def openapi_31_json(**values: object) -> Response:
+        return Response(as_json_31(*_address(values)), content_type="application/json")
 
     def _address(values: Mapping[str, object]) -> tuple[str, tuple[tuple[str, str], ...]]:
         """Return the address of the mount, and the variables with the values of this request."""
@@ -66,7 +74,11 @@ def add_routes(blueprint: Blueprint, document: dict[str, Any]) -> None:
         return f"{request.script_root}{template}", variables
 
     # problems.py has the rule for OPTIONS on every path of the mount.
-    for view, path in ((openapi_json, "/openapi.json"), (openapi_yaml, "/openapi.yaml")):
+    for view, path in (
+        (openapi_json, "/openapi.json"),
+        (openapi_yaml, "/openapi.yaml"),
+        (openapi_31_json, "/openapi-3.1.json"),
+    ):
         blueprint.add_url_rule(path, view_func=view, provide_automatic_options=False)
 
 

@@ -76,7 +76,7 @@ def _operation(type_: str) -> dict[str, Any]:
     schema = {"allOf": [{"$ref": "#/components/schemas/WebhookEvent"}, of_type]}
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
-        "operationId": f"receive_{re.sub('[^A-Za-z_]', '_', type_)}",
+        "operationId": _operation_id(type_),
         "tags": ["webhooks"],
         "summary": _SUMMARIES[type_],
         "security": [],
@@ -90,3 +90,12 @@ def _operation(type_: str) -> dict[str, Any]:
             },
         },
     }
+
+
+def _operation_id(type_: str) -> str:
+    """Return a name which stays unique if a generator changes case and separators.
+
+    Two events have a second spelling in camel case.
+    """
+    name = f"receive_{re.sub('[^A-Za-z_]', '_', type_)}"
+    return name if name.islower() else f"{name}_in_camel_case"

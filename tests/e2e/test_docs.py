@@ -13,6 +13,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import fields
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -671,6 +672,14 @@ def test_lists_are_lists(site: Path) -> None:
     for page in site.rglob("*.html"):
         for paragraph in re.findall(r"<p>(.*?)</p>", page.read_text(encoding="utf-8"), re.S):
             assert not re.search(r"^(- |\d+\. |\| )", paragraph, re.M), (page.name, paragraph[:200])
+
+
+@pytest.mark.parametrize("name", ["ecwid_shop.py", "ecwid-shop.ts"])
+def test_the_modules_are_on_the_page(site: Path, name: str) -> None:
+    """The page about clients shows both modules as the tests run them."""
+    page = (site / "clients.html").read_text(encoding="utf-8")
+    shown = unescape(re.sub(r"<[^>]*>", "", page))
+    assert (DOCS / "clients" / name).read_text(encoding="utf-8").strip() in shown
 
 
 def test_a_broken_page_ends_the_build(tmp_path: Path) -> None:

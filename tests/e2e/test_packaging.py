@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from packaging.metadata import Metadata
+from trove_classifiers import classifiers
 
 from ..conftest import ROOT, free_port, wait_for
 from ..helpers.pages import blocks
@@ -84,6 +87,34 @@ def test_wheel(dist: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") or name.endswith("/LICENSE") for name in names)
 
 
+def test_metadata(dist: Path) -> None:
+    """The metadata is valid, and its classifiers and extras are those that exist."""
+    [wheel] = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        [listed] = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Metadata.from_email(archive.read(listed), validate=True)
+    assert metadata.license_expression == "MIT"
+    assert metadata.license_files == ["LICENSE"]
+    assert metadata.description_content_type == "text/markdown"
+    assert metadata.description == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert metadata.author
+    assert metadata.summary
+    for address in (metadata.project_urls or {"": ""}).values():
+        assert address.startswith("https://")
+    assert set(metadata.classifiers or [""]) <= classifiers
+    used = set(re.findall(r"flask-ecwid\[(\w+)\]|'\.\[(\w+)\]'", pages_text()))
+    names = {one or other for one, other in used}
+    assert {"server", "redis", "metrics"} <= names <= set(metadata.provides_extra or [])
+    for requirement in metadata.requires_dist or []:
+        assert requirement.specifier or requirement.name == metadata.name, requirement
+
+
+def pages_text() -> str:
+    """Return the text of all pages, and of the modules that name an extra in a message."""
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("flask_ecwid/**/*.py")]
+    return "".join(path.read_text(encoding="utf-8") for path in files)
+
+
 def test_sdist(dist: Path) -> None:
     """The sdist holds all files to build, run and test the project."""
     [sdist] = dist.glob("*.tar.gz")
@@ -99,6 +130,8 @@ def test_sdist(dist: Path) -> None:
         ".ci/run",
         ".github/workflows/tests.yml",
         ".pre-commit-config.yaml",
+        "docs/clients/ecwid_shop.py",
+        "openapi/released/1.0.0.yaml",
         "tests/web/test_endpoints.py",
         "tests/payloads/seed.customers.json",
     } <= names
@@ -143,6 +176,23 @@ def test_wheel_in_an_empty_environment(python: str, tmp_path: Path) -> None:
         flask, cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
     )
     assert printed.stdout.startswith("openapi: 3.0.3")
+
+
+def test_sdist_in_an_empty_environment(dist: Path, tmp_path: Path) -> None:
+    """The sdist can be installed in an empty environment, and works outside the checkout."""
+    [sdist] = dist.glob("*.tar.gz")
+    folder = tmp_path / "environment"
+    venv.create(folder, with_pip=True)
+    install(str(folder / "bin" / "python"), str(sdist))
+    done = subprocess.run(
+        [folder / "bin" / "python", "-c", TRY],
+        cwd=tmp_path,
+        env=away_from_the_checkout(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["200", "4", "200", "200"]
 
 
 def test_two_lines_of_configuration(dist: Path, python: str, tmp_path: Path) -> None:

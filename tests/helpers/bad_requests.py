@@ -663,6 +663,7 @@ BAD_REQUESTS: list[Row] = [
     *methods(f"/delete_customer/{ID}",      "OPTIONS, POST", "GET HEAD PUT PATCH DELETE TRACE"),
     *methods("/openapi.json",               "GET, HEAD, OPTIONS", "POST PUT PATCH DELETE TRACE"),
     *methods("/openapi.yaml",               "GET, HEAD, OPTIONS", "POST DELETE"),
+    *methods("/openapi-3.1.json",           "GET, HEAD, OPTIONS", "POST DELETE"),
     *methods("/ui/",                        "GET, HEAD, OPTIONS", "POST DELETE"),
     *methods("/ui/index.css",               "GET, HEAD, OPTIONS", "POST DELETE"),
     *methods("/customers",                  "GET, HEAD, OPTIONS", "PROPFIND QUERY CANARY CONNECT"),
@@ -1079,6 +1080,7 @@ GOOD_REQUESTS: list[Row] = [
         (f"/delete_customer/{ID}",          "OPTIONS, POST"),
         ("/openapi.json",                   "GET, HEAD, OPTIONS"),
         ("/openapi.yaml",                   "GET, HEAD, OPTIONS"),
+        ("/openapi-3.1.json",               "GET, HEAD, OPTIONS"),
         ("/ui/",                            "GET, HEAD, OPTIONS"),
     )),
 

@@ -338,6 +338,8 @@ def test_no_nul_in_a_request() -> None:
             waiting += node
         elif isinstance(node, dict):
             node = resolved(node)
+            if node.get("readOnly"):
+                continue  # A request may hold any value there, because the service drops the value.
             waiting += node.values()
             if node.get("type") == "string" and "enum" not in node:
                 texts.append(node)

@@ -245,8 +245,8 @@ def test_every_operation_of_the_contract_is_closed(ordered: OrderedStore) -> Non
 def test_the_rest_below_the_mount_is_open(ordered: OrderedStore) -> None:
     """The contract, the UI and unknown paths need no key."""
     api = ordered.api(ECWID_API_KEYS=ENTRIES)
-    paths = ("/openapi.json", "/openapi.yaml", "/ui/", "/nothing")
-    assert [api.get(path).status_code for path in paths] == [200, 200, 200, 404]
+    paths = ("/openapi.json", "/openapi.yaml", "/openapi-3.1.json", "/ui/", "/nothing")
+    assert [api.get(path).status_code for path in paths] == [200, 200, 200, 200, 404]
     assert api.open("OPTIONS", "/customers").status_code == 204
 
 

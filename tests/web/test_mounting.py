@@ -22,6 +22,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_ecwid import Ecwid, contract
+from flask_ecwid.web.openapi_31 import openapi_31
 
 from ..conftest import PREFIX, STORE, Api, Config, app_of
 
@@ -152,12 +153,27 @@ def test_served_contract(config: Config) -> None:
     assert yaml.safe_load(as_yaml.data) == document
 
 
+def test_served_contract_in_openapi_31(config: Config) -> None:
+    """The contract is also served in OpenAPI 3.1, with the security schemes of the mount."""
+    api = Api(app_of({**config, "ECWID_AUTH": "none"}).test_client())
+    served = api.get("/openapi-3.1.json")
+    assert served.content_type == "application/json"
+    document = json.loads(served.data)
+    assert document == openapi_31(json.loads(api.get("/openapi.json").data))
+    assert document["components"]["securitySchemes"] == {}
+    assert "customer.updated" in document["webhooks"]
+
+
 def test_behind_a_proxy_prefix(app: flask.Flask) -> None:
     """The served contract names the outer path behind a proxy's prefix."""
     app.wsgi_app = ProxyFix(app.wsgi_app, x_prefix=1)  # type: ignore[method-assign]
     client = app.test_client()
     outer = {"X-Forwarded-Prefix": "/eu"}
-    for path, read in (("openapi.json", json.loads), ("openapi.yaml", yaml.safe_load)):
+    for path, read in (
+        ("openapi.json", json.loads),
+        ("openapi.yaml", yaml.safe_load),
+        ("openapi-3.1.json", json.loads),
+    ):
         served = read(client.get(f"{PREFIX}/{path}", headers=outer).data)
         assert served["servers"] == [{"url": f"/eu{PREFIX}"}]
         served = read(client.get(f"{PREFIX}/{path}").data)

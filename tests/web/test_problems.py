@@ -113,6 +113,7 @@ def test_a_file_that_the_ui_does_not_have(api: Api) -> None:
         ("/update_customer/7", "OPTIONS, POST"),
         ("/delete_customer/7", "OPTIONS, POST"),
         ("/openapi.json", "GET, HEAD, OPTIONS"),
+        ("/openapi-3.1.json", "GET, HEAD, OPTIONS"),
         ("/ui/", "GET, HEAD, OPTIONS"),
     ],
 )
