@@ -28,6 +28,7 @@ from .helpers.programs import left_out
 
 if TYPE_CHECKING:
     from .helpers.ordered_store import OrderedStore
+    from .helpers.postgres_server import PostgresServer
     from .helpers.redis_server import RedisServer
 
 PREFIX = "/api/json/v1/ecwid"
@@ -229,6 +230,27 @@ def redis(_redis: RedisServer) -> RedisServer:
     return _redis
 
 
+@pytest.fixture(scope="session")
+def _postgres() -> Iterator[PostgresServer]:
+    from .helpers.postgres_server import PostgresServer
+
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(_postgres: PostgresServer) -> PostgresServer:
+    """Return a real PostgreSQL that runs. A test may kill the server."""
+    _postgres.start_again()
+    return _postgres
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """Return the URL of an empty database of the real PostgreSQL."""
+    return postgres.url(postgres.create_database())
+
+
 @pytest.fixture
 def ordered(tmp_path: Path) -> OrderedStore:
     """Return a simulated store that fails on demand."""
@@ -266,3 +288,12 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         by[0] += seconds
 
     return move
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of an empty database for a copy of the customers."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/copy.sqlite"
+    url: str = request.getfixturevalue("postgres_url")
+    return url

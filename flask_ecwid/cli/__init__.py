@@ -20,6 +20,7 @@ _MODULES = {
     "openapi": "openapi",
     "sandbox": "sandbox",
     "stores": "stores",
+    "sync": "sync",
     "webhook": "webhook",
 }
 COMMANDS = tuple(_MODULES)

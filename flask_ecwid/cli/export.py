@@ -17,6 +17,7 @@ from ..client.pagination import CustomerIterator
 from ..errors import EcwidError, InvalidRequest
 from . import terminal
 from .columns import Columns
+from .counting import count_customers
 from .files import Format, Writer
 from .options import format_of, format_option, load_store, store_id_option, store_option
 from .resumable import CannotWrite, ResumableFile
@@ -224,13 +225,6 @@ def read_pairs(path: str) -> tuple[str, ...]:
 def _split(pair: str) -> tuple[str, str]:
     name, _, value = pair.partition("=")
     return name, value
-
-
-def count_customers(client: EcwidClient, filters: dict[str, Any]) -> int:
-    """Return the number of customers that match, as Ecwid counts them."""
-    client.wait_for_budget()
-    query = {**filters, "responseFields": "total"}
-    return client.wait_while_unavailable(lambda: client.list_with_unfit(**query))["total"]
 
 
 def left_out_of(customers: CustomerIterator, after: int = 0) -> list[str]:

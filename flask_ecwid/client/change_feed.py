@@ -126,6 +126,15 @@ class ChangeIterator(Iterator[Change]):
         """The place after the change that came last, as a text of ids, dates and digests."""
         return self._place.to_cursor(self._store)
 
+    @property
+    def ended_early(self) -> bool:
+        """True if the changes of a burst are left for a later reading.
+
+        A reading ends early if the cursor would have to remember too many changes of the last
+        minutes.
+        """
+        return self._updates.is_cut or self._deletions.is_cut
+
     def _step(self) -> Change | None:
         """Read a page, or return the next change in memory."""
         updates, deletions = self._updates, self._deletions

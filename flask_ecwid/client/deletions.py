@@ -61,6 +61,7 @@ class Deletions:
         self._window: deque[Entry] = deque()
         self._newest = 0  # The second of the latest deletion that Ecwid has shown.
         self.until = UNDATED  # Each deletion up to this second has come or is in memory.
+        self.is_cut = False  # The reading ended because the place was full.
 
     @property
     def second(self) -> int | None:
@@ -78,6 +79,7 @@ class Deletions:
         if self._part.is_full() and entry.second >= self._started_at - LAG_S:
             self._window.clear()
             self.until = FOREVER
+            self.is_cut = True
             return None
         self._part.ids.add(entry.customer_id, entry.second)
         return entry

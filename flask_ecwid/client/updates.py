@@ -59,6 +59,7 @@ class Updates:
         self._done = UNDATED  # The second up to which each update of this reading has come.
         self.newest = 0  # The second of the newest update of the page in memory.
         self.is_over = False
+        self.is_cut = False  # The reading ended because the place was full.
 
     @property
     def _part(self) -> Part:
@@ -84,7 +85,7 @@ class Updates:
         entry = self._page[0]
         if self._part.is_full() and not self._is_settled(entry.second):
             self._page.clear()
-            self.is_over = True
+            self.is_over = self.is_cut = True
             return None
         found = self._reader.fitting(entry.customer)
         # The entry leaves the page only now. Otherwise an error would lose the update.

@@ -1,7 +1,8 @@
 """A mark in the host's file, which tells all processes of the host of an invalidation.
 
 Each mark differs from every earlier mark. Without Redis, the mark names the generation of a store's
-responses. With Redis, the mark says that Redis does not know of a write yet.
+responses. With Redis, the mark says that Redis does not know of a write yet. The mark of webhook
+events is the only one that may be in Redis.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class HostMark:
         """Store the place of the mark, without a look.
 
         Args:
-            host: The state of the host.
+            host: The state that keeps the mark.
             key: The key of the mark, with the digest of the store.
         """
         self._host = host

@@ -9,6 +9,7 @@ https://docs.ecwid.com/api-reference/webhooks
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
 from flask import Blueprint, Response, current_app, request
 from flask.blueprints import BlueprintSetupState
@@ -17,7 +18,9 @@ from .. import clock
 from ..errors import EventsUnavailable, ReceiverFailed, ServiceRefused
 from ..settings import StoreCredentials
 from ..signals import customer_changed, personal_data_requested, send_event, store_uninstalled
+from ..storage.event_mark import EventMark
 from ..storage.redis_connection import COOLDOWN_S
+from ..storage.state import StateUnavailable
 from . import incoming, webhook_event
 from .context import RequestContext, request_under_way
 from .mount import Mount
@@ -122,8 +125,12 @@ def _react(event: Event, mount: Mount, credentials: StoreCredentials) -> None:
     facts: dict[str, object] = {"store_id": credentials.store_id, "event_id": event.event_id}
     has_succeeded = True
     if event.type in webhook_event.CUSTOMER_CHANGES:
-        if not mount.stores.get(credentials).reads.invalidate():
+        store = mount.stores.get(credentials)
+        if not store.reads.invalidate():
             raise EventsUnavailable(COOLDOWN_S)  # because other processes show old responses
+        # A copy without the mark is late by one interval, so the event counts all the same.
+        with suppress(StateUnavailable):
+            EventMark(mount.stores.upstream.storage.shared, store.digest).leave()
         facts |= {
             "customer_id": event.customer_id,
             "kind": webhook_event.CUSTOMER_CHANGES[event.type],

@@ -329,6 +329,7 @@ sys.meta_path.insert(0, Finder)
         (["openapi"], "flask_ecwid.cli.openapi"),
         (["sandbox"], "flask_ecwid.cli.sandbox"),
         (["stores", "list"], "flask_ecwid.cli.stores"),
+        (["sync"], "flask_ecwid.cli.sync"),
         (["webhook", "send"], "flask_ecwid.cli.webhook"),
         (["export", "--help"], "flask_ecwid.cli.export"),
         *((args, "host") for args in (["check"], ["export", "all.jsonl"], ["import", "new.jsonl"])),

@@ -103,6 +103,10 @@ def stores(command: Command, name: str) -> bool:
     return command.run(*args, stdin=b"secret_" + b"a1" * 16)[0] == 0
 
 
+def copy(command: Command, name: str) -> bool:
+    return command.run("sync", "sqlite:///copy.sqlite")[0] == 0
+
+
 def state(command: Command, name: str) -> bool:
     (command.folder / name).parent.chmod(0o700)
     try:
@@ -122,6 +126,8 @@ PLACES: dict[str, list[Callable[[Command, str], bool]]] = {
     "shop.sqlite3-wal": [sandbox_setting],
     "shop.sqlite3-shm": [sandbox_setting],
     "shop.sqlite3-journal": [sandbox_setting],
+    "copy.sqlite": [copy],
+    "copy.sqlite-journal": [copy],
     "private/state.lock": [state],
     "stores.json": [stores],
     "stores.json.new": [stores],

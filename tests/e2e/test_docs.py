@@ -64,6 +64,7 @@ NOT_HERE = {
 }
 PAGES_ELSEWHERE = {
     "clients.md": "e2e/test_python_client.py",
+    "keep-a-copy.md": "e2e/test_keep_a_copy.py",
     "many-stores.md": "e2e/test_many_stores.py",
     "oauth.md": "e2e/test_oauth.py",
     "observability.md": "e2e/test_observability.py",
@@ -84,6 +85,7 @@ MAKE_KEY, REAL, CALL_WITH_KEY = taken("tutorial.md", "4. Take a real store")
 [ONCE] = taken("errors.md", "May I send it again?")
 [SANDBOX] = taken("sandbox.md", "On a port")
 [ADD_STORE] = taken("command-line.md", "Stores")
+[SYNC] = taken("command-line.md", "Sync")
 [SEND_EVENT] = taken("command-line.md", "Webhook")
 [WITH_REDIS] = taken("deployment.md", "Several hosts: Redis")
 [REDIS_SETTINGS] = taken("deployment.md", "Several hosts: Redis", "ini")
@@ -263,6 +265,14 @@ def test_a_store_is_added(tmp_path: Path) -> None:
     (tmp_path / "token.txt").write_text(TOKEN, encoding="utf-8")
     done = sh(ADD_STORE, tmp_path, ECWID_STORES=str(tmp_path / "stores.json"))
     assert (done.returncode, done.stdout.count("key: ")) == (0, 1), done.stderr
+
+
+def test_the_command_of_a_copy(tmp_path: Path) -> None:
+    """The command of the page makes a copy of the customers."""
+    shutil.copy(ROOT / "wsgi.py", tmp_path)
+    done = sh(SYNC, tmp_path, ECWID_SANDBOX="on")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert (tmp_path / "customers.sqlite").is_file()
 
 
 def test_the_command_of_an_event(httpserver: HTTPServer, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -139,6 +140,41 @@ def test_pages_and_filters(fake: Ecwid) -> None:
     assert call(fake, "GET", f"/{id}").json()["lang"] == "en"
     assert call(fake, "DELETE", f"/{id}").json() == {"deleteCount": 1}
     assert call(fake, "GET", f"/{id}").status_code == 404
+
+
+def test_the_order_of_updates(fake: Ecwid) -> None:
+    """The customers come in the order of their last update, from a second on."""
+    ids = fake.customers()
+    by_update = {"sortBy": "UPDATED_DATE_ASC"}
+    first = call(fake, "GET", params=by_update).json()
+    assert (first["total"], [each["id"] for each in first["items"]]) == (300, ids[:100])
+    assert call(fake, "PUT", f"/{ids[0]}", json={"lang": "en"}).ok
+    fake.change(ids[1], {"lang": "de"})
+    assert call(fake, "DELETE", f"/{ids[2]}").ok
+    last = call(fake, "GET", params={**by_update, "offset": 297}).json()
+    assert [each["id"] for each in last["items"]] == ids[:2]
+    second = int(time.time()) - 3600
+    for filters in ({"updatedFrom": second}, {"updatedFrom": second, "updatedTo": second + 7200}):
+        found = call(fake, "GET", params={**by_update, **filters}).json()
+        assert [each["id"] for each in found["items"]] == ids[:2]
+
+
+def test_deletions(fake: Ecwid) -> None:
+    """The list of deletions has each deletion between two seconds, and its date."""
+    ids = fake.customers()[:3]
+    begun = int(time.time())
+    for id in ids:
+        assert call(fake, "DELETE", f"/{id}").ok
+    found = call(fake, "GET", "/deleted", params={"limit": 2}).json()
+    assert (found["total"], [each["id"] for each in found["items"]]) == (3, ids[:0:-1])
+    rest = call(fake, "GET", "/deleted", params={"offset": 2}).json()["items"]
+    dates = {str(each["id"]): each["date"] for each in [*found["items"], *rest]}
+    assert fake.order("deletions", store=STORE) == dates
+    for bounds in ({"from_date": begun + 3600}, {"to_date": begun - 1}):
+        assert call(fake, "GET", "/deleted", params=bounds).json()["items"] == []
+    bounds = {"from_date": begun, "to_date": begun + 3600}
+    assert call(fake, "GET", "/deleted", params=bounds).json()["total"] == 3
+    assert len(fake.order("documents", store=STORE)) == 297
 
 
 @pytest.mark.parametrize("after", [False, True])

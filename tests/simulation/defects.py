@@ -24,8 +24,12 @@ from unittest.mock import patch
 import orjson
 
 from flask_ecwid import chance, clock, errors
+from flask_ecwid.cli import mirror
 from flask_ecwid.client import (
+    CustomerDeleted,
+    CustomerUnreadable,
     change_cursor,
+    change_feed,
     deletions,
     open_stores,
     overlap_ids,
@@ -623,6 +627,55 @@ def _places_of_a_process(original: Any) -> Any:
     return init
 
 
+# The mirror
+
+
+def _cursor_before_rows(original: Any) -> Any:
+    def store(self: Any, changes: Any, cursor: str) -> None:
+        original(self, (), cursor)
+        original(self, changes, cursor)
+
+    return store
+
+
+def _store_without(kind: type) -> Make:
+    """Return what makes a mirror that forgets the changes of a kind."""
+
+    def make_store(original: Any) -> Any:
+        def store(self: Any, changes: Any, cursor: str) -> None:
+            original(self, [each for each in changes if not isinstance(each, kind)], cursor)
+
+        return store
+
+    return make_store
+
+
+def _failure_forgets_changes(original: Any) -> Any:
+    def take(changes: Any) -> Any:
+        batch, failure = original(changes)
+        return ([] if failure else batch), failure
+
+    return take
+
+
+def _claim_without_comparison(original: Any) -> Any:
+    def claim(self: Any, connection: Any, **values: Any) -> Any:
+        query = f"SELECT revision FROM ecwid_sync WHERE store_id = '{self._store_id}'"
+        self._revision = connection.exec_driver_sql(query).scalar_one()
+        return original(self, connection, **values)
+
+    return claim
+
+
+def _call_within_a_transaction(original: Any) -> Any:
+    def update(client: Any, copy: Any) -> Iterator[int]:
+        with copy._engine.begin():
+            next(client.iter_changes(), None)
+        yield from original(client, copy)
+
+    return update
+
+
 # The world replaces the functions of the module itself.
 _NO_MARKS = SimpleNamespace(own_mark=lambda: "", is_gone=lambda mark: False)
 _ALL_GONE = SimpleNamespace(own_mark=lambda: "", is_gone=lambda mark: True)
@@ -892,6 +945,31 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "refusals keep no place": (is_now(trials.Trials, "keep", trials.Trials.give_back),),
     "each process has places of its own": (
         Change(trials.Trials, "__init__", _places_of_a_process),
+    ),
+    "the cursor of a mirror is committed before the rows": (
+        Change(mirror.Mirror, "store", _cursor_before_rows),
+    ),
+    "a mirror forgets deletions": (
+        Change(mirror.Mirror, "store", _store_without(CustomerDeleted)),
+    ),
+    "a mirror forgets unreadable customers": (
+        Change(mirror.Mirror, "store", _store_without(CustomerUnreadable)),
+    ),
+    "a mirror forgets the changes before a failure": (
+        Change(mirror, "_take", _failure_forgets_changes),
+    ),
+    "a mirror keeps the gap of a customer who has come": (
+        is_now(mirror.Mirror, "_close_gaps", _nothing),
+    ),
+    "unseen rows are deleted after a part of a reading": (
+        is_now(change_feed.ChangeIterator, "ended_early", False),
+    ),
+    "a mirror keeps rows that nobody has seen again": (
+        is_now(mirror.Mirror, "_expect_all", _nothing),
+    ),
+    "two processes keep one mirror": (Change(mirror.Mirror, "_claim", _claim_without_comparison),),
+    "a mirror calls Ecwid within a transaction": (
+        Change(mirror, "update", _call_within_a_transaction),
     ),
     "an unproven token takes no place": (is_now(trials.Trials, "begin", lambda *_, **__: None),),
 }

@@ -28,6 +28,8 @@ BLOCKED_S = 600.0  # how long the model blocks such a token. Ecwid says "much lo
 EVIL = "evil"  # the keyword of the search that something in front of Ecwid refuses
 SEEDS = 3  # the customers of each store from the beginning
 GONE = "gone"  # the tag of the version in which a customer is deleted
+UNFIT = "unfit"  # the tag of a version that violates the contract
+LISTED_S = 182 * 86_400  # how long Ecwid lists a deletion
 # The refusals by their names in a plan, as status, body and seconds of Retry-After.
 REFUSALS: dict[str, tuple[int, bytes, int | None]] = {
     "429-1": (429, b'{"errorCode":"RATE_LIMITED"}', 1),
@@ -99,11 +101,16 @@ class Customer:
     gone_at: float | None = None
     listed_at: float | None = None  # the true time from which the deletion is listed
 
+    @property
+    def is_unfit(self) -> bool:
+        """True if the customer violates the contract, so that no reading can show the customer."""
+        return self.versions[-1].tag == UNFIT
+
     def shown(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "email": self.email,
-            "taxId": self.versions[-1].tag,
+            "taxId": {} if self.is_unfit else self.versions[-1].tag,
             "registered": _date(self.registered),
             "updated": _date(self.updated),
         }
@@ -290,6 +297,7 @@ class Ecwid:
             for each in shop.customers.values()
             if each.listed_at is not None
             and each.listed_at <= self.world.time
+            and each.updated > self.clock - LISTED_S
             and first <= each.updated <= last
         ]
         found.sort(key=lambda each: each.updated, reverse=self.setting.ties_reversed)

@@ -12,7 +12,8 @@ from typing import Any, cast
 import orjson
 
 from flask_ecwid import Caller, EcwidClient, StoreCredentials, clock, contract
-from flask_ecwid.client import CustomerDeleted, CustomerUnreadable
+from flask_ecwid.cli import mirror
+from flask_ecwid.client import ChangeIterator, CustomerDeleted, CustomerUnreadable
 from flask_ecwid.client.open_stores import OpenStores
 from flask_ecwid.client.opening import OpenStore, Upstream, open_upstream
 from flask_ecwid.errors import EcwidError
@@ -26,15 +27,17 @@ from flask_ecwid.web.mount import Mount
 from flask_ecwid.web.store_choice import HostStores, OnlyStore, StoreChoice
 
 from . import seams
-from .ecwid_model import GONE, ONLY_STORE, SEEDS, Customer, Ecwid, is_invented, name_of
+from .database import Database
+from .ecwid_model import GONE, ONLY_STORE, SEEDS, UNFIT, Customer, Ecwid, is_invented, name_of
 from .invariants import BACK_S, FINAL, Violation, judge
 from .ledger import DEADLINE_S, Ledger, Request
 from .network import Network, SimulatedTransport
-from .plan import Event, Plan
+from .plan import MIRROR_ID, Event, Plan
 from .storage_model import HostFile, RedisServer, foreign, open_storage
 from .world import Endless, Host, Killed, Line, Process, World
 
 _CONTRACT = contract.load()
+_SETTLED_S = 700.0  # after which each change is older than the search lag and the clocks allow
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def play(plan: Plan) -> Result:
             violations = judge(history.ledger)
         finally:
             world.end()
+            history.close()
     return Result(plan, violations, world.trace, world.steps)
 
 
@@ -97,6 +101,9 @@ class _History:
         self.ledger = Ledger(plan, world, self._ecwid, self._network, targets, self._redis)
         for slot in range(len(setting.processes)):
             self._processes.append(self._start(slot))
+        runs = [event for event in plan.events if event["do"] == "mirror"]
+        self._database = Database(world) if runs else None
+        self._mirrors: list[Request] = []  # one for each process that keeps the mirror
 
     # From the beginning to the end
 
@@ -104,15 +111,26 @@ class _History:
         """Play the events of the plan, end all faults, and ask for a sign of life."""
         world = self._world
         for event in self._plan.events:
-            if "point" in event:
-                at_point = world.faults.setdefault((event["request"], event["point"]), [])
-                at_point.append(lambda event=event: self._happen(event))  # type: ignore[misc]
+            place = event.get("point") or event.get("transaction")
+            if place:
+                faults = world.faults if "point" in event else world.faults_of_transactions
+                at_place = faults.setdefault((event["request"], place), [])
+                at_place.append(lambda event=event: self._happen(event))  # type: ignore[misc]
             else:
                 world.at(event["at"], self._happen, event)
         world.run()
         self._end_faults()
         self._look_after(world.time + BACK_S)
         world.run()
+        if self._database:
+            world.run(until=world.time + _SETTLED_S)
+            self._begin_mirror({"host": 0, "limit": 4, "gaps_s": [0]}, is_final=True)
+            world.run()
+            self.ledger.mirror = self._database.copy()
+
+    def close(self) -> None:
+        if self._database:
+            self._database.close()
 
     def close_ledger(self) -> None:
         ledger = self.ledger
@@ -133,6 +151,7 @@ class _History:
         self._world.log("ALL FAULTS END")
         self.ledger.faults_ended_at = self._world.time
         self._world.faults.clear()
+        self._world.faults_of_transactions.clear()
         self._network.healed = True
         self._network.slow = (-1.0, 0.0, None)
         self._ecwid.refusing.clear()
@@ -212,8 +231,12 @@ class _History:
 
     def _start(self, slot: int) -> Process:
         """Start a process, which opens its store as a worker does."""
+        return self._start_on(self._hosts[self._setting.processes[slot]], slot)
+
+    def _start_on(self, host: Host, slot: int) -> Process:
+        """Start a process on a host, with the settings of a slot."""
         world, number = self._world, len(self.ledger.processes) + 1
-        host, limit = self._hosts[self._setting.processes[slot]], self._limits[slot]
+        limit = self._limits[slot]
         process = Process(f"{host.name}{number}", host, number, world.time, limit)
         world.building = world.processes[number] = process
         settings = _settings(self._setting, self._setting.tokens[slot], limit)
@@ -321,6 +344,8 @@ class _History:
             return self._export(request, process)
         if request.operation == "follow":
             return self._follow(request, process)
+        if request.operation == "mirror":
+            return self._keep_mirror(request, process)
         with piece_of_work():  # as the view of a request does
             return self._handle(request, _mount_of(request, process))
 
@@ -417,6 +442,54 @@ class _History:
             if event["resumes_after"] and len(request.followed) % event["resumes_after"] == 0:
                 changes = client.iter_changes(changes.cursor, limit=event["limit"])
 
+    # The mirror
+
+    def _begin_mirror(self, event: Event, *, is_final: bool = False) -> None:
+        """Start the command that keeps the mirror, as a process of its own on a host."""
+        host = self._hosts[event["host"] % len(self._hosts)]
+        request = Request(MIRROR_ID + len(self._mirrors), 0, "mirror", "", None, is_final)
+        request.process = process = self._start_on(host, 0)
+        request.mirror = event
+        self._mirrors.append(request)
+        self.ledger.requests.append(request)
+        name = f"{process.name}/r{request.id}"
+        self._world.start(name, process, request.id, lambda: self._serve(request, process))
+
+    def _keep_mirror(self, request: Request, process: Process) -> object:
+        """Bring the mirror up to date, once after each gap."""
+        assert self._database is not None
+        client = process.mounts[0].client
+        assert client is not None
+        pages = _SmallPages(client, request.mirror["limit"])
+        copy = mirror.Mirror(self._database.engine, ONLY_STORE)
+        try:
+            copy.create_tables()
+            for gap_s in request.mirror["gaps_s"]:
+                if not clock.sleep(gap_s):
+                    break
+                self._update(copy, pages)
+        except mirror.AnotherSync:
+            self._world.log("another process keeps the mirror")
+        return None
+
+    def _update(self, copy: mirror.Mirror, pages: _SmallPages) -> None:
+        """Bring the mirror up to date. Go on after each error."""
+        assert self._database is not None
+        is_over = False
+        while not is_over:
+            try:
+                for count in mirror.update(cast(EcwidClient, pages), copy):
+                    self._world.log("stored", count)
+                is_over = True
+            except EcwidError as exc:
+                self._world.log("failed", exc.slug)
+                if not clock.sleep(1.0):
+                    raise
+        shop = self._ecwid.shop(ONLY_STORE)
+        for id, row in self._database.copy().rows.items():
+            if row.deleted_at is not None and shop.customers[id].gone_at is None:
+                self.ledger.buried.append((self._world.time, id))
+
     # Events
 
     def _happen(self, event: Event) -> None:
@@ -433,6 +506,17 @@ class _History:
 
     def _do_follow(self, event: Event) -> None:
         self._request(event["id"], event["process"], "follow", "")
+
+    def _do_mirror(self, event: Event) -> None:
+        self._begin_mirror(event)
+
+    def _do_mirror_kill(self, event: Event) -> None:
+        """Kill a process that keeps the mirror, and start it again later."""
+        killed = self._mirrors[event["request"] - MIRROR_ID]
+        assert killed.process is not None
+        self._world.kill(killed.process)
+        again = {**killed.mirror, "gaps_s": [0]}
+        self._world.at(self._world.time + event["back_s"], self._begin_mirror, again)
 
     def _do_kill(self, event: Event) -> None:
         self._world.kill(self._processes[event["process"]])
@@ -547,7 +631,7 @@ class _History:
             if customer is None or customer.gone_at is not None:
                 return
             changed = f"{customer.tag}.{len(customer.versions)}"
-            self._ecwid.change(customer, GONE if what == "delete" else changed)
+            self._ecwid.change(customer, {"delete": GONE, "break": UNFIT}.get(what, changed))
         self._world.log("SHOP", what, self._shop[number].id)
 
 
@@ -564,6 +648,17 @@ def _mount_of(request: Request, process: Process) -> Mount:
     """Return the mount that serves a request. A shrunk plan may have fewer mounts."""
     mount: Mount = process.mounts[request.mount % len(process.mounts)]
     return mount
+
+
+class _SmallPages:
+    """A client whose pages have few customers."""
+
+    def __init__(self, client: EcwidClient, limit: int) -> None:
+        self._client = client
+        self._limit = limit
+
+    def iter_changes(self, cursor: str | None = None) -> ChangeIterator:
+        return self._client.iter_changes(cursor, limit=self._limit)
 
 
 class _WatchedStores(OpenStores):

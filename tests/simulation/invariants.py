@@ -15,8 +15,8 @@ from flask_ecwid.errors import EcwidError, Throttled
 from flask_ecwid.storage.file_state import _BUSY_S
 from flask_ecwid.throttling import trials
 
-from .ecwid_model import GONE, Customer, Shop
-from .ledger import BULK, DEADLINE_S, Ledger, Request
+from .ecwid_model import GONE, ONLY_STORE, Customer, Shop
+from .ledger import BULK, DEADLINE_S, Ledger, Request, Row
 from .network import Heard, Sent
 from .storage_model import RedisServer
 from .world import Process
@@ -1147,6 +1147,51 @@ def a_feed_yields_each_change_once(ledger: Ledger) -> Iterator[str]:
                 yield f"{customer.id} is {wanted.tag}, and the feed says {last.get(customer.id)}"
 
 
+def a_mirror_equals_the_store(ledger: Ledger) -> Iterator[str]:
+    """After a whole reading that begins late enough, a mirror equals the store.
+
+    Each customer has a row with the last version. A deleted customer has a row without data, or no
+    row. A customer whose data violates the contract has a gap, and may have the row of an earlier
+    version. There are no other rows and no other gaps.
+    """
+    mirror = ledger.mirror
+    if mirror is None:
+        return
+    for request in ledger.requests:
+        if request.operation == "mirror" and request.is_final and request.outcome != "ok":
+            yield f"the last reading ended with {request.outcome}"
+            return
+    customers = ledger.ecwid.shop(ONLY_STORE).customers
+    for customer in customers.values():
+        row = mirror.rows.get(customer.id)
+        if not _is_true(row, customer):
+            yield f"{customer.id} is {customer.versions[-1].tag}, and has the row {row}"
+    others = sorted(mirror.rows.keys() - customers.keys())
+    if others:
+        yield f"there are rows of {others}, and no such customers"
+    unfit = {each.id: "unreadable" for each in customers.values() if each.is_unfit}
+    if mirror.gaps != unfit:
+        yield f"the gaps are {mirror.gaps} instead of {unfit}"
+
+
+def _is_true(row: Row | None, customer: Customer) -> bool:
+    """Return whether the row of a mirror says what the customer is."""
+    if customer.gone_at is not None:
+        return row is None or (
+            row.deleted_at is not None and row == Row(None, None, None, row.deleted_at)
+        )
+    if customer.is_unfit:
+        earlier = [each.tag for each in customer.versions]
+        return row is None or (row.deleted_at is None and row.document["taxId"] in earlier)
+    return row == Row(customer.email, customer.updated, customer.shown(), None)
+
+
+def a_mirror_deletes_only_the_deleted(ledger: Ledger) -> Iterator[str]:
+    """At the end of each reading, a row says "deleted" only if the customer was deleted."""
+    for time, id in ledger.buried[:1]:
+        yield f"{id} lives, and the mirror of {time:.2f} says that {id} was deleted"
+
+
 def _too_many_deletions(ledger: Ledger, request: Request) -> bool:
     """Return whether more than half a page of customers was deleted between two pages.
 
@@ -1234,6 +1279,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     redis_rests_after_a_failure,
     an_export_yields_each_customer_once,
     a_feed_yields_each_change_once,
+    a_mirror_equals_the_store,
+    a_mirror_deletes_only_the_deleted,
     service_is_back_after_the_faults,
     no_task_waits_for_ever,
     no_lock_over_a_switch_point,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from flask_ecwid.errors import EcwidError
 
 from .ecwid_model import ONLY_STORE, Ecwid, Effect, Shop
 from .network import Network
-from .plan import Plan
+from .plan import Event, Plan
 from .storage_model import RedisServer
 from .world import Process, World
 
 DEADLINE_S = 20.0
-BULK = frozenset({"export", "follow"})  # the operations that read as bulk work
+BULK = frozenset({"export", "follow", "mirror"})  # the operations that read as bulk work
 
 
 @dataclass(eq=False)
@@ -42,6 +43,7 @@ class Request:
     # What a feed has yielded: the ids of customers, each with the tag of the version or `GONE`.
     followed: list[tuple[int, str]] = field(default_factory=list)
     last_reading_at: float = 0.0  # when the feed was read for the last time
+    mirror: Event = field(default_factory=dict)  # how a process keeps the mirror
 
     @property
     def tag(self) -> str:
@@ -56,6 +58,24 @@ class Request:
     @property
     def executed(self) -> str | None:
         return self.error.executed if isinstance(self.error, EcwidError) else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """The row of a customer in a mirror. The dates are in UNIX seconds."""
+
+    email: str | None
+    updated: float | None
+    document: Any
+    deleted_at: float | None
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What the tables of a mirror hold, by the ids of the customers."""
+
+    rows: dict[int, Row]
+    gaps: dict[int, str]  # the reason of each gap
 
 
 @dataclass(eq=False)
@@ -77,6 +97,9 @@ class Ledger:
     # that a breaker may open. Those without a connection have no token.
     doubts: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     stuck: list[str] = field(default_factory=list)  # the tasks that wait for ever
+    mirror: Copy | None = None  # the mirror at the end, if the history has kept one
+    # When each living customer had a row that said "deleted", at the end of a reading.
+    buried: list[tuple[float, int]] = field(default_factory=list)
     is_endless: bool = False
     faults_ended_at: float = 0.0
 

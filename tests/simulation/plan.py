@@ -59,10 +59,12 @@ _LATER_FAULTS = {
     "file-locked": 0.06,
 }
 FAULTS = _FAULTS | _LATER_FAULTS
-AIMS = (
+_DRAWN_AIMS = (
     *("create", "contend", "takeover", "limit", "cache", "pause", "refused", "probe", "export"),
     *("export", "repeat", "mixed", "stores"),
 )
+AIMS = (*_DRAWN_AIMS, "mirror")
+_MIRROR_P = 0.06  # the chance of the last aim, which leaves the other plans as they are
 # The refusals of each fault.
 _REFUSALS = {
     "brief": ("429-1", "429-2"),
@@ -74,7 +76,10 @@ _REDIS_FAULTS = (
     *("redis-mode", "redis-loss", "redis-emptied", "redis-failover", "foreign", "garbage"),
 )
 FOLLOW_ID = 900  # the id of the feed among the requests
+MIRROR_ID = 901  # the id of the first process that keeps the mirror
+EXPIRED_S = 190 * 86_400.0  # A cursor that is so old has expired.
 SMALL_LIMIT = 100  # A rate limit below is small enough for a plan to reach it.
+_OWN_FAULTS = ("export", "mirror")  # the aims whose faults are their own
 _MACHINES = ("kill", "suspend", "step", "reload")
 
 
@@ -149,6 +154,8 @@ def _fault_of(event: Event) -> str:
     what: str = event["do"]
     if what == "refuse":
         return next(name for name, all in _REFUSALS.items() if event["refusal"] in all)
+    if what == "mirror-kill":
+        return "kill"
     if what == "foreign":
         return "garbage" if event["how"] == "garbage" else "foreign"
     return what
@@ -163,7 +170,9 @@ def make(seed: int, aim: str | None = None, without: Collection[str] = ()) -> Pl
         without: The faults that the plan leaves out.
     """
     chance = random.Random(f"{seed}/plan")
-    drawn = chance.choice(AIMS)
+    drawn = chance.choice(_DRAWN_AIMS)
+    if random.Random(f"{seed}/mirror").random() < _MIRROR_P:
+        drawn = "mirror"
     return _Maker(chance, seed, aim or drawn, frozenset(without)).plan()
 
 
@@ -193,14 +202,14 @@ class _Maker:
             on["mounts"] = on["mounts"] or (later.random() < 0.2 and not self.is_calm)
         on.update(dict.fromkeys(self.without, False))
         self.on = on
-        self.setting = _export_setting(chance, on) if aim == "export" else self._setting()
+        self.setting = self._setting() if aim not in _OWN_FAULTS else _list_setting(chance, on)
         getattr(self, f"_{aim}")()
         if aim == "export":
             self._follow(random.Random(f"{self.seed}/follow"))
-        if aim != "export":
+        if aim not in _OWN_FAULTS:
             self._faults()
         self.chance = later
-        if aim != "export" or on["bulk"]:
+        if aim not in _OWN_FAULTS or (aim == "export" and on["bulk"]):
             self._later_faults()
         self.events.sort(key=lambda event: (event.get("at", 0.0), event["do"]))
         return Plan(self.seed, aim, self.setting, self.events)
@@ -743,6 +752,99 @@ class _Maker:
             for step in range(16):
                 self._shop(begin + gaps_s[0] + 0.3 * step, "update", number)
 
+    def _mirror(self) -> None:
+        """Aim at a mirror whose processes are killed, suspended or replaced at any step."""
+        chance = self.chance
+        self.setting = replace(
+            self.setting,
+            ahead_s=(0.0, chance.choice([0.0, 30.0, -100.0])),
+            # A burst of more changes than this ends a reading early.
+            most_ids=chance.choice([10_000, 10_000, 8]),
+        )
+        if chance.random() < 0.25:
+            self._overtake_mirror()
+            return
+        at, count = 0.0, 0
+        for _ in range(chance.choice([1, 3])):
+            at += chance.choice([0.0, 1.0, 30.0])
+            for _ in range(chance.choice([1, 3, 12])):
+                self._shop(at, "create", count)
+                count += 1
+        times = [at + chance.choice([1, 20, 400])]
+        for _ in range(chance.choice([0, 1, 2])):
+            times.append(times[-1] + chance.choice([2, 30, 400]))
+        if chance.random() < 0.5:
+            count = self._expire_mirror(times, count)
+        for time in times:
+            self._run_mirror(time)
+            if chance.random() < 0.3:  # A reading fails only if several calls in a row fail.
+                self._outage(time + 2 * chance.random(), chance.choice([2, 20]))
+            for _ in range(chance.choice([2, 6, 12])):
+                changed_at = time + chance.choice([-60.0, 0.5, 3.0]) * chance.random()
+                number = chance.choice([count, *range(count)])
+                what = chance.choice(["update", "update", "delete", "break"])
+                self._shop(max(0.0, changed_at), "create" if number == count else what, number)
+                count += number == count
+
+    def _expire_mirror(self, times: list[float], count: int) -> int:
+        """Add a run whose cursor has expired, and return the number of customers."""
+        chance = self.chance
+        for _ in range(chance.choice([0, 1, 3])):  # Ecwid no longer lists these deletions.
+            self._shop(times[-1] + 5e5 * (1 + chance.random()), "delete", chance.randrange(count))
+        times.append(times[-1] + EXPIRED_S)
+        if chance.random() < 0.4:  # The first reading ends early, because of a burst.
+            self.setting = replace(self.setting, most_ids=8)
+            for number in range(count, count + 12):
+                self._shop(1.0, "create", number)
+            count += 12
+            for number in range(count):
+                self._shop(times[-1] - 10 - 150 * chance.random(), "update", number)
+        return count
+
+    def _run_mirror(self, at: float) -> None:
+        """Let the mirror be brought up to date, perhaps by two processes at a time."""
+        chance = self.chance
+        runs = [at]
+        if chance.random() < 0.4:
+            runs.append(at + chance.choice([0.0, 0.3, 2.0]) * chance.random())
+        for run_at in runs:
+            number = self._add_mirror(run_at, chance.randrange(2), [[0], [0, 1], [0, 3, 30]])
+            drawn, number = chance.random(), number - chance.choice([0, 1])
+            place = {"point": int(chance.choice([10, 40, 160]) * chance.random()) + 1}
+            if chance.random() < 0.5:
+                place = {"transaction": chance.randrange(3, 9)}
+            if drawn < 0.5:
+                back_s = chance.choice([0.1, 5.0, 400.0])
+                self._strike(number, {"do": "mirror-kill", "back_s": back_s}, **place)
+            elif drawn < 0.7:
+                seconds = chance.choice([1, 20, 400])
+                fault = {"do": "suspend", "host": chance.randrange(2), "seconds": seconds}
+                self._strike(number, fault, **place)
+
+    def _overtake_mirror(self) -> None:
+        """Let a process write what it has read before a suspend, while another process reads."""
+        chance, at, count = self.chance, 400.0, 24
+        for each in range(count):
+            self._shop(each, "create", each)
+            # The other process reads these customers at its end, and some of them before others.
+            self._shop(at + 2 + 3 * chance.random(), chance.choice(["update", "delete"]), each)
+        number = self._add_mirror(at, 0, [[0]])
+        first = chance.randrange(3, 6)
+        seconds = 10 + 15 * chance.random()
+        self._strike(number, {"do": "suspend", "host": 0, "seconds": seconds}, transaction=first)
+        self._strike(number, {"do": "mirror-kill", "back_s": 400.0}, transaction=first + 1)
+        self._add_mirror(at + 6, 1, [[0]])
+        self._slow(at + 6, 60.0, 0.7, "B")
+
+    def _add_mirror(self, at: float, host: int, gaps_s: list[list[int]]) -> int:
+        """Start a process that keeps the mirror, and return its number among these processes."""
+        self._add("mirror", at, host=host, limit=4, gaps_s=self.chance.choice(gaps_s))
+        return sum(event["do"] == "mirror" for event in self.events) - 1
+
+    def _strike(self, number: int, fault: Event, **place: int) -> None:
+        """Let a fault happen at a point or at a transaction of a process that keeps the mirror."""
+        self.events.append({**fault, "request": MIRROR_ID + max(0, number), **place})
+
     def _bulk(self) -> None:
         """Let exports work beside a small rate limit, which requests use as well."""
         chance = self.chance
@@ -921,7 +1023,7 @@ class _Maker:
                 self._request(self._time(), "search", EVIL, process=0)
 
 
-def _export_setting(chance: random.Random, on: dict[str, bool]) -> Setting:
+def _list_setting(chance: random.Random, on: dict[str, bool]) -> Setting:
     fates = ["refused", "lost-before", "lost-after", "cut", "500-before", "html"]
     return Setting(
         lag_s=chance.choice([0.0, 2.0, 5.0]),

@@ -16,6 +16,8 @@ from functools import partial
 from unittest.mock import patch
 
 from flask_ecwid import chance, clock
+from flask_ecwid.cli import mirror
+from flask_ecwid.client import change_cursor
 from flask_ecwid.storage import calls_ahead, memory_state, process, process_memory
 from flask_ecwid.throttling import trials
 
@@ -111,6 +113,9 @@ def installed(world: World, setting: Setting) -> Iterator[None]:
         (trials, "_turns", Turns(world)),
         (trials, "REFUSALS_MOST", setting.refusals_most),
         (trials, "AGAIN_MOST", max(1, setting.refusals_most // 3)),
+        (change_cursor, "MOST_IDS", setting.most_ids),
+        (change_cursor, "FEW_IDS", min(change_cursor.FEW_IDS, setting.most_ids // 3)),
+        (mirror, "BATCH", 3),  # The histories have few customers.
     ]
     most_workers = max(map(setting.processes.count, setting.processes))
     environment = {

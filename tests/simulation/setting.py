@@ -37,6 +37,7 @@ class Setting:
     redis_lost_p: float = 0.0  # Redis replies, and the reply is lost
     redis_refused_p: float = 0.0
     redis_timeout_p: float = 0.0  # Redis does not reply in time, with the effect or without it
+    most_ids: int = 10_000  # the most ids in a part of a cursor of the feed
     preempt_p: float = 0.0  # the chance of a switch at each lock and each look at a clock
 
     def simpler(self) -> list[Setting]:
@@ -46,7 +47,7 @@ class Setting:
             *("preempt_p", "redis_lost_p", "redis_refused_p", "redis_timeout_p", "slow_s"),
             *("fates", "lag_s", "ecwid_ahead_s", "cache_ttl_s", "calls_per_minute", "inclusive"),
             *("ties_reversed", "short_pages", "ecwid_limit", "unique", "mounts"),
-            *("max_open_stores", "refusals_most"),
+            *("max_open_stores", "refusals_most", "most_ids"),
         ]
         found = [
             replace(self, **{name: getattr(simplest, name)})

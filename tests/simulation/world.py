@@ -88,6 +88,7 @@ class Task:
     interruptible: bool = False  # True during a sleep that ends when the process is asked to end
     locks: int = 0  # the locks that the task holds
     points: int = 0  # the switch points that the task has reached
+    transactions: int = 0  # the transactions that the task has begun
     done: bool = False
 
 
@@ -106,6 +107,10 @@ class World:
     building: Process | None = None
     # The faults at switch points, by the request and the number of the point.
     faults: dict[tuple[int, int], list[Callable[[], None]]] = field(default_factory=dict)
+    # The same at the beginning of a transaction in a database.
+    faults_of_transactions: dict[tuple[int, int], list[Callable[[], None]]] = field(
+        default_factory=dict
+    )
     processes: dict[int, Process] = field(default_factory=dict)
     breaches: list[str] = field(default_factory=list)  # where a lock was held over a switch point
 
@@ -258,11 +263,32 @@ class World:
             self._schedule(self.time + task.random.random() * 2e-3, task, woken=True)
             self._switch(task)
 
+    def pass_point(self) -> None:
+        """Let the faults happen that the plan has for a point at which no other task goes on.
+
+        Raises:
+            Killed: One of the faults has killed the process.
+        """
+        task = self._count_point()
+        if task.process.dead:
+            raise Killed
+
+    def begin_transaction(self, seconds: float) -> None:
+        """Let the faults happen that the plan has for the next transaction, and wait for it."""
+        task = self.me()
+        task.transactions += 1
+        for fault in self.faults_of_transactions.pop((task.request, task.transactions), ()):
+            fault()
+        self.travel(seconds)
+
     def _point(self) -> Task:
         """Note a switch point, and let the faults happen that the plan has for the point."""
-        task = self.me()
-        if task.locks:
+        if self.me().locks:
             self.breaches.append(_place())
+        return self._count_point()
+
+    def _count_point(self) -> Task:
+        task = self.me()
         task.points += 1
         if self.faults:
             for fault in self.faults.pop((task.request, task.points), ()):

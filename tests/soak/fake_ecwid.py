@@ -13,16 +13,18 @@ the store keeps e-mails unique.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import json
 import random
 import re
 import sys
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 WINDOW_S = 60.0
@@ -30,6 +32,8 @@ TICK_S = 0.05
 FIRST_ID = 1_000_001
 SEEDS_OF_AN_IMPORT = 250  # The first seeded customers share a second, as after an import.
 SEEDS_IN_A_SECOND = 7
+BY_UPDATE = "UPDATED_DATE_ASC"
+PAGING = {"sortBy", "updatedFrom", "offset", "limit", "responseFields"}
 EMAIL_TAKEN = {"errorMessage": "customer with the given email already exists"}
 
 Json = dict[str, Any]
@@ -92,6 +96,8 @@ class Store:
     mark: str = ""  # The `taxId` of all customers, which shows whose customers they are.
     created_from: int = FIRST_ID  # The ids of customers who are created begin here.
     customers: dict[int, Customer] = field(default_factory=dict)
+    deleted: dict[int, int] = field(default_factory=dict)  # the second of each deletion
+    by_update: list[tuple[int, int]] = field(default_factory=list)  # the second and the id, sorted
     by_email: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     created: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     next_id: int = FIRST_ID
@@ -112,7 +118,19 @@ class Store:
         self.next_id += 1
         self.customers[customer.id] = customer
         self.by_email[customer.email()].add(customer.id)
+        bisect.insort(self.by_update, (second, customer.id))
         return customer
+
+    def change(self, customer: Customer, members: Json) -> None:
+        self._leave_order(customer)
+        self.by_email[customer.email()].discard(customer.id)
+        customer.change(members)
+        self.by_email[customer.email()].add(customer.id)
+        bisect.insort(self.by_update, (customer.updated, customer.id))
+
+    def _leave_order(self, customer: Customer) -> None:
+        """Remove a customer from the order of updates, which a bisection finds quickly."""
+        del self.by_update[bisect.bisect_left(self.by_update, (customer.updated, customer.id))]
 
     def create(self, body: Json) -> Reply:
         if not isinstance(body.get("email"), str):
@@ -127,24 +145,35 @@ class Store:
         email = body.get("email") or customer.members["email"]
         if self.is_taken(email, customer.id):
             return Reply(409, EMAIL_TAKEN)
-        self.by_email[customer.email()].discard(customer.id)
-        customer.change(body)
-        self.by_email[customer.email()].add(customer.id)
+        self.change(customer, body)
         return Reply(200, {"updateCount": 1})
 
     def delete(self, customer: Customer) -> Reply:
         del self.customers[customer.id]
+        self._leave_order(customer)
         self.by_email[customer.email()].discard(customer.id)
+        self.deleted[customer.id] = int(time.time())
         return Reply(200, {"deleteCount": 1})
 
     def search(self, query: dict[str, str]) -> Reply:
+        if query.get("sortBy") == BY_UPDATE and query.keys() <= PAGING:
+            # The store of the mirror is too large to be searched and sorted for each page.
+            first = bisect.bisect_left(self.by_update, (int(query.get("updatedFrom", 0)), 0))
+            return _page(query, self.by_update, self._shown, first)
         found = self._matching(query)
-        if query.get("sortBy") == "UPDATED_DATE_ASC":
+        if query.get("sortBy") == BY_UPDATE:
             found.sort(key=lambda customer: (customer.updated, customer.id))
-        offset, limit = int(query.get("offset", 0)), min(100, int(query.get("limit", 100)))
-        items = [customer.shown() for customer in found[offset : offset + limit]]
-        numbers = {"total": len(found), "count": len(items), "offset": offset, "limit": limit}
-        return Reply(200, {**numbers, "items": items})
+        return _page(query, found, Customer.shown)
+
+    def list_deleted(self, query: dict[str, str]) -> Reply:
+        """Return a page of the deletions between two seconds, the newest first."""
+        first, last = int(query.get("from_date", 0)), int(query.get("to_date", sys.maxsize))
+        found = [each for each in self.deleted.items() if first <= each[1] <= last]
+        found.reverse()
+        return _page(query, found, lambda each: {"id": each[0], "date": date(each[1])})
+
+    def _shown(self, place: tuple[int, int]) -> Json:
+        return self.customers[place[1]].shown()
 
     def _matching(self, query: dict[str, str]) -> list[Customer]:
         """Return the customers that match, in the order of registration."""
@@ -162,21 +191,38 @@ class Store:
                 found = [each for each in found if first <= getattr(each, attribute) <= last]
         return found
 
-    def reply_to(self, method: str, id: int | None, query: dict[str, str], body: Any) -> Reply:
+    def reply_to(self, method: str, name: str | None, query: dict[str, str], body: Any) -> Reply:
+        """Return the reply to a call about all customers, about `deleted`, or about an id."""
         if method in ("POST", "PUT") and not isinstance(body, dict):
             return Reply(400, {"errorMessage": "Wrong JSON format"})
-        if id is None:
+        if name is None:
             if method == "GET":
                 return self.search(query)
             return self.create(body) if method == "POST" else Reply(405)
-        customer = self.customers.get(id)
+        if name == "deleted":
+            return self.list_deleted(query) if method == "GET" else Reply(405)
+        customer = self.customers.get(int(name))
         if customer is None:
-            return Reply(404, {"errorMessage": f"Customer #{id} not found"})
+            return Reply(404, {"errorMessage": f"Customer #{name} not found"})
         if method == "GET":
             return Reply(200, customer.shown())
         if method == "PUT":
             return self.update(customer, body)
         return self.delete(customer) if method == "DELETE" else Reply(405)
+
+
+T = TypeVar("T")
+
+
+def _page(
+    query: dict[str, str], found: list[T], show: Callable[[T], Json], first: int = 0
+) -> Reply:
+    """Return the page of what a query has found, from the place `first` on."""
+    offset, limit = int(query.get("offset", 0)), min(100, int(query.get("limit", 100)))
+    items = [show(each) for each in found[first + offset : first + offset + limit]]
+    total = len(found) - first
+    numbers = {"total": total, "count": len(items), "offset": offset, "limit": limit}
+    return Reply(200, {**numbers, "items": items})
 
 
 @dataclass(frozen=True)
@@ -229,7 +275,7 @@ class Ecwid:
 
     ORDERS = (
         *("open_store", "set_faults", "accept", "refuse", "report", "report_all", "customers"),
-        *("change", "forget"),
+        *("change", "forget", "documents", "deletions"),
     )
 
     def __init__(self) -> None:
@@ -296,7 +342,15 @@ class Ecwid:
 
     def change(self, store: str, id: int, members: Json) -> None:
         """Change a customer without a call, as somebody does in Ecwid's control panel."""
-        self.stores[store].customers[id].change(members)
+        self.stores[store].change(self.stores[store].customers[id], members)
+
+    def documents(self, store: str) -> list[Json]:
+        """Return all customers as Ecwid shows them."""
+        return [customer.shown() for customer in self.stores[store].customers.values()]
+
+    def deletions(self, store: str) -> dict[str, str]:
+        """Return the date of each deletion, by the id of the customer as text."""
+        return {str(id): date(second) for id, second in self.stores[store].deleted.items()}
 
     def forget(self) -> None:
         """Forget all calls, so that a long run does not fill the memory."""
@@ -337,10 +391,10 @@ class Ecwid:
             assert order in self.ORDERS
             result = getattr(self, order)(**(body or {}))
             return await _send(writer, Reply(200, {"result": result}))
-        found = re.fullmatch(r"/api/v3/(\d+)/customers(?:/(\d+))?", url.path)
+        found = re.fullmatch(r"/api/v3/(\d+)/customers(?:/(\d+|deleted))?", url.path)
         if found is None:
             return await _send(writer, Reply(404))
-        store, id = found[1], int(found[2]) if found[2] else None
+        store, name = found[1], found[2]
         token = headers.get("authorization", "").removeprefix("Bearer ")
         calls = self.calls[store, token]
         calls.arrived.append(arrived_at)
@@ -357,7 +411,7 @@ class Ecwid:
         reply, cut = await _fail([fault for fault in faults if not fault.after])
         if cut or reply:
             return await _send(writer, reply, cut=cut)
-        reply = self.stores[store].reply_to(method, id, query, body)
+        reply = self.stores[store].reply_to(method, name, query, body)
         failed, cut = await _fail([fault for fault in faults if fault.after])
         truncated = any(fault.kind == "truncate" for fault in faults)
         return await _send(writer, failed or reply, cut=cut, truncated=truncated)

@@ -24,6 +24,7 @@ from ..conftest import ROOT, TOKEN
 from ..helpers.redis_server import RedisServer
 from .freshness import freshness, freshness_with_redis
 from .isolation import isolation, isolation_with_redis
+from .mirror import mirror, mirror_with_postgresql
 from .refused_stores import refused_stores
 from .services import (
     STORE,
@@ -323,6 +324,8 @@ SCENARIOS = [
     isolation,
     isolation_with_redis,
     refused_stores,
+    mirror,
+    mirror_with_postgresql,
     steady,
 ]
 
