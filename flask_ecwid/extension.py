@@ -84,9 +84,9 @@ class Ecwid:
 
         Args:
             app: The app to mount the endpoints in.
-            name: The name of the mount, of its blueprint and of its log lines.
-            url_prefix: The path above the endpoints. If there are converters, their values stay in
-                `request.view_args`.
+            name: The name of the mount, of its blueprint and of its log lines. A name has no dot.
+            url_prefix: The path above the endpoints. The prefix begins with a slash and ends
+                without a slash. The values of its converters stay in `request.view_args`.
             config_prefix: Stands before each key, so `OUTLET_` reads `OUTLET_ECWID_STORE_ID`.
             authorize: The host's function that decides who may call.
             security_scheme: The OpenAPI Security Scheme that describes `authorize` in the contract.

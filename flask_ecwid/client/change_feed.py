@@ -68,7 +68,8 @@ class ChangeIterator(Iterator[Change]):
     - No change comes twice. Two versions of a customer are two changes, even in the same second.
     - The changes come in the order of Ecwid's dates. A change that Ecwid shows late comes late.
 
-    The promise has one condition. Search lag and clock difference are at most `LAG_S` together.
+    The promise has one condition. The lag of the search and the difference between the clocks are
+    at most 5 minutes together (`LAG_S`).
 
     `next` raises an error that occurs while a page is read. Calling `next` again continues at the
     same place.

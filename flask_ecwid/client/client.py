@@ -212,7 +212,7 @@ class EcwidClient:
         """Create a customer at most once, and return the id.
 
         If a creation gets no good reply, the client searches for the customer before it tries
-        again. Ecwid's page describes the members.
+        again. The method takes no idempotency key. Ecwid's page describes the members.
         https://docs.ecwid.com/api-reference/rest-api/customers/create-customer
 
         Args:
@@ -223,6 +223,7 @@ class EcwidClient:
 
         Raises:
             OutcomeUnknown: The customer may have been created, and the search does not find them.
+                Use `find_customer` later.
             EmailTaken: Another customer already has this e-mail.
             InvalidRequest: Ecwid would drop a member that the customer sets.
             TypeError: The customer holds a value that JSON does not have.
@@ -303,11 +304,25 @@ class EcwidClient:
     def put_customer(self, customer: Mapping[str, Any]) -> Put:
         """Create the customer, or bring the customer with the same e-mail to these members.
 
-        A put may be repeated. Members that `customer` leaves out keep their values, and so do the
-        other addresses, contacts and fields in a list. A put creates one customer at most. If two
-        callers put the same e-mail at the same time, Ecwid refuses the second creation, and the
-        second put updates the customer. A put makes several calls, and each has its own deadline.
+        A put may be repeated. A put makes several calls, and each has its own deadline.
         https://docs.ecwid.com/api-reference/rest-api/customers
+
+        - The customer is found by the exact e-mail, in any case. If a store has several customers
+          with the e-mail, the oldest is changed.
+        - Members that `customer` leaves out keep their values. An empty text clears a member, and
+          `None` does not.
+        - Addresses, contacts and extra fields are added or completed, and none is removed. To
+          replace a list, use `update_customer`.
+        - An address with another name, company, street, place or phone is a new address. The old
+          address stays, and a repeated put adds no other. Another `note`, `orderBy` or
+          `defaultAddress`, or a country code that only lacks capitals, changes an address.
+        - `countryName` and `stateOrProvinceName` never count as a difference, because Ecwid derives
+          them from the codes.
+        - Ecwid never shows a `password` or a `primaryPhone`. A put that sets one of them sends an
+          update each time.
+        - A put creates one customer at most. If two puts of one e-mail run at the same time, Ecwid
+          refuses the second creation, and the second put updates the customer. A store that accepts
+          an e-mail twice gets two customers then.
 
         Args:
             customer: The members to set, with `email`.

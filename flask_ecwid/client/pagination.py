@@ -92,7 +92,7 @@ class CustomerIterator(Iterator[Customer]):
     The promise is the same for an uninterrupted reading and for a resumed reading.
 
     - Each id comes at most once.
-    - A customer comes exactly once if it matches the filters from `LAG_S` before the beginning
+    - A customer comes exactly once if it matches the filters from 5 minutes before the beginning
       until the end.
     - A customer that is created later comes exactly once if Ecwid's search shows it before the
       reading ends.
@@ -101,10 +101,10 @@ class CustomerIterator(Iterator[Customer]):
 
     - A customer whose data violates the contract does not come, and `skipped` names the customer.
 
-    The promise has three conditions. Search lag and clock difference are at most `LAG_S` together.
-    `registered` never changes, and is the date that `createdFrom` compares. Where one second has
-    more customers than a page, at most `OVERLAP` of them, or half a page, are deleted between two
-    pages.
+    The promise has three conditions. The lag of the search and the difference between the clocks
+    are at most 5 minutes together (`LAG_S`). `registered` never changes, and is the date that
+    `createdFrom` compares. Where one second has more customers than a page, at most `OVERLAP` of
+    them, or half a page, are deleted between two pages.
 
     `next` raises an error that occurs while a page is read. Calling `next` again continues at the
     same place.

@@ -55,9 +55,18 @@ _VALID_SWITCHES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 class Entry(NamedTuple):
-    """A received call. `at` is a UNIX time, and `done` says whether the store executed the call.
+    """A received call.
 
-    `customer_id` is the id in the URL, or the id of the new customer. Only a creation has `email`.
+    Attributes:
+        number: the place of the call in the ledger.
+        at: the UNIX time in seconds.
+        operation: the name of the operation.
+        customer_id: the id in the URL, or the id of the new customer.
+        status: the status of the store's reply, also if a fault replaced the reply.
+        fault: the kind of the fault that the call met.
+        done: whether the store executed the call.
+        email: the e-mail of a creation.
+        token_known: whether the store knows the token of the call.
     """
 
     number: int

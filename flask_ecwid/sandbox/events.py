@@ -40,7 +40,7 @@ _VISIBLE = re.compile(r"[!-~]+")
 class Event(NamedTuple):
     """An event of a store.
 
-    Args:
+    Attributes:
         event_id: the id of the event, which stays the same in each attempt to deliver the event.
         created: the UNIX time in whole seconds.
         store_id: the number of the store.

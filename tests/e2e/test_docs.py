@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import csv
 import inspect
 import json
 import re
@@ -20,6 +21,7 @@ import pytest
 import requests
 from pytest_httpserver import HTTPServer
 
+import flask_ecwid
 from flask_ecwid import (
     Ecwid,
     EcwidClient,
@@ -34,6 +36,7 @@ from flask_ecwid.client.operations import OPERATIONS
 
 from ..conftest import ROOT, TOKEN, free_port, wait_for
 from ..helpers.pages import blocks, curl, filled_in, headings, python, running, sh
+from ..helpers.plain_english import faults_of_page, prose
 from ..helpers.redis_server import RedisServer
 from ..helpers.webhook_events import CLIENT_SECRET
 from ..unit.test_house import LAYOUT
@@ -54,7 +57,7 @@ def taken(page: str, heading: str, language: str = "sh") -> list[str]:
 # The blocks that do not run here, with the reasons.
 NOT_HERE = {
     ("deployment.md", "gunicorn for your own app"): "it needs a wheel: tests/e2e/test_packaging.py",
-    ("index.md", "1. Run it"): "the README has it, too: tests/e2e/test_readme.py",
+    ("tutorial.md", "1. Run it"): "the README has it, too: tests/e2e/test_readme.py",
     ("deploy/README.md", "gunicorn, by systemd"): "it writes to /opt and /etc, and needs systemd; "
     "tests/unit/test_systemd_unit.py reads the unit",
     ("deploy/README.md", "nginx"): "it changes the machine's nginx; test_nginx.py runs one",
@@ -71,22 +74,27 @@ PAGES_ELSEWHERE = {
 }
 
 CALLS, [SHOP] = (
-    taken("index.md", "2. Call it"),
-    taken("index.md", "3. Mount it in your app", "python"),
+    taken("tutorial.md", "2. Call it"),
+    taken("tutorial.md", "3. Mount it in your app", "python"),
 )
-START, MOUNTED = taken("index.md", "3. Mount it in your app")
-MAKE_KEY, REAL, CALL_WITH_KEY = taken("index.md", "4. Take a real store")
-[REAL_SETTINGS] = taken("index.md", "4. Take a real store", "ini")
-[SERVE] = taken("index.md", "5. Deploy it")
+START, MOUNTED = taken("tutorial.md", "3. Mount it in your app")
+MAKE_KEY, REAL, CALL_WITH_KEY = taken("tutorial.md", "4. Take a real store")
+[REAL_SETTINGS] = taken("tutorial.md", "4. Take a real store", "ini")
+[SERVE] = taken("tutorial.md", "5. Deploy it")
 [WRONG] = taken("errors.md", "Errors")
 [PROBLEM] = taken("errors.md", "Errors", "json")
 [ONCE] = taken("errors.md", "May I send it again?")
-[SANDBOX] = taken("settings.md", "Another store to try them on")
+[SANDBOX] = taken("sandbox.md", "On a port")
 [ADD_STORE] = taken("command-line.md", "Stores")
 [SYNC] = taken("command-line.md", "Sync")
 [SEND_EVENT] = taken("command-line.md", "Webhook")
 [WITH_REDIS] = taken("deployment.md", "Several hosts: Redis")
 [REDIS_SETTINGS] = taken("deployment.md", "Several hosts: Redis", "ini")
+[ROWS_OF_A_SHOP] = blocks(DOCS / "spreadsheet.md", language="csv")
+[DRY_RUN] = taken("spreadsheet.md", "2. Match the columns")
+[REFUSED] = taken("spreadsheet.md", "2. Match the columns", "json")
+[REHEARSE] = taken("spreadsheet.md", "3. Rehearse")
+[IMPORT] = taken("spreadsheet.md", "4. Import")
 
 SNIPPETS = {
     ("mounting.md", "Mounting"): (
@@ -115,7 +123,7 @@ print(app.test_client().get("{API}/customers").status_code)
 """,
         "200\n403\n403\n",
     ),
-    ("mounting.md", "The options of the constructor"): (
+    ("mounting.md", "Options"): (
         """
 client = create_app().test_client()
 print(client.get("/shop/customers").status_code, client.get("/shop/openapi.json").status_code)
@@ -219,7 +227,12 @@ GIVEN = re.compile(r"""\b(?:ECWID_)?(TOKEN|API_KEYS)=\[?["']?([^\s"'\],)]+)""", 
 def test_no_example_can_start() -> None:
     """The settings refuse the token and the API keys of every example."""
     given = [(page, *found) for page, text in EXAMPLES.items() for found in GIVEN.findall(text)]
-    assert {page for page, *_ in given} >= {"README.md", "index.md", "deployment.md", "EcwidClient"}
+    assert {page for page, *_ in given} >= {
+        "README.md",
+        "tutorial.md",
+        "deployment.md",
+        "EcwidClient",
+    }
     for page, name, value in given:
         config = {"ECWID_STORE_ID": "1003", f"ECWID_{name.upper()}": value}
         with pytest.raises(SettingsError) as caught:
@@ -235,14 +248,16 @@ def test_no_example_has_a_secret(page: str) -> None:
 
 
 def test_the_options_of_the_constructor() -> None:
-    """The page on mounting names each argument of the constructor, in their order."""
-    section = (DOCS / "mounting.md").read_text(encoding="utf-8").partition("constructor\n")[2]
-    rows = re.findall(r"^\| `(\w+)` \| (\S+) .*\|$", section.partition("\n## ")[0], re.M)
-    parameters = list(inspect.signature(Ecwid).parameters.values())
-    assert [name for name, _ in rows] == [each.name for each in parameters]
-    for (_, default), parameter in zip(rows, parameters, strict=True):
-        if parameter.default:
-            assert default == f"`{parameter.default}`"
+    """The docstring of the constructor describes each argument, in their order."""
+    described = (inspect.getdoc(Ecwid.__init__) or "").partition("Args:")[2].partition("Raises:")[0]
+    names = re.findall(r"^    (\w+): ", described, re.M)
+    assert names == list(inspect.signature(Ecwid).parameters)
+
+
+def test_the_contract_is_printed() -> None:
+    """The command of the page on the contract prints the contract."""
+    [line] = re.findall(r"`(flask ecwid openapi)`", (DOCS / "contract.md").read_text("utf-8"))
+    assert sh(line).stdout.startswith("openapi: 3.0.3")
 
 
 def test_a_store_is_added(tmp_path: Path) -> None:
@@ -320,7 +335,7 @@ def test_the_problem(on_sandbox: str) -> None:
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[dict[str, str]]:
-    """Run a store on another server, as the page on settings does, and return its settings."""
+    """Run a store on another server, as the page on the sandbox does, and return its settings."""
     with running(SANDBOX.strip().replace("8100", str(free_port()))) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline().strip().partition("=") for _ in range(4)]
@@ -360,6 +375,28 @@ def test_a_real_store(folder: Path, store: dict[str, str], tmp_path: Path) -> No
                 header.write_text(f"Authorization: Bearer {sent}\n", encoding="utf-8")
                 line = CALL_WITH_KEY.replace("@key.txt", f"'@{header}'")
                 assert curl(line, served)[0] == status
+
+
+def test_a_spreadsheet(store: dict[str, str], tmp_path: Path) -> None:
+    """The commands of the page bring the rows of a spreadsheet into a store."""
+    app = {"FLASK_APP": str(ROOT / "wsgi.py")}
+    rows = tmp_path / "customers.csv"
+    rows.write_text(ROWS_OF_A_SHOP, encoding="utf-8")
+    checked = sh(DRY_RUN, tmp_path, **app)
+    assert (checked.returncode, checked.stderr) == (1, "2 valid rows, 1 invalid\n")
+    assert (tmp_path / "refused.jsonl").read_text(encoding="utf-8") == REFUSED
+    rows.write_text(ROWS_OF_A_SHOP.replace("uk", "gb"), encoding="utf-8")
+    rehearsed = sh(REHEARSE, tmp_path, **app)
+    assert (rehearsed.returncode, rehearsed.stderr) == (0, "")
+    with (tmp_path / "rehearsal.csv").open(encoding="utf-8-sig", newline="") as file:
+        emails = [row["email"] for row in csv.DictReader(file)]
+    assert len(emails) == 4 + 3
+    assert {"ada@example.com", "grace@example.com", "alan@example.com"} <= set(emails)
+    settings, _ = filled_in(REAL_SETTINGS, store["ECWID_TOKEN"])
+    (tmp_path / "ecwid.env").write_text(of_this_store(settings, store), encoding="utf-8")
+    imported = sh(IMPORT, tmp_path, ECWID_API_URL=store["ECWID_API_URL"], **app)
+    assert (imported.returncode, imported.stderr) == (0, "")
+    assert (tmp_path / "refused.jsonl").read_bytes() == b""
 
 
 def test_with_redis(redis: RedisServer, store: dict[str, str], tmp_path: Path) -> None:
@@ -559,6 +596,21 @@ def test_no_command_line_has_a_secret(name: str) -> None:
     assert [line for line in lines if re.search(secret, line)] == []
 
 
+RATES = {"more than 24 words": 8, "semicolon": 0.5, "colon": 0.5, "subject": 0.5}
+
+
+def test_the_pages_are_plain() -> None:
+    """The pages have few sentences that break a rule of plain English, per 1,000 words."""
+    pages = [(ROOT / "README.md"), *(DOCS / page for page in PAGES)]
+    texts = {page.relative_to(ROOT): page.read_text(encoding="utf-8") for page in pages}
+    words = sum(len(each.text.split()) for text in texts.values() for each in prose(text))
+    found = [(page, *fault) for page, text in texts.items() for fault in faults_of_page(text)]
+    assert words > 20_000
+    for rule, most in RATES.items():
+        broken = [each for each in found if each[2] == rule]
+        assert len(broken) <= most * words / 1000, "\n".join(map(str, broken))
+
+
 LINKING = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md"]
 
 
@@ -587,12 +639,34 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_on_the_site(site: Path) -> None:
-    """The site builds without a warning and has every page."""
+    """The site builds without a warning and has every page, and the README as the first."""
+    assert "Why not call Ecwid directly?" in (site / "index.html").read_text(encoding="utf-8")
     for page in PAGES:
         built = re.sub(
             r"README\.md$|\.md$", lambda end: {".": ".html"}.get(end[0][0], "index.html"), page
         )
         assert (site / built).is_file(), page
+
+
+def test_the_python_api_is_on_the_site(site: Path) -> None:
+    """The site shows the docstring of each public name, and of the names for tests."""
+    shown = "".join(
+        (site / page).read_text(encoding="utf-8") for page in ("api.html", "sandbox.html")
+    )
+    anchors = set(re.findall(r' id="flask_ecwid\.([\w.]+)"', shown))
+    assert {*flask_ecwid.__all__} - {"EcwidError"} <= anchors
+    assert {"oauth.exchange_code", "testing.EcwidSandbox", "sandbox.Fault"} <= anchors
+    for method in dir(EcwidClient):
+        if method in OPERATIONS or method.startswith(("iter_", "put_", "find_")):
+            assert f"EcwidClient.{method}" in anchors
+
+
+def test_the_search_parameters_are_on_the_site(site: Path) -> None:
+    """The page on the contract has a row for each search parameter."""
+    page = (site / "contract.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr>\s*<td><code>(\w+)</code></td>\s*<td>\w+</td>", page)
+    known = contract.load().operations["list_customers"].parameters
+    assert sorted(rows) == sorted(name for place, name in known if place == "query")
 
 
 def test_nothing_of_the_site_is_elsewhere(site: Path) -> None:
@@ -625,10 +699,11 @@ def test_the_modules_are_on_the_page(site: Path, name: str) -> None:
 
 def test_a_broken_page_ends_the_build(tmp_path: Path) -> None:
     """A page outside the navigation, a broken link and a broken anchor each end `make docs`."""
-    for name in ("docs", "openapi", "benchmarks/results"):
+    for name in ("docs", "openapi", "benchmarks/results", "flask_ecwid"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / "clients").mkdir()
-    files = ("mkdocs.yml", "mkdocs_hooks.py", "CHANGELOG.md", "CONTRIBUTING.md")
+    pages = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+    files = (*pages, "mkdocs.yml", "mkdocs_hooks.py")
     for name in (*files, "benchmarks/README.md", "clients/spectral.yaml", "clients/redocly.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "docs" / "lost.md").write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import json
 import re
@@ -24,7 +25,7 @@ README = PAGE.read_text(encoding="utf-8")
 URL = "http://127.0.0.1:8000"
 REPORT = runpy.run_path(str(ROOT / "benchmarks" / "report.py"))
 
-RUN, CURLS, INSTALL, MAKE_KEY, SERVE, CHECK, FILES, TEST = blocks(PAGE)
+RUN, CURLS, SERVE = blocks(PAGE)
 [MOUNT] = blocks(PAGE, language="python")
 [SETTINGS] = blocks(PAGE, language="ini")
 
@@ -105,7 +106,8 @@ with app.app_context():
 
 def test_make_key() -> None:
     """The command prints a key and its entry."""
-    done = sh(MAKE_KEY, ECWID_SANDBOX="on")
+    [command] = re.findall(r"`(flask ecwid key [^`]+)`", README)
+    done = sh(command, ECWID_SANDBOX="on")
     key, entry = (line.partition(": ")[2] for line in done.stdout.splitlines())
     digest = hashlib.sha256(key.encode()).hexdigest()
     assert entry == f"warehouse:read+write:{digest}"
@@ -113,7 +115,7 @@ def test_make_key() -> None:
 
 def test_serve(tmp_path: Path) -> None:
     """The gunicorn line starts a server with the settings of a file that is alive and ready."""
-    install, settings, serve = SERVE.splitlines()
+    install, settings, _, serve = SERVE.splitlines()
     assert install == "pip install '.[server]'"  # test_packaging.py installs the wheel
     for name in ("wsgi.py", "gunicorn.conf.py"):
         shutil.copy(ROOT / name, tmp_path)
@@ -128,32 +130,19 @@ def test_serve(tmp_path: Path) -> None:
 
 def test_check() -> None:
     """The command `flask ecwid check` works with the app of wsgi.py."""
-    done = sh(CHECK, ECWID_SANDBOX="on")
+    done = sh(SERVE.splitlines()[2], ECWID_SANDBOX="on")
     assert done.returncode == 0
     assert done.stdout.startswith("store: Ecwid replied in ")
 
 
-def test_files(tmp_path: Path) -> None:
-    """The lines of export and import succeed one after the other."""
-    settings = {"ECWID_SANDBOX": str(tmp_path / "store"), "FLASK_APP": str(ROOT / "wsgi.py")}
-    for line in FILES.splitlines():
-        done = sh(line, tmp_path, **settings)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (tmp_path / "customers.csv").read_bytes().count(b"@example.com") == 4
-    assert (tmp_path / "refused.jsonl").read_bytes() == b""
-
-
-def test_the_contract_is_printed() -> None:
-    """The command `flask ecwid openapi` prints the contract."""
-    [line] = re.findall(r"`(flask ecwid openapi)`", README)
-    assert sh(line).stdout.startswith("openapi: 3.0.3")
-
-
-def test_the_other_commands() -> None:
-    """All other commands install the package or run the tests."""
-    assert INSTALL.strip() == "pip install ."
-    assert TEST.strip() == "make test"
-    assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().endswith("make test")
+def test_the_versions() -> None:
+    """The README names the versions of Python and Flask that the package supports."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    oldest = setup["options"]["python_requires"].removeprefix(">=")
+    assert f"Python {oldest} or newer" in README
+    [flask] = re.findall(r"^flask>=(\S+)$", setup["options"]["install_requires"], re.M)
+    assert f"Flask {flask} or newer" in README
 
 
 @pytest.mark.parametrize("name", REPORT["PAGES"])
@@ -178,9 +167,16 @@ def test_the_readme_has_five_lines_of_figures() -> None:
     assert len([line for line in section.splitlines() if line.startswith("| ")]) == 2 + 5
 
 
+def test_the_readme_is_short() -> None:
+    """The README has at most 120 lines of at most 160 characters."""
+    lines = README.splitlines()
+    assert len(lines) <= 120
+    assert [line for line in lines if len(line) > 160] == []
+
+
 def test_every_page_is_named() -> None:
-    """The table of pages has every page of docs/ except the records of decisions."""
+    """The list of pages has every page of docs/ except the records of decisions."""
     found = {str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")}
     pages = {page for page in found if not re.match(r"docs/decisions/\d", page)}
-    table = README.partition("## The pages")[2].partition("\n## ")[0]
-    assert pages == {target for target in re.findall(r"\]\((.*?)\)", table) if "/" in target}
+    listed = README.partition("## Where to read on")[2].partition("\n## ")[0]
+    assert pages == {target for target in re.findall(r"\]\((.*?)\)", listed) if "/" in target}

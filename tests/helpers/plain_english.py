@@ -1,4 +1,4 @@
-"""Find sentences in docstrings and comments that break the rules of plain English.
+"""Find sentences in docstrings, comments and pages that break the rules of plain English.
 
 The rules are mechanical. A sentence has 24 words or fewer, no semicolon, no colon between two
 clauses, and a noun as its subject. The docstring of a function begins with a verb.
@@ -35,6 +35,9 @@ _SECTION = re.compile(r"(Args|Attributes|Raises|Returns|Yields):")
 _ENTRY = re.compile(r" {4}[*\w.]+: ")
 _ITEM = re.compile(r"- (\w+: )?")
 _TABLE = re.compile(r"\S {2,}\S|[│├└]")
+_NOT_PROSE = re.compile(r"\s*([|#>]|!\[|---|<!--|:::|options:|\w+: \w+$|members:|- \w+$)")
+_PAGE_ITEM = re.compile(r"\s*([-*]|\d+\.) ")
+_LINK = re.compile(r"\]\([^)]*\)")
 _FOR_TOOLS = re.compile(r"#\s*(noqa|type:|pragma|!)")
 
 
@@ -62,6 +65,31 @@ def faults_of_source(source: str) -> list[Fault]:
         for text in texts
         for rule, sentence in _faults_of_text(text)
     ]
+
+
+def faults_of_page(page: str) -> list[Fault]:
+    """Return the faults of the prose of a page, without code, tables and headings."""
+    return [
+        Fault(text.line, rule, sentence)
+        for text in prose(page)
+        for rule, sentence in _faults_of_text(text)
+    ]
+
+
+def prose(page: str) -> Iterator[Text]:
+    """Yield the paragraphs and the list items of a page of Markdown, without its links."""
+    start, paragraph, is_code = 0, "", False
+    for number, line in enumerate([*page.split("\n"), ""], 1):
+        is_fence = line.lstrip().startswith("```")
+        is_code ^= is_fence
+        ends = is_code or is_fence or not line.strip() or _NOT_PROSE.match(line)
+        item = _PAGE_ITEM.match(line)
+        if (ends or item) and paragraph:
+            yield Text(start, _LINK.sub("]", paragraph).replace("**", ""))
+            paragraph = ""
+        if not ends:
+            start = start if paragraph else number
+            paragraph += f" {line[item.end() :] if item else line.strip()}"
 
 
 def faults(sentence: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The invariants. Each is one function that yields a text for each violation in a ledger.
 
 The docstring states the rule. The exceptions stand below the rule, and each is stated in
-docs/reliability.md as well.
+docs/evidence.md as well.
 """
 
 from __future__ import annotations

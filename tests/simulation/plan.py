@@ -275,7 +275,7 @@ class _Maker:
         # are four calls.
         limit = max(chance.choice([4, 6, 8, 10]), 5 * len(processes)) if small else 540
         fates = tuple(chance.sample(FATES, chance.choice([1, 2, 4, 8]))) if on["fates"] else ()
-        if not unique:  # docs/reliability.md, known limits: a late creation may come twice.
+        if not unique:  # docs/faults.md, known limits: a late creation may come twice.
             fates = tuple(fate for fate in fates if fate != "late")
         if is_unsure:
             fates = tuple(chance.sample(_UNSURE, 2))
@@ -441,7 +441,7 @@ class _Maker:
 
     def _hurry(self) -> None:
         """Kill a process after its creation, and take over before the search shows the customer."""
-        # docs/reliability.md, known limits: a creation that arrives late may come twice.
+        # docs/faults.md, known limits: a creation that arrives late may come twice.
         self.setting, self.on["slow"] = replace(self.setting, lag_s=2.5, slow_s=0.0), False
         for number in range(4):
             at = 1 + self._time()

@@ -89,8 +89,8 @@ def test_each_request_has_its_own_id() -> None:
 
 
 def test_each_invariant_is_documented() -> None:
-    """The page on reliability names each invariant, and no other."""
-    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    """The page on the tests of reliability names each invariant, and no other."""
+    page = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     section = page.partition("\n## The invariants\n")[2].partition("\n## ")[0]
     named = re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
     assert sorted(named) == sorted(each.__name__ for each in INVARIANTS)

@@ -1,4 +1,4 @@
-"""The long runs, whose figures are in docs/reliability.md.
+"""The long runs, whose figures are in docs/evidence.md.
 
     python -m tests.soak [NAME ...] [--scale 0.1] [--jobs 2]          make soak
 

@@ -100,6 +100,21 @@ def test_a_good_sentence_is_left_alone(source: str) -> None:
     assert plain_english.faults_of_source(source) == []
 
 
+@pytest.mark.parametrize(
+    ("page", "lines"),
+    [
+        ("# What is it; a title\n\n| what; a table |\n\n```\nwhat; code\n```\n", []),
+        ("A good sentence.\n\nIt is bad.\n", [3]),
+        ("- An item\n  of two lines; bad\n- Another item\n", [1]),
+        ("A [link](what;not) and `code; code`.\n", []),
+        ("1. One.\n2. " + "word " * 25 + "\n", [2]),
+    ],
+)
+def test_the_prose_of_a_page_is_read(page: str, lines: list[int]) -> None:
+    """The rules find sentences in paragraphs and list items, and in nothing else of a page."""
+    assert [fault.line for fault in plain_english.faults_of_page(page)] == lines
+
+
 def test_the_package_is_read() -> None:
     """The rules see the modules of the package, and not an empty folder."""
     assert f"{flask_ecwid.__name__}/web/handlers.py" in SOURCES
