@@ -172,7 +172,8 @@ def test_changes_of_one_transaction(make: Callable[..., Copied], tmp_path: Path)
             updated: Any = {"id": id, "email": f"{chance.random()}@example.com"}
             unreadable = CustomerUnreadable(id, [Violation(f"/{chance.random()}", "type")])
             deleted = CustomerDeleted(id, at)
-            changes.append(chance.choice([CustomerUpdated(updated), deleted, unreadable]))
+            kinds: list[Change] = [CustomerUpdated(updated), deleted, unreadable]
+            changes.append(chance.choice(kinds))
         together, alone = (Mirror(open_engine(store.url), f"{number}{kind}") for kind in "ab")
         together.create_tables()
         together.start()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import pytest
@@ -88,7 +89,9 @@ def test_start_and_follow(command: Command) -> None:
     assert len(copy.documents()) == 4
     line = FOLLOW.strip()
     assert line.endswith(" --follow 60")
-    with running(line.replace("60", "1"), command.folder, **command.settings) as process:
+    with running(
+        line.replace("60", "1"), command.folder, stderr=DEVNULL, **command.settings
+    ) as process:
         client_of(command).delete_customer(min(command.customers()))
         wait_until(lambda: len(copy.documents()) == 3)
         assert process.poll() is None
@@ -100,7 +103,7 @@ def test_the_service(command: Command) -> None:
     [line] = re.findall("^ExecStart=/opt/shop/.venv/bin/(.*)$", unit, re.M)
     line = line.replace("/var/lib/shop", str(command.folder))
     copy = CopiedRows(f"sqlite:///{command.folder}/customers.sqlite")
-    with running(f"exec {line}", command.folder, **command.settings) as process:
+    with running(f"exec {line}", command.folder, stderr=DEVNULL, **command.settings) as process:
         wait_until(lambda: len(copy.documents()) == 4)
         process.terminate()
         assert f"SuccessExitStatus={process.wait(60)}\n" in unit
