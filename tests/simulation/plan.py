@@ -842,7 +842,7 @@ class _Maker:
     def _add_mirror(self, at: float, host: int, gaps_s: list[list[int]]) -> int:
         """Start a process that keeps the mirror, and return its number among these processes."""
         self._add("mirror", at, host=host, limit=4, gaps_s=self.chance.choice(gaps_s))
-        return sum(event["do"] == "mirror" for event in self.events) - 1
+        return len([event for event in self.events if event["do"] == "mirror"]) - 1
 
     def _strike(self, number: int, fault: Event, **place: int) -> None:
         """Let a fault happen at a point or at a transaction of a process that keeps the mirror."""
