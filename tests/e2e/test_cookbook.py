@@ -327,7 +327,7 @@ def test_the_same_second(newspaper: Newspaper) -> None:
         assert (storefront.hint(ann), newsletter.emails()) == ([200], set())
 
 
-@pytest.mark.parametrize("odd", [{"lang": 5}, {"updated": None}, {"updated": "soon"}])
+@pytest.mark.parametrize("odd", [{"lang": [5]}, {"updated": None}, {"updated": "soon"}])
 def test_a_customer_in_doubt(newspaper: Newspaper, odd: dict[str, Any]) -> None:
     """A reader whose data cannot be read gets no letter, and all others do."""
     newsletter, storefront = newspaper
