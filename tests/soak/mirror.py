@@ -145,7 +145,11 @@ class _Command:
 
     def run(self) -> int:
         """Run the command to its end, and return its exit status."""
-        return self.begin().wait(1800)
+        process = self.begin()
+        try:
+            return process.wait(1800)
+        finally:
+            process.kill()
 
     def calls(self) -> int:
         """Return how many calls the command has made. The writers have another token."""
@@ -156,11 +160,13 @@ class _Command:
         """Start the command, and kill it within so many seconds of its first call."""
         cursor, calls = self._cursor(), self.calls()
         process = self.begin(*options)
-        while process.poll() is None and self.calls() == calls:
-            time.sleep(0.02)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(within_s * random.random())
-        process.kill()
+        try:
+            while process.poll() is None and self.calls() == calls:
+                time.sleep(0.02)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(within_s * random.random())
+        finally:  # The long run itself may be asked to end.
+            process.kill()
         if process.wait() == -signal.SIGKILL:
             self.kills += 1
             self.kills_after_a_commit += self._cursor() != cursor
