@@ -69,7 +69,7 @@ def serving(
         storefront.send_events(False)
         settings = {**storefront.settings, "SECRET_KEY": secrets.token_hex(), **settings}
         started = f"{line} --bind {bind} --access-logfile - >'{log}' 2>&1"
-        with running(started, folder, **settings) as process:
+        with running(started, folder, stderr=subprocess.DEVNULL, **settings) as process:
             wait_for(f"http://{bind}/", process)
             assert process.poll() is None, log.read_text(encoding="utf-8")
             yield f"http://{bind}", storefront, settings
@@ -356,12 +356,12 @@ def test_six_months_without_a_run(newspaper: Newspaper, monkeypatch: pytest.Monk
     newsletter, storefront = newspaper
     reader_of(newspaper)
     bob, _ = reader_of(newspaper, BOB)
-    store = {key[6:].lower(): storefront.settings[key] for key in ("ECWID_STORE_ID", "ECWID_TOKEN")}
+    names = ("ECWID_STORE_ID", "ECWID_TOKEN", "ECWID_API_URL")
+    config = {**{name: storefront.settings[name] for name in names}, "ECWID_AUTH": "none"}
     with monkeypatch.context() as patch:
         wall = clock.wall
         patch.setattr(clock, "wall", lambda: wall() - 200 * 86_400)
-        api_url = storefront.settings["ECWID_API_URL"]
-        with EcwidClient(Settings(**store, api_url=api_url)) as client:
+        with EcwidClient(Settings.from_config(config)) as client:
             old = client.iter_changes().cursor
     newsletter.sql("UPDATE feed SET cursor = ?", old)
     storefront.delete(bob)
@@ -438,7 +438,7 @@ def following(desk: Desk) -> Iterator[Callable[[str, set[int]], None]]:
     """Keep the copy as the page does, and yield a function that waits for what a search finds."""
     crm, storefront = desk
     storefront.send_events(True)
-    with running(CRM_SYNC, crm.folder, **crm.settings) as process:
+    with running(CRM_SYNC, crm.folder, stderr=subprocess.DEVNULL, **crm.settings) as process:
 
         def wait_until_found(words: str, expected: set[int]) -> None:
             ends_at = time.monotonic() + 60
