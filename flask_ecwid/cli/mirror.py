@@ -222,9 +222,12 @@ def open_engine(url: str) -> sa.Engine:
         # Somebody may remove the file meanwhile, and SQLite would create one that all can read.
         sa.event.listen(engine, "do_connect", lambda *_: private_files.claim_database(path))
     else:
-        from .bounded_postgres import connect  # psycopg is there
+        from . import bounded_postgres  # psycopg is there
 
-        sa.event.listen(engine, "do_connect", connect)
+        named = parsed.translate_connect_args(username="user", database="dbname")
+        if not bounded_postgres.are_usable({**named, **parsed.query}):
+            raise WrongDatabase(fault)
+        sa.event.listen(engine, "do_connect", bounded_postgres.connect)
     begin = _BEGIN[engine.dialect.name]
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine

@@ -512,6 +512,12 @@ WRONG_URLS = [
     ("sqlite://canary@host/x.db", "names no file"),
     ("sqlite:///x.db?timeout=canary", "names no file"),
     ("postgresql://canary@host/shop?plugin=canary", "a parameter that cannot be used"),
+    ("postgresql://canary@host/shop?canary=1", "a parameter that cannot be used"),
+    # psycopg knows this parameter and libpq does not. Each statement would be a transaction.
+    ("postgresql://canary@host/shop?autocommit=true", "a parameter that cannot be used"),
+    ("postgresql://canary@host/shop?connect_timeout=canary", "a parameter that cannot be used"),
+    ("postgresql://canary:canary\udcff@host/shop", "a parameter that cannot be used"),
+    ("postgresql://canary:canary@host..canary/shop", "a parameter that cannot be used"),
     ("sqlite:///missing/x.db", "missing/x.db: No such file or directory"),
     ("sqlite:///text.txt", "text.txt: the file is no SQLite database"),
     ("sqlite:///link.db", "is a link"),
