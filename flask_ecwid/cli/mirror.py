@@ -196,8 +196,9 @@ def open_engine(url: str) -> sa.Engine:
     if parsed.drivername == _PSYCOPG:
         missing = {name: each for name, each in _PATIENCE.items() if name not in parsed.query}
         parsed = parsed.update_query_dict(missing)
+        # Documents are sent in UTF-8. PGCLIENTENCODING or the URL may name another encoding.
         # A pool between here and the server may give each transaction another session.
-        options: dict[str, Any] = {"prepare_threshold": None}
+        options: dict[str, Any] = {"prepare_threshold": None, "client_encoding": "utf8"}
     else:
         _claim_file(parsed)
         options = {"timeout": _WAIT_S, "isolation_level": None}
