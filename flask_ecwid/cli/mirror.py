@@ -302,7 +302,7 @@ class Mirror:
 
     @_without_values
     def create_tables(self) -> None:
-        """Create the tables that are missing.
+        """Create the tables that are missing. All customers have to come if one was missing.
 
         Raises:
             WrongDatabase: The database has a table of the same name with another purpose.
@@ -313,10 +313,13 @@ class Mirror:
                 # Two commands would otherwise fail when both create the same table.
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
             inspector = sa.inspect(connection)
-            for table in _tables.sorted_tables:
-                if inspector.has_table(table.name):
-                    _check_table(inspector, table)
+            found = [each for each in _tables.sorted_tables if inspector.has_table(each.name)]
+            for table in found:
+                _check_table(inspector, table)
             _tables.create_all(connection)
+            if len(found) < len(_tables.sorted_tables):
+                # Somebody may have dropped a table, and the cursors count on its rows.
+                connection.execute(sa.delete(_sync))
 
     @_without_values
     def start(self) -> str | None:

@@ -389,6 +389,19 @@ def test_a_removed_cursor(make: Callable[..., Copied]) -> None:
     assert store.copy.deleted() == {gone}
 
 
+@pytest.mark.parametrize("table", ["ecwid_customers", "ecwid_sync", "ecwid_sync_gaps"])
+def test_a_removed_table(make: Callable[..., Copied], table: str) -> None:
+    """A table that somebody drops has its rows again after the next run."""
+    store = make(150)
+    damaged = min(store.truth())
+    change_customer(store.command.store, damaged, lang={CANARY: 1})
+    assert store.sync()[0] == 1
+    store.copy.change(f"DROP TABLE {table}")
+    assert store.sync()[0] == 1
+    assert set(store.copy.documents()) == set(store.truth()) - {damaged}
+    assert store.copy.gaps() == {damaged: "unreadable"}
+
+
 def test_unreadable_customers(make: Callable[..., Copied]) -> None:
     """An unreadable customer keeps the earlier row, and each run names the customer."""
     store = make()
