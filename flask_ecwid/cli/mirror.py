@@ -74,6 +74,10 @@ _BEGIN = {
         f" set_config('idle_in_transaction_session_timeout', '{_STATEMENT_S}s', true)"
     ),
 }
+_DAMAGED = (
+    "the copy belongs to another store with the same number, or its cursor is damaged. Delete the"
+    " row of the store in ecwid_sync to read all customers again"
+)
 # The messages of SQLite that hold no name and no value.
 _SQLITE_REASONS = {
     "attempt to write a readonly database",
@@ -328,6 +332,7 @@ class Mirror:
         If the database has rows of the store but no cursor, the rows count as unseen.
 
         Raises:
+            WrongDatabase: The row of the store is damaged.
             DatabaseFailed: The database cannot be used.
         """
         self.is_complete = False
@@ -335,9 +340,12 @@ class Mirror:
         with self._engine.begin() as connection:
             insert = _insert(connection)(_sync).values(store_id=self._store_id, revision=new)
             connection.execute(insert.on_conflict_do_nothing())
-            row = connection.execute(
-                sa.select(_sync).where(_sync.c.store_id == self._store_id)
-            ).one()
+            query = sa.select(_sync).where(_sync.c.store_id == self._store_id)
+            row = None
+            with suppress(TypeError, ValueError):  # SQLite keeps any value as a date.
+                row = connection.execute(query).one()
+            if row is None:
+                raise WrongDatabase(_DAMAGED)
             # psycopg's rowcount of an INSERT is -1 here, whether there was a row before or not.
             if row.revision == new:
                 self._expect_all(connection)
@@ -517,10 +525,7 @@ def _open(client: EcwidClient, mirror: Mirror) -> ChangeIterator:
     except ValueError:
         is_expired = False
     if not is_expired:
-        raise WrongDatabase(
-            "the copy belongs to another store with the same number, or its cursor is damaged."
-            " Delete the row of the store in ecwid_sync to read all customers again"
-        )
+        raise WrongDatabase(_DAMAGED)
     mirror.begin_again()
     return client.iter_changes()
 

@@ -402,6 +402,17 @@ def test_a_removed_table(make: Callable[..., Copied], table: str) -> None:
     assert store.copy.gaps() == {damaged: "unreadable"}
 
 
+@pytest.mark.parametrize("value", ["'canary'", "7"])
+def test_a_damaged_date(tmp_path: Path, value: str) -> None:
+    """A date that somebody has damaged is a sentence, and the status is 2."""
+    store = Copied(tmp_path, f"sqlite:///{tmp_path}/copy.sqlite")
+    assert store.sync() == (0, "")
+    store.copy.change(f"UPDATE ecwid_sync SET synced_at = {value}")
+    status, err = store.sync()
+    assert status == 2
+    assert "Delete the row of the store in ecwid_sync" in " ".join(err.split())
+
+
 def test_unreadable_customers(make: Callable[..., Copied]) -> None:
     """An unreadable customer keeps the earlier row, and each run names the customer."""
     store = make()
