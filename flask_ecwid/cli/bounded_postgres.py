@@ -10,6 +10,7 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from .. import clock
 
@@ -34,6 +35,22 @@ class BoundedConnection(psycopg.Connection[Any]):
         except TimeoutError:
             self.close()  # Otherwise the end of the transaction would wait for a reply as well.
         raise psycopg.OperationalError("the server does not reply")
+
+
+def are_usable(options: dict[str, Any]) -> bool:
+    """Return whether libpq has these parameters, and whether their values can be sent.
+
+    psycopg has parameters of its own, which would change the transactions.
+    """
+    try:
+        make_conninfo(**options)
+        float(options["connect_timeout"])
+        for host in str(options.get("host", "")).split(","):
+            if not host.startswith("/"):
+                host.encode("idna")  # A host that fails here has no address.
+    except (psycopg.ProgrammingError, TypeError, ValueError):
+        return False
+    return True
 
 
 def connect(dialect: object, record: object, args: Any, options: Any) -> BoundedConnection:

@@ -74,6 +74,10 @@ _BEGIN = {
         f" set_config('idle_in_transaction_session_timeout', '{_STATEMENT_S}s', true)"
     ),
 }
+_DAMAGED = (
+    "the copy belongs to another store with the same number, or its cursor is damaged. Delete the"
+    " row of the store in ecwid_sync to read all customers again"
+)
 # The messages of SQLite that hold no name and no value.
 _SQLITE_REASONS = {
     "attempt to write a readonly database",
@@ -197,6 +201,7 @@ def open_engine(url: str) -> sa.Engine:
     if parsed.drivername == _PSYCOPG:
         missing = {name: each for name, each in _PATIENCE.items() if name not in parsed.query}
         parsed = parsed.update_query_dict(missing)
+        # Documents are sent in UTF-8. PGCLIENTENCODING or the URL may name another encoding.
         # A pool between here and the server may give each transaction another session.
         options: dict[str, Any] = {"prepare_threshold": None, "client_encoding": "utf8"}
     else:
@@ -223,9 +228,12 @@ def open_engine(url: str) -> sa.Engine:
         # Somebody may remove the file meanwhile, and SQLite would create one that all can read.
         sa.event.listen(engine, "do_connect", lambda *_: private_files.claim_database(path))
     else:
-        from .bounded_postgres import connect  # psycopg is there
+        from . import bounded_postgres  # psycopg is there
 
-        sa.event.listen(engine, "do_connect", connect)
+        named = parsed.translate_connect_args(username="user", database="dbname")
+        if not bounded_postgres.are_usable({**named, **parsed.query}):
+            raise WrongDatabase(fault)
+        sa.event.listen(engine, "do_connect", bounded_postgres.connect)
     begin = _BEGIN[engine.dialect.name]
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
@@ -299,7 +307,7 @@ class Mirror:
 
     @_without_values
     def create_tables(self) -> None:
-        """Create the tables that are missing.
+        """Create the tables that are missing. All customers have to come if one was missing.
 
         Raises:
             WrongDatabase: The database has a table of the same name with another purpose.
@@ -311,10 +319,13 @@ class Mirror:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK_KEY)))
                 _check_encoding(connection)
             inspector = sa.inspect(connection)
-            for table in _tables.sorted_tables:
-                if inspector.has_table(table.name):
-                    _check_table(inspector, table)
+            found = [each for each in _tables.sorted_tables if inspector.has_table(each.name)]
+            for table in found:
+                _check_table(inspector, table)
             _tables.create_all(connection)
+            if len(found) < len(_tables.sorted_tables):
+                # Somebody may have dropped a table, and the cursors count on its rows.
+                connection.execute(sa.delete(_sync))
 
     @_without_values
     def start(self) -> str | None:
@@ -323,6 +334,7 @@ class Mirror:
         If the database has rows of the store but no cursor, the rows count as unseen.
 
         Raises:
+            WrongDatabase: The row of the store is damaged.
             DatabaseFailed: The database cannot be used.
         """
         self.is_complete = False
@@ -330,9 +342,12 @@ class Mirror:
         with self._engine.begin() as connection:
             insert = _insert(connection)(_sync).values(store_id=self._store_id, revision=new)
             connection.execute(insert.on_conflict_do_nothing())
-            row = connection.execute(
-                sa.select(_sync).where(_sync.c.store_id == self._store_id)
-            ).one()
+            query = sa.select(_sync).where(_sync.c.store_id == self._store_id)
+            row = None
+            with suppress(TypeError, ValueError):  # SQLite keeps any value as a date.
+                row = connection.execute(query).one()
+            if row is None:
+                raise WrongDatabase(_DAMAGED)
             # psycopg's rowcount of an INSERT is -1 here, whether there was a row before or not.
             if row.revision == new:
                 self._expect_all(connection)
@@ -512,10 +527,7 @@ def _open(client: EcwidClient, mirror: Mirror) -> ChangeIterator:
     except ValueError:
         is_expired = False
     if not is_expired:
-        raise WrongDatabase(
-            "the copy belongs to another store with the same number, or its cursor is damaged."
-            " Delete the row of the store in ecwid_sync to read all customers again"
-        )
+        raise WrongDatabase(_DAMAGED)
     mirror.begin_again()
     return client.iter_changes()
 

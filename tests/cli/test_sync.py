@@ -390,6 +390,30 @@ def test_a_removed_cursor(make: Callable[..., Copied]) -> None:
     assert store.copy.deleted() == {gone}
 
 
+@pytest.mark.parametrize("table", ["ecwid_customers", "ecwid_sync", "ecwid_sync_gaps"])
+def test_a_removed_table(make: Callable[..., Copied], table: str) -> None:
+    """A table that somebody drops has its rows again after the next run."""
+    store = make(150)
+    damaged = min(store.truth())
+    change_customer(store.command.store, damaged, lang={CANARY: 1})
+    assert store.sync()[0] == 1
+    store.copy.change(f"DROP TABLE {table}")
+    assert store.sync()[0] == 1
+    assert set(store.copy.documents()) == set(store.truth()) - {damaged}
+    assert store.copy.gaps() == {damaged: "unreadable"}
+
+
+@pytest.mark.parametrize("value", ["'canary'", "7"])
+def test_a_damaged_date(tmp_path: Path, value: str) -> None:
+    """A date that somebody has damaged is a sentence, and the status is 2."""
+    store = Copied(tmp_path, f"sqlite:///{tmp_path}/copy.sqlite")
+    assert store.sync() == (0, "")
+    store.copy.change(f"UPDATE ecwid_sync SET synced_at = {value}")
+    status, err = store.sync()
+    assert status == 2
+    assert "Delete the row of the store in ecwid_sync" in " ".join(err.split())
+
+
 def test_unreadable_customers(make: Callable[..., Copied]) -> None:
     """An unreadable customer keeps the earlier row, and each run names the customer."""
     store = make()
@@ -513,6 +537,12 @@ WRONG_URLS = [
     ("sqlite://canary@host/x.db", "names no file"),
     ("sqlite:///x.db?timeout=canary", "names no file"),
     ("postgresql://canary@host/shop?plugin=canary", "a parameter that cannot be used"),
+    ("postgresql://canary@host/shop?canary=1", "a parameter that cannot be used"),
+    # psycopg knows this parameter and libpq does not. Each statement would be a transaction.
+    ("postgresql://canary@host/shop?autocommit=true", "a parameter that cannot be used"),
+    ("postgresql://canary@host/shop?connect_timeout=canary", "a parameter that cannot be used"),
+    ("postgresql://canary:canary\udcff@host/shop", "a parameter that cannot be used"),
+    ("postgresql://canary:canary@host..canary/shop", "a parameter that cannot be used"),
     ("sqlite:///missing/x.db", "missing/x.db: No such file or directory"),
     ("sqlite:///text.txt", "text.txt: the file is no SQLite database"),
     ("sqlite:///link.db", "is a link"),

@@ -325,6 +325,29 @@ def test_queries_of_documents(copy: Copy) -> None:
     assert copy.command.run("sync", copy.url)[0] == 0
 
 
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_an_encoding_of_the_environment(
+    copy: Copy, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """Texts arrive in UTF-8, whatever encoding the URL and the variable of libpq name."""
+    change_customer(copy.command.store, min(copy.command.customers()), name="\u0141\U0001f600")
+    monkeypatch.setenv("PGCLIENTENCODING", encoding)
+    url = f"{copy.url}?client_encoding={encoding}"
+    assert [copy.command.run("sync", url) for _ in range(2)] == [(0, "", "")] * 2
+    monkeypatch.undo()
+    assert copy.is_in_sync()
+
+
+def test_a_database_without_an_encoding(postgres: PostgresServer, tmp_path: Path) -> None:
+    """A database that keeps bytes as they are holds the copy too."""
+    options = "ENCODING 'SQL_ASCII' TEMPLATE template0"
+    copy = Copy(postgres, Command(tmp_path), options)
+    change_customer(copy.command.store, min(copy.command.customers()), name="\u0141\U0001f600")
+    assert [copy.command.run("sync", copy.url) for _ in range(2)] == [(0, "", "")] * 2
+    documents = CopiedRows(f"{copy.url}?client_encoding=utf8").documents()
+    assert documents == {id: {"id": id, **c} for id, c in copy.command.customers().items()}
+
+
 DEEP = json.loads('{"a":' * 150 + "1" + "}" * 150)
 # Members that Ecwid may send, and of which a database may refuse some.
 ODD: list[dict[str, Any]] = [
