@@ -14,7 +14,8 @@ from ..storage.state import StateUnavailable
 from ..web.mount import Mount
 from . import mirror, terminal
 from .counting import count_customers
-from .mirror import AnotherSync, DatabaseFailed, Gap, Mirror, WrongDatabase
+from .database import DatabaseFailed, WrongDatabase, open_engine
+from .mirror import AnotherSync, Gap, Mirror
 from .options import find_store
 
 _MOST_PAUSE_S = 60.0  # The longest wait after a failure.
@@ -33,7 +34,7 @@ def open_copies(
         click.UsageError: The URL cannot be used.
     """
     try:
-        engine = mirror.open_engine(database_url)
+        engine = open_engine(database_url)
     except WrongDatabase as exc:
         raise click.UsageError(str(exc)) from None
     return [StoreCopy(info, mount, each, Mirror(engine, each)) for each in store_ids]

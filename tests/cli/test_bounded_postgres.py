@@ -7,7 +7,7 @@ import pytest
 
 from flask_ecwid.cli import bounded_postgres
 from flask_ecwid.cli.bounded_postgres import BoundedConnection
-from flask_ecwid.cli.mirror import open_engine
+from flask_ecwid.cli.database import open_engine
 
 from ..helpers.postgres_server import PostgresServer
 from ..helpers.relay import Relay

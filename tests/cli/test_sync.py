@@ -21,7 +21,8 @@ import sqlalchemy as sa
 
 from flask_ecwid import EcwidClient, Settings, signals
 from flask_ecwid.cli import mirror as mirror_module
-from flask_ecwid.cli.mirror import AnotherSync, Mirror, open_engine, update
+from flask_ecwid.cli.database import open_engine
+from flask_ecwid.cli.mirror import AnotherSync, Mirror, update
 from flask_ecwid.client import (
     Change,
     CustomerDeleted,

@@ -19,7 +19,8 @@ import pytest
 
 from flask_ecwid import EcwidClient, Settings
 from flask_ecwid.cli import bounded_postgres
-from flask_ecwid.cli.mirror import AnotherSync, Mirror, open_engine
+from flask_ecwid.cli.database import open_engine
+from flask_ecwid.cli.mirror import AnotherSync, Mirror
 from flask_ecwid.client import CustomerUpdated
 from flask_ecwid.sandbox import TOKEN, create_sandbox, path_of, token_of
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import orjson
 
 from flask_ecwid import Caller, EcwidClient, StoreCredentials, clock, contract
-from flask_ecwid.cli import mirror
+from flask_ecwid.cli import database, mirror
 from flask_ecwid.client import ChangeIterator, CustomerDeleted, CustomerUnreadable
 from flask_ecwid.client.open_stores import OpenStores
 from flask_ecwid.client.opening import OpenStore, Upstream, open_upstream
@@ -481,7 +481,7 @@ class _History:
                 for count in mirror.update(cast(EcwidClient, pages), copy):
                     self._world.log("stored", count)
                 is_over = True
-            except (EcwidError, mirror.DatabaseFailed) as exc:
+            except (EcwidError, database.DatabaseFailed) as exc:
                 self._world.log("failed", str(exc))
                 if not clock.sleep(1.0):
                     raise
