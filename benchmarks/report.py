@@ -339,6 +339,10 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+# The line at 1.00 does not cross a figure.
+LABEL = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+
+
 def draw(contest: dict[str, Any], path: Path) -> None:
     """Draw CPU per request as bars on a logarithmic scale from a hundredth to thirty."""
     import matplotlib
@@ -355,7 +359,8 @@ def draw(contest: dict[str, Any], path: Path) -> None:
         values = [statistics.median(ratios(contest, name, work, "cpu_ms")) for name in names]
         places = [place + (1 - index) * height for place in range(len(names))]
         bars = axes.barh(places, values, height, color=colors[work], label=WORK[work])
-        axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=3, fontsize=7)
+        figures = [f"{value:.2f}" for value in values]
+        axes.bar_label(bars, figures, padding=3, fontsize=7, bbox=LABEL)
     axes.axvline(1, color="#444444", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_yticks(range(len(names)), names)

@@ -186,7 +186,7 @@ def test_the_templates_are_complete() -> None:
 def test_the_checklist_is_the_pages() -> None:
     """The template of a pull request has the checklist of the page."""
     on_page, in_template = (
-        re.findall(r"^- \[ \] (.+)$", text, re.M) for text in (PAGE, text_of(PULL_REQUEST))
+        re.findall(r"^ *- \[ \] (.+)$", text, re.M) for text in (PAGE, text_of(PULL_REQUEST))
     )
     assert len(on_page) > 3
     assert in_template == on_page

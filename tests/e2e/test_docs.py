@@ -35,7 +35,7 @@ from flask_ecwid.client import replies
 from flask_ecwid.client.operations import OPERATIONS
 
 from ..conftest import ROOT, TOKEN, free_port, wait_for
-from ..helpers.pages import blocks, curl, filled_in, headings, python, running, sh
+from ..helpers.pages import blocks, commands, curl, filled_in, headings, python, running, sh
 from ..helpers.plain_english import faults_of_page, prose
 from ..helpers.redis_server import RedisServer
 from ..helpers.webhook_events import CLIENT_SECRET
@@ -305,7 +305,7 @@ def on_sandbox(folder: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-@pytest.mark.parametrize("line", [*CALLS[0].splitlines(), *MOUNTED.splitlines()])
+@pytest.mark.parametrize("line", [*commands(CALLS[0]), *MOUNTED.splitlines()])
 def test_calls_of_the_quick_start(on_sandbox: str, line: str) -> None:
     """Each call of the quick start succeeds."""
     assert curl(line, on_sandbox)[0] == 200
@@ -316,7 +316,7 @@ def test_the_view_of_the_quick_start(on_sandbox: str) -> None:
     assert curl(MOUNTED.splitlines()[1], on_sandbox) == (200, '{"readers":2}\n')
 
 
-@pytest.mark.parametrize("line", [CALLS[0].splitlines()[2], ONCE.strip()])
+@pytest.mark.parametrize("line", [commands(CALLS[0])[2], ONCE.strip()])
 def test_once(on_sandbox: str, line: str) -> None:
     """A repeated creation with the same Idempotency-Key gets the same response."""
     first, again = curl(line, on_sandbox), curl(line, on_sandbox)
@@ -592,7 +592,7 @@ def test_no_command_line_has_a_secret(name: str) -> None:
     All users of a host can see the arguments of a command, and a shell keeps its lines.
     """
     secret = r"(TOKEN|API_KEYS|REDIS_URL|PROXY_URL)=|Bearer|X-API-Key|--where[= ](email|name)="
-    lines = [line for block in blocks(ROOT / name) for line in block.splitlines()]
+    lines = [line for block in blocks(ROOT / name) for line in commands(block)]
     assert [line for line in lines if re.search(secret, line)] == []
 
 

@@ -12,6 +12,7 @@ from flask_ecwid.settings import api_keys
 
 from ..conftest import ROOT, environment
 from ..e2e.test_deployment import gunicorn
+from .pages import commands
 from .samples import losses, program_input
 
 DOCUMENT = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
@@ -19,7 +20,8 @@ DOCUMENT = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
 
 def block(heading: str, language: str) -> str:
     """Return the first block of a language below a heading."""
-    found = re.search(rf"^#+ {heading}\n.*?^```{language}\n(.*?)^```$", DOCUMENT, re.M | re.S)
+    title = heading.replace("#", r"\\?#")  # At the end of a heading, # needs a backslash.
+    found = re.search(rf"^#+ {title}\n.*?^```{language}\n(.*?)^```$", DOCUMENT, re.M | re.S)
     assert found, (heading, language)
     return found[1]
 
@@ -39,9 +41,9 @@ def sh(command: str, folder: Path, **variables: str) -> str:
     return done.stdout
 
 
-def generate(commands: str, folder: Path) -> str:
-    """Run the commands of the page, except the commands that install packages."""
-    lines = [line for line in commands.splitlines() if " install " not in line]
+def generate(text: str, folder: Path) -> str:
+    """Run the commands of a block, except the commands that install packages."""
+    lines = [line for line in commands(text) if " install " not in line]
     return "".join(sh(line, folder) for line in lines)
 
 

@@ -24,6 +24,11 @@ def blocks(page: Path, heading: str = "", language: str = "sh") -> list[str]:
     ]
 
 
+def commands(block: str) -> list[str]:
+    """Return the commands of a block, each on one line."""
+    return re.sub(r" \\\n +", " ", block).splitlines()
+
+
 def headings(page: Path) -> set[str]:
     """Return the headings that have blocks to run."""
     return {where for where, language, _ in _blocks(page) if language in ("python", "sh")}
