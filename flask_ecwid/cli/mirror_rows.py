@@ -1,4 +1,4 @@
-"""What changes write into the tables of a copy. Pure, without a database."""
+"""The rows that changes write into the tables of a copy. Pure, without a database."""
 
 from __future__ import annotations
 
