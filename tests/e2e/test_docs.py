@@ -121,7 +121,7 @@ print(client.get("{API}/customers").status_code)
 print(client.post("{API}/delete_customer/5", content_type="application/json").status_code)
 print(app.test_client().get("{API}/customers").status_code)
 """,
-        "200\n403\n403\n",
+        "200\n403\n401\n",
     ),
     ("mounting.md", "Options"): (
         """
