@@ -325,14 +325,13 @@ os.wait()
 
 
 def test_the_lines_of_a_write_come_before_its_response(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only the lines of reads may wait for others."""
     monkeypatch.setattr(clock, "call_later", lambda *_: None)
     for name in ("flask_ecwid.request", "flask_ecwid.audit"):
-        log = logging.getLogger(name)
-        monkeypatch.setattr(log, "handlers", [pipe.handler])
-        monkeypatch.setattr(log, "level", logging.INFO)
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [pipe.handler])
+        caplog.set_level(logging.INFO, logger=name)
     client = app_of({"ECWID_SANDBOX": True}).test_client()
     mount = "/api/json/v1/ecwid"
     assert client.get(f"{mount}/customers").status_code == 200
