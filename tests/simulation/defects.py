@@ -983,7 +983,7 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     ),
     "unseen rows never count as deleted": (is_now(mirror.Mirror, "finish", _nothing),),
     "the row of a deleted customer keeps the data": (
-        Change(mirror, "_upsert", _deleted_keeps_data),
+        Change(mirror, "upsert", _deleted_keeps_data),
     ),
     "two processes keep one mirror": (Change(mirror.Mirror, "_claim", _claim_without_comparison),),
     "a mirror calls Ecwid within a transaction": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import random
 import re
@@ -18,7 +19,7 @@ from flask_ecwid import chance, clock
 from ..conftest import ROOT
 from . import seams
 from .database import Database
-from .defects import planted, seeds_until_found
+from .defects import DEFECTS, planted, seeds_until_found
 from .history import play, printed
 from .invariants import INVARIANTS
 from .plan import AIMS, FAULTS, Plan, make
@@ -203,6 +204,13 @@ def test_a_suspended_host_loses_time_on_one_clock() -> None:
     world.run()
     world.end()
     assert seen == pytest.approx([10.0, 70.0])
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_replaces_what_is_there(name: str) -> None:
+    """Each planted defect replaces an attribute, or a built-in function, of this name."""
+    for change in DEFECTS[name]:
+        assert hasattr(change.owner, change.name) or hasattr(builtins, change.name)
 
 
 @pytest.mark.parametrize(
