@@ -138,6 +138,16 @@ def reader_of(newspaper: Newspaper, email: str = ANN) -> tuple[int, str]:
     return customer_id, link
 
 
+def lost_withdrawal(newspaper: Newspaper) -> int:
+    """Let a new reader unsubscribe while Ecwid's reply is lost, and return the id."""
+    newsletter, storefront = newspaper
+    customer_id, link = reader_of(newspaper)
+    storefront.fail(kind="reset", operation="update_customer", after=True)
+    newsletter.unsubscribe(link)
+    storefront.recover()
+    return customer_id
+
+
 def test_events_from_the_storefront(newspaper: Newspaper) -> None:
     """A customer who gives consent in the storefront is a reader, until they withdraw."""
     newsletter, storefront = newspaper
@@ -217,10 +227,7 @@ def test_ecwid_fails(newspaper: Newspaper) -> None:
 def test_a_lost_reply(newspaper: Newspaper) -> None:
     """An event ends the wait of a withdrawal whose reply was lost, and a later consent counts."""
     newsletter, storefront = newspaper
-    ann, link = reader_of(newspaper)
-    storefront.fail(kind="reset", operation="update_customer", after=True)
-    newsletter.unsubscribe(link)
-    storefront.recover()
+    ann = lost_withdrawal(newspaper)
     assert (storefront.accepts(ann), newsletter.waiting()) == (False, 1)
     assert (storefront.deliver(), newsletter.waiting()) == ([200], 0)
     storefront.change(ann, acceptMarketing=True)
@@ -230,10 +237,7 @@ def test_a_lost_reply(newspaper: Newspaper) -> None:
 def test_consent_while_a_withdrawal_waits(newspaper: Newspaper) -> None:
     """A withdrawal that Ecwid has not shown wins against a later consent."""
     newsletter, storefront = newspaper
-    ann, link = reader_of(newspaper)
-    storefront.fail(kind="reset", operation="update_customer", after=True)
-    newsletter.unsubscribe(link)
-    storefront.recover()
+    ann = lost_withdrawal(newspaper)
     storefront.change(ann, acceptMarketing=True)
     assert (storefront.deliver(), newsletter.emails()) == ([200], set())
     assert (newsletter.links(), newsletter.waiting()) == ({}, 0)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +17,7 @@ import requests
 from flask_ecwid import EcwidClient, Settings
 from flask_ecwid.sandbox import Fault
 
-from ..conftest import PREFIX, ROOT, environment, free_port, wait_for
+from ..helpers.app_workers import app_workers
 from ..helpers.command import Command, begin_sandbox, slow
 from ..helpers.copied_rows import CopiedRows
 from ..helpers.webhook_events import WEBHOOKS, delivery_of, event_of
@@ -214,29 +212,6 @@ def test_follow_does_not_wait_for_another_table(
     assert "another table with the name ecwid_sync" in " ".join(err.split())
 
 
-@contextmanager
-def served(config: dict[str, Any], folder: Path) -> Iterator[str]:
-    """Run the plugin in two workers of gunicorn, and give the URL for events."""
-    bind = f"127.0.0.1:{free_port()}"
-    options = ["--bind", bind, "--workers", "2", "--threads", "2"]
-    (folder / "events.txt").touch()
-    with subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", *options, "tests.helpers.event_app:create()"],
-        cwd=ROOT,
-        env=environment(
-            CONFIG=json.dumps(config),
-            EVENTS=str(folder / "events.txt"),
-            XDG_STATE_HOME=str(folder),
-        ),
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            wait_for(f"http://{bind}/", process)
-            yield f"http://{bind}{PREFIX}/webhooks"
-        finally:
-            process.terminate()
-
-
 @pytest.mark.parametrize("ttl_s", ["0", "600"])
 @pytest.mark.parametrize("storage", ["file", "redis"])
 def test_an_event_wakes_the_command(
@@ -253,14 +228,19 @@ def test_an_event_wakes_the_command(
         more["ECWID_REDIS_URL"] = request.getfixturevalue("redis").url
     command = Command(tmp_path, 0, **more)
     config = {**command.settings, **WEBHOOKS}
+    events = tmp_path / "events.txt"
+    events.touch()
     with running(command, database_url, "--follow", "86400") as process:
         until(copy.is_synced, process)
-        with served(config, tmp_path) as url:
+        serving = app_workers(
+            "event_app", config, tmp_path, workers=2, threads=2, EVENTS=str(events)
+        )
+        with serving as url:
             for lang in ("de", "fr"):
                 id = min(command.customers())
                 client_of(command).update_customer(id, {"lang": lang})
                 delivery = delivery_of(event_of(entityId=id))
-                assert requests.post(url, **delivery, timeout=60).status_code == 200
+                assert requests.post(f"{url}/webhooks", **delivery, timeout=60).status_code == 200
                 until(lambda: copy.documents() == truth(command), process)
         process.terminate()
         _, err = process.communicate(timeout=60)

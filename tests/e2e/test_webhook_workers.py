@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +14,7 @@ import requests
 from flask_ecwid import EcwidClient, Settings
 from flask_ecwid.testing import EcwidSandbox
 
-from ..conftest import PREFIX, ROOT, environment, free_port, wait_for
+from ..helpers.app_workers import app_workers
 from ..helpers.webhook_events import WEBHOOKS, Event, delivery_of, event_of
 
 
@@ -62,21 +59,8 @@ def workers(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workers]
         config["ECWID_REDIS_URL"] = request.getfixturevalue("redis").url
     events = tmp_path / "events.txt"
     events.touch()
-    bind = f"127.0.0.1:{free_port()}"
-    options = ["--bind", bind, "--workers", "4", "--threads", "4"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", *options, "tests.helpers.event_app:create()"],
-        cwd=ROOT,
-        env=environment(
-            CONFIG=json.dumps(config), EVENTS=str(events), XDG_STATE_HOME=str(tmp_path)
-        ),
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            wait_for(f"http://{bind}/", process)
-            yield Workers(f"http://{bind}{PREFIX}", sandbox, events)
-        finally:
-            process.terminate()
+    with app_workers("event_app", config, tmp_path, EVENTS=str(events)) as url:
+        yield Workers(url, sandbox, events)
 
 
 def test_doubled_deliveries(workers: Workers) -> None:

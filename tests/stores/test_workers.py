@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from ..conftest import PREFIX, ROOT, environment, free_port, wait_for
+from ..helpers.app_workers import app_workers
 from ..helpers.fake_stores import FakeStores, rate_limited
 
 STORES = [str(number) for number in range(1, 21)]
@@ -34,19 +31,8 @@ def served(request: pytest.FixtureRequest, fake: FakeStores, tmp_path: Any) -> I
     }
     if request.param == "redis":
         config["ECWID_REDIS_URL"] = request.getfixturevalue("redis").url
-    bind = f"127.0.0.1:{free_port()}"
-    options = ["--bind", bind, "--workers", "4", "--threads", str(THREADS)]
-    with subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", *options, "tests.helpers.agency:create()"],
-        cwd=ROOT,
-        env=environment(CONFIG=json.dumps(config), XDG_STATE_HOME=str(tmp_path)),
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            wait_for(f"http://{bind}/", process)
-            yield f"http://{bind}{PREFIX}"
-        finally:
-            process.terminate()
+    with app_workers("agency", config, tmp_path, threads=THREADS) as url:
+        yield url
 
 
 def test_four_workers(served: str, fake: FakeStores) -> None:
