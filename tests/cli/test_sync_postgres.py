@@ -244,7 +244,7 @@ def test_the_encoding_of_a_database(
 
 
 def test_a_user_who_may_not_create_tables(copy: Copy) -> None:
-    """Where the tables are, the rights to read and write their rows are enough."""
+    """The rights to read and write rows are enough once the tables exist."""
     assert copy.command.run("sync", copy.url)[0] == 0
     url = user_with(copy, "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public")
     copy.client().update_customer(172890169, {"lang": "pl"})

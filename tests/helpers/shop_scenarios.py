@@ -126,7 +126,7 @@ def deletes_though_the_plugins_reply_is_lost(shop: Shop) -> None:
 
 
 def reads_every_customer_while_some_are_deleted(shop: Shop) -> None:
-    """Each customer who stays is read once, although customers before them are deleted."""
+    """Read each customer who stays once, although customers before them are deleted."""
     shop.store.seed(generated=260)
     before = [each["id"] for each in shop.store.customers()]
     for deleted in (0, 3, 100):
