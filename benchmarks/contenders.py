@@ -58,6 +58,10 @@ def _uvicorn(app: str) -> Command:
     return command
 
 
+def _prefixed(command: Command, *words: str) -> Command:
+    return lambda bin, port, threads: [*words, *command(bin, port, threads)]
+
+
 _GTHREAD = "--worker-class=gthread"
 _GEVENT = "--worker-class=gevent"
 
@@ -69,6 +73,7 @@ ADAPTER = Contender(
 )
 # gunicorn.conf.py names a worker class, which is a gthread.
 OURS = Contender("flask_ecwid", "as shipped", _gunicorn("wsgi:app"), cwd=ROOT)
+ON_ONE_CORE = _prefixed(OURS.command, "env", "ECWID_PIN_WORKERS=on")
 PLAIN = Contender(
     "flask_ecwid, gunicorn's defaults",
     "without gunicorn.conf.py",
@@ -100,11 +105,6 @@ CONTENDERS = (
     Contender("flask-openapi3", "validate_response=True", _gunicorn("openapi3:app", _GTHREAD)),
 )
 
-
-def _prefixed(who: Contender, *words: str) -> Command:
-    return lambda bin, port, threads: [*words, *who.command(bin, port, threads)]
-
-
 # The bare view and flask_ecwid under each server. BASE is the first, as in the other tables.
 SERVERS = (
     BASE,
@@ -116,11 +116,13 @@ SERVERS = (
     Contender(
         "gunicorn, C parser: flask_ecwid", "", _gunicorn("wsgi:app", parser="fast"), cwd=ROOT
     ),
-    Contender("gunicorn, one core: HTTPAdapter", "", _prefixed(ADAPTER, "taskset", "--cpu-list=0")),
+    Contender(
+        "gunicorn, one core: HTTPAdapter", "", _prefixed(ADAPTER.command, "taskset", "--cpu-list=0")
+    ),
     Contender(
         "gunicorn, one core: flask_ecwid",
         "",
-        _prefixed(OURS, "env", "ECWID_PIN_WORKERS=on"),
+        ON_ONE_CORE,
         cwd=ROOT,
     ),
     Contender("Granian: HTTPAdapter", "", _granian("bare:adapter")),
@@ -146,7 +148,7 @@ MANY_CALLERS = (
         Contender(
             "gunicorn gthread, one core, 1 x 256 threads",
             "",
-            _prefixed(OURS, "env", "ECWID_PIN_WORKERS=on"),
+            ON_ONE_CORE,
             cwd=ROOT,
         ),
         256,

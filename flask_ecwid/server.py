@@ -43,7 +43,7 @@ SERVICE = "GUNICORN_ECWID_SERVICE"
 WORKERS = "GUNICORN_ECWID_WORKERS"
 THREADS = "GUNICORN_ECWID_THREADS"
 TEMPORARY = "GUNICORN_ECWID_TEMPORARY"
-PIN_WORKERS = "ECWID_PIN_WORKERS"
+_PIN_WORKERS = "ECWID_PIN_WORKERS"
 _SANDBOX = "ECWID_SANDBOX"
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -189,7 +189,7 @@ def on_starting(server: Any) -> None:
 def pre_fork(server: Any, worker: Any) -> None:
     """Pass on the number of workers, with the workers that SIGTTIN added, and choose a core."""
     os.environ[WORKERS] = str(server.num_workers)
-    if _is_on(PIN_WORKERS):
+    if _is_on(_PIN_WORKERS):
         worker.core = _least_used_core(server.WORKERS.values())
 
 

@@ -8,7 +8,7 @@ is called.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from itertools import islice
 from typing import Any, NamedTuple
@@ -116,14 +116,12 @@ class Mirror:
                 broke at the very end. `start` says which cursor the copy has.
         """
         written = fold(self._store_id, changes)
-        with self._engine.begin() as connection:
-            revision = self._claim(connection, cursor=cursor)
+        with self._transaction(cursor=cursor) as connection:
             if written.rows:
                 upsert(connection, written.rows)
             self._close_gaps(connection, written.ids)
             if written.gaps:
                 connection.execute(sa.insert(gaps), written.gaps)
-        self._revision = revision
 
     @without_values
     def begin_again(self) -> None:
@@ -133,10 +131,8 @@ class Mirror:
             AnotherSync: Another command has continued the copy. Nothing is written.
             DatabaseFailed: The database cannot be used.
         """
-        with self._engine.begin() as connection:
-            revision = self._claim(connection, cursor=None, synced_at=None)
+        with self._transaction(cursor=None, synced_at=None) as connection:
             self._expect_all(connection)
-        self._revision = revision
         self.synced_at = None
 
     @without_values
@@ -151,9 +147,8 @@ class Mirror:
         other = gaps.alias()
         # A customer whose id Ecwid does not show may be any of the rows.
         nameless = sa.exists().where(other.c.store_id == self._store_id, other.c.id == NO_ID)
-        unseen = sa.and_(gaps.c.store_id == self._store_id, gaps.c.reason == "unseen", ~nameless)
-        with self._engine.begin() as connection:
-            revision = self._claim(connection, synced_at=now)
+        unseen = sa.and_(self._has_gap("unseen"), ~nameless)
+        with self._transaction(synced_at=now) as connection:
             connection.execute(
                 sa.update(customers)
                 .where(
@@ -163,7 +158,6 @@ class Mirror:
                 .values(email=None, updated=None, document=None, deleted_at=now)
             )
             connection.execute(sa.delete(gaps).where(unseen))
-        self._revision = revision
         self.synced_at = now
         self.is_complete = True
 
@@ -176,7 +170,7 @@ class Mirror:
         """
         query = (
             sa.select(gaps.c.id, gaps.c.places)
-            .where(gaps.c.store_id == self._store_id, gaps.c.reason == "unreadable")
+            .where(self._has_gap("unreadable"))
             .order_by(gaps.c.id)
         )
         with self._engine.begin() as connection:
@@ -190,9 +184,7 @@ class Mirror:
         Raises:
             DatabaseFailed: The database cannot be used.
         """
-        unseen = sa.select(gaps.c.id).where(
-            gaps.c.store_id == self._store_id, gaps.c.reason == "unseen"
-        )
+        unseen = sa.select(gaps.c.id).where(self._has_gap("unseen"))
         query = sa.select(sa.func.count()).where(
             customers.c.store_id == self._store_id,
             customers.c.deleted_at.is_(None),
@@ -200,6 +192,22 @@ class Mirror:
         )
         with self._engine.begin() as connection:
             return int(connection.execute(query).scalar_one())
+
+    @contextmanager
+    def _transaction(self, **values: Any) -> Iterator[sa.Connection]:
+        """Open a transaction that first changes the row of the store.
+
+        Raises:
+            AnotherSync: Another command has continued the copy. Nothing is written.
+        """
+        with self._engine.begin() as connection:
+            revision = self._claim(connection, **values)
+            yield connection
+        self._revision = revision
+
+    def _has_gap(self, reason: str) -> sa.ColumnElement[bool]:
+        """Return the condition for a gap of the store with this reason."""
+        return sa.and_(gaps.c.store_id == self._store_id, gaps.c.reason == reason)
 
     def _claim(self, connection: sa.Connection, **values: Any) -> str:
         """Change the row of the store as the first step, and return the new revision.

@@ -48,7 +48,7 @@ gaps = sa.Table(
     sa.Column("store_id", sa.Text, primary_key=True),
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("places", sa.Text),  # Where the data violates the contract.
+    sa.Column("places", sa.Text),  # The places that violate the contract.
 )
 
 

@@ -22,7 +22,7 @@ _MOST_PAUSE_S = 60.0  # The longest wait after a failure.
 # A reading comes again so soon after an event, because Ecwid's search shows a change late. The
 # changes of a burst come as late.
 _AGAIN_S = 10.0
-_FAILURES = (EcwidError, DatabaseFailed, AnotherSync, click.UsageError)
+_FAILURES = (EcwidError, DatabaseFailed, AnotherSync)
 
 
 def open_copies(
@@ -75,8 +75,6 @@ class StoreCopy:
         try:
             while not self._read():
                 clock.sleep(_AGAIN_S)
-        except click.UsageError:
-            raise
         except WrongDatabase as exc:
             raise click.UsageError(str(exc)) from None
         except _FAILURES as exc:
@@ -108,7 +106,7 @@ class StoreCopy:
             is_complete = self._read()
         except WrongDatabase as exc:
             raise click.UsageError(str(exc)) from None
-        except _FAILURES as exc:
+        except (*_FAILURES, click.UsageError) as exc:
             text = _describe(exc)
             if text != self._failure:
                 self._say(f"failed: {text}")

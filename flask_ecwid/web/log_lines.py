@@ -22,7 +22,7 @@ import orjson
 
 from .. import clock
 
-SOON_S = 0.05  # The longest time for which a line waits for others.
+SOON_S = 0.05  # How long a line waits for others at most.
 _PLAIN = re.compile(r"[!-<>-~]+")  # visible ASCII without the equals sign
 # Attributes of every record, and two that other formatters add. All others are fields.
 _COMMON = {*vars(logging.makeLogRecord({})), "message", "asctime"}
@@ -113,7 +113,7 @@ class StderrHandler(logging.Handler):
             block.lines[self] = block.lines.get(self, b"") + line
 
     def write(self, lines: bytes) -> None:
-        """Write lines. The lines are dropped if stderr is closed or its disk is full."""
+        """Write lines, or drop them if stderr is closed or its disk is full."""
         with suppress(OSError):
             while lines:
                 try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -43,29 +43,7 @@ def add_routes(blueprint: Blueprint, document: dict[str, Any]) -> None:
     template = _VARIABLE.sub(r"{\1}", blueprint.url_prefix or "")
     names = _VARIABLE.findall(blueprint.url_prefix or "")
 
-    # The path of the mount depends on the prefix that a proxy adds. A deployment has one or two.
-    @lru_cache(maxsize=8)
-    def as_json(mount: str, variables: tuple[tuple[str, str], ...]) -> bytes:
-        return orjson.dumps(at_mount(document, mount, dict(variables)))
-
-    @lru_cache(maxsize=8)
-    def as_yaml(mount: str, variables: tuple[tuple[str, str], ...]) -> str:
-        return to_yaml(at_mount(document, mount, dict(variables)))
-
-    @lru_cache(maxsize=8)
-    def as_json_31(mount: str, variables: tuple[tuple[str, str], ...]) -> bytes:
-        return orjson.dumps(openapi_31(at_mount(document, mount, dict(variables))))
-
-    def openapi_json(**values: object) -> Response:
-        return Response(as_json(*_address(values)), content_type="application/json")
-
-    def openapi_yaml(**values: object) -> Response:
-        return Response(as_yaml(*_address(values)), content_type="application/yaml")
-
-    def openapi_31_json(**values: object) -> Response:
-        return Response(as_json_31(*_address(values)), content_type="application/json")
-
-    def _address(values: Mapping[str, object]) -> tuple[str, tuple[tuple[str, str], ...]]:
+    def address(values: Mapping[str, object]) -> tuple[str, tuple[tuple[str, str], ...]]:
         """Return the address of the mount, and the variables with the values of this request."""
         assert request.url_rule is not None, "a route has called the view"
         # The text of the URL may differ from the value, for example 0042 from 42.
@@ -73,13 +51,25 @@ def add_routes(blueprint: Blueprint, document: dict[str, Any]) -> None:
         variables = tuple([(name, converters[name].to_url(values[name])) for name in names])
         return f"{request.script_root}{template}", variables
 
-    # problems.py has the rule for OPTIONS on every path of the mount.
-    for view, path in (
-        (openapi_json, "/openapi.json"),
-        (openapi_yaml, "/openapi.yaml"),
-        (openapi_31_json, "/openapi-3.1.json"),
-    ):
-        blueprint.add_url_rule(path, view_func=view, provide_automatic_options=False)
+    def add(path: str, endpoint: str, kind: str, write: Callable[[Any], bytes | str]) -> None:
+        # The address depends on the prefix that a proxy adds. A deployment has one or two.
+        @lru_cache(maxsize=8)
+        def written(mount: str, variables: tuple[tuple[str, str], ...]) -> bytes | str:
+            return write(at_mount(document, mount, dict(variables)))
+
+        def view(**values: object) -> Response:
+            return Response(written(*address(values)), content_type=kind)
+
+        # problems.py has the rule for OPTIONS on every path of the mount.
+        blueprint.add_url_rule(path, endpoint, view, provide_automatic_options=False)
+
+    add("/openapi.json", "openapi_json", "application/json", orjson.dumps)
+    add("/openapi.yaml", "openapi_yaml", "application/yaml", to_yaml)
+    add("/openapi-3.1.json", "openapi_31_json", "application/json", _to_json_31)
+
+
+def _to_json_31(document: dict[str, Any]) -> bytes:
+    return orjson.dumps(openapi_31(document))
 
 
 def secured(document: dict[str, Any], schemes: dict[str, Any] | None) -> dict[str, Any]:
