@@ -20,6 +20,7 @@ from ..helpers.faults import EMAIL, GOOD_BODIES
 from ..helpers.raw_server import Answer, RawServer, ScriptedServer
 from ..helpers.raw_server import Call as Heard
 from ..helpers.relay import By, Relay
+from ..helpers.waiting import happens
 
 AT_ONCE = 8
 FORGOTTEN = pytest.mark.parametrize("by", ["reset", "silence"])
@@ -148,7 +149,7 @@ def test_one_loss_closes_the_other_idle_connections(
         relay.forget()
         assert client.update_customer(7, {"lang": "en"}) == {"updateCount": 1}
         assert ecwid.count() == {"update_customer": 1}
-        wait_until(lambda: relay.flows() == 1)
+        assert happens(lambda: relay.flows() == 1)
 
 
 def test_an_old_connection_is_closed(ecwid: ScriptedServer, later: Callable[[float], None]) -> None:
@@ -161,7 +162,7 @@ def test_an_old_connection_is_closed(ecwid: ScriptedServer, later: Callable[[flo
         assert relay.connections == relay.flows() == AT_ONCE
         later(30)
         client.get_customer(7)
-        wait_until(lambda: relay.flows() == 1)
+        assert happens(lambda: relay.flows() == 1)
         assert relay.connections == AT_ONCE
 
 
@@ -288,11 +289,3 @@ def test_keep_alive_probes(ecwid: ScriptedServer) -> None:
     assert kind == "02"  # keep-alive
     assert int(ticks, 16) <= 30 * 100
     client.close()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Wait until a condition holds that another thread brings about."""
-    until = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.01)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from ..conftest import STORE
+from .waiting import happens
 
 
 class StoreOfOne:
@@ -46,12 +46,11 @@ class StoreOfOne:
         reply = {"PUT": "updateCount", "DELETE": "deleteCount", "POST": "id"}[request.method]
         return Response(f'{{"{reply}": 1}}', self.status, content_type="application/json")
 
+    def is_written(self) -> bool:
+        """Return True as soon as Ecwid has executed a write."""
+        return happens(lambda: self.languages > 0)
+
 
 def becomes(language: str, read: Callable[[], str]) -> bool:
     """Return True as soon as a read shows the language."""
-    until = time.monotonic() + 10
-    while time.monotonic() < until:
-        if read() == language:
-            return True
-        time.sleep(0.1)
-    return False
+    return happens(lambda: read() == language)

@@ -71,10 +71,14 @@ def test_a_write_that_fails_is_seen(one: Worker, other: Worker, store_of_one: St
 def test_a_worker_that_is_killed_during_a_write(
     one: Worker, other: Worker, store_of_one: StoreOfOne
 ) -> None:
-    """No response from before the write is left, although its worker could not end the write."""
+    """A read after the call shows the write, although its worker could not end the write.
+
+    The mark before the call tells the other workers. A read during the call may be cached.
+    """
     assert other.lang() == "x0"
     store_of_one.on_write = one.kill
     one.begin("POST", "/delete_customer/7")
+    assert store_of_one.is_written()
     assert becomes("x1", other.lang)
 
 
