@@ -35,7 +35,7 @@ from flask_ecwid.errors import (
 )
 
 from ..conftest import PREFIX, TOKEN, free_port
-from ..helpers.raw_server import RawServer, Script, receive_request, resets, sends, stalls
+from ..helpers.raw_server import RawServer, Script, fill, receive_request, resets, sends, stalls
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 GOOD = HEAD + b'Content-Length: 8\r\n\r\n{"id":7}'
@@ -149,18 +149,11 @@ def test_connect_timeout() -> None:
     """A connection that is not made in time raises Unreachable."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        address = listener.getsockname()
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:  # fill the queue, because no thread empties it
-            filler.setblocking(False)
-            filler.connect_ex(address)
-        begun = time.monotonic()
-        with pytest.raises(Unreachable):
-            client_of(f"http://127.0.0.1:{address[1]}").get_customer(7)
-        assert time.monotonic() - begun < SLACK_S
-        for filler in fillers:
-            filler.close()
+        with fill(listener):
+            begun = time.monotonic()
+            with pytest.raises(Unreachable):
+                client_of(f"http://127.0.0.1:{listener.getsockname()[1]}").get_customer(7)
+            assert time.monotonic() - begun < SLACK_S
 
 
 @pytest.fixture
@@ -243,14 +236,10 @@ def test_a_connection_that_comes_too_late(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_many_dead_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline ends the attempts to connect to a host's addresses."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    with listener, fill(listener):
         port = listener.getsockname()[1]
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
         kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
         real = socket.getaddrinfo
 
@@ -279,8 +268,6 @@ def test_many_dead_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(Unreachable):
             EcwidClient(settings).get_customer(7)
         assert 0 < len(tried) < 30
-        for filler in fillers:
-            filler.close()
 
 
 def test_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

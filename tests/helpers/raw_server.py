@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import threading
 import time
@@ -53,6 +54,18 @@ class RawServer:
     def _run(self, script: Script, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):  # the caller has hung up
             script(connection)
+
+
+def fill(listener: socket.socket) -> socket.socket:
+    """Let every later connection to a bound socket hang, until the returned connection is closed.
+
+    The listener has room for one connection, and nobody accepts it. The kernel may put the
+    connection there later. Another connection that came before would not hang.
+    """
+    listener.listen(0)
+    filler = socket.create_connection(listener.getsockname())
+    assert select.select([listener], [], [], 20)[0]
+    return filler
 
 
 def receive_request(connection: socket.socket) -> bytes:
@@ -159,7 +172,7 @@ class ScriptedServer(RawServer):
         self._connects = connects
         self._opens = opens and not fills
         self._open: dict[threading.Thread, socket.socket] = {}
-        self._fillers: list[socket.socket] = []
+        self._filler: socket.socket | None = None
         self.script: Mapping[str, Sequence[Answer]] = {}
         self.heard: list[Call] = []
         if not self._opens:  # The port is bound without a listener, so connections are refused.
@@ -167,12 +180,8 @@ class ScriptedServer(RawServer):
             self._listener = socket.socket()
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._listener.bind(("127.0.0.1", self.port))
-        if fills:  # The queue of the listener stays full, so connections hang.
-            self._listener.listen(0)
-            self._fillers = [socket.socket() for _ in range(4)]
-            for filler in self._fillers:
-                filler.setblocking(False)
-                filler.connect_ex(("127.0.0.1", self.port))
+        if fills:
+            self._filler = fill(self._listener)
 
     def __enter__(self) -> ScriptedServer:
         if self._opens:
@@ -190,8 +199,8 @@ class ScriptedServer(RawServer):
 
     def open(self) -> None:
         """Accept connections from now on."""
-        for filler in self._fillers:
-            filler.close()
+        if self._filler is not None:
+            self._filler.close()
         if not self._thread.is_alive():
             self._listener.listen()
             self._thread.start()

@@ -20,7 +20,7 @@ from flask_ecwid.storage import work
 from flask_ecwid.storage.redis_connection import RedisConnection, RedisUnavailable
 
 from ..conftest import Api, app_of, config_of
-from ..helpers.raw_server import RawServer, Script
+from ..helpers.raw_server import RawServer, Script, fill
 from ..helpers.redis_server import RedisServer
 
 HOST = "redis.test"
@@ -84,14 +84,8 @@ def test_a_name_with_a_dead_address(redis: RedisServer, resolver: Resolver) -> N
     resolver.addresses = ["127.0.0.2", "127.0.0.1"]
     with socket.socket() as listener:
         listener.bind(("127.0.0.2", port))
-        listener.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:  # fill the queue, because nobody accepts its connections
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.2", port))
-        assert responds(RedisConnection(f"redis://{HOST}:{port}/0"))
-        for filler in fillers:
-            filler.close()
+        with fill(listener):
+            assert responds(RedisConnection(f"redis://{HOST}:{port}/0"))
 
 
 def test_a_name_without_an_address(resolver: Resolver) -> None:
