@@ -12,7 +12,6 @@ import contextlib
 import gzip
 import json
 import socket
-import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -254,7 +253,7 @@ def reply(
 
 
 good = reply(200, GOOD_BODIES)
-STRAY = "stray"
+STRAYS: list[Callable[[], None]] = []
 
 
 def error(status: int, code: str, *headers: bytes) -> Answer:
@@ -308,25 +307,19 @@ def drips(*parts: bytes) -> Answer:
 
 
 def then_sends(*stray: bytes) -> Answer:
-    """Return a whole reply, which is followed by bytes that nobody asked for.
+    """Return a whole reply, after which `STRAYS` has a function that sends bytes.
 
-    The bytes come after the reply was read. The thread that sends them has the name `STRAY`.
+    Nobody has asked for these bytes. The test sends them after the caller has read the reply.
     """
     follows = lines(*stray)
 
     def answer(connection: socket.socket, call: Call) -> bool:
-        replied = threading.Event()
-
         def send() -> None:
-            replied.wait(5)
-            time.sleep(0.05)
             with contextlib.suppress(OSError):  # the caller has hung up
                 follows(connection, call)
 
-        threading.Thread(target=send, name=STRAY).start()
-        good(connection, call)
-        replied.set()
-        return True
+        STRAYS.append(send)
+        return good(connection, call)
 
     return answer
 
