@@ -128,6 +128,7 @@ class Gate:
 
     def before(self, script: Script) -> Script:
         def waits(connection: socket.socket) -> None:
+            select.select([connection], [], [], 20)  # A connection is made before its call is sent.
             self.asked.set()
             self._open.wait(20)
             script(connection)

@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import logging
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +23,10 @@ from flask_ecwid.contract import load
 from flask_ecwid.sandbox import Fault
 
 from ..conftest import STORE, TOKEN, Api, Config, app_of
+from ..helpers.joined_reads import count_joined
 from ..helpers.ordered_store import OrderedStore
 from ..helpers.raw_server import RawServer, good, resets, sends
+from ..helpers.waiting import happens
 
 CANARY = "canary@example.com"
 NAMES = {
@@ -281,11 +282,14 @@ def test_a_search_that_is_throttled(heard: Heard, no_waiting: list[float]) -> No
     )
 
 
-def test_a_shared_call(heard: Heard, app: flask.Flask, ecwid: HTTPServer) -> None:
+def test_a_shared_call(
+    heard: Heard, app: flask.Flask, ecwid: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of equal requests that share a call a single request counts the attempt."""
+    joined = count_joined(monkeypatch)
 
     def slow(_: object) -> Any:
-        time.sleep(1)
+        assert happens(lambda: joined() == 3)
         return flask.Response(json.dumps({"id": 7}), content_type="application/json")
 
     ecwid.expect_request(f"{STORE}/customers/7").respond_with_handler(slow)

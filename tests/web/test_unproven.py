@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +13,11 @@ from werkzeug.test import TestResponse
 from flask_ecwid import Caller, Ecwid, StoreCredentials
 
 from ..conftest import Api, is_throttled
+from ..helpers.joined_reads import count_joined
 from ..helpers.raw_server import Call
 from ..helpers.redis_server import RedisServer
 from ..helpers.token_server import TokenServer
+from ..helpers.waiting import happens
 
 VICTIM = StoreCredentials("1003", "secret_victim" + "1" * 8)
 FORGED = StoreCredentials("1003", "secret_invented" + "2" * 8)
@@ -98,8 +99,9 @@ def test_an_invented_token(agency: Agency, attack: Any) -> None:
     assert len(agency.ecwid.refused) == 1
 
 
-def test_an_invented_token_beside_a_read(agency: Agency) -> None:
+def test_an_invented_token_beside_a_read(agency: Agency, monkeypatch: pytest.MonkeyPatch) -> None:
     """An invented token is refused beside a read under way, which others still share."""
+    joined = count_joined(monkeypatch)
     ecwid = agency.ecwid
     shown: list[TestResponse] = []
     assert not agency.is_cached()
@@ -123,14 +125,11 @@ def test_an_invented_token_beside_a_read(agency: Agency) -> None:
     assert arrived.wait(20)
     agency.pair = FORGED
     readers[1].start()
-    until = time.monotonic() + 8  # The read would wait for the other one for 10 s.
-    while not ecwid.refused and time.monotonic() < until:
-        time.sleep(0.01)
-    assert ecwid.refused
+    assert happens(lambda: bool(ecwid.refused), 8)  # It would wait for the other one for 10 s.
     readers[1].join(20)
     agency.pair = VICTIM
     readers[2].start()
-    time.sleep(0.5)  # A read that is not shared makes its call meanwhile.
+    assert happens(lambda: joined() == 1)
     may_reply.set()
     for reader in readers:
         reader.join(20)
