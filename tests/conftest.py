@@ -24,6 +24,7 @@ from werkzeug.test import TestResponse
 from flask_ecwid import Ecwid, clock
 from flask_ecwid.storage import memory_state, process_memory
 
+from .helpers.patience import PATIENCE
 from .helpers.programs import left_out
 
 if TYPE_CHECKING:
@@ -224,7 +225,14 @@ def _redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def redis(_redis: RedisServer) -> RedisServer:
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the trips to Redis so much time that a busy machine is fast enough."""
+    for module, name, seconds in PATIENCE:
+        monkeypatch.setattr(module, name, seconds)
+
+
+@pytest.fixture
+def redis(_redis: RedisServer, patience: None) -> RedisServer:
     """Return a real and empty Redis, for tests that do not stop it."""
     _redis.client.flushall()
     return _redis

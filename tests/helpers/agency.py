@@ -9,17 +9,10 @@ from typing import Any
 import flask
 
 from flask_ecwid import Caller, Ecwid, StoreCredentials
-from flask_ecwid.storage import redis_connection, work
 
 from ..conftest import Api
 from .fake_stores import token_of
-
-# The time for Redis, because a busy machine would otherwise take Redis for slow.
-PATIENCE: list[tuple[Any, str, float]] = [
-    (work, "REDIS_S", 60.0),
-    (work, "TRIP_S", 20.0),
-    (redis_connection, "TRIP_S", 20.0),
-]
+from .patience import PATIENCE
 
 
 class Agency:

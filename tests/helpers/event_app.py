@@ -11,7 +11,7 @@ import flask
 
 from flask_ecwid import Ecwid, signals
 
-from .agency import PATIENCE
+from .patience import PATIENCE
 
 RECEIVER_S = 1.0  # How long the receiver works, so that other deliveries come meanwhile.
 

@@ -13,11 +13,12 @@ PROGRAM = f"""
 import json, os, sys
 import flask
 from flask_ecwid import Ecwid
-from flask_ecwid.storage import redis_connection, work
+from flask_ecwid.storage import redis_connection
+from tests.helpers.patience import PATIENCE
 
 redis_connection.COOLDOWN_S = 0.1
-work.TRIP_S = redis_connection.TRIP_S = float(os.environ["REDIS_TIMEOUT_S"])
-work.REDIS_S = max(work.REDIS_S, work.TRIP_S)
+for module, name, seconds in PATIENCE:
+    setattr(module, name, seconds)
 app = flask.Flask("host")
 app.config.update(json.loads(os.environ["CONFIG"]))
 Ecwid(app)
@@ -44,12 +45,11 @@ for line in sys.stdin:
 class Worker:
     """A worker process of its own."""
 
-    def __init__(self, config: Config, redis_timeout_s: float = 0.2, **variables: str) -> None:
-        env = environment(CONFIG=json.dumps(config), REDIS_TIMEOUT_S=str(redis_timeout_s))
+    def __init__(self, config: Config, **variables: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM],
             cwd=ROOT,
-            env={**env, **variables},
+            env={**environment(CONFIG=json.dumps(config)), **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from ..helpers.agency import PATIENCE, Agency
+from ..helpers.agency import Agency
 from ..helpers.fake_stores import FakeStores
 
 
 @pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, seconds in PATIENCE:
-        monkeypatch.setattr(module, name, seconds)
+def _patience(patience: None) -> None:
+    """Give each test here time for Redis."""
 
 
 @pytest.fixture

@@ -443,7 +443,7 @@ def test_a_generation_never_comes_back(
 
     with LosingRelay(redis, meanwhile) as relay:
         config = {**in_redis, "ECWID_REDIS_URL": relay.url}
-        with Worker(config, redis_timeout_s=60) as worker:
+        with Worker(config) as worker:
             assert worker.lang() == "x0"
             relay.loses = 2  # The first change comes before the call of the write.
             assert worker.ask("POST", "/delete_customer/7")[0] == 200

@@ -740,6 +740,7 @@ def test_a_damaged_record(
     assert "Redis has failed" not in caplog.text
 
 
+@pytest.mark.usefixtures("patience")
 def test_redis_slow(ordered: OrderedStore, own_redis: RedisServer, key: str) -> None:
     """A request with a key waits for a slow Redis."""
     api = ordered.api(ECWID_REDIS_URL=own_redis.url)
