@@ -23,7 +23,7 @@ from ..conftest import app_of, run_python
 FIELDS = {"store": "ecwid", "caller": "bob jones", "status": 200}
 # A line waits in this program.
 WITH_A_LINE = """
-import logging, os, sys, time
+import logging, os, sys, threading
 from logging.config import dictConfig
 from flask_ecwid import clock
 from flask_ecwid.server import LOGGING
@@ -316,7 +316,8 @@ def test_a_forked_process_has_lines_of_its_own() -> None:
 if os.fork() == 0:
     with together(at_once=False):
         logging.getLogger().warning("of the child")
-    time.sleep(1)
+    for each in set(threading.enumerate()) - {threading.current_thread()}:
+        each.join()  # The line is written by then.
     os._exit(0)
 os.wait()
 """
