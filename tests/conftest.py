@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +56,15 @@ def payload(name: str) -> Any:
 
 
 def free_port() -> int:
-    """Return a port of this host on which no process listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    """Return a port of this host on which no process listens.
+
+    The kernel chooses from 32768 for other sockets, perhaps before a server of the test binds the
+    port. So the port is below.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def run_python(program: str, *flags: str, **settings: str) -> subprocess.CompletedProcess[str]:
