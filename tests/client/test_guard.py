@@ -30,6 +30,7 @@ from flask_ecwid.errors import (
     Throttled,
 )
 from flask_ecwid.sandbox import Fault
+from flask_ecwid.sandbox.store import Store
 from flask_ecwid.settings import Settings
 from flask_ecwid.storage.file_state import FileState
 from flask_ecwid.storage.memory_state import MemoryState
@@ -52,8 +53,10 @@ from ..conftest import (
     is_throttled,
     wait_for,
 )
+from ..helpers.hold import Hold
 from ..helpers.ordered_store import OrderedStore
 from ..helpers.redis_server import RedisServer
+from ..helpers.waiting import happens
 
 CANARY = "canary@example.com"
 ID = 172890169
@@ -623,16 +626,23 @@ def test_a_read_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         shared_pause.check()
 
 
-def test_a_pause_begins_before_the_searches(ordered: OrderedStore) -> None:
+def test_a_pause_begins_before_the_searches(
+    ordered: OrderedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A creation that meets a pause still searches for its customer, but no other call is sent."""
+    may_search_again = clock.Event()
+    # The second search is a second after the first, and waits for the test here.
+    monkeypatch.setattr(clock, "sleep", lambda s: s < 1 or may_search_again.wait(60))
     pause = Fault("status", operation="add_customer", status=503, retry_after="30", after=True)
     ordered.orders.inject(pause)
-    ordered.orders.switch(search_lag_s=0.7)
+    ordered.orders.switch(search_lag_s=60)
     api = ordered.api()
     with ThreadPoolExecutor(1) as threads:
         creation = threads.submit(lambda: api.post("/add_customer", {"email": CANARY}))
-        time.sleep(0.4)
+        assert happens(lambda: "list_customers" in ordered.asked())
         assert is_throttled(api.get(f"/customer/{ID}"), 30)
+        ordered.orders.switch(search_lag_s=0)
+        may_search_again.set()
         assert creation.result().status_code == 200
     assert ordered.asked() == ["add_customer", "list_customers", "list_customers"]
     assert is_throttled(api.get(f"/customer/{ID}"), 30)
@@ -725,15 +735,18 @@ def test_what_does_not_end_a_pause(ordered: OrderedStore, later: Later) -> None:
     assert ordered.asked() == ["get_customer"] + NEUTRAL * 3
 
 
-def test_a_call_from_before_does_not_end_the_pause(ordered: OrderedStore) -> None:
+def test_a_call_from_before_does_not_end_the_pause(
+    ordered: OrderedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A call that was sent before the pause does not end it."""
-    ordered.orders.inject(Fault("latency", operation="list_customers", seconds=0.6))
+    page = Hold(monkeypatch, Store, "list_customers")
     ordered.orders.inject(replace(REFUSED_TOKEN, operation="get_customer"))
     api = ordered.api()
     with ThreadPoolExecutor(1) as threads:
         slow = threads.submit(lambda: api.get("/customers").status_code)
-        time.sleep(0.2)
+        page.wait()
         api.get(f"/customer/{ID}")
+        page.release()
         assert slow.result() == 200
     assert is_throttled(api.get("/customers"), 30)
 

@@ -467,9 +467,12 @@ def test_an_interrupted_swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
                 assert holder.stdin
                 holder.stdin.close()
 
-            threads.submit(interrupt)
-            with pytest.raises(SystemExit):
+            def swap() -> None:
+                threads.submit(interrupt)
                 state.compare_and_swap("a", b"one", b"two", 60)
+
+            with pytest.raises(SystemExit):
+                swap()
     finally:
         signal.signal(signal.SIGUSR1, previous)
     monkeypatch.setattr(f"{MODULE}._BUSY_S", 0.1)

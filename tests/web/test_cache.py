@@ -496,6 +496,7 @@ def test_a_write_that_cannot_empty_redis(
     assert lang(api.get("/customer/7")) == "x1"
 
 
+@pytest.mark.usefixtures("patience")
 def test_redis_comes_back(
     store_of_one: StoreOfOne, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from werkzeug.test import TestResponse
 
 from flask_ecwid import Caller, Ecwid, EcwidClient, Settings, StoreCredentials, clock
 from flask_ecwid.sandbox import TOKEN, Fault, create_sandbox
+from flask_ecwid.sandbox.store import Store
 from flask_ecwid.storage.file_state import host_state
 from flask_ecwid.storage.redis_state import RedisState
 from flask_ecwid.web.idempotency import Idempotency
@@ -37,6 +38,7 @@ from ..conftest import (
     free_port,
     wait_for,
 )
+from ..helpers.hold import Hold
 from ..helpers.ordered_store import OrderedStore
 from ..helpers.redis_server import RedisServer
 
@@ -82,15 +84,18 @@ def test_another_body(ordered: OrderedStore, shared: Config, key: str) -> None:
     assert ordered.asked() == ["add_customer"]
 
 
-def test_under_way(ordered: OrderedStore, shared: Config, key: str) -> None:
+def test_under_way(
+    ordered: OrderedStore, shared: Config, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A request gets a 409 and sends no call while another request with its key is under way."""
-    ordered.orders.inject(Fault("latency", seconds=1.5))
+    creation = Hold(monkeypatch, Store, "add_customer")
     first: list[TestResponse] = []
     api, other = ordered.api(**shared), ordered.api(**shared)
     thread = threading.Thread(target=lambda: first.append(add(api, key)))
     thread.start()
-    time.sleep(0.7)
+    creation.wait()
     response = add(other, key)
+    creation.release()
     assert (response.status_code, slug(response)) == (409, "idempotency-key-in-use")
     assert response.headers["Retry-After"] == "1"
     assert response.get_json()["executed"] == "unknown"
@@ -862,14 +867,17 @@ def test_redis_lost_after_the_creation(
     assert add(api, key).status_code == 200
 
 
-def test_redis_emptied_meanwhile(ordered: OrderedStore, redis: RedisServer, key: str) -> None:
+def test_redis_emptied_meanwhile(
+    ordered: OrderedStore, redis: RedisServer, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The outcome is kept even if Redis loses the record during the request."""
-    ordered.orders.inject(Fault("latency", seconds=1.0))
+    creation = Hold(monkeypatch, Store, "add_customer")
     api = ordered.api(ECWID_REDIS_URL=redis.url)
     thread = threading.Thread(target=lambda: add(api, key))
     thread.start()
-    time.sleep(0.5)
+    creation.wait()
     redis.client.flushall()
+    creation.release()
     thread.join()
     assert add(api, key).headers["Idempotency-Replayed"] == "true"
     assert len(ordered.creations()) == 1
