@@ -6,6 +6,7 @@ import configparser
 import csv
 import inspect
 import json
+import pydoc
 import re
 import secrets
 import shutil
@@ -659,6 +660,21 @@ def test_the_python_api_is_on_the_site(site: Path) -> None:
     for method in dir(EcwidClient):
         if method in OPERATIONS or method.startswith(("iter_", "put_", "find_")):
             assert f"EcwidClient.{method}" in anchors
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "\n::: " in EXAMPLES[page]])
+def test_where_the_docstrings_are(page: str) -> None:
+    """A page of docstrings says at its top how a reader in the repository finds them."""
+    top, _, rest = EXAMPLES[page].partition("\n## ")
+    assert "`make docs`" in top
+    [named] = re.findall(r"`python -m pydoc ([\w.]+)`", top)
+    directives = re.findall(r"^::: ([\w.]+)$", rest, re.M)
+    assert named in directives
+    assert f"`::: {named}`" in top
+    for directive in directives:
+        assert inspect.getdoc(pydoc.locate(directive)), directive
+    file = (inspect.getsourcefile(pydoc.locate(named)) or "").removeprefix(f"{ROOT}/")  # type: ignore[arg-type]
+    assert any(file.startswith(path) for path in re.findall(r"`(flask_ecwid/[\w./]*)`", top))
 
 
 def test_the_search_parameters_are_on_the_site(site: Path) -> None:
