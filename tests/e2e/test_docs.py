@@ -29,6 +29,7 @@ from flask_ecwid import (
     EcwidError,
     Settings,
     SettingsError,
+    StoreCredentials,
     contract,
     errors,
 )
@@ -452,6 +453,22 @@ def test_a_row_agrees_with_its_declaration(
         shown = f"{value:g}" if isinstance(value, (float, int)) else value or "none"
     assert (default.strip("`"), allowed) == (shown, declared)
     assert meaning.strip()
+
+
+def test_the_rules_for_a_token() -> None:
+    """The settings refuse each example of a placeholder on the page, and accept the others."""
+    rules, _, others = SETTINGS.partition("## Refused tokens")[2].partition("\n\nAny other")
+    [words] = [each for each in rules.split("\n- ") if "such a word" in each]
+    listed = [word.strip("`") for word in re.findall(r"`[^`]*`", words) if word != "`secret_`"]
+    assert {"xxx", "todo", "changeme", "change_me", "change-me"} < {*listed}
+    for word in listed:
+        for token in (f"secret_{word}", f"secret_1{word.upper()}2"):
+            with pytest.raises(ValueError, match="is a placeholder"):
+                StoreCredentials("1003", token)
+        StoreCredentials("1003", f"secret_{word:1<32}")
+    examples = re.findall(r"`(secret_\w+)`", others.partition("\n## ")[0])
+    assert len(examples) == 2
+    assert [StoreCredentials("1003", token).token for token in examples] == examples
 
 
 ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
