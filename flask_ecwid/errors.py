@@ -123,7 +123,7 @@ class EcwidError(Exception):
     origin: str  # the side at fault, which is request, service or ecwid
     status: int  # the HTTP status of our response
     detail: str  # the failure and its remedy, for people
-    executed: str = "unknown"  # "no" if there certainly was no effect
+    executed: str = "unknown"  # "no" if there certainly was no effect, as after each read
     retry_after_s: int | None = None  # seconds to wait, or None if waiting does not help
     ecwid_code: str | None = None  # the code in Ecwid's reply, if the reply has one
     errors: Sequence[Violation] = ()  # the places that violate the contract

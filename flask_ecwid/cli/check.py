@@ -82,7 +82,10 @@ def _check_all(info: ScriptInfo, mount: Mount) -> NoReturn:
     """Print a line for each store of the file, and end the process with the exit status."""
     store_ids = mount.choice.store_ids()
     if store_ids is None:
-        raise click.UsageError("--all needs ECWID_STORES, because only the host knows its stores")
+        raise click.UsageError(
+            "--all needs ECWID_STORES, because an app with `store` has no list of its stores."
+            " --store-id checks a single store"
+        )
     ok = True
     for store_id in store_ids:
         failed = [

@@ -120,6 +120,8 @@ class Columns:
             for column in _columns(schemas, schemas[schema], path, settable=True)
             if column.path[-1] != "id"  # an import creates new addresses
         )
+        settable = {column.path for column in self.settable}
+        self.read_only = tuple(each for each in self.exported if each.path not in settable)
         self._known = {column.name: column for column in (*self.settable, *self.exported)}
         self.by_plain_name = {plain(name): column for name, column in self._known.items()}
         self._known[OTHER] = Column((OTHER,), "json")

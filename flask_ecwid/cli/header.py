@@ -18,6 +18,8 @@ _HELP = (
     " --map 'HEADER=' leaves the column out."
 )
 
+# The import joins both to the name, but drops one without the other.
+_NAME_PARTS = {("billingPerson", "firstName"), ("billingPerson", "lastName")}
 _MOST_FAULTS = 18  # with the two further lines, a message fits on a screen
 _PARTS = ". The columns `first name`, `middle name` and `last name` are parts of a name"
 _TYPES = {"string": "text", "integer": "whole number", "boolean": "yes or no", "json": "JSON"}
@@ -31,10 +33,13 @@ class Header(NamedTuple):
     """The columns of a file in their order, and their names in the file.
 
     The names are no values of a customer, because each is known or the user has mapped it.
+    `left_out` has the names of the columns that set no member, although the user has not left them
+    out.
     """
 
     columns: list[Column]
     names: list[str]
+    left_out: list[str]
 
 
 def parse_mappings(texts: Iterable[str], columns: Columns) -> dict[str, Column]:
@@ -106,11 +111,11 @@ def read_header(
         raise NotACustomerFile(
             f"line {line}: the header has `shippingAddresses` beside a column of one address"
         )
-    return Header(header, names)
+    return Header(header, names, _left_out(header, names, columns, mappings))
 
 
 def described_columns(columns: Columns) -> Iterator[str]:
-    """Yield a line for each column that sets a member, and a line with the columns left out.
+    """Yield a line for each column that sets a member, and a line with all other columns.
 
     A column has its type and its other names. The case, blanks and underscores do not matter.
     """
@@ -118,7 +123,8 @@ def described_columns(columns: Columns) -> Iterator[str]:
         others = [words for words, source in SHOPS.items() if source.target == column.name]
         also = f"  also {', '.join(others)}" if others else ""
         yield f"{column.name:<40}{_TYPES.get(column.type, column.type):<14}{also}".rstrip()
-    yield f"Left out: {', '.join(WITHOUT_MEMBER)}"
+    left_out = (*(column.name for column in columns.read_only), *WITHOUT_MEMBER)
+    yield f"Left out: {', '.join(left_out)}"
 
 
 def _known(name: str, columns: Columns) -> Column | None:
@@ -135,6 +141,24 @@ def _known(name: str, columns: Columns) -> Column | None:
         assert column is not None, "each target is a known column"
         return column.of_shop(source.rank, source.part)
     return LEFT_OUT if key in map(plain, WITHOUT_MEMBER) else None
+
+
+def _left_out(
+    header: Sequence[Column],
+    names: Sequence[str],
+    columns: Columns,
+    mappings: Mapping[str, Column],
+) -> list[str]:
+    """Return the names of the columns that set no member. Do not name those of `--map HEADER=`."""
+    read_only = {column.path for column in columns.read_only}
+    if _NAME_PARTS.issubset(column.path for column in header):
+        read_only -= _NAME_PARTS
+    return [
+        name
+        for name, column in zip(names, header, strict=True)
+        if column.path in read_only
+        or (column == LEFT_OUT and mappings.get(_same(name)) != LEFT_OUT)
+    ]
 
 
 def _lacking(mappings: Iterable[str], names: Sequence[str]) -> str:

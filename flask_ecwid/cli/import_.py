@@ -63,6 +63,10 @@ _UNUSED = (
     "The values of the column {column} were not used in {times} {rows}, because other columns set"
     " the same member."
 )
+_LEFT_OUT = (
+    "These columns are left out, because Ecwid has no such member or sets the member itself:"
+    " {columns}. --map 'HEADER=COLUMN' names another column for a header."
+)
 _NEVER_SHOWN = frozenset({"password", "primaryPhone"})  # Ecwid takes these, and never returns them.
 
 Body = dict[str, Any]
@@ -149,9 +153,10 @@ def import_(
 
     PATH is JSON Lines or CSV, and may be an export. A CSV file may have the columns of Ecwid's
     admin or of WooCommerce, and --columns lists all. Members that only Ecwid sets (id, registered,
-    stats and others) are ignored. A name becomes billingPerson.name. All rows are checked before
-    the first call. Valid rows are created, and invalid rows are refused. If two rows have the same
-    e-mail, the second is refused, also after a refused row.
+    stats and others) are ignored. A message names each column of a CSV file that is left out. A
+    name becomes billingPerson.name. All rows are checked before the first call. Valid rows are
+    created, and invalid rows are refused. If two rows have the same e-mail, the second is refused,
+    also after a refused row.
 
     Importing the same rows again creates no duplicates, because a row counts as done if the store
     shows all its values. So an import may be stopped at any moment and run again. If a customer
@@ -188,13 +193,15 @@ def import_(
         try:
             with terminal.open_input(path) as file:
                 rows = read_rows(file, file_format, columns, mappings=named, encoding=encoding)
-                creations, refusals = check_rows(rows, loaded)
+                creations, refusals, left_out = check_rows(rows, loaded)
         except NotACustomerFile as exc:
             raise click.UsageError(f"{path}: {exc}") from None
         except OSError as exc:
             raise click.UsageError(f"{path}: {exc.strerror}") from None
         if not (creations or refusals):
             terminal.say(f"{path}: the file has no row, so there is nothing to import.")
+        if left_out:
+            terminal.say(_LEFT_OUT.format(columns=", ".join(dict.fromkeys(left_out))))
         for refusal in refusals:
             report.add(refusal)
         if without := sum(refusal.expected == _NEEDS_EMAIL for refusal in refusals):
@@ -284,12 +291,18 @@ class Outcome:
 
 def check_rows(
     rows: Iterable[Row], loaded: contract.Contract
-) -> tuple[list[Creation], list[Refusal]]:
-    """Return the valid rows, and the refusals of the others. Each e-mail is valid only once."""
+) -> tuple[list[Creation], list[Refusal], Sequence[str]]:
+    """Return the valid rows, the refusals of the others, and the columns that are left out.
+
+    Each e-mail is valid only once.
+    """
+    left_out: Sequence[str] = ()
     creations: list[Creation] = []
     refusals: list[Refusal] = []
     first_lines: dict[str, int] = {}
     for row in rows:
+        if row.cells:
+            left_out = row.cells.header.left_out
         email = _email(row.customer)
         # A refused row counts as well, because nobody knows which of the two rows is meant.
         first_line = first_lines.setdefault(email, row.line) if email else row.line
@@ -306,7 +319,7 @@ def check_rows(
             refusals += [_refusal_of_row(row, each) for each in violations]
         else:
             creations.append(Creation(row.line, body, row.cells.unused() if row.cells else ()))
-    return creations, refusals
+    return creations, refusals, left_out
 
 
 def _body(row: Row, loaded: contract.Contract) -> Body:

@@ -163,7 +163,8 @@ def _entries(page: DeletionPage) -> list[Entry]:
     for index, item in enumerate(page["items"]):
         second = dates.to_seconds(item["date"])
         if second is None:
-            raise ContractBroken([Violation(f"/items/{index}/date", "format")])
+            place = Violation(f"/items/{index}/date", "format")
+            raise ContractBroken([place]).changed(executed="no")
         entries.append(Entry(max(0, second), item["id"]))
     return entries
 

@@ -150,7 +150,8 @@ def _customers(page: CustomerPage) -> list[Customer | UnfitCustomer]:
         or (isinstance(item, dict) and isinstance(item.get("id"), int))
         for item in items
     ):
-        raise BadReply("Ecwid's page is not a list of customers with ids.")
+        error = BadReply("Ecwid's page is not a list of customers with ids.")
+        raise error.changed(executed="no")
     return items
 
 

@@ -247,7 +247,7 @@ class CustomerIterator(Iterator[Customer]):
         nameless = [c for c in page if isinstance(c, UnfitCustomer) and id_of(c) is None]
         if nameless and len(nameless) == len(page) and not self._count:
             # A first page without any id is no list of customers.
-            raise ContractBroken(nameless[0].errors)
+            raise ContractBroken(nameless[0].errors).changed(executed="no")
         keys = [key_of(customer) for customer in page]
         # A list that grows before the page repeats the page, but with another total.
         window = replace(at, offset=0)
@@ -258,7 +258,7 @@ class CustomerIterator(Iterator[Customer]):
             # Calling `next` again begins at the first page, as the cursor does. Otherwise it would
             # fail for ever, or lose the customers of pages that were not shown.
             self._next = window
-            raise BadReply("Ecwid sent the same page again.")
+            raise BadReply("Ecwid sent the same page again.").changed(executed="no")
         self._before = shown
         registered = [second_of(customer, "registered") for customer in page]
         self._page.extend(map(_Entry, page, keys, registered))

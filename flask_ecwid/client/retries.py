@@ -115,10 +115,10 @@ class RetryingSender:
             return
         try:
             self.send(neutral_call(), deadline)
-        except EcwidError as exc:
+        except EcwidError:
             # For example, the token may lack the Ecwid scope of the question.
             if not self.is_proven:
-                raise exc.changed(executed="no") from None
+                raise
 
     @piece_of_work()
     def send(
@@ -475,7 +475,12 @@ def _wait(error: EcwidError, attempts: int, deadline: float) -> bool:
 
 
 def _outcome(call: Call, error: EcwidError, may_have_executed: bool) -> EcwidError:
-    """Return the error that the caller gets, which says whether the call may have executed."""
+    """Return the error that the caller gets, which says whether the call may have executed.
+
+    A read changes nothing, so the error of a read says no.
+    """
+    if call.operation.kind == "read":
+        return error.changed(executed="no").with_traceback(error.__traceback__)
     if call.operation.kind == "create" and error.needs_reconciliation:
         return error if isinstance(error, EcwidUnavailable) else OutcomeUnknown()
     return error.changed(executed="unknown") if may_have_executed else error

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import clock
-from ..errors import Refused
+from ..errors import EcwidError, Refused
 from ..storage.cache_backend import CacheBackend
 from ..storage.process_memory import ProcessWide
 from ..storage.store_memory import StoreMemory
@@ -111,7 +111,10 @@ class SharedReads:
         if first is not mine:
             first.done.wait(self._deadline_s / 2)
             if first.reply:
-                return read_in_turn(call, first.reply, deadline)
+                try:
+                    return read_in_turn(call, first.reply, deadline)
+                except EcwidError as exc:
+                    raise exc.changed(executed="no") from None
             if first.refusal:
                 raise copy(first.refusal)
             return self._sender.send(call, deadline)[1]

@@ -128,7 +128,7 @@ class Updates:
             return
         newest = max(entry.second for entry in entries)
         if newest < watermark:
-            raise BadReply("Ecwid's page ignores updatedFrom.")
+            raise BadReply("Ecwid's page ignores updatedFrom.").changed(executed="no")
         self._page.extend(entries)
         self.newest = max(self.newest, newest)
         if isinstance(total, int) and len(customers) >= total:
@@ -207,7 +207,8 @@ class Updates:
         """
         seconds = [second_of(customer, "updated") for customer in customers]
         if customers and max(seconds) == UNDATED:
-            raise ContractBroken([Violation("/items/0/updated", "required")])
+            place = Violation("/items/0/updated", "required")
+            raise ContractBroken([place]).changed(executed="no")
         entries: list[_Entry] = []
         before = min((each for each in seconds if each != UNDATED), default=UNDATED)
         for customer, second in zip(customers, seconds, strict=True):

@@ -7,7 +7,6 @@ each e-mail itself, and reads the customer by the id before the customer counts 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .. import clock
@@ -15,7 +14,6 @@ from ..errors import (
     BadReply,
     ContractBroken,
     CustomerNotFound,
-    EcwidError,
     EmailTaken,
     InvalidRequest,
     Violation,
@@ -70,7 +68,7 @@ def list_with_email(
         )
         ids = {item["id"] for item in page["items"] if isinstance(item.get("id"), int)}
         if ids and ids <= seen:
-            raise BadReply
+            raise BadReply().changed(executed="no")
         seen |= ids
         for item in page["items"]:
             if item.get("id") in ids and same_email({"email": email}, item):
@@ -112,12 +110,11 @@ def put(
     email = body.get("email")
     if not isinstance(email, str):
         raise InvalidRequest([Violation("/email", "required", "The e-mail of the customer.")])
-    with _without_effect():
-        listed = list_with_email(client, email, before_call)
-        customers = _existing(client, email, listed, before_call)
-        customer = next(customers, None)
-        if only_one and next(customers, None):
-            raise EmailTaken().changed(errors=[Violation("/email", "uniqueItems", _SEVERAL)])
+    listed = list_with_email(client, email, before_call)
+    customers = _existing(client, email, listed, before_call)
+    customer = next(customers, None)
+    if only_one and next(customers, None):
+        raise EmailTaken().changed(errors=[Violation("/email", "uniqueItems", _SEVERAL)])
     if customer is None:
         before_call()
         try:
@@ -126,8 +123,7 @@ def put(
             taken = exc
         # Another caller may have created the customer just now, and the search shows some new
         # customers late.
-        with _without_effect():
-            customer = _find_taken(client, email, before_call)
+        customer = _find_taken(client, email, before_call)
         if customer is None:
             raise taken from None
     changes = merge.changes(body, customer)
@@ -136,15 +132,6 @@ def put(
     before_call()
     client.update_customer(customer["id"], changes)
     return Put(customer["id"], "updated")
-
-
-@contextmanager
-def _without_effect() -> Iterator[None]:
-    """Let the error of a read say that the put has changed nothing so far."""
-    try:
-        yield
-    except EcwidError as exc:
-        raise exc.changed(executed="no") from None
 
 
 def _find_taken(client: EcwidClient, email: str, before_call: BeforeCall) -> Customer | None:

@@ -81,7 +81,8 @@ def create_sandbox(
             with all scopes, and an existing store keeps its tokens.
         stores: the numbers of further stores. `token_of` returns the token of a new store.
         accept_new_stores: whether a new file accepts every store id. The first token that is used
-            for a new id is the token of that store from then on. An existing file keeps its rule.
+            for a new id is the token of that store from then on. Without `tokens`, the default
+            store accepts the first other token beside `TOKEN`. An existing file keeps its rule.
         customers: the number of generated customers that a new store gets in addition.
         deliveries: sends the events of all stores. Without it, the stores only keep their events.
         switches: the members of `Switches` to set in each of these stores.

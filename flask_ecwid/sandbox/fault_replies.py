@@ -53,7 +53,7 @@ def faulty_reply(fault: Fault, operation: str, good: Response | None) -> Respons
     else:
         response = _json({"errorCode": fault.code, "errorMessage": "Injected fault"}, status)
     if fault.retry_after is not None:
-        response.headers["Retry-After"] = fault.retry_after
+        response.headers["Retry-After"] = str(fault.retry_after)
     return response
 
 

@@ -43,7 +43,7 @@ class Fault:
         shape       the body is JSON with members of wrong types, with status 200
         redirect    the reply is a redirection to `location`, with `status` or 302
         status      the reply has `status` or 500, Ecwid's error `code` or no body (`empty`), and
-                    `retry_after` as its Retry-After
+                    `retry_after` as its Retry-After, in seconds or as the text of the header
 
     The other fields choose the calls. Without any, the fault is injected into every call:
 
@@ -70,7 +70,7 @@ class Fault:
     status: int = 0
     code: str | None = None
     empty: bool = False
-    retry_after: str | None = None
+    retry_after: int | str | None = None
     location: str = "https://elsewhere.example.com/"
     size: int = 64 * 1024 * 1024
 
@@ -78,7 +78,11 @@ class Fault:
         operation_is_valid = self.operation is None or self.operation in OPERATIONS
         nth_is_valid = self.nth is None or _is_whole(self.nth, 1, 2**31)
         times_is_valid = self.times is None or _is_whole(self.times, 1, 2**31)
-        retry_after_is_valid = self.retry_after is None or _is_header(self.retry_after)
+        retry_after_is_valid = (
+            self.retry_after is None
+            or _is_whole(self.retry_after, 0, 2**31)
+            or _is_header(self.retry_after)
+        )
         for name, is_valid, expected in (
             ("kind", self.kind in KINDS, f"one of {', '.join(KINDS)}"),
             ("operation", operation_is_valid, f"None or one of {', '.join(OPERATIONS)}"),
@@ -91,7 +95,11 @@ class Fault:
             ("status", self._status_is_valid(), self._valid_statuses()),
             ("code", self.code is None or isinstance(self.code, str), "None or a string"),
             ("empty", isinstance(self.empty, bool), "True or False"),
-            ("retry_after", retry_after_is_valid, "None or a string of printable ASCII"),
+            (
+                "retry_after",
+                retry_after_is_valid,
+                "None, a whole number from 0 or a string of printable ASCII",
+            ),
             ("location", _is_header(self.location), "a string of printable ASCII"),
             ("size", _is_whole(self.size, 1, 2**30), "a whole number from 1 to 1073741824"),
         ):

@@ -24,7 +24,7 @@ from .documents import Document, changed_customer, format_date, new_customer
 from .errors import CustomerNotFound, EmailTaken
 from .events import CHANGES
 from .search import Search, parse_date
-from .tokens import check_scopes, digest
+from .tokens import ALL_SCOPES, check_scopes, digest
 
 _VERSION = 4  # the version of the schema, where 0 is a new file
 _BUSY_TIMEOUT_S = 5.0
@@ -87,7 +87,9 @@ _SCHEMA = (
     f"INSERT INTO inner_id VALUES ({_FIRST_INNER_ID - 1})",
     f"INSERT INTO sqlite_sequence VALUES ('customers', {_FIRST_ID - 1})",
 )
-_ACCEPTS_NEW_STORES = "accepts_new_stores"  # no switch of `Switches`, but kept beside them
+# Both names are kept beside the switches of `Switches`, but are none of them.
+_ACCEPTS_NEW_STORES = "accepts_new_stores"
+_ACCEPTS_A_TOKEN = "accepts_a_token"  # until the store has a token of the app, or `set_tokens`
 _SEARCHED = (
     "customerGroupId",
     "shippingAddresses",
@@ -129,7 +131,8 @@ class Store:
             customers: returns the customers, each with the ids of the products that they bought. A
                 reply never shows these ids.
             tokens: the scopes of each token.
-            accept_new_stores: whether a call may add stores to the sandbox in this file.
+            accept_new_stores: whether a call may add stores to the sandbox in this file, and one
+                token to this store.
 
         Raises:
             ValueError: another version of the sandbox wrote the file, or a scope is invalid.
@@ -147,8 +150,9 @@ class Store:
                     for document, purchased in customers():
                         _insert(db, document, purchased)
                     _insert_tokens(db, tokens)
-                    accepts = [_ACCEPTS_NEW_STORES, accept_new_stores]
-                    db.execute("INSERT INTO switches VALUES (?, ?)", accepts)
+                    for switch in (_ACCEPTS_NEW_STORES, _ACCEPTS_A_TOKEN):
+                        accepts = [switch, accept_new_stores]
+                        db.execute("INSERT INTO switches VALUES (?, ?)", accepts)
                     db.execute(f"PRAGMA user_version = {_VERSION}")
                 db.execute("COMMIT")
 
@@ -170,6 +174,16 @@ class Store:
         with self.transaction("BEGIN") as db:
             return bool(_switch(db, _ACCEPTS_NEW_STORES))
 
+    def accept_token(self, token: str) -> None:
+        """Let the token open the store, if the store still accepts one token beside its own."""
+        with self.transaction("BEGIN") as db:
+            if not _accepts(db, token):
+                return
+        with self.transaction("BEGIN IMMEDIATE") as db:
+            if _accepts(db, token):  # no other process has used a token meanwhile
+                _insert_tokens(db, {token: ALL_SCOPES})
+                _accept_no_more(db)
+
     def set_tokens(self, tokens: Mapping[str, Collection[str]]) -> None:
         """Let only these tokens open the store. The mapping has the scopes of each token.
 
@@ -180,6 +194,7 @@ class Store:
         with self.transaction("BEGIN IMMEDIATE") as db:
             db.execute("DELETE FROM tokens")
             _insert_tokens(db, tokens)
+            _accept_no_more(db)
 
     def put(self, customers: Iterable[tuple[Document, list[int]]]) -> list[int]:
         """Add all these customers or none, and return their ids.
@@ -322,6 +337,17 @@ def _switch(db: sqlite3.Connection, name: str) -> float:
 def _insert_tokens(db: sqlite3.Connection, tokens: Mapping[str, Collection[str]]) -> None:
     rows = [[digest(token), " ".join(sorted(scopes))] for token, scopes in tokens.items()]
     db.executemany("INSERT INTO tokens VALUES (?, ?)", rows)
+
+
+def _accepts(db: sqlite3.Connection, token: str) -> bool:
+    """Return whether the store may accept this token, which it does not know yet."""
+    if not _switch(db, _ACCEPTS_A_TOKEN):
+        return False
+    return not db.execute("SELECT 1 FROM tokens WHERE digest = ?", [digest(token)]).fetchone()
+
+
+def _accept_no_more(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM switches WHERE name = ?", [_ACCEPTS_A_TOKEN])
 
 
 def _refuse_taken(db: sqlite3.Connection, email: str, customer_id: int | None) -> None:

@@ -81,7 +81,8 @@ class Stores:
 
         Args:
             tokens: the scopes of each token of the default store.
-            accept_new_stores: whether `accept` adds stores to the new sandbox.
+            accept_new_stores: whether `accept` adds stores to the new sandbox, and a token to the
+                default store.
 
         Raises:
             ValueError: another version of the sandbox wrote the file, or a switch is invalid.
@@ -129,9 +130,12 @@ class Stores:
     def accept(self, store_id: str, token: str | None) -> Simulated | None:
         """Return a store that a call names, and add a new store if the sandbox accepts new stores.
 
-        The first token that is used for a new store is the token of the store from then on.
+        The first token that is used for a new store is the token of the store from then on. The
+        default store has a token already, and accepts the first other token as well.
         """
         found = self.find(store_id)
+        if found is self.default and token:
+            found.store.accept_token(token)
         if found or not token or not _ID.fullmatch(store_id) or not self.store.accepts_new_stores():
             return found
         return self.add(store_id, {token: ALL_SCOPES})

@@ -10,9 +10,10 @@ _QUOTES = "'\"`\u2018\u2019\u201c\u201d«»"
 # Ecwid's tokens are a prefix, an underscore and 32 random letters and digits. So dots in a row,
 # brackets and signs for variables show an example, or a variable that no shell has replaced. A word
 # may stand in a real token by chance, so a word counts only in fewer than 20 signs.
+# Other signs that are repeated pass, because a developer invents `secret_0000` for the sandbox.
 _WORD = "token|your|xxx|change[_-]?me|example|placeholder|replace|insert|todo"
 _PLACEHOLDER = re.compile(
-    rf"secret_?|(secret_)?([x*]{{3,}}|(.)\3\3+|your[_-].*|(?!.{{20}}).*({_WORD}).*)"
+    rf"secret_?|(secret_)?([x*_-]{{3,}}|your[_-].*|(?!.{{20}}).*({_WORD}).*)"
     r"|.*(\.\.\.|…|[<>{}$%]).*",
     re.IGNORECASE | re.DOTALL,
 )

@@ -347,6 +347,24 @@ def test_several_columns_of_a_member(
         assert set(row.cells.columns(Violation(place, "x"))) <= used - {"Created at"}
 
 
+@pytest.mark.parametrize(
+    ("names", "left_out"),
+    [
+        ("email,lang", []),
+        ("email,Created at,,Order count", ["Created at", "Order count"]),
+        ("id,email,stats.numberOfOrders,favorites", ["id", "stats.numberOfOrders", "favorites"]),
+        ("email,billingPerson.firstName,billingPerson.lastName", []),
+        ("email,billingPerson.firstName", ["billingPerson.firstName"]),
+        ("email,tags,Tags,TAGS", ["tags", "Tags", "TAGS"]),
+    ],
+)
+def test_columns_that_set_nothing(names: str, left_out: list[str]) -> None:
+    """The header knows its columns that set no member, with their names in the file."""
+    [row] = parsed(f"{names}\n{','.join(['a@example.com'] * (names.count(',') + 1))}\n".encode())
+    assert row.cells is not None
+    assert row.cells.header.left_out == left_out
+
+
 def test_columns_in_any_form() -> None:
     """Case, blanks and underscores of a header do not matter, and no cell below a name is lost."""
     for header in (

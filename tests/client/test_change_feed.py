@@ -26,7 +26,7 @@ from flask_ecwid.client import (
 )
 from flask_ecwid.client.overlap_ids import LAG_S
 from flask_ecwid.client.pagination import CustomerIterator
-from flask_ecwid.errors import ConnectionLost, ContractBroken, ServiceRefused, Violation
+from flask_ecwid.errors import BadReply, ConnectionLost, ContractBroken, ServiceRefused, Violation
 from flask_ecwid.sandbox import TOKEN, Controls, create_sandbox
 
 from ..conftest import STORE, Config
@@ -713,7 +713,28 @@ def test_a_malformed_deletion(
     with pytest.raises(ContractBroken) as caught:
         next(EcwidClient(settings).iter_changes())
     assert [each.place for each in caught.value.errors] == [place]
+    assert caught.value.executed == "no"
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("second", [None, NOW - 9000])
+def test_a_page_of_updates_without_its_seconds(
+    ecwid: HTTPServer, config: Config, second: int | None, no_waiting: list[float]
+) -> None:
+    """A page without a date, or from before the bound, ends the reading, and changes nothing."""
+    page: dict[str, Any] = {"total": 9, "count": 1, "offset": 0, "limit": 100, "items": [{"id": 7}]}
+    nobody = {**page, "total": 0, "count": 0, "items": []}
+    ecwid.expect_request(f"{STORE}/customers/deleted").respond_with_json(nobody)
+    client = EcwidClient(Settings.from_config(config))
+    if second is not None:
+        page["items"][0]["updated"] = date(NOW)
+        ecwid.expect_oneshot_request(f"{STORE}/customers").respond_with_json(page)
+        page["items"][0]["updated"] = date(second)
+    ecwid.expect_request(f"{STORE}/customers").respond_with_json(page)
+    changes = client.iter_changes()
+    with pytest.raises(ContractBroken if second is None else BadReply) as caught:
+        list(changes)
+    assert caught.value.executed == "no"
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,9 @@ def test_a_misspelt_filter(ecwid: HTTPServer, client: EcwidClient, name: str) ->
 def test_a_page_without_customers(ecwid: HTTPServer, client: EcwidClient, items: Any) -> None:
     """A page without valid customers raises ContractBroken, not KeyError."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json({"total": 1, "items": items})
-    with pytest.raises(ContractBroken):
+    with pytest.raises(ContractBroken) as caught:
         list(client.iter_customers())
+    assert caught.value.executed == "no"
 
 
 def test_build_call() -> None:
@@ -189,8 +190,9 @@ def test_the_sandbox() -> None:
 def test_the_same_page_again(ecwid: HTTPServer, client: EcwidClient) -> None:
     """A store that ignores the offset raises BadReply instead of an endless reading."""
     ecwid.expect_request(f"{STORE}/customers").respond_with_json({"total": 1, "items": [{"id": 1}]})
-    with pytest.raises(BadReply):
+    with pytest.raises(BadReply) as caught:
         list(client.iter_customers())
+    assert caught.value.executed == "no"
     assert len(ecwid.log) == 6
 
 

@@ -123,6 +123,35 @@ def test_no_creation_after_the_deadline() -> None:
     assert caught.value.executed == "unknown"
 
 
+READS: dict[str, Callable[[EcwidClient], object]] = {
+    "get": lambda client: client.get_customer(7),
+    "list": lambda client: client.list_customers(),
+    "deleted": lambda client: client.list_deleted(),
+    "find": lambda client: client.find_customer(CANARY),
+    "customers": lambda client: next(client.iter_customers()),
+    "changes": lambda client: next(client.iter_changes()),
+    "ping": lambda client: client.ping(),
+}
+FAILURES = {
+    "reset": resets,
+    "500": sends(b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n"),
+    "cut": sends(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"),
+    "redirect": sends(b"HTTP/1.1 302 x\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"),
+    "no json": sends(good(b"<html>")),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failed_read_has_no_effect(read: str, failure: str, no_waiting: list[float]) -> None:
+    """The error of a read says that nothing was executed, also after a lost reply."""
+    with RawServer(FAILURES[failure]) as server:
+        with client_of(server) as client, pytest.raises(EcwidError) as caught:
+            READS[read](client)
+        assert server.connections >= 1
+    assert caught.value.executed == "no"
+
+
 WRITES: dict[str, Callable[[EcwidClient], object]] = {
     "add": lambda client: client.add_customer({"email": CANARY}),
     "update": lambda client: client.update_customer(7, {"lang": "en"}),

@@ -10,6 +10,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from flask_ecwid.client.pagination import CustomerIterator
 from flask_ecwid.client.transport import RequestsTransport
 from flask_ecwid.contract.schema import Schema
 from flask_ecwid.errors import (
+    BadReply,
     ConnectionLost,
     ContractBroken,
     DeadlineExceeded,
@@ -288,6 +290,14 @@ def test_no_page_can_be_read(error: type[Exception]) -> None:
     assert sizes == [10, 5, 2, 1, 1]
 
 
+@pytest.mark.parametrize("items", [None, {}, [{}], [{"id": "7"}], ["x"]])
+def test_a_page_that_is_no_list(items: Any) -> None:
+    """A page without a list of customers with ids ends the reading, and changes nothing."""
+    with pytest.raises(BadReply) as caught:
+        next(CustomerIterator(lambda **query: {"total": 1, "items": items}, {}))  # type: ignore[arg-type]
+    assert caught.value.executed == "no"
+
+
 def test_a_nested_customer(ecwid: HTTPServer, config: Config) -> None:
     """A customer who is nested deeper than JSON can be written is skipped."""
     nested = b'{"id": 2, "x": ' + b"[" * 300 + b"]" * 300 + b"}"
@@ -470,6 +480,47 @@ def test_a_large_reply_waits_no_longer_than_the_deadline(ecwid: HTTPServer, conf
     ):
         client.get_customer(1)
     assert client.get_customer(1)["id"] == 7
+
+
+class SecondWaits:
+    """orjson, whose second call waits until a thread has failed."""
+
+    def __init__(self) -> None:
+        self.failed = threading.Event()
+        self._number = count(1)
+
+    def loads(self, body: bytes) -> Any:
+        if next(self._number) == 2:
+            self.failed.wait(20)
+        return orjson.loads(body)
+
+
+def test_a_joined_read_has_no_effect(
+    ecwid: HTTPServer, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that joins a call and finds no slot for its large reply says that it had no effect."""
+    body = b'{"id": 7, "x": "' + b"x" * (2 << 20) + b'"}'
+    everyone = threading.Event()
+
+    def reply(_: Request) -> Response:
+        everyone.wait(0.3)
+        return Response(body)
+
+    ecwid.expect_request(ANY_PATH).respond_with_handler(reply)
+    reader = SecondWaits()
+    monkeypatch.setattr(replies, "orjson", reader)
+    client = EcwidClient(Settings.from_config({**config, "ECWID_DEADLINE_S": 2}))
+
+    def read(_: int) -> str | None:
+        try:
+            return str(client.get_customer(1)["id"])
+        except DeadlineExceeded as exc:
+            reader.failed.set()
+            return exc.executed
+
+    with retries._large_replies.take(0):
+        assert sorted(map(str, in_threads(3, read))) == ["7", "7", "no"]
+    assert len(ecwid.log) == 1
 
 
 def test_slots_after_a_fork() -> None:

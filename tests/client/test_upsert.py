@@ -136,8 +136,9 @@ def test_a_store_that_repeats_a_page(ecwid: HTTPServer) -> None:
     ecwid.expect_request(f"{STORE}/customers").respond_with_json(page)
     url = ecwid.url_for("/api/v3")
     settings = Settings(store_id="1003", token=TOKEN, api_url=url)
-    with EcwidClient(settings) as client, pytest.raises(BadReply):
+    with EcwidClient(settings) as client, pytest.raises(BadReply) as caught:
         client.put_customer({"email": EMAIL})
+    assert caught.value.executed == "no"
     assert {request.method for request, _ in ecwid.log} == {"GET"}
 
 

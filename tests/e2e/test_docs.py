@@ -6,6 +6,7 @@ import configparser
 import csv
 import inspect
 import json
+import pydoc
 import re
 import secrets
 import shutil
@@ -28,6 +29,7 @@ from flask_ecwid import (
     EcwidError,
     Settings,
     SettingsError,
+    StoreCredentials,
     contract,
     errors,
 )
@@ -453,6 +455,22 @@ def test_a_row_agrees_with_its_declaration(
     assert meaning.strip()
 
 
+def test_the_rules_for_a_token() -> None:
+    """The settings refuse each example of a placeholder on the page, and accept the others."""
+    rules, _, others = SETTINGS.partition("## Refused tokens")[2].partition("\n\nAny other")
+    [words] = [each for each in rules.split("\n- ") if "such a word" in each]
+    listed = [word.strip("`") for word in re.findall(r"`[^`]*`", words) if word != "`secret_`"]
+    assert {"xxx", "todo", "changeme", "change_me", "change-me"} < {*listed}
+    for word in listed:
+        for token in (f"secret_{word}", f"secret_1{word.upper()}2"):
+            with pytest.raises(ValueError, match="is a placeholder"):
+                StoreCredentials("1003", token)
+        StoreCredentials("1003", f"secret_{word:1<32}")
+    examples = re.findall(r"`(secret_\w+)`", others.partition("\n## ")[0])
+    assert len(examples) == 2
+    assert [StoreCredentials("1003", token).token for token in examples] == examples
+
+
 ERRORS = (DOCS / "errors.md").read_text(encoding="utf-8")
 
 
@@ -659,6 +677,21 @@ def test_the_python_api_is_on_the_site(site: Path) -> None:
     for method in dir(EcwidClient):
         if method in OPERATIONS or method.startswith(("iter_", "put_", "find_")):
             assert f"EcwidClient.{method}" in anchors
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "\n::: " in EXAMPLES[page]])
+def test_where_the_docstrings_are(page: str) -> None:
+    """A page of docstrings says at its top how a reader in the repository finds them."""
+    top, _, rest = EXAMPLES[page].partition("\n## ")
+    assert "`make docs`" in top
+    [named] = re.findall(r"`python -m pydoc ([\w.]+)`", top)
+    directives = re.findall(r"^::: ([\w.]+)$", rest, re.M)
+    assert named in directives
+    assert f"`::: {named}`" in top
+    for directive in directives:
+        assert inspect.getdoc(pydoc.locate(directive)), directive
+    file = (inspect.getsourcefile(pydoc.locate(named)) or "").removeprefix(f"{ROOT}/")  # type: ignore[arg-type]
+    assert any(file.startswith(path) for path in re.findall(r"`(flask_ecwid/[\w./]*)`", top))
 
 
 def test_the_search_parameters_are_on_the_site(site: Path) -> None:

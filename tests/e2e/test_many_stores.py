@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from flask.testing import FlaskClient
 from flask_login import login_user
 from flask_wtf.csrf import generate_csrf
 
-from flask_ecwid import EcwidClient, StoreCredentials
+from flask_ecwid import EcwidClient, Settings, StoreCredentials
 from flask_ecwid.sandbox import TOKEN
 
 from ..conftest import ROOT, Api, free_port, wait_for
@@ -205,3 +207,13 @@ def ecwid_settings(names: dict[str, Any]) -> dict[str, str]:
         "SECRET_KEY": config["SECRET_KEY"],
         "DATABASE_URL": config["SQLALCHEMY_DATABASE_URI"],
     }
+
+
+def test_the_numbers_of_the_page(settings: dict[str, str]) -> None:
+    """The page has the default of the open stores, and the ids of the simulated stores."""
+    page = PAGE.read_text(encoding="utf-8")
+    [most] = [each.default for each in fields(Settings) if each.name == "max_open_stores"]
+    assert f"A process keeps {most} stores open" in page
+    [named] = re.findall(r"a file with the stores (\d+), (\d+) and (\d+)", page)
+    listed = json.loads(Path(settings["ECWID_STORES"]).read_text(encoding="utf-8"))["stores"]
+    assert [store["id"] for store in listed] == [*named]

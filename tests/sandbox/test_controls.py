@@ -178,6 +178,19 @@ def test_html_redirect_and_status(client: FlaskClient, controls: Controls) -> No
     assert good.status_code == 200
 
 
+@pytest.mark.parametrize("seconds", [0, 30, "30"])
+def test_seconds_of_retry_after(
+    client: FlaskClient, controls: Controls, seconds: int | str
+) -> None:
+    """The seconds of a fault may be a number or a text, in Python and over HTTP."""
+    fault = {"kind": "status", "status": 503, "retry_after": seconds, "times": 1}
+    assert client.post("/admin/faults", json=fault).status_code == 200
+    controls.inject(Fault("status", status=503, retry_after=seconds, times=1))
+    assert [each.retry_after for each in controls.faults()] == [seconds] * 2
+    replies = [client.get(OURS) for _ in range(2)]
+    assert [reply.headers["Retry-After"] for reply in replies] == [str(seconds)] * 2
+
+
 def test_which_calls(client: FlaskClient, controls: Controls) -> None:
     """A fault applies only to its operation, and to the nth call of that operation."""
     controls.inject(Fault("html", operation="get_customer", nth=2))
@@ -340,6 +353,8 @@ def test_no_token_is_kept(client: FlaskClient, path: Path, controls: Controls) -
         {"kind": "status", "code": 5},
         {"kind": "status", "empty": 1},
         {"kind": "status", "retry_after": "1\r\n2"},
+        {"kind": "status", "retry_after": -1},
+        {"kind": "status", "retry_after": True},
         {"kind": "redirect", "location": "a\nb"},
         {"kind": "bomb", "size": 0},
         {"kind": "html", "unknown": 1},
@@ -378,7 +393,7 @@ INVALID_FIELDS: dict[str, tuple[Any, str]] = {
     "status": ("503", "0 or from 200 to 599"),
     "code": (7, "None or a string"),
     "empty": (1, "True or False"),
-    "retry_after": (30, "None or a string of printable ASCII"),
+    "retry_after": (1.5, "None, a whole number from 0 or a string of printable ASCII"),
     "location": (None, "a string of printable ASCII"),
     "size": (-1, "a whole number from 1 to 1073741824"),
 }

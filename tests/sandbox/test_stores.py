@@ -176,10 +176,33 @@ def test_the_first_token_counts(path: Path) -> None:
         200,
         403,
     ]
-    assert Caller(again, "1003", "secret_first").status() == 403, "the default store is not new"
     kept = b"".join(each.read_bytes() for each in path.parent.iterdir())
     assert b"secret_first" not in kept
     assert b"secret_second" not in kept
+
+
+def test_the_default_store_takes_a_token_of_the_app(path: Path) -> None:
+    """The default store accepts one token of the app beside its own, and no third one."""
+    app = create_sandbox(path, accept_new_stores=True)
+    for _ in range(2):
+        statuses = [Caller(app, "1003", each).status() for each in ("secret_a", TOKEN, "secret_b")]
+        assert statuses == [200, 200, 403]
+        app = create_sandbox(path)
+    first, *_ = Controls(path).ledger()
+    assert first.token_known
+    assert b"secret_a" not in b"".join(each.read_bytes() for each in path.parent.iterdir())
+
+
+def test_the_tokens_of_the_default_store_are_complete(path: Path) -> None:
+    """A default store whose tokens were set accepts no other token, and none if all were taken."""
+    app = create_sandbox(path, accept_new_stores=True)
+    Controls(path).set_tokens({})
+    assert Caller(app, "1003", "secret_a").status() == 403
+    given = create_sandbox(
+        path.with_name("given"), tokens={"secret_b": ALL_SCOPES}, accept_new_stores=True
+    )
+    statuses = [Caller(given, "1003", each).status() for each in ("secret_a", "secret_b", TOKEN)]
+    assert statuses == [403, 200, 403]
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer "}])
@@ -191,15 +214,16 @@ def test_no_store_without_a_token(path: Path, headers: dict[str, str]) -> None:
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("store_id", ["1003", "1004"])
 @pytest.mark.parametrize("attempt", range(4))
-def test_two_tokens_at_the_same_time(path: Path, attempt: int) -> None:
-    """One of several tokens that are used for a new store id at the same time is accepted."""
+def test_two_tokens_at_the_same_time(path: Path, attempt: int, store_id: str) -> None:
+    """One of several tokens that are used first for a store at the same time is accepted."""
     apps = [create_sandbox(path, accept_new_stores=True) for _ in range(6)]
     start = threading.Barrier(len(apps))
 
     def call(number: int) -> int:
         start.wait()
-        return Caller(apps[number], "1004", f"secret_{number}").status()
+        return Caller(apps[number], store_id, f"secret_{number}").status()
 
     with ThreadPoolExecutor(len(apps)) as threads:
         assert sorted(threads.map(call, range(len(apps)))) == [200] + [403] * (len(apps) - 1)
@@ -392,7 +416,8 @@ def test_the_plugins_own_sandbox_accepts_every_store(path: Path, place: str) -> 
             return 403
         return 200
 
-    assert [call("1004", "secret_a"), call("1005", "secret_b")] == [200, 200]
-    assert [call("1004", "secret_b"), call("1003", "secret_a")] == [403, 403]
+    tokens = {"1003": "secret_0", "1004": "secret_a", "1005": "secret_b"}
+    assert [call(*each) for each in tokens.items()] == [200, 200, 200]
+    assert [call("1003", "secret_a"), call("1004", "secret_b")] == [403, 403]
     assert client.get_customer(172890169)["id"] == 172890169, "the client calls the default store"
     client.close()

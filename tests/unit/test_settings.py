@@ -13,6 +13,7 @@ import flask
 import pytest
 
 from flask_ecwid import Ecwid, Settings, SettingsError
+from flask_ecwid.sandbox import token_of
 from flask_ecwid.settings import read_some, setting_warnings
 
 GOOD: dict[str, Any] = {
@@ -214,9 +215,9 @@ QUOTES = [("'", "'"), ('"', '"'), ("`", "`"), ("\u2018", "\u2019"), ("“", "”
         (
             [
                 *("secret_YOURTOKEN", "secret_TOKEN", "TOKEN", "secret_token", "your_token"),
-                *("xxx", "secret_xxx", "secret_000", "changeme", "secret_change-me", "secret"),
+                *("xxx", "secret_xxx", "secret____", "changeme", "secret_change-me", "secret"),
                 *("secret_example", "ecwid_token", "placeholder", "secret_insert_here"),
-                *("a" * 32, "secret_" + "0" * 32, "secret_your_key_from_the_admin_of_ecwid"),
+                *("x" * 32, "secret_" + "-" * 32, "secret_your_key_from_the_admin_of_ecwid"),
             ],
             "is a placeholder, so set the secret token",
         ),
@@ -244,6 +245,8 @@ def test_a_token_that_cannot_be_right(tokens: list[str | None], said: str) -> No
     "token",
     [
         *("secret_x", "secret_test", "secret_" + "Ab1" * 10 + "xx", "3secret_a", "a-b.c/d=~"),
+        *("secret_000", "secret_0000", "secret_1111", "secret_" + "0" * 32, "a" * 32),
+        *(token_of(store_id, number) for store_id in ("1003", "1004") for number in range(3)),
         *(f"secret_{word:0<32}"[:39] for word in ("token1", "1yours2", "xxx", "Example", "todo")),
     ],
 )

@@ -351,6 +351,17 @@ def test_a_host_that_finds_no_stores(
     assert "the app has passed no find_store" in caplog.text
 
 
+def test_a_host_has_no_list_of_its_stores(settings: dict[str, Any]) -> None:
+    """The refusal of `check --all` names the setting and the option that the operator needs."""
+    group = FlaskGroup(create_app=lambda: app_with(settings)[0], load_dotenv=False)
+    done = CliRunner().invoke(group, ["ecwid", "check", "--all"])
+    assert done.exit_code == 2
+    said = " ".join(done.output.split())
+    assert "--all needs ECWID_STORES, because an app with `store` has no list of its" in said
+    assert "--store-id checks a single store" in said
+    assert "host" not in said
+
+
 def write_stores(path: Path, *stores: tuple[StoreCredentials, str, str]) -> None:
     """Write a stores file with the credentials, the caller's name and the API key of each store."""
     entries = [
