@@ -1,7 +1,8 @@
 """Put the README, and the files that pages link to, on the site beside docs/.
 
 A link of a page is then right in the repository and on the site. The README is the first page. The
-page on the contract gets a table of the search parameters, whose only source is the contract.
+page on the contract gets a table of the search parameters, whose only source is the contract. The
+tables get marks with which docs/site.css fits them into a phone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,13 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parent
 PARAMETERS = "<!-- the search parameters, from the contract -->"
 LINK = re.compile(r"(?<=\]\()(?!\w+:|/)([^)\s#]+)")
+CELL = re.compile(r"<t[dh]\b.*?</t[dh]>", re.DOTALL)
+LONG_TABLE = re.compile(
+    r"<table(?=>\s*<thead>\s*<tr>(?:\s*<th>[^<]*</th>){3,}\s*<th>(?:meaning|what to do)</th>)"
+)
+CODE = re.compile(r"(?<=<code>)(?:[^<]|<wbr>)+(?=</code>)")  # within a line, without colours
+NEXT_WORD = re.compile(r"(?<=\w[_/.:=(])(?=[A-Za-z{])|(?<=[a-z])(?=[A-Z])")
+OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -47,6 +55,25 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     markdown = LINK.sub(on_site, markdown)
     return markdown.replace(PARAMETERS, _parameters()) if PARAMETERS in markdown else markdown
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let a name in a table break between its words, and keep an option in one line.
+
+    A table whose sentences come after three columns or more is marked, because a phone shows them
+    below the other columns.
+    """
+    html = LONG_TABLE.sub("<table data-long", html)
+    html = CELL.sub(lambda cell: CODE.sub(_with_breaks, cell[0]), html)
+    return CODE.sub(_with_whole_options, html)
+
+
+def _with_breaks(code: re.Match[str]) -> str:
+    return NEXT_WORD.sub("<wbr>", code[0])
+
+
+def _with_whole_options(code: re.Match[str]) -> str:
+    return OPTION.sub(lambda option: f'<span class="whole">{option[0]}</span>', code[0])
 
 
 def _parameters() -> str:

@@ -344,7 +344,10 @@ LABEL = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 
 
 def draw(contest: dict[str, Any], path: Path) -> None:
-    """Draw CPU per request as bars on a logarithmic scale from a hundredth to thirty."""
+    """Draw CPU per request as bars on a logarithmic scale from a hundredth to thirty.
+
+    The drawing is as narrow as a phone, where the letters of a wider one would be too small.
+    """
     import matplotlib
 
     matplotlib.use("svg")
@@ -353,7 +356,7 @@ def draw(contest: dict[str, Any], path: Path) -> None:
 
     names = list(reversed(contest))
     colors = {"page": "#1f5fa8", "get": "#6fa8dc", "add": "#c5dbf2"}
-    figure, axes = pyplot.subplots(figsize=(9, 0.62 * len(names) + 1.2))
+    figure, axes = pyplot.subplots(figsize=(4.6, 0.62 * len(names) + 1.2))
     height = 0.26
     for index, work in enumerate(WORK):
         values = [statistics.median(ratios(contest, name, work, "cpu_ms")) for name in names]
@@ -363,9 +366,10 @@ def draw(contest: dict[str, Any], path: Path) -> None:
         axes.bar_label(bars, figures, padding=3, fontsize=7, bbox=LABEL)
     axes.axvline(1, color="#444444", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("CPU per request, as a ratio of the bare Flask view (less is better)")
-    axes.legend(loc="lower right")
+    axes.set_yticks(range(len(names)), [name.replace(", ", ",\n") for name in names], fontsize=9)
+    axes.set_xlabel("ratio to the bare Flask view (less is better)", fontsize=9)
+    axes.tick_params(axis="x", labelsize=9)
+    axes.legend(loc="lower right", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.1)
     figure.tight_layout()

@@ -82,6 +82,19 @@ def test_five_operations(opened: Page) -> None:
     ]
 
 
+def test_on_a_phone(server: dict[str, str]) -> None:
+    """The page of an open operation is as wide as a phone, and keeps the size of its letters."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
+        phone = browser.new_page(viewport={"width": 390, "height": 844}, is_mobile=True)
+        page = Page(phone, server["SHOP_URL"]).page
+        page.locator("#operations-customers-update_customer .opblock-summary-control").click()
+        expect(page.locator(".responses-table").first).to_be_visible(timeout=PATIENCE)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.evaluate("window.innerWidth") == 390
+        browser.close()
+
+
 def test_no_inline_script(opened: Page) -> None:
     """The browser runs no script that stands in the page itself."""
     insert = """() => {

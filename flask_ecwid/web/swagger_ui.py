@@ -21,9 +21,11 @@ _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Swagger UI</title>
 <link rel="stylesheet" href="./index.css">
 <link rel="stylesheet" href="./swagger-ui.css">
+<link rel="stylesheet" href="./narrow.css">
 <link rel="icon" href="./favicon-32x32.png">
 </head>
 <body>
@@ -40,6 +42,11 @@ SwaggerUIBundle({
   deepLinking: true,
   validatorUrl: null,
 });
+"""
+# On a phone, a wide table scrolls in its own box. Without the rule, it widens the whole page.
+_NARROW = """.swagger-ui :is(.responses-inner, .parameters-container, .model-container) {
+  overflow-x: auto;
+}
 """
 _TYPES = {
     "css": "text/css; charset=utf-8",
@@ -88,7 +95,7 @@ def _files() -> dict[str, _File]:
     """Return the files beside the page by their names."""
     names = ("index.css", "swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
     contents = {name: (swagger_ui_path / name).read_bytes() for name in names}
-    contents["start.js"] = _START.encode()
+    contents |= {"start.js": _START.encode(), "narrow.css": _NARROW.encode()}
     for name in ("swagger-ui.css", "swagger-ui-bundle.js"):
         text, images = separate_images(contents[name].decode("utf-8"), name)
         contents |= {name: text.encode(), **images}

@@ -697,9 +697,30 @@ def test_where_the_docstrings_are(page: str) -> None:
 def test_the_search_parameters_are_on_the_site(site: Path) -> None:
     """The page on the contract has a row for each search parameter."""
     page = (site / "contract.html").read_text(encoding="utf-8")
+    page = page.replace("<wbr>", "")
     rows = re.findall(r"<tr>\s*<td><code>(\w+)</code></td>\s*<td>\w+</td>", page)
     known = contract.load().operations["list_customers"].parameters
     assert sorted(rows) == sorted(name for place, name in known if place == "query")
+
+
+def test_tables_fit_a_phone(site: Path) -> None:
+    """Names in a table may break between words, and sentences after three columns are marked."""
+    page = (site / "settings.html").read_text(encoding="utf-8")
+    assert "<td><code>ECWID_<wbr>STORE_<wbr>ID</code></td>" in page
+    assert "<p><code>ECWID_DEADLINE_S</code> should" in page
+    assert page.count("<table data-long>") == page.count("<table") == 1
+    page = (site / "errors.html").read_text(encoding="utf-8")
+    assert "<td><code>Idempotency<wbr>Key<wbr>Reused</code></td>" in page
+    assert page.count("<table data-long>") == page.count("<th>what to do</th>") == 5
+    assert "<table>" in page
+
+
+def test_options_stay_whole(site: Path) -> None:
+    """An option in a sentence or a table does not break after its hyphens."""
+    page = (site / "command-line.html").read_text(encoding="utf-8")
+    code = "".join(re.findall(r"(?<!</span>)<code>((?:[^<]|<wbr>|</?span[^>]*>)+)</code>", page))
+    assert '<span class="whole">--store-id</span>' in code
+    assert not re.search(r"(?<![\w>-])--[a-z]", re.sub(r"<span.*?</span>", "", code))
 
 
 def test_nothing_of_the_site_is_elsewhere(site: Path) -> None:

@@ -180,7 +180,14 @@ def test_behind_a_proxy_prefix(app: flask.Flask) -> None:
         assert served["servers"] == [{"url": PREFIX}]
 
 
-UI_FILES = ("index.css", "swagger-ui.css", "swagger-ui-bundle.js", "start.js", "favicon-32x32.png")
+UI_FILES = (
+    "index.css",
+    "swagger-ui.css",
+    "narrow.css",
+    "swagger-ui-bundle.js",
+    "start.js",
+    "favicon-32x32.png",
+)
 POLICY = "default-src 'self'; frame-ancestors 'none'"
 
 
