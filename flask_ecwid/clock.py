@@ -215,7 +215,7 @@ def interrupt_sleeps() -> None:
     """End every sleep of this process, and let no new sleep begin.
 
     A signal handler may call this function at any moment, because the function waits for nothing.
-    The worker in server.py calls this function at shutdown, and so does an import that is stopped.
+    The worker of gunicorn calls this function at shutdown, and so does an import that is stopped.
     """
     global _stopping
     _stopping = True
