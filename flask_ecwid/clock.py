@@ -16,6 +16,7 @@ Event = threading.Event
 ThreadLocal = threading.local
 now = time.monotonic  # seconds for deadlines, which never go back and mean nothing elsewhere
 wall = time.time  # UNIX seconds, for Ecwid's dates
+cpu = time.process_time  # seconds that this process has run
 process_id = os.getpid  # A forked process does without what the threads of its parent had begun.
 
 _T = TypeVar("_T")

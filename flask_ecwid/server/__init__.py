@@ -9,7 +9,7 @@ because new workers are forks of the same master.
 
 from __future__ import annotations
 
-from .hooks import child_exit, on_exit, on_starting, post_fork, pre_exec, pre_fork
+from .hooks import child_exit, on_exit, on_starting, pre_exec, pre_fork
 from .logger import LOGGING, RedactingLogger
 from .shared import share
 from .worker import ProblemWorker
@@ -21,7 +21,6 @@ __all__ = [
     "child_exit",
     "on_exit",
     "on_starting",
-    "post_fork",
     "pre_exec",
     "pre_fork",
     "share",

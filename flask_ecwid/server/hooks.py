@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from .. import chance
+from .cores import least_used_core
 from .shared import COUNTS, SANDBOX, TEMPORARY, WORKERS, is_on
 
 _PIN_WORKERS = "ECWID_PIN_WORKERS"
@@ -29,14 +27,9 @@ def on_starting(server: Any) -> None:
 def pre_fork(server: Any, worker: Any) -> None:
     """Pass on the number of workers, with the workers that SIGTTIN added, and choose a core."""
     os.environ[WORKERS] = str(server.num_workers)
-    if is_on(_PIN_WORKERS):
-        worker.core = _least_used_core(server.WORKERS.values())
-
-
-def post_fork(server: Any, worker: Any) -> None:
-    """Keep the worker on its core, so that its threads hand the interpreter over at less cost."""
-    if getattr(worker, "core", None) is not None:
-        os.sched_setaffinity(0, {worker.core})
+    if is_on(_PIN_WORKERS, default="on"):
+        workers = server.WORKERS.values()
+        worker.core = least_used_core(getattr(each, "core", None) for each in workers)
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -61,14 +54,3 @@ def on_exit(server: Any) -> None:
         return
     for folder in filter(None, os.environ.get(TEMPORARY, "").split(os.pathsep)):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _least_used_core(workers: Iterable[Any]) -> int | None:
-    """Return the core of the fewest workers, or None where a process cannot be kept on a core.
-
-    Among equal cores any is chosen, because another service may choose a core of the same host.
-    """
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    used = Counter(getattr(each, "core", None) for each in workers)
-    return min(os.sched_getaffinity(0), key=lambda core: (used[core], chance.uniform(0, 1)))

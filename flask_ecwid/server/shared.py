@@ -1,4 +1,4 @@
-"""What the workers of a master share: a name, a sandbox's file, and a folder for the metrics."""
+"""The name, the file and the folder that all workers of a master share."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def share() -> None:
         os.environ[COUNTS] = _temporary_folder("metrics")
 
 
-def is_on(name: str) -> bool:
-    """Return whether a variable is set to a word that means on."""
-    return os.environ.get(name, "").strip().lower() in ("1", "true", "yes", "on")
+def is_on(name: str, default: str = "off") -> bool:
+    """Return whether a variable has a word that means on. An empty variable has the default."""
+    return (os.environ.get(name, "").strip() or default).lower() in ("1", "true", "yes", "on")
 
 
 def _temporary_folder(name: str) -> str:

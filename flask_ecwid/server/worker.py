@@ -20,6 +20,7 @@ from werkzeug.http import HTTP_STATUS_CODES
 from .. import chance, clock
 from ..errors import Defect, HttpFailure
 from ..web.sampling import Sampler
+from .cores import OneCore
 from .shared import THREADS, WORKERS, name_service
 
 # Statuses by the name of gunicorn's error, because older versions do not define every class.
@@ -36,7 +37,10 @@ _STATUSES = {
 
 
 class ProblemWorker(ThreadWorker):
-    """A worker that responds to malformed requests with a problem and ends sleeps at shutdown."""
+    """A worker on one core, with problems for malformed requests, which ends sleeps at shutdown."""
+
+    core: int | None = None  # The hook `pre_fork` chooses the core.
+    _one_core: OneCore | None = None
 
     @classmethod
     def setup(cls) -> None:
@@ -51,10 +55,26 @@ class ProblemWorker(ThreadWorker):
         os.environ[THREADS] = str(self.cfg.threads)
 
     def init_process(self) -> None:
-        """Apply the setting `limit_request_line`, which gunicorn caps at a constant of 8190."""
+        """Keep to one core, and apply the limit of the request line.
+
+        gunicorn caps its setting `limit_request_line` at a constant of 8190.
+        """
+        if self.core is not None:
+            with suppress(OSError):  # A system may forbid to keep a process on a core.
+                self._one_core = OneCore(self.core)
         limit = max(message.MAX_REQUEST_LINE, self.cfg.limit_request_line)
         message.MAX_REQUEST_LINE = limit  # type: ignore[misc]  # The stubs call it final.
         super().init_process()
+
+    def notify(self) -> None:
+        """Tell the master that the worker is alive, and look for a better core.
+
+        gunicorn calls this method at least once a second.
+        """
+        super().notify()
+        if self._one_core is not None:
+            with suppress(OSError):
+                self._one_core.look()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End every sleep before a retry, so that requests under way get a response at once."""
