@@ -33,7 +33,6 @@ logger_class = "flask_ecwid.server.RedactingLogger"
 server.share()
 on_starting = server.on_starting
 pre_fork = server.pre_fork
-post_fork = server.post_fork
 child_exit = server.child_exit
 pre_exec = server.pre_exec
 on_exit = server.on_exit

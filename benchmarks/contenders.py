@@ -62,6 +62,10 @@ def _prefixed(command: Command, *words: str) -> Command:
     return lambda bin, port, threads: [*words, *command(bin, port, threads)]
 
 
+def _on_one_core(command: Command) -> Command:
+    return _prefixed(command, "taskset", "--cpu-list=0")
+
+
 _GTHREAD = "--worker-class=gthread"
 _GEVENT = "--worker-class=gevent"
 
@@ -71,9 +75,17 @@ BASE = Contender(
 ADAPTER = Contender(
     "bare Flask, HTTPAdapter", "no checks", _gunicorn("bare:adapter", _GTHREAD), checks=False
 )
-# gunicorn.conf.py names a worker class, which is a gthread.
+ADAPTER_ON_ONE_CORE = Contender(
+    "bare Flask, HTTPAdapter, one core", "no checks", _on_one_core(ADAPTER.command), checks=False
+)
+# gunicorn.conf.py names a worker class, which is a gthread that keeps to one core.
 OURS = Contender("flask_ecwid", "as shipped", _gunicorn("wsgi:app"), cwd=ROOT)
-ON_ONE_CORE = _prefixed(OURS.command, "env", "ECWID_PIN_WORKERS=on")
+ON_ALL_CORES = Contender(
+    "flask_ecwid, all cores",
+    "ECWID_PIN_WORKERS=off",
+    _prefixed(OURS.command, "env", "ECWID_PIN_WORKERS=off"),
+    cwd=ROOT,
+)
 PLAIN = Contender(
     "flask_ecwid, gunicorn's defaults",
     "without gunicorn.conf.py",
@@ -84,10 +96,14 @@ STOCK = Contender(
     "connexion 2.15", "validate_responses=True", _gunicorn("stock_connexion:app", _GTHREAD)
 )
 
+# They are only in the tables of CPU per request.
+VARIANTS = (ADAPTER_ON_ONE_CORE, ON_ALL_CORES, PLAIN)
 CONTENDERS = (
     BASE,
     ADAPTER,
+    ADAPTER_ON_ONE_CORE,
     OURS,
+    ON_ALL_CORES,
     PLAIN,
     STOCK,
     Contender(
@@ -108,25 +124,21 @@ CONTENDERS = (
 # The bare view and flask_ecwid under each server. BASE is the first, as in the other tables.
 SERVERS = (
     BASE,
-    Contender("gunicorn, Python parser: HTTPAdapter", "", ADAPTER.command),
-    Contender("gunicorn, Python parser: flask_ecwid", "", OURS.command, cwd=ROOT),
+    Contender("gunicorn, all cores: HTTPAdapter", "", ADAPTER.command),
+    Contender("gunicorn, one core: HTTPAdapter", "", ADAPTER_ON_ONE_CORE.command),
+    Contender("gunicorn, all cores: flask_ecwid", "", ON_ALL_CORES.command, cwd=ROOT),
+    Contender("gunicorn, one core: flask_ecwid", "", OURS.command, cwd=ROOT),
     Contender(
-        "gunicorn, C parser: HTTPAdapter", "", _gunicorn("bare:adapter", _GTHREAD, parser="fast")
-    ),
-    Contender(
-        "gunicorn, C parser: flask_ecwid", "", _gunicorn("wsgi:app", parser="fast"), cwd=ROOT
-    ),
-    Contender(
-        "gunicorn, one core: HTTPAdapter", "", _prefixed(ADAPTER.command, "taskset", "--cpu-list=0")
-    ),
-    Contender(
-        "gunicorn, one core: flask_ecwid",
+        "gunicorn, one core, C parser: flask_ecwid",
         "",
-        ON_ONE_CORE,
+        _gunicorn("wsgi:app", parser="fast"),
         cwd=ROOT,
     ),
-    Contender("Granian: HTTPAdapter", "", _granian("bare:adapter")),
-    Contender("Granian: flask_ecwid", "", _granian("granian_app:app"), cwd=ROOT),
+    Contender("Granian, all cores: HTTPAdapter", "", _granian("bare:adapter")),
+    Contender("Granian, all cores: flask_ecwid", "", _granian("granian_app:app"), cwd=ROOT),
+    Contender(
+        "Granian, one core: flask_ecwid", "", _on_one_core(_granian("granian_app:app")), cwd=ROOT
+    ),
 )
 
 # flask_ecwid for 256 callers, with the threads of a process.
@@ -146,10 +158,7 @@ MANY_CALLERS = (
     ),
     (
         Contender(
-            "gunicorn gthread, one core, 1 x 256 threads",
-            "",
-            ON_ONE_CORE,
-            cwd=ROOT,
+            "gunicorn gthread, all cores, 1 x 256 threads", "", ON_ALL_CORES.command, cwd=ROOT
         ),
         256,
     ),

@@ -6,6 +6,7 @@
 A package imports only the packages below it. The sandbox stands apart. The packages are:
 
     cli         the commands of `flask ecwid`
+    server      gunicorn's worker, logger and hooks
     web         the endpoints, in front of the client
     client      `EcwidClient`, which needs no app
     throttling  the limits on calls to Ecwid

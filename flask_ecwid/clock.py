@@ -16,6 +16,7 @@ Event = threading.Event
 ThreadLocal = threading.local
 now = time.monotonic  # seconds for deadlines, which never go back and mean nothing elsewhere
 wall = time.time  # UNIX seconds, for Ecwid's dates
+cpu = time.process_time  # seconds that this process has run
 process_id = os.getpid  # A forked process does without what the threads of its parent had begun.
 
 _T = TypeVar("_T")
@@ -215,7 +216,7 @@ def interrupt_sleeps() -> None:
     """End every sleep of this process, and let no new sleep begin.
 
     A signal handler may call this function at any moment, because the function waits for nothing.
-    The worker in server.py calls this function at shutdown, and so does an import that is stopped.
+    The worker of gunicorn calls this function at shutdown, and so does an import that is stopped.
     """
     global _stopping
     _stopping = True

@@ -266,7 +266,7 @@ class Settings:
     def threads_of_a_store(self) -> int:
         """The threads of this process that one store may take, after the default is known.
 
-        server.py counts gunicorn's threads. Under another server nobody knows the number. Ask when
+        server/ counts gunicorn's threads. Under another server nobody knows the number. Ask when
         a request comes, because a preloaded app exists before gunicorn counts.
         """
         threads = os.environ.get("GUNICORN_ECWID_THREADS", "")

@@ -329,7 +329,7 @@ class _HostCounter:
 
 
 def worker_count() -> int:
-    """Return how many workers server.py has counted, or how many gunicorn is to start."""
+    """Return how many workers server/ has counted, or how many gunicorn is to start."""
     for name in ("GUNICORN_ECWID_WORKERS", "WEB_CONCURRENCY"):
         if (text := os.environ.get(name, "")).isdecimal() and int(text):
             return int(text)

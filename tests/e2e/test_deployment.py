@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -314,34 +315,75 @@ def test_workers_share_the_calls_per_minute(flags: tuple[str, ...], file: dict[s
         assert calls_until_refused(server) == 30
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux keeps a core")
-@pytest.mark.parametrize("pins", [True, False])
-def test_a_core_for_each_worker(pins: bool) -> None:
-    """Pinned workers have different cores, and a new worker takes the core that is free."""
-    settings = {"ECWID_SANDBOX": "on", "ECWID_PIN_WORKERS": "on" if pins else "off"}
-    allowed = os.sched_getaffinity(0)
-    workers = min(len(allowed), 4)
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+WORKERS = min(CORES, 4)
+only_linux = pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="only Linux keeps a process on a core"
+)
 
-    def cores(server: Server) -> list[set[int]]:
-        pid = server.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        return [os.sched_getaffinity(int(child)) for child in children]
 
-    with gunicorn("--workers", str(workers), **settings) as server:
-        if not pins:
-            until(lambda: cores(server) == [allowed] * workers)
-            return
-        until(
-            lambda: len(cores(server)) == workers and all(len(each) == 1 for each in cores(server))
-        )
-        before = cores(server)
-        assert len({core for each in before for core in each}) == workers
-        pid = server.process.pid
-        gone = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()[0]
-        os.kill(int(gone), signal.SIGKILL)
-        until(lambda: not Path(f"/proc/{gone}").exists())
-        until(lambda: sorted(map(sorted, cores(server))) == sorted(map(sorted, before)))
-        assert os.sched_getaffinity(pid) == allowed
+@contextmanager
+def workers_on_cores(folder: Path, *lines: str, setting: str = "") -> Iterator[Server]:
+    """Start a worker for each core, with lines of Python behind the shipped configuration."""
+    shipped = (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
+    config = folder / "conf.py"
+    config.write_text("\n".join([shipped, "from flask_ecwid.server import cores", *lines, ""]))
+    flags = ("--workers", str(WORKERS), "--config", str(config))
+    with gunicorn(*flags, ECWID_SANDBOX="on", ECWID_PIN_WORKERS=setting) as server:
+        yield server
+
+
+def children(server: Server) -> list[int]:
+    """Return the ids of the processes that gunicorn's master has started."""
+    pid = server.process.pid
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in found.split()]
+
+
+def has_ended(server: Server, child: int) -> bool:
+    """Return True if gunicorn's master has seen the end of a process."""
+    return child not in children(server)
+
+
+def cores_of_workers(server: Server) -> list[set[int]]:
+    return [os.sched_getaffinity(child) for child in children(server)]
+
+
+@only_linux
+@pytest.mark.parametrize("setting", ["", "on"])
+def test_a_core_for_each_worker(tmp_path: Path, setting: str) -> None:
+    """The workers have different cores, and a new worker takes the core that is free."""
+
+    def is_fair(server: Server) -> bool:
+        cores = cores_of_workers(server)
+        return [len(each) for each in cores] == [1] * WORKERS and len(
+            set().union(*cores)
+        ) == WORKERS
+
+    # No worker looks for a better core meanwhile.
+    with workers_on_cores(tmp_path, "cores.LOOK_EVERY_S = 3600", setting=setting) as server:
+        until(lambda: is_fair(server))
+        for gone in children(server):
+            os.kill(gone, signal.SIGKILL)
+            until(partial(has_ended, server, gone))
+            until(lambda: is_fair(server))
+        assert os.sched_getaffinity(server.process.pid) == os.sched_getaffinity(0)
+
+
+@only_linux
+def test_all_cores_for_each_worker(tmp_path: Path) -> None:
+    """A worker has all cores if the setting is off."""
+    with workers_on_cores(tmp_path, setting="off") as server:
+        until(lambda: cores_of_workers(server) == [os.sched_getaffinity(0)] * WORKERS)
+
+
+@only_linux
+def test_a_worker_moves(tmp_path: Path) -> None:
+    """A worker moves to the core that is better than its own."""
+    last = max(os.sched_getaffinity(0))
+    better = f"cores.better_core = lambda *_: {last}"
+    with workers_on_cores(tmp_path, "cores.LOOK_EVERY_S = 0.2", better) as server:
+        until(lambda: cores_of_workers(server) == [{last}] * WORKERS)
 
 
 @pytest.mark.parametrize(("file", "more"), [({}, 0), (NO_FILE, 15)], ids=["file", "no file"])
@@ -364,8 +406,7 @@ def test_a_worker_that_is_added(file: dict[str, str], more: int) -> None:
 
 def workers_of(server: Server) -> int:
     """Return how many processes gunicorn's master has started."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    return len(children.read_text(encoding="ascii").split())
+    return len(children(server))
 
 
 def test_variables_of_the_workers(tmp_path: Path) -> None:

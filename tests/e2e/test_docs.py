@@ -427,7 +427,7 @@ DECLARED: dict[str, tuple[Any, str]] = {
 }
 DECLARED |= {
     "ECWID_METRICS": (False, "on or off"),
-    "ECWID_PIN_WORKERS": (False, "on or off"),
+    "ECWID_PIN_WORKERS": (True, "on or off"),
     "ECWID_TRUSTED_PROXIES": (0, "from 0 to 9"),
 }
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")

@@ -118,7 +118,7 @@ def test_a_command_imports_no_other_command() -> None:
 def test_a_library_is_imported_in_few_modules(library: str, rooms: set[str]) -> None:
     """A library that the project could replace is imported only in the modules listed for it."""
     users = {
-        "cli" if unit(module) == "cli" else module
+        unit(module) if unit(module) in ("cli", "server") else module
         for module, path in OWN.items()
         if any(name.split(".")[0] == library for name in imports(path))
     }
