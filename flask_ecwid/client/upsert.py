@@ -14,6 +14,7 @@ from ..errors import (
     BadReply,
     ContractBroken,
     CustomerNotFound,
+    EcwidError,
     EmailTaken,
     InvalidRequest,
     Violation,
@@ -123,7 +124,10 @@ def put(
             taken = exc
         # Another caller may have created the customer just now, and the search shows some new
         # customers late.
-        customer = _find_taken(client, email, before_call)
+        try:
+            customer = _find_taken(client, email, before_call)
+        except EcwidError as exc:
+            raise exc.changed(executed=taken.executed) from None
         if customer is None:
             raise taken from None
     changes = merge.changes(body, customer)

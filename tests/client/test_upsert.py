@@ -326,6 +326,26 @@ def test_a_creation_whose_reply_is_lost(
     assert len(ecwid_sandbox.customers()) == 1
 
 
+@pytest.mark.parametrize(("is_lost", "executed"), [(True, "unknown"), (False, "no")])
+def test_a_search_that_fails_after_the_creation(
+    ecwid_sandbox: EcwidSandbox, ecwid_client: EcwidClient, is_lost: bool, executed: str
+) -> None:
+    """The error of a search after the creation says whether the creation may have happened."""
+    ecwid_sandbox.switch(duplicate_emails=is_lost)
+    ecwid_sandbox.add_customer({"email": EMAIL, "registered": "2020-01-01 00:00:00 +0000"})
+    # The search of the put finds a customer who seems to be deleted.
+    ecwid_sandbox.inject(Fault("status", operation="get_customer", nth=1, status=404))
+    if is_lost:
+        ecwid_sandbox.inject(Fault("reset", operation="add_customer", nth=1))
+    # Two searches for the lost creation come before the next search of the put.
+    for nth in range(4 if is_lost else 2, 20):
+        ecwid_sandbox.inject(Fault("status", operation="list_customers", nth=nth, status=500))
+    with pytest.raises(EcwidError) as caught:
+        ecwid_client.put_customer({"email": EMAIL, "lang": "de"})
+    assert type(caught.value) is not EmailTaken
+    assert caught.value.executed == executed
+
+
 def test_a_body_that_would_lose_a_member(
     ecwid_sandbox: EcwidSandbox, ecwid_client: EcwidClient
 ) -> None:
