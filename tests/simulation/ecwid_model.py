@@ -100,11 +100,17 @@ class Customer:
     versions: list[Version]
     gone_at: float | None = None
     listed_at: float | None = None  # the true time from which the deletion is listed
+    missed_until: float = 0.0  # the true time up to which each list misses the customer
 
     @property
     def is_unfit(self) -> bool:
         """True if the customer violates the contract, so that no reading can show the customer."""
         return self.versions[-1].tag == UNFIT
+
+    @property
+    def shown_at(self) -> float:
+        """The true time from which the lists show the last version."""
+        return max(self.versions[-1].time, self.visible_at, self.missed_until)
 
     def shown(self) -> dict[str, Any]:
         return {
@@ -262,6 +268,7 @@ class Ecwid:
             for each in shop.customers.values()
             if each.gone_at is None
             and each.visible_at <= self.world.time
+            and each.missed_until <= self.world.time
             and each.email == query.get("email", each.email)
             and each.registered >= int(query.get("createdFrom", 0)) + exclusive
             and each.updated >= int(query.get("updatedFrom", 0)) + exclusive
