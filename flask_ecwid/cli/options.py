@@ -111,7 +111,7 @@ def say_that_the_store_ends(mount: Mount, so: str) -> None:
 
     Args:
         mount: The mount, which may have another store.
-        so: What follows for the customers.
+        so: The consequence for the customers.
     """
     if mount.settings.sandbox == SANDBOX_ON:
         terminal.say(

@@ -101,6 +101,7 @@ class Customer:
     gone_at: float | None = None
     listed_at: float | None = None  # the true time from which the deletion is listed
     missed_until: float = 0.0  # the true time up to which each list misses the customer
+    failing_until: float = 0.0  # the true time up to which each question for the customer fails
 
     @property
     def is_unfit(self) -> bool:
@@ -292,6 +293,8 @@ class Ecwid:
 
     def get_customer(self, shop: Shop, call: Call, request: int) -> Reply:
         customer = self._customer(shop, call)
+        if customer and customer.failing_until > self.world.time:
+            return self.reply(500, b"{}")
         return self._json(customer.shown()) if customer else self._missing()
 
     def list_deleted(self, shop: Shop, call: Call, request: int) -> Reply:

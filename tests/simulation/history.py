@@ -655,6 +655,7 @@ class _History:
     def _do_miss(self, event: Event) -> None:
         """Let each list miss a customer for some seconds, if the mirror has the customer.
 
+        The questions for the customer may fail meanwhile.
         Nobody can ask for a customer of whom the mirror does not know.
         """
         assert self._database is not None
@@ -662,6 +663,7 @@ class _History:
         if customer is None or not self._database.has(customer.id):
             return
         customer.missed_until = self._world.time + event["seconds"]
+        customer.failing_until = self._world.time + event["fails_s"]
         self._world.log("LISTS MISS", customer.id, f"for {event['seconds']} s")
 
     def _do_shop(self, event: Event) -> None:

@@ -812,7 +812,8 @@ class _Maker:
             return
         begin = at - chance.choice([1.0, 1.0, 0.0])
         for number in chance.sample(range(count), min(count, chance.choice([1, 2, 6]))):
-            self._add("miss", begin, number=number, seconds=chance.choice([5, 20, 120]))
+            seconds, fails_s = chance.choice([5, 20, 120]), chance.choice([0, 0, 10])
+            self._add("miss", begin, number=number, seconds=seconds, fails_s=fails_s)
 
     def _run_mirror(self, at: float) -> None:
         """Let the mirror be brought up to date, perhaps by two processes at a time."""
