@@ -632,7 +632,7 @@ def _places_of_a_process(original: Any) -> Any:
 
 
 def _cursor_before_rows(original: Any) -> Any:
-    def store(self: Any, changes: Any, cursor: str) -> None:
+    def store(self: Any, changes: Any, cursor: str | None = None) -> None:
         original(self, (), cursor)
         original(self, changes, cursor)
 
@@ -643,7 +643,7 @@ def _store_without(kind: type) -> Make:
     """Return what makes a mirror that forgets the changes of a kind."""
 
     def make_store(original: Any) -> Any:
-        def store(self: Any, changes: Any, cursor: str) -> None:
+        def store(self: Any, changes: Any, cursor: str | None = None) -> None:
             original(self, [each for each in changes if not isinstance(each, kind)], cursor)
 
         return store
