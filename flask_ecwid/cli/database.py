@@ -67,6 +67,10 @@ class DatabaseFailed(Exception):
     """The database cannot be used now. The text says why, without any value."""
 
 
+class ServerRefuses(DatabaseFailed):
+    """The server is there, and refuses the user, the database or a parameter of the URL."""
+
+
 def open_engine(url: str) -> sa.Engine:
     """Return an engine for the URL, without a connection. A new SQLite file is private.
 
@@ -115,7 +119,7 @@ def open_engine(url: str) -> sa.Engine:
 
         named = parsed.translate_connect_args(username="user", database="dbname")
         if not bounded_postgres.are_usable({**named, **parsed.query}):
-            raise WrongDatabase(fault)
+            raise WrongDatabase(f"{fault}, or a variable such as PGSSLMODE has a wrong value")
         sa.event.listen(engine, "do_connect", bounded_postgres.connect)
     begin = _BEGIN[engine.dialect.name]
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
@@ -151,8 +155,8 @@ def _reason(error: SQLAlchemyError) -> str:
         return f"{type(cause).__name__}, SQLSTATE {sqlstate}"
     if isinstance(error, OperationalError) and hasattr(cause, "sqlstate"):
         return (
-            "no connection, because the server cannot be reached, does not reply, or refuses the"
-            " user or the database"
+            "the server cannot be reached, or takes no connection now, so check the server, its"
+            " host and its port"
         )
     return type(cause or error).__name__
 

@@ -38,7 +38,6 @@ from ..errors import (
     Rejected,
     Violation,
 )
-from ..settings import SANDBOX_ON
 from ..web.idempotency import Idempotency
 from ..web.mount import Mount, StoreRuntime
 from . import terminal
@@ -47,18 +46,20 @@ from .files import UTF_8, Format, Row, read_rows
 from .header import NotACustomerFile, described_columns, parse_mappings
 from .mistaken import mistaken
 from .new_customer import creation_body
-from .options import format_of, format_option, load_store, store_id_option, store_option
+from .options import (
+    format_of,
+    format_option,
+    load_store,
+    say_that_the_store_ends,
+    store_id_option,
+    store_option,
+)
 from .report import Refusal, Report
 
 # No caller has this name, because the name of an API key has no blanks.
 CALLER = "flask ecwid import"
 _EMAIL_TAKEN = "An e-mail that no other customer has."
 _NEEDS_EMAIL = "An e-mail, because Ecwid creates no customer without an e-mail."
-_ENDS_WITH_THE_COMMAND = (
-    "ECWID_SANDBOX=on is a simulated store that ends with this command, so no customer was kept."
-    " To keep customers, set ECWID_SANDBOX to the absolute path of a file, or use the settings that"
-    " `flask ecwid sandbox` prints."
-)
 _UNUSED = (
     "The values of the column {column} were not used in {times} {rows}, because other columns set"
     " the same member."
@@ -249,8 +250,7 @@ def _import(
     if left:
         terminal.say("stopped" if status else failure)
         terminal.say(f"{left} rows are left. The same command continues the import.")
-    if mount.settings.sandbox == SANDBOX_ON:
-        terminal.say(_ENDS_WITH_THE_COMMAND)
+    say_that_the_store_ends(mount, "no customer was kept")
     _say_unused(creations)
     updated = f" {counts['updated']} updated," if update else ""
     terminal.say(

@@ -19,10 +19,14 @@ from .. import chance, clock
 from ..client import Change, ChangeIterator, CursorExpired, EcwidClient
 from ..errors import EcwidError
 from .database import WrongDatabase, without_values
-from .mirror_rows import NO_ID, fold
+from .mirror_rows import fold
 from .mirror_tables import create_tables, customers, gaps, insert_of, sync, upsert
+from .unseen import ask
 
 BATCH = 100  # The changes of a transaction.
+# A question may fail because of a single customer, so the command goes on with the next customer.
+# After so many failures in a row, Ecwid itself has failed.
+_FAILURES_MOST = 3
 _DAMAGED = (
     "the copy belongs to another store with the same number, or its cursor is damaged. Delete the"
     " row of the store in ecwid_sync to read all customers again"
@@ -103,12 +107,12 @@ class Mirror:
         return str(row.cursor) if row.cursor is not None else None
 
     @without_values
-    def store(self, changes: Sequence[Change], cursor: str) -> None:
+    def store(self, changes: Sequence[Change], cursor: str | None = None) -> None:
         """Write the changes, and the cursor behind them, in one transaction.
 
         Args:
             changes: The changes in their order.
-            cursor: The cursor behind the last change.
+            cursor: The cursor behind the last change. Without a cursor, the earlier one stays.
 
         Raises:
             AnotherSync: Another command has continued the copy. Nothing is written.
@@ -116,7 +120,8 @@ class Mirror:
                 broke at the very end. `start` says which cursor the copy has.
         """
         written = fold(self._store_id, changes)
-        with self._transaction(cursor=cursor) as connection:
+        values = {} if cursor is None else {"cursor": cursor}
+        with self._transaction(**values) as connection:
             if written.rows:
                 upsert(connection, written.rows)
             self._close_gaps(connection, written.ids)
@@ -136,28 +141,32 @@ class Mirror:
         self.synced_at = None
 
     @without_values
+    def unseen(self, after: int = 0) -> list[int]:
+        """Return the lowest ids above `after` whose rows are unseen, and at most `BATCH` ids.
+
+        Raises:
+            DatabaseFailed: The database cannot be used.
+        """
+        query = (
+            sa.select(gaps.c.id)
+            .where(self._has_gap("unseen"), gaps.c.id > after)
+            .order_by(gaps.c.id)
+            .limit(BATCH)
+        )
+        with self._engine.begin() as connection:
+            return list(connection.execute(query).scalars())
+
+    @without_values
     def finish(self) -> None:
-        """Note that the copy is complete. Rows that are still unseen count as deleted.
+        """Note that the copy is complete, because no row is unseen any more.
 
         Raises:
             AnotherSync: Another command has continued the copy. Nothing is written.
             DatabaseFailed: The database cannot be used.
         """
         now = datetime.fromtimestamp(clock.wall(), timezone.utc)
-        other = gaps.alias()
-        # A customer whose id Ecwid does not show may be any of the rows.
-        nameless = sa.exists().where(other.c.store_id == self._store_id, other.c.id == NO_ID)
-        unseen = sa.and_(self._has_gap("unseen"), ~nameless)
-        with self._transaction(synced_at=now) as connection:
-            connection.execute(
-                sa.update(customers)
-                .where(
-                    customers.c.store_id == self._store_id,
-                    customers.c.id.in_(sa.select(gaps.c.id).where(unseen)),
-                )
-                .values(email=None, updated=None, document=None, deleted_at=now)
-            )
-            connection.execute(sa.delete(gaps).where(unseen))
+        with self._transaction(synced_at=now):
+            pass
         self.synced_at = now
         self.is_complete = True
 
@@ -185,11 +194,23 @@ class Mirror:
             DatabaseFailed: The database cannot be used.
         """
         unseen = sa.select(gaps.c.id).where(self._has_gap("unseen"))
-        query = sa.select(sa.func.count()).where(
+        return self._count(
             customers.c.store_id == self._store_id,
             customers.c.deleted_at.is_(None),
             customers.c.id.not_in(unseen),
         )
+
+    @without_values
+    def count_unseen(self) -> int:
+        """Return how many rows are unseen.
+
+        Raises:
+            DatabaseFailed: The database cannot be used.
+        """
+        return self._count(self._has_gap("unseen"))
+
+    def _count(self, *conditions: sa.ColumnElement[bool]) -> int:
+        query = sa.select(sa.func.count()).where(*conditions)
         with self._engine.begin() as connection:
             return int(connection.execute(query).scalar_one())
 
@@ -255,7 +276,8 @@ def update(client: EcwidClient, mirror: Mirror) -> Iterator[int]:
         mirror: The copy of the same store, whose tables exist.
 
     Raises:
-        EcwidError: Ecwid's changes cannot be read. The changes before are stored.
+        EcwidError: Ecwid's changes cannot be read, or an unseen customer cannot be asked for. The
+            changes before are stored.
         WrongDatabase: The cursor of the copy is damaged, or belongs to another store.
         AnotherSync: Another command has continued the copy.
         DatabaseFailed: The database cannot be used.
@@ -270,6 +292,7 @@ def update(client: EcwidClient, mirror: Mirror) -> Iterator[int]:
             raise failure
         is_over = len(batch) < BATCH
     if not changes.ended_early:
+        yield from _ask_for_unseen(client, mirror)
         mirror.finish()
 
 
@@ -285,6 +308,37 @@ def _open(client: EcwidClient, mirror: Mirror) -> ChangeIterator:
         raise WrongDatabase(_DAMAGED)
     mirror.begin_again()
     return client.iter_changes()
+
+
+def _ask_for_unseen(client: EcwidClient, mirror: Mirror) -> Iterator[int]:
+    """Ask Ecwid for each customer whom a whole reading did not show, because a list may miss one.
+
+    A customer whom Ecwid still has is stored, and only a 404 means a deletion. Yield the number of
+    replies after each transaction.
+
+    Raises:
+        EcwidError: A question has failed. The customer stays unseen, and the next update asks
+            again. The other replies are stored.
+    """
+    failures: list[EcwidError] = []
+    in_a_row = last = 0
+    while in_a_row < _FAILURES_MOST and (ids := mirror.unseen(after=last)):
+        last = ids[-1]
+        replies: list[Change] = []
+        for id in ids:
+            try:
+                replies.append(ask(client, id))
+            except EcwidError as exc:
+                failures.append(exc)
+                in_a_row += 1
+                if in_a_row == _FAILURES_MOST:
+                    break
+            else:
+                in_a_row = 0
+        mirror.store(replies)
+        yield len(replies)
+    if failures:
+        raise failures[0]
 
 
 def _take(changes: ChangeIterator) -> tuple[list[Change], EcwidError | None]:

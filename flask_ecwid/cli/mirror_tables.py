@@ -5,7 +5,8 @@
     ecwid_sync_gaps    the customers whose row may be wrong
 
 A gap is `unreadable` if the customer's data violates the contract. The row then shows an earlier
-version. A gap is `unseen` while all customers are read again and the customer has not come yet.
+version. A gap is `unseen` while all customers are read again and the customer has not come yet. At
+the end of the reading, the command asks Ecwid for each unseen customer, who is deleted after a 404.
 """
 
 from __future__ import annotations

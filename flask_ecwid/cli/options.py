@@ -9,7 +9,7 @@ import click
 from flask.cli import ScriptInfo
 
 from ..errors import StoreLookupFailed
-from ..settings import SettingsError, StoreCredentials, api_keys, rules
+from ..settings import SANDBOX_ON, SettingsError, StoreCredentials, api_keys, rules
 from ..settings.api_keys import ApiKey
 from ..web.mount import Mount, StoreRuntime
 from . import terminal
@@ -104,6 +104,21 @@ def load_store(info: ScriptInfo, store: str, store_id: str | None) -> tuple[Moun
     """
     mount = load_mount(info, store)
     return mount, mount.runtime(find_store(info, mount, store_id))
+
+
+def say_that_the_store_ends(mount: Mount, so: str) -> None:
+    """Say that the simulated store of `ECWID_SANDBOX=on` ends with the command.
+
+    Args:
+        mount: The mount, which may have another store.
+        so: The consequence for the customers.
+    """
+    if mount.settings.sandbox == SANDBOX_ON:
+        terminal.say(
+            f"ECWID_SANDBOX=on is a simulated store that ends with this command, so {so}. To keep"
+            " customers, set ECWID_SANDBOX to the absolute path of a file, or use the settings that"
+            " `flask ecwid sandbox` prints."
+        )
 
 
 def make_api_key(name: str, scopes: str) -> tuple[str, ApiKey]:

@@ -14,7 +14,7 @@ from ..storage.state import StateUnavailable
 from ..web.mount import Mount
 from . import mirror, terminal
 from .counting import count_customers
-from .database import DatabaseFailed, WrongDatabase, open_engine
+from .database import DatabaseFailed, ServerRefuses, WrongDatabase, open_engine
 from .mirror import AnotherSync, Gap, Mirror
 from .options import find_store
 
@@ -57,6 +57,7 @@ class StoreCopy:
         self._store_id = store_id
         self._mirror = copy
         self._has_tables = False
+        self._was_reached = False  # The database has been there once.
         upstream = mount.stores.upstream
         digest = upstream.settings.digest_of(store_id)
         self._event_mark = EventMark(upstream.storage.shared, digest)
@@ -129,7 +130,8 @@ class StoreCopy:
             EcwidError: Ecwid's changes cannot be read.
             DatabaseFailed: The database cannot be used.
             AnotherSync: Another command has continued the copy.
-            WrongDatabase: The tables or the cursor belong to something else.
+            WrongDatabase: The tables or the cursor belong to something else. Or the server
+                refuses the first connection of the command.
             click.UsageError: The store is gone.
         """
         credentials = find_store(self._info, self._mount, self._store_id)
@@ -137,13 +139,15 @@ class StoreCopy:
         try:
             if not self._has_tables:
                 self._mirror.create_tables()
-                self._has_tables = True
+                self._has_tables = self._was_reached = True
             changes = self._read_changes(client)
             if changes and terminal.is_interactive():
                 customers = self._mirror.count()
                 self._say(f"{changes} changes, and {customers} customers in the copy")
             gaps = self._mirror.gaps()
-        except DatabaseFailed:
+        except DatabaseFailed as exc:
+            if isinstance(exc, ServerRefuses) and not self._was_reached:
+                raise WrongDatabase(str(exc)) from None
             self._has_tables = False  # Another database may be there when the failure is over.
             raise
         if gaps != self._said:
@@ -186,7 +190,8 @@ def _count_changes(client: EcwidClient, copy: Mirror) -> int:
     """Return about how many changes come, for the bar."""
     copy.start()
     if copy.synced_at is None:
-        return max(0, count_customers(client, {}) - copy.count())
+        # Each unseen row comes as a customer, or the command asks Ecwid for it.
+        return max(copy.count_unseen(), count_customers(client, {}) - copy.count())
     since = int(copy.synced_at.timestamp()) - LAG_S
     return count_customers(client, {"updatedFrom": since})
 

@@ -11,7 +11,7 @@ from flask.cli import ScriptInfo, pass_script_info
 from .. import clock
 from ..web.mount import Mount
 from . import terminal
-from .options import find_store, load_mount, store_option
+from .options import find_store, load_mount, say_that_the_store_ends, store_option
 
 if TYPE_CHECKING:
     from .store_copy import StoreCopy
@@ -60,7 +60,8 @@ def sync(
 
     The exit status is 0 if the copy is in sync. The status 1 means that a customer is unreadable,
     or that Ecwid or the database failed. The status 2 means that the command, the settings or the
-    database are wrong. After a signal the status is 128 plus the signal's number.
+    database are wrong, or that the server refuses the first connection. After a signal the status
+    is 128 plus the signal's number.
 
     \b
     Examples:
@@ -71,6 +72,7 @@ def sync(
     mount = load_mount(info, store)
     found = [find_store(info, mount, each).store_id for each in store_ids or (None,)]
     copies = _open_copies(info, mount, list(dict.fromkeys(found)), database_url)
+    say_that_the_store_ends(mount, "the copy gets invented customers")
     try:
         with terminal.stop_at_once():
             if follow_s is not None:

@@ -34,7 +34,8 @@ _FORM = re.compile(
 class CursorExpired(ValueError):
     """The cursor is older than six months, so Ecwid no longer lists all deletions since then.
 
-    Begin again without a cursor, and remove the customers that do not come from your copy.
+    Begin again without a cursor. Then call `get_customer` for each customer of your copy that does
+    not come, and remove the customer only after a 404.
     """
 
 

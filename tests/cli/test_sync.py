@@ -8,8 +8,10 @@ import logging
 import os
 import pty
 import random
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import partial
@@ -230,7 +232,7 @@ def test_an_end_at_each_step(make: Callable[..., Copied], monkeypatch: pytest.Mo
         else:
             break
     assert number > 30
-    assert steps.count("COMMIT") == 5
+    assert steps.count("COMMIT") == 6
     store.check_is_equal()
 
 
@@ -353,6 +355,116 @@ def test_an_expired_cursor(make: Callable[..., Copied], later: Callable[[float],
     assert store.copy.gaps() == {}
     store.check_is_equal()
     assert store.copy.deleted() == {deleted}
+
+
+def hide(store: Copied, *ids: int) -> None:
+    """Let no list show these customers, although Ecwid has them."""
+    store.command.orders.switch(search_lag_s=3600.0)  # Otherwise a list shows every customer.
+    marks = ",".join("?" * len(ids))
+    with sqlite3.connect(store.command.store) as db:
+        db.execute(f"UPDATE customers SET found_from = 1e12 WHERE id IN ({marks})", ids)
+    db.close()
+
+
+def asked_for(store: Copied) -> list[int | None]:
+    """Return the ids of the customers that were asked for alone, each once."""
+    calls = store.command.orders.ledger()
+    ids = [call.customer_id for call in calls if call.operation == "get_customer"]
+    return list(dict.fromkeys(ids))
+
+
+def shown_alone(store: Copied, *ids: int) -> dict[int, Any]:
+    """Return all customers, these ones as Ecwid shows a customer alone."""
+    truth = store.truth()
+    for id in ids:
+        del truth[id]["totalOrderCount"]
+    return truth
+
+
+def test_a_list_that_misses_customers(
+    make: Callable[..., Copied], later: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A customer counts as deleted only after a 404, and not because a list misses the customer."""
+    monkeypatch.setattr(mirror_module, "BATCH", 3)
+    store = make(10)
+    assert store.sync() == (0, "")
+    changed, odd, deleted, *others = sorted(store.truth())
+    later(182 * 86_400)
+    store.client.update_customer(changed, {"lang": "de"})
+    change_customer(store.command.store, odd, lang=[CANARY])
+    store.client.delete_customer(deleted)
+    row = store.copy.rows()[odd]
+    hide(store, changed, odd, *others)
+    status, err = store.sync()
+    assert asked_for(store) == sorted([changed, odd, deleted, *others])
+    assert (status, f"customer {odd} is unreadable: /lang:type" in err) == (1, True)
+    assert store.copy.deleted() == {deleted}
+    assert store.copy.gaps() == {odd: "unreadable"}
+    assert store.copy.rows()[odd] == row
+    assert store.copy.documents() == {
+        **shown_alone(store, changed, *others),
+        odd: row.document,
+    }
+
+
+class Asked:
+    """A copy in which two rows are unseen, and what one of the questions gets."""
+
+    def __init__(self, store: Copied, fault: Fault) -> None:
+        self.store = store
+        assert store.sync() == (0, "")
+        self.lives, self.deleted, *_ = sorted(store.truth())
+        store.client.delete_customer(self.deleted)
+        hide(store, self.lives)
+        store.copy.change("DELETE FROM ecwid_sync")
+        # The deletion is older than Ecwid's list.
+        with sqlite3.connect(store.command.store) as db:
+            db.execute("DELETE FROM deleted")
+        db.close()
+        store.command.orders.inject(fault)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (Fault("status", operation="get_customer", times=3), "upstream-failed"),
+        (Fault("html", operation="get_customer", status=404, times=1), "customer-not-found"),
+        (Fault("html", operation="get_customer", status=200, times=3), "upstream-bad-reply"),
+        (Fault("status", operation="get_customer", status=403, times=1), ""),
+    ],
+    ids=["no reply", "a 404 of a proxy", "a page of a proxy", "a firewall"],
+)
+def test_a_question_that_fails(make: Callable[..., Copied], fault: Fault, told: str) -> None:
+    """A question that fails leaves the row, and the next run asks again. The others are settled."""
+    asked = Asked(make(), fault)
+    store = asked.store
+    status, err = store.sync()
+    assert status == 1
+    assert f"store 1003: failed: {told}" in err
+    assert err.endswith(GOES_ON)
+    assert store.copy.gaps() == {asked.lives: "unseen"}
+    assert store.copy.deleted() == {asked.deleted}
+    assert store.copy.documents() == store.truth()
+    assert not store.copy.is_synced()
+    assert store.sync() == (0, "")
+    assert store.copy.is_synced()
+    assert store.copy.gaps() == {}
+    assert store.copy.deleted() == {asked.deleted}
+    assert store.copy.documents() == shown_alone(store, asked.lives)
+
+
+def test_questions_that_all_fail(make: Callable[..., Copied]) -> None:
+    """After three failed questions in a row, the run ends, and no row has changed."""
+    store = make(10)
+    assert store.sync() == (0, "")
+    hide(store, *store.truth())
+    store.copy.change("DELETE FROM ecwid_sync")
+    store.command.orders.inject(Fault("status", operation="get_customer", status=400))
+    status, err = store.sync()
+    assert (status, "failed: rejected-by-ecwid" in err) == (1, True)
+    assert asked_for(store) == sorted(store.truth())[:3]
+    assert set(store.copy.gaps()) == set(store.truth())
+    store.check_is_equal()
 
 
 def test_a_burst(make: Callable[..., Copied], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -542,6 +654,14 @@ WRONG_URLS = [
     # psycopg knows this parameter and libpq does not. Each statement would be a transaction.
     ("postgresql://canary@host/shop?autocommit=true", "a parameter that cannot be used"),
     ("postgresql://canary@host/shop?connect_timeout=canary", "a parameter that cannot be used"),
+    ("postgresql://canary@host/shop?sslmode=canary", "a parameter that cannot be used"),
+    ("postgresql://canary@host/shop?sslnegotiation=direct", "a parameter that cannot be used"),
+    ("postgresql://canary@host/shop?target_session_attrs=canary", "that cannot be used"),
+    ("postgresql://canary@host/shop?service=canary", "a parameter that cannot be used"),
+    ("postgresql://canary@host/shop?keepalives_idle=canary", "a parameter that cannot be used"),
+    ("postgresql://canary@host/shop?hostaddr=canary", "a parameter that cannot be used"),
+    ("postgresql://canary@host:99999/shop", "a parameter that cannot be used"),
+    ("postgresql://canary@/shop?host=a,b&port=1,2,3", "a parameter that cannot be used"),
     ("postgresql://canary:canary\udcff@host/shop", "a parameter that cannot be used"),
     ("postgresql://canary:canary@host..canary/shop", "a parameter that cannot be used"),
     ("sqlite:///missing/x.db", "missing/x.db: No such file or directory"),
@@ -643,12 +763,46 @@ def test_a_database_that_cannot_be_reached(
     """A server that cannot be reached is a failure without any part of the URL."""
     caplog.set_level(logging.DEBUG)
     command = Command(tmp_path)
-    url = "postgresql://canary:canary@127.0.0.1:1/canary"
+    url = "postgresql://canary:canary@127.0.0.1:1/canary?sslmode=prefer&keepalives_idle=9"
     status, out, err = command.run("sync", url)
     assert (status, out) == (1, "")
-    assert "the server cannot be reached, does not reply, or refuses" in " ".join(err.split())
+    assert "the server cannot be reached, or takes no connection now" in " ".join(err.split())
     assert CANARY not in err + caplog.text
+    assert "127.0.0.1" not in err
     assert command.orders.ledger() == []
+
+
+def test_several_hosts(tmp_path: Path) -> None:
+    """A URL may name several hosts, each with its port. None of these can be reached."""
+    url = "postgresql://canary@/shop?host=127.0.0.1,127.0.0.1&port=1,2"
+    status, _, err = Command(tmp_path).run("sync", url)
+    assert (status, "cannot be reached" in err) == (1, True)
+
+
+def test_another_program_writes_to_the_file(tmp_path: Path) -> None:
+    """A command waits for a program that writes to the SQLite file, and then makes its tables.
+
+    SQLite lets no transaction wait that has read before it writes.
+    """
+    copy = Mirror(open_engine(f"sqlite:///{tmp_path}/copy.sqlite"), "1003")
+    other = sqlite3.connect(tmp_path / "copy.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(copy.create_tables)
+        wait([made], timeout=1.0)  # Without the wait of the transaction, it has failed by now.
+        other.execute("COMMIT")
+        made.result(timeout=60)
+    other.close()
+    assert copy.start() is None
+
+
+def test_an_invented_store(tmp_path: Path) -> None:
+    """A line says that the customers of ECWID_SANDBOX=on are invented, and no line otherwise."""
+    command = Command(tmp_path, ECWID_SANDBOX="on")
+    status, out, err = command.run("sync", "sqlite:///copy.sqlite")
+    assert (status, out) == (0, "")
+    [line] = err.splitlines()
+    assert "ends with this command, so the copy gets invented customers" in line
 
 
 def test_a_bar(tmp_path: Path) -> None:

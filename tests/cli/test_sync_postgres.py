@@ -272,6 +272,23 @@ def wrong_password(copy: Copy) -> str:
     return copy.server.url(copy.database, password="wrong-canary")
 
 
+def no_password(copy: Copy) -> str:
+    return copy.server.url(copy.database, password="")
+
+
+def no_right_to_connect(copy: Copy) -> str:
+    copy.server.execute("postgres", f"REVOKE CONNECT ON DATABASE {copy.database} FROM public")
+    return user_with(copy, "USAGE ON SCHEMA public")
+
+
+def no_encryption(copy: Copy) -> str:
+    return f"{copy.url}?sslmode=require"
+
+
+def unknown_option(copy: Copy) -> str:
+    return f"{copy.url}?options=-c%20canary%3D1"
+
+
 def no_rights(copy: Copy) -> str:
     """Return the URL of a user who may not create a table."""
     return user_with(copy, "CONNECT ON DATABASE " + copy.database)
@@ -290,18 +307,86 @@ def user_with(copy: Copy, right: str) -> str:
     return copy.server.url(copy.database, user=name)
 
 
-@pytest.mark.parametrize("url_of", [no_database, wrong_password, no_rights, only_reading])
-def test_a_server_that_refuses(copy: Copy, url_of: Any) -> None:
-    """A refusal has a plain message without the password, the user and the URL."""
-    url = url_of(copy)
-    status, out, messages = copy.command.run("sync", url)
-    assert status == 1
-    assert "failed: the database failed (" in messages
-    shown = out + messages
-    assert "canary" not in shown
-    assert PASSWORD not in shown
-    assert "127.0.0.1" not in shown
-    assert "Traceback" not in shown
+def check_is_plain(copy: Copy, messages: str) -> None:
+    """Check that messages hold no password, no user, no host, no database and no traceback."""
+    for each in ("canary", PASSWORD, "127.0.0.1", "postgres", copy.database, "Traceback"):
+        assert each not in messages
+
+
+@pytest.mark.parametrize("url_of", [no_rights, only_reading])
+def test_rights_that_are_missing(copy: Copy, url_of: Any) -> None:
+    """A statement that the server refuses is a failure with a plain message."""
+    status, out, messages = copy.command.run("sync", url_of(copy))
+    assert (status, out) == (1, "")
+    assert "failed: the database failed (InsufficientPrivilege, SQLSTATE 42501)" in messages
+    check_is_plain(copy, messages)
+
+
+@pytest.mark.parametrize(
+    ("url_of", "told"),
+    [
+        (no_database, "the server has no database with the name in DATABASE_URL"),
+        (wrong_password, "the server refuses the user, the password or this host"),
+        (no_password, "the server refuses the user, the password or this host"),
+        (no_right_to_connect, "the server refuses the user, the password or this host"),
+        (no_encryption, "the server does not accept a parameter of DATABASE_URL"),
+        (unknown_option, "the server does not accept a parameter of DATABASE_URL"),
+    ],
+)
+def test_a_server_that_refuses(copy: Copy, url_of: Any, told: str) -> None:
+    """A refusal at the start is a wrong URL. A sentence says what to correct, and no call is made.
+
+    The sentence has no part of the URL.
+    """
+    status, out, messages = copy.command.run("sync", url_of(copy))
+    assert (status, out) == (2, "")
+    assert told in " ".join(messages.split())
+    check_is_plain(copy, messages)
+    assert copy.command.orders.ledger() == []
+
+
+@pytest.mark.parametrize("url_of", [no_database, wrong_password])
+def test_a_follower_does_not_wait_for_a_server_that_refuses(copy: Copy, url_of: Any) -> None:
+    """A refusal at the start ends a follower, because no wait helps."""
+    refused = begin(copy, "--follow", "1", url=url_of(copy))
+    try:
+        _, messages = refused.communicate(timeout=60)
+    finally:
+        refused.kill()
+    assert refused.returncode == 2
+    check_is_plain(copy, messages)
+
+
+def test_a_follower_waits_for_a_server_that_is_not_there_yet(copy: Copy) -> None:
+    """A follower that starts before its server says so once, waits, and then makes the copy."""
+    assert copy.command.run("sync", copy.url)[0] == 0
+    copy.server.shut_down()
+    copy.client().update_customer(172890169, {"privateAdminNotes": "before"})
+    follower = begin(copy, "--follow", "1")
+    assert follower.stderr is not None
+    line = follower.stderr.readline()
+    assert "failed: the database failed (the server cannot be reached, or takes no" in line
+    check_is_plain(copy, line)
+    copy.server.start_again()
+    copy.wait_until_in_sync(follower)
+    assert "failed" not in end(follower)
+
+
+def test_a_follower_waits_for_a_server_that_refuses_later(copy: Copy) -> None:
+    """A follower that was connected once waits while the server refuses the user."""
+    assert copy.command.run("sync", copy.url)[0] == 0
+    url = user_with(copy, "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public")
+    follower = begin(copy, "--follow", "1", url=url)
+    copy.client().update_customer(172890169, {"privateAdminNotes": "before"})
+    copy.wait_until_in_sync(follower)
+    copy.server.execute("postgres", f"ALTER ROLE canary_{copy.database} NOLOGIN")
+    assert follower.stderr is not None
+    line = follower.stderr.readline()
+    copy.server.execute("postgres", f"ALTER ROLE canary_{copy.database} LOGIN")
+    copy.client().update_customer(172890169, {"privateAdminNotes": "after"})
+    copy.wait_until_in_sync(follower)
+    assert "failed: the server refuses the user, the password or this host" in line
+    end(follower)
 
 
 def test_queries_of_documents(copy: Copy) -> None:

@@ -46,6 +46,13 @@ class Database:
     def close(self) -> None:
         self._memory.close()
 
+    def has(self, customer_id: int) -> bool:
+        """Return whether the mirror has a row of a customer who is not deleted."""
+        if not self._memory.execute("SELECT 1 FROM sqlite_master").fetchall():
+            return False
+        query = "SELECT 1 FROM ecwid_customers WHERE id = ? AND deleted_at IS NULL"
+        return self._memory.execute(query, [customer_id]).fetchone() is not None
+
     def copy(self) -> Copy:
         """Return what the tables hold. The rows are read without SQLAlchemy."""
         read = self._memory.execute

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -631,7 +632,7 @@ def _places_of_a_process(original: Any) -> Any:
 
 
 def _cursor_before_rows(original: Any) -> Any:
-    def store(self: Any, changes: Any, cursor: str) -> None:
+    def store(self: Any, changes: Any, cursor: str | None = None) -> None:
         original(self, (), cursor)
         original(self, changes, cursor)
 
@@ -642,7 +643,7 @@ def _store_without(kind: type) -> Make:
     """Return what makes a mirror that forgets the changes of a kind."""
 
     def make_store(original: Any) -> Any:
-        def store(self: Any, changes: Any, cursor: str) -> None:
+        def store(self: Any, changes: Any, cursor: str | None = None) -> None:
             original(self, [each for each in changes if not isinstance(each, kind)], cursor)
 
         return store
@@ -679,6 +680,20 @@ def _deleted_keeps_data(original: Any) -> Any:
             )
 
     return upsert
+
+
+def _deleted_unasked(client: Any, customer_id: int) -> Any:
+    return CustomerDeleted(customer_id, datetime.fromtimestamp(clock.wall(), timezone.utc))
+
+
+def _failure_deletes(original: Any) -> Any:
+    def ask(client: Any, customer_id: int) -> Any:
+        try:
+            return original(client, customer_id)
+        except errors.EcwidError:
+            return _deleted_unasked(client, customer_id)
+
+    return ask
 
 
 def _call_within_a_transaction(original: Any) -> Any:
@@ -975,13 +990,15 @@ DEFECTS: dict[str, tuple[Change, ...]] = {
     "a mirror keeps the gap of a customer who has come": (
         is_now(mirror.Mirror, "_close_gaps", _nothing),
     ),
-    "unseen rows are deleted after a part of a reading": (
+    "a part of a reading counts as complete": (
         is_now(change_feed.ChangeIterator, "ended_early", False),
     ),
     "a mirror keeps rows that nobody has seen again": (
         is_now(mirror.Mirror, "_expect_all", _nothing),
     ),
-    "unseen rows never count as deleted": (is_now(mirror.Mirror, "finish", _nothing),),
+    "nobody asks for unseen customers": (is_now(mirror, "_ask_for_unseen", lambda *_: ()),),
+    "a customer whom a list misses counts as deleted": (is_now(mirror, "ask", _deleted_unasked),),
+    "a question that fails counts as a 404": (Change(mirror, "ask", _failure_deletes),),
     "the row of a deleted customer keeps the data": (
         Change(mirror, "upsert", _deleted_keeps_data),
     ),

@@ -100,11 +100,18 @@ class Customer:
     versions: list[Version]
     gone_at: float | None = None
     listed_at: float | None = None  # the true time from which the deletion is listed
+    missed_until: float = 0.0  # the true time up to which each list misses the customer
+    failing_until: float = 0.0  # the true time up to which each question for the customer fails
 
     @property
     def is_unfit(self) -> bool:
         """True if the customer violates the contract, so that no reading can show the customer."""
         return self.versions[-1].tag == UNFIT
+
+    @property
+    def shown_at(self) -> float:
+        """The true time from which the lists show the last version."""
+        return max(self.versions[-1].time, self.visible_at, self.missed_until)
 
     def shown(self) -> dict[str, Any]:
         return {
@@ -262,6 +269,7 @@ class Ecwid:
             for each in shop.customers.values()
             if each.gone_at is None
             and each.visible_at <= self.world.time
+            and each.missed_until <= self.world.time
             and each.email == query.get("email", each.email)
             and each.registered >= int(query.get("createdFrom", 0)) + exclusive
             and each.updated >= int(query.get("updatedFrom", 0)) + exclusive
@@ -285,6 +293,8 @@ class Ecwid:
 
     def get_customer(self, shop: Shop, call: Call, request: int) -> Reply:
         customer = self._customer(shop, call)
+        if customer and customer.failing_until > self.world.time:
+            return self.reply(500, b"{}")
         return self._json(customer.shown()) if customer else self._missing()
 
     def list_deleted(self, shop: Shop, call: Call, request: int) -> Reply:

@@ -473,22 +473,47 @@ class _History:
 
     def _update(self, copy: mirror.Mirror, pages: _SmallPages) -> None:
         """Bring the mirror up to date. Go on after each error."""
-        assert self._database is not None
         is_over = False
         while not is_over:
+            begun = self._world.time
             try:
                 copy.create_tables()
                 for count in mirror.update(cast(EcwidClient, pages), copy):
                     self._world.log("stored", count)
+                    self._look_for_buried()
                 is_over = True
             except (EcwidError, database.DatabaseFailed) as exc:
                 self._world.log("failed", str(exc))
                 if not clock.sleep(1.0):
                     raise
-        shop = self._ecwid.shop(ONLY_STORE)
+        self._look_for_buried()
+        if copy.is_complete:
+            self._look_for_lacking(begun)
+
+    def _look_for_buried(self) -> None:
+        """Note each living customer whose row says that the customer was deleted."""
+        assert self._database is not None
+        customers = self._ecwid.shop(ONLY_STORE).customers
         for id, row in self._database.copy().rows.items():
-            if row.deleted_at is not None and shop.customers[id].gone_at is None:
+            if row.deleted_at is not None and customers[id].gone_at is None:
                 self.ledger.buried.append((self._world.time, id))
+
+    def _look_for_lacking(self, begun: float) -> None:
+        """Note each customer without the last version, if Ecwid showed it before the reading."""
+        assert self._database is not None
+        customers = self._ecwid.shop(ONLY_STORE).customers.values()
+        rows = self._database.copy().rows
+        # The list of a second that still changes may be read only in part.
+        late = {each.updated for each in customers if each.shown_at > begun}
+        for each in customers:
+            row = rows.get(each.id)
+            if each.shown_at > begun or each.updated in late:
+                continue
+            if each.is_unfit or each.gone_at is not None:
+                continue
+            document = row and row.document
+            if not document or document["taxId"] != each.versions[-1].tag:
+                self.ledger.lacking.append((self._world.time, each.id))
 
     # Events
 
@@ -627,6 +652,20 @@ class _History:
     def _do_evil(self, event: Event) -> None:
         self._ecwid.evil = event["refusal"]
 
+    def _do_miss(self, event: Event) -> None:
+        """Let each list miss a customer for some seconds, if the mirror has the customer.
+
+        The questions for the customer may fail meanwhile.
+        Nobody can ask for a customer of whom the mirror does not know.
+        """
+        assert self._database is not None
+        customer = self._shop.get(event["number"])  # A shrunk plan may not have made the customer.
+        if customer is None or not self._database.has(customer.id):
+            return
+        customer.missed_until = self._world.time + event["seconds"]
+        customer.failing_until = self._world.time + event["fails_s"]
+        self._world.log("LISTS MISS", customer.id, f"for {event['seconds']} s")
+
     def _do_shop(self, event: Event) -> None:
         """Let somebody change a customer in the shop itself."""
         number, what = event["number"], event["what"]
@@ -665,6 +704,9 @@ class _SmallPages:
 
     def iter_changes(self, cursor: str | None = None) -> ChangeIterator:
         return self._client.iter_changes(cursor, limit=self._limit)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
 
 
 class _WatchedStores(OpenStores):

@@ -1187,9 +1187,19 @@ def _is_true(row: Row | None, customer: Customer) -> bool:
 
 
 def a_mirror_deletes_only_the_deleted(ledger: Ledger) -> Iterator[str]:
-    """At the end of each reading, a row says "deleted" only if the customer was deleted."""
+    """A row says "deleted" only if the customer was deleted, even if a list misses the customer."""
     for time, id in ledger.buried[:1]:
         yield f"{id} lives, and the mirror of {time:.2f} says that {id} was deleted"
+
+
+def a_mirror_is_complete_when_it_says_so(ledger: Ledger) -> Iterator[str]:
+    """After a complete reading, each customer has the last version from before the reading.
+
+    Exceptions: Ecwid shows the version, or another update of the same second, after the beginning
+    of the reading. A customer whose data violates the contract.
+    """
+    for time, id in ledger.lacking[:1]:
+        yield f"the mirror of {time:.2f} is complete, and lacks the last version of {id}"
 
 
 def _too_many_deletions(ledger: Ledger, request: Request) -> bool:
@@ -1281,6 +1291,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     a_feed_yields_each_change_once,
     a_mirror_equals_the_store,
     a_mirror_deletes_only_the_deleted,
+    a_mirror_is_complete_when_it_says_so,
     service_is_back_after_the_faults,
     no_task_waits_for_ever,
     no_lock_over_a_switch_point,

@@ -98,8 +98,10 @@ class Ledger:
     doubts: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     stuck: list[str] = field(default_factory=list)  # the tasks that wait for ever
     mirror: Copy | None = None  # the mirror at the end, if the history has kept one
-    # When each living customer had a row that said "deleted", at the end of a reading.
+    # When each living customer had a row that said "deleted", after a transaction.
     buried: list[tuple[float, int]] = field(default_factory=list)
+    # The customers whose last version lacked when a reading was complete.
+    lacking: list[tuple[float, int]] = field(default_factory=list)
     is_endless: bool = False
     faults_ended_at: float = 0.0
 

@@ -799,7 +799,21 @@ class _Maker:
             count += 12
             for number in range(count):
                 self._shop(times[-1] - 10 - 150 * chance.random(), "update", number)
+        self._miss_in_lists(times[-1], count)
         return count
+
+    def _miss_in_lists(self, at: float, count: int) -> None:
+        """Let the lists miss some customers, in half of the plans whose cursor has expired.
+
+        The seconds and the lag of the search stay below the five minutes of `LAG_S`.
+        """
+        chance = random.Random(f"{self.seed}/missed")  # which leaves the other plans as they are
+        if chance.random() < 0.5:
+            return
+        begin = at - chance.choice([1.0, 1.0, 0.0])
+        for number in chance.sample(range(count), min(count, chance.choice([1, 2, 6]))):
+            seconds, fails_s = chance.choice([5, 20, 120]), chance.choice([0, 0, 10])
+            self._add("miss", begin, number=number, seconds=seconds, fails_s=fails_s)
 
     def _run_mirror(self, at: float) -> None:
         """Let the mirror be brought up to date, perhaps by two processes at a time."""

@@ -1,0 +1,41 @@
+"""The question for one customer whom a reading of all customers did not show.
+
+A list may miss a customer, so a customer counts as deleted only after a 404.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from functools import partial
+
+from .. import clock
+from ..client import Change, CustomerDeleted, CustomerUnreadable, CustomerUpdated, EcwidClient
+from ..errors import BadReply, ContractBroken, CustomerNotFound
+
+
+def ask(client: EcwidClient, customer_id: int) -> Change:
+    """Ask Ecwid for a customer, and return the reply as a change.
+
+    The question waits for its turn, as all bulk work does.
+
+    Args:
+        client: The client of the store.
+        customer_id: The id of the customer.
+
+    Raises:
+        BadReply: Ecwid sent another customer.
+        CustomerNotFound: A proxy sent the 404, so Ecwid may have the customer.
+        EcwidError: Nobody knows whether Ecwid has the customer.
+    """
+    client.wait_for_budget()
+    try:
+        customer = client.wait_while_unavailable(partial(client.get_customer, customer_id))
+    except CustomerNotFound as exc:
+        if not exc.by_ecwid:
+            raise
+        return CustomerDeleted(customer_id, datetime.fromtimestamp(clock.wall(), timezone.utc))
+    except ContractBroken as exc:
+        return CustomerUnreadable(customer_id, exc.errors)
+    if customer["id"] != customer_id:
+        raise BadReply("Ecwid sent another customer.")
+    return CustomerUpdated(customer)
