@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from flask_ecwid import EcwidClient, Settings
 
 from ..conftest import ROOT
-from ..helpers.command import Command
+from ..helpers.command import Command, change_customer
 from ..helpers.copied_rows import CopiedRows
 from ..helpers.pages import blocks, running, sh
 
@@ -130,9 +130,11 @@ def test_many_stores(command: Command) -> None:
         assert (done.returncode, done.stderr) == (0, "")
         copy = CopiedRows(f"sqlite:///{folder}/customers.sqlite")
         assert len(copy.documents("1003")) == len(copy.documents("1004")) == 4
+        for store_id in ("1003", "1004"):
+            copy.change(f"INSERT INTO ecwid_sync_gaps VALUES ('{store_id}', 7, 'unseen', '')")
         for statement in queries("Many stores").values():
             copy.change(statement)
-        for table in ("ecwid_customers", "ecwid_sync"):
+        for table in ("ecwid_customers", "ecwid_sync_gaps", "ecwid_sync"):
             assert copy.ask(f"SELECT DISTINCT store_id FROM {table}") == [("1003",)]
 
 
@@ -159,6 +161,10 @@ def test_the_queries(command: Command, database_url: str) -> None:
     client.delete_customer(gone)
     assert command.run("sync", database_url) == (0, "", "")
     copy = CopiedRows(database_url)
+    copy.change(  # The same customers in another store, with ids of their own.
+        "INSERT INTO ecwid_customers SELECT '1004', id + 10000000000, email, updated, document,"
+        " deleted_at FROM ecwid_customers"
+    )
     is_sqlite = database_url.startswith("sqlite")
     asked = queries("SQLite" if is_sqlite else "PostgreSQL")
     statements = [title for title, text in asked.items() if text.startswith("CREATE")]
@@ -171,8 +177,10 @@ def test_the_queries(command: Command, database_url: str) -> None:
     assert ann in changed
     assert found.pop("The newsletter's readers in a city") == [("ann@example.com", "Ann Example")]
     assert ids(found.pop("The customers with a shipping address in a country")) == {ann}
-    cities = {row.city: row[1] for row in found.pop("The customers in each city")}
-    assert (cities["Berlin"], cities["Bern"]) == (2, 1)
+    counts = dict(found.pop("The customers in each city"))
+    assert (counts["Berlin"], counts["Bern"]) == (4, 2)
+    assert sum(counts.values()) == 2 * len(command.customers())
+    assert [*counts.values()] == sorted(counts.values(), reverse=True)
     assert ids(found.pop("The deleted customers")) == {gone}
     [(store_id, age_s)] = found.pop("The age of the copy in seconds")
     assert store_id == "1003"
@@ -195,8 +203,18 @@ def test_the_e_mail_is_indexed(command: Command) -> None:
         assert f"USING INDEX {index} " in plan
 
 
+def test_an_unreadable_customer(command: Command) -> None:
+    """The message of the page names the customer by the id and the places."""
+    odd = min(command.customers())
+    change_customer(command.store, odd, lang=[5])
+    [message] = blocks(PAGE, "Unreadable customers", "")
+    status, out, err = command.run("sync", URL)
+    assert (status, out) == (1, "")
+    assert err.startswith(message.replace("customer 7", f"customer {odd}"))
+
+
 def test_the_columns_are_explained(command: Command) -> None:
-    """The page explains every column of the tables, and the message of a customer."""
+    """The page explains every column of the tables."""
     assert command.run("sync", URL) == (0, "", "")
     copy = CopiedRows(f"sqlite:///{command.folder}/customers.sqlite")
     tables = TEXT.partition("## The tables\n")[2].partition("\n## ")[0]

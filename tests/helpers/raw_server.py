@@ -126,11 +126,15 @@ class Gate:
     def open(self) -> None:
         self._open.set()
 
+    def wait(self) -> None:
+        """Wait until the gate is open, for 20 seconds at most."""
+        self.asked.set()
+        self._open.wait(20)
+
     def before(self, script: Script) -> Script:
         def waits(connection: socket.socket) -> None:
             select.select([connection], [], [], 20)  # A connection is made before its call is sent.
-            self.asked.set()
-            self._open.wait(20)
+            self.wait()
             script(connection)
 
         return waits

@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
 from .command import begin_sandbox
+from .holding_relay import HoldingRelay, Part
+from .raw_server import Gate
 
 
 class Storefront:
-    """The store, as its customers, its merchant and Ecwid itself see it."""
+    """The store, as its customers, its merchant and Ecwid itself see it.
 
-    def __init__(self, settings: dict[str, str], file: Path) -> None:
-        self.settings = settings
+    `settings` are those of an app, whose calls go through a relay. The calls of a test do not.
+    """
+
+    def __init__(self, settings: dict[str, str], file: Path, relay: HoldingRelay) -> None:
+        self.settings = {**settings, "ECWID_API_URL": relay.url}
         self.file = file
+        self._relay = relay
         self._url = f"{settings['ECWID_API_URL']}/{settings['ECWID_STORE_ID']}/customers"
         self._admin = settings["ECWID_API_URL"].replace("/api/v3", "/admin")
 
@@ -55,6 +62,11 @@ class Storefront:
 
     def recover(self) -> None:
         self._send("DELETE", f"{self._admin}/faults")
+
+    def hold(self, part: Part, method: str, customer_id: int) -> AbstractContextManager[Gate]:
+        """Hold this part of the app's next call about a customer, until the gate is opened."""
+        url = urlsplit(f"{self._url}/{customer_id}")
+        return self._relay.hold(part, f"{method} {url.path} ")
 
     def send_events(self, is_on: bool) -> None:
         """Send each later event at once, or let the events wait for `deliver`."""
@@ -99,7 +111,9 @@ def open_storefront(folder: Path, webhook_url: str) -> Iterator[Storefront]:
         assert process.stdout is not None
         lines = [process.stdout.readline().strip().partition("=") for _ in range(8)]
         settings = {key: value for key, _, value in lines if key != "ECWID_AUTH"}
-        yield Storefront(settings, file)
+        relay = HoldingRelay(urlsplit(settings["ECWID_API_URL"]).port or 0)
+        with relay:
+            yield Storefront(settings, file, relay)
     finally:
         process.kill()
         process.communicate(timeout=60)
