@@ -145,7 +145,7 @@ def test_a_fault_of_the_exchange(fault: str, caplog: pytest.LogCaptureFixture) -
     caplog.set_level("DEBUG")
     app = flask.Flask("host")
     with RawServer(script) as server, app.app_context():
-        deadline = "0.5" if kind is errors.DeadlineExceeded else "60"
+        deadline = "2" if kind is errors.DeadlineExceeded else "60"
         app.config.update(config_of(server.port, ECWID_DEADLINE_S=deadline))
         with pytest.raises(EcwidError) as caught:
             oauth.exchange_code("1003", CODE, URI)

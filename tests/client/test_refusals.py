@@ -20,6 +20,7 @@ import pytest
 
 from flask_ecwid import EcwidClient, Settings, clock
 from flask_ecwid.errors import EcwidError, OutcomeUnknown
+from flask_ecwid.storage import file_state
 from flask_ecwid.storage.file_state import FileState
 from flask_ecwid.throttling import guard
 
@@ -215,11 +216,14 @@ def test_calls_wait_for_the_neutral_question(ecwid: FakeEcwid) -> None:
     assert ecwid.asked() == ["delete_customer", "neutral"]
 
 
-def test_no_call_remains_for_the_neutral_question(ecwid: FakeEcwid) -> None:
+def test_no_call_remains_for_the_neutral_question(
+    ecwid: FakeEcwid, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If no call of the rate limit remains for the neutral question, each waiting call learns so.
 
     A busy state file holds the call that has to ask, so that the others wait for the question.
     """
+    monkeypatch.setattr(file_state, "_BUSY_S", 60.0)
     ecwid.fails = lambda call: True
     ecwid.failure = reply(401)
     client = client_of(ecwid, calls_per_minute=3)
@@ -293,10 +297,18 @@ def test_a_brief_429_pauses_every_process(
     assert len(ecwid.heard) <= rounds * threads + repeated
 
 
-def test_a_brief_429_is_waited_for(ecwid: FakeEcwid) -> None:
+def test_a_brief_429_is_waited_for(ecwid: FakeEcwid, monkeypatch: pytest.MonkeyPatch) -> None:
     """The calls that got a brief 429 are repeated after it, and other calls are throttled."""
     # All four calls are heard before the first 429, which would throttle the others.
-    meeting, refused = threading.Barrier(4), threading.Event()
+    meeting, refused, waits = threading.Barrier(4), threading.Event(), threading.Event()
+    sleep = clock.sleep
+
+    def sleeps(seconds: float) -> bool:
+        if seconds > 1:  # a 429, and no busy file
+            waits.set()
+        return sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", sleeps)
 
     def limited(connection: Any, call: Heard) -> bool:
         meeting.wait(20)
@@ -307,8 +319,7 @@ def test_a_brief_429_is_waited_for(ecwid: FakeEcwid) -> None:
     client = client_of(ecwid)
     with ThreadPoolExecutor(4) as threads:
         waiting = [threads.submit(outcome, lambda: client.delete_customer(7)) for _ in range(4)]
-        assert refused.wait(20)
-        time.sleep(0.2)
+        assert waits.wait(20)
         assert outcome(lambda: client.get_customer(7)) == "throttled"
         assert [each.result() for each in waiting] == ["good"] * 4
     assert ecwid.asked() == ["delete_customer"] * 8
@@ -408,7 +419,10 @@ def test_a_date_is_on_the_clock_of_ecwid(
     """A pause until a date lasts as Ecwid's clock says, whatever the clock of this host shows."""
     wall = clock.wall
     monkeypatch.setattr(clock, "wall", lambda: wall() + off_s)
-    lines = [f"{name}: {http_date(at)}".encode() for name, at in headers.items()]
+    now = time.time()  # once, because a second may end between two headers
+    lines = [
+        f"{name}: {formatdate(now + at, usegmt=True)}".encode() for name, at in headers.items()
+    ]
     ecwid.fails, ecwid.failure = lambda call: True, error(status, "LIMITED", *lines)
     with pytest.raises(EcwidError) as caught:
         client_of(ecwid, deadline_s=0.9).get_customer(7)

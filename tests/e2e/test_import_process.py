@@ -12,6 +12,7 @@ import pytest
 from flask_ecwid.sandbox import Fault
 
 from ..helpers.command import GOOD, Command, new, write
+from ..helpers.waiting import happens
 
 
 def test_killed_again_and_again(tmp_path: Path) -> None:
@@ -68,10 +69,10 @@ def test_within_the_rate_limit(tmp_path: Path) -> None:
     command = Command(tmp_path, ECWID_CALLS_PER_MINUTE="8")
     write(command, "new.jsonl", *GOOD)
     process = command.begin("import", "new.jsonl")
-    while len(new(command)) < 2:  # each row takes a search and a creation
-        assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(1.5)
+    # Each row takes a search and a creation.
+    assert happens(lambda: len(command.orders.ledger()) == 4, 60)
+    time.sleep(1.5)  # A fifth call would come meanwhile.
+    assert process.poll() is None
     assert len(command.orders.ledger()) == 4
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)

@@ -75,11 +75,13 @@ def send(path: Path, request: pytest.FixtureRequest) -> Iterator[Send]:
 
 
 def sender(adapter: Any, host: str) -> Send:
-    def send(method: str = "GET", path: str = OURS, **options: Any) -> requests.Response:
+    def send(
+        method: str = "GET", path: str = OURS, read_timeout_s: float = 20.0, **options: Any
+    ) -> requests.Response:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         prepared = requests.Request(method, host + path, headers=headers, **options).prepare()
         response: requests.Response = adapter.send(
-            prepared, stream=False, timeout=(1, 0.5), proxies={}
+            prepared, stream=False, timeout=(20, read_timeout_s), proxies={}
         )
         response.content  # noqa: B018  # Read the body, because a fault may show only while it is read.
         return response
@@ -106,7 +108,7 @@ def test_below_http(
     """
     controls.inject(fault)
     with pytest.raises(error) as caught:
-        send()
+        send(read_timeout_s=0.5 if fault.kind == "stall" else 20.0)
     assert ("RemoteDisconnected" in repr(caught.value)) == (fault.kind == "close")
     assert ("ConnectionResetError" in repr(caught.value)) == (fault.kind == "reset")
     controls.clear_faults()
