@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -74,9 +75,9 @@ def sync(
     copies = _open_copies(info, mount, list(dict.fromkeys(found)), database_url)
     say_that_the_store_ends(mount, "the copy gets invented customers")
     try:
-        with terminal.stop_at_once():
+        with terminal.stop_at_once() as raise_again:
             if follow_s is not None:
-                _follow(copies, follow_s)
+                _follow(copies, follow_s, raise_again)
             are_in_sync = [each.update() for each in copies]
     except terminal.Stopped as exc:
         terminal.say("stopped\nThe same command continues the copy.")
@@ -102,9 +103,10 @@ def _open_copies(
     raise click.UsageError(f"{missing} is missing, so install flask-ecwid[sync]")
 
 
-def _follow(copies: list[StoreCopy], interval_s: int) -> NoReturn:
+def _follow(copies: list[StoreCopy], interval_s: int, raise_again: Callable[[], None]) -> NoReturn:
     """Update each copy when it is due, until a signal ends the command."""
     while True:
+        raise_again()
         for each in copies:
             if each.is_due():
                 each.follow(interval_s)

@@ -169,14 +169,24 @@ def progress(about: str, length: Callable[[], int]) -> Iterator[Callable[[int], 
 
 
 @contextmanager
-def stop_at_once() -> Iterator[None]:
-    """Let SIGINT and SIGTERM raise Stopped at once, wherever the command is."""
+def stop_at_once() -> Iterator[Callable[[], None]]:
+    """Let SIGINT and SIGTERM raise Stopped at once, wherever the command is.
+
+    Python drops an exception in a destructor. So yield a function that raises Stopped again, which
+    a command without an end calls from time to time.
+    """
+    signals: list[int] = []
 
     def stop(signum: int, frame: FrameType | None) -> None:
+        signals.append(signum)
         raise Stopped(signum)
 
+    def raise_again() -> None:
+        if signals:
+            raise Stopped(signals[0])
+
     with _handled(stop):
-        yield
+        yield raise_again
 
 
 @contextmanager

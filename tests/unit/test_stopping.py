@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
+from typing import Any
 
 import pytest
+
+from flask_ecwid.cli import sync, terminal
 
 from ..conftest import run_python
 
@@ -74,3 +78,27 @@ clock.interrupt_sleeps()
 print(clock.sleep({seconds}), clock.sleep(1e9), clock.is_stopping())
 """
     assert run_python(program).stdout == "True False\nFalse False True\n"
+
+
+class StoppedInDestructor:
+    """A copy whose reading gets SIGTERM in a destructor, where Python drops the exception."""
+
+    def __init__(self) -> None:
+        self.readings = 0
+
+    def is_due(self) -> bool:
+        return True
+
+    def follow(self, interval_s: float) -> None:
+        self.readings += 1
+        assert self.readings == 1
+        with suppress(terminal.Stopped):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_in_a_destructor() -> None:
+    """A command without an end stops before its next step, although the exception was dropped."""
+    copy: Any = StoppedInDestructor()
+    with pytest.raises(terminal.Stopped) as caught, terminal.stop_at_once() as raise_again:
+        sync._follow([copy], 1, raise_again)
+    assert caught.value.status == 128 + signal.SIGTERM
