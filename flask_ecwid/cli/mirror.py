@@ -313,8 +313,8 @@ def _open(client: EcwidClient, mirror: Mirror) -> ChangeIterator:
 def _ask_for_unseen(client: EcwidClient, mirror: Mirror) -> Iterator[int]:
     """Ask Ecwid for each customer whom a whole reading did not show, because a list may miss one.
 
-    A customer whom Ecwid still has is stored, and only a 404 means a deletion. Yield the number of
-    replies after each transaction.
+    A customer whom Ecwid still has is stored, and only a 404 of Ecwid means a deletion. Yield the
+    number of replies after each transaction.
 
     Raises:
         EcwidError: A question has failed. The customer stays unseen, and the next update asks

@@ -6,7 +6,8 @@
 
 A gap is `unreadable` if the customer's data violates the contract. The row then shows an earlier
 version. A gap is `unseen` while all customers are read again and the customer has not come yet. At
-the end of the reading, the command asks Ecwid for each unseen customer, who is deleted after a 404.
+the end of the reading, the command asks Ecwid for each unseen customer, and only a 404 of Ecwid
+means a deletion.
 """
 
 from __future__ import annotations

@@ -106,18 +106,18 @@ def load_store(info: ScriptInfo, store: str, store_id: str | None) -> tuple[Moun
     return mount, mount.runtime(find_store(info, mount, store_id))
 
 
-def say_that_the_store_ends(mount: Mount, so: str) -> None:
+def say_that_the_store_ends(mount: Mount, consequence: str) -> None:
     """Say that the simulated store of `ECWID_SANDBOX=on` ends with the command.
 
     Args:
         mount: The mount, which may have another store.
-        so: The consequence for the customers.
+        consequence: The consequence for the customers, as a clause behind "so".
     """
     if mount.settings.sandbox == SANDBOX_ON:
         terminal.say(
-            f"ECWID_SANDBOX=on is a simulated store that ends with this command, so {so}. To keep"
-            " customers, set ECWID_SANDBOX to the absolute path of a file, or use the settings that"
-            " `flask ecwid sandbox` prints."
+            f"ECWID_SANDBOX=on is a simulated store that ends with this command, so {consequence}."
+            " To keep customers, set ECWID_SANDBOX to the absolute path of a file, or use the"
+            " settings that `flask ecwid sandbox` prints."
         )
 
 

@@ -1,6 +1,6 @@
 """The question for one customer whom a reading of all customers did not show.
 
-A list may miss a customer, so a customer counts as deleted only after a 404.
+A list may miss a customer, so a customer counts as deleted only after a 404 of Ecwid.
 """
 
 from __future__ import annotations
@@ -37,5 +37,5 @@ def ask(client: EcwidClient, customer_id: int) -> Change:
     except ContractBroken as exc:
         return CustomerUnreadable(customer_id, exc.errors)
     if customer["id"] != customer_id:
-        raise BadReply("Ecwid sent another customer.")
+        raise BadReply("Ecwid sent another customer.").changed(executed="no")
     return CustomerUpdated(customer)

@@ -35,7 +35,7 @@ class CursorExpired(ValueError):
     """The cursor is older than six months, so Ecwid no longer lists all deletions since then.
 
     Begin again without a cursor. Then call `get_customer` for each customer of your copy that does
-    not come, and remove the customer only after a 404.
+    not come. Remove the customer only after a `CustomerNotFound` with `by_ecwid`.
     """
 
 

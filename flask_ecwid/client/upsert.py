@@ -126,10 +126,20 @@ def put(
         # customers late.
         try:
             customer = _find_taken(client, email, before_call)
+            if customer is not None:
+                return _update(client, body, customer, before_call)
         except EcwidError as exc:
+            if taken.executed == "no":
+                raise
+            # The later call may have had no effect, but the creation may have happened.
             raise exc.changed(executed=taken.executed) from None
-        if customer is None:
-            raise taken from None
+        raise taken
+    return _update(client, body, customer, before_call)
+
+
+def _update(
+    client: EcwidClient, body: Mapping[str, Any], customer: Customer, before_call: BeforeCall
+) -> Put:
     changes = merge.changes(body, customer)
     if not changes:
         return Put(customer["id"], "unchanged")

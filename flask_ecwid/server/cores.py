@@ -96,7 +96,11 @@ class OneCore:
             core: self._use[core].since(before[core])
             for core in self._allowed & self._use.keys() & before.keys()
         }
-        self._core = better_core(self._core, self._own_s - own_before_s, use)
+        better = better_core(self._core, self._own_s - own_before_s, use)
+        # Two workers that share a core see the same idle core. Without chance, both may move to it,
+        # and then follow each other from core to core.
+        if chance.uniform(0, 1) < 0.5:
+            self._core = better
         # A thread that was made during the last move may be on the earlier core.
         _move(self._core)
 

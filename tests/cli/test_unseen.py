@@ -23,8 +23,9 @@ def client(ecwid: HTTPServer) -> EcwidClient:
 def test_another_customer(ecwid: HTTPServer, client: EcwidClient) -> None:
     """A reply with another customer says nothing about the customer in question."""
     ecwid.expect_request(f"{STORE}/customers/5").respond_with_json({"id": 6, "email": "a@b.de"})
-    with pytest.raises(BadReply, match="another customer"):
+    with pytest.raises(BadReply, match="another customer") as caught:
         ask(client, 5)
+    assert caught.value.executed == "no"
 
 
 @pytest.mark.parametrize("code", ["STORE_NOT_FOUND", "PROFILE_NOT_FOUND"])

@@ -22,6 +22,7 @@ from flask_ecwid.errors import (
     EmailTaken,
     InvalidRequest,
     OutcomeUnknown,
+    Rejected,
 )
 from flask_ecwid.sandbox import Fault
 from flask_ecwid.testing import EcwidSandbox
@@ -344,6 +345,21 @@ def test_a_search_that_fails_after_the_creation(
         ecwid_client.put_customer({"email": EMAIL, "lang": "de"})
     assert type(caught.value) is not EmailTaken
     assert caught.value.executed == executed
+
+
+def test_an_update_that_fails_after_the_creation(
+    ecwid_sandbox: EcwidSandbox, ecwid_client: EcwidClient
+) -> None:
+    """The error of an update without effect says that the creation before may have happened."""
+    ecwid_sandbox.switch(duplicate_emails=True)
+    ecwid_sandbox.add_customer({"email": EMAIL, "registered": "2020-01-01 00:00:00 +0000"})
+    # The search of the put finds a customer who seems to be deleted.
+    ecwid_sandbox.inject(Fault("status", operation="get_customer", nth=1, status=404))
+    ecwid_sandbox.inject(Fault("reset", operation="add_customer", nth=1))
+    ecwid_sandbox.inject(Fault("status", operation="update_customer", status=400))
+    with pytest.raises(Rejected) as caught:
+        ecwid_client.put_customer({"email": EMAIL, "lang": "de"})
+    assert caught.value.executed == "unknown"
 
 
 def test_a_body_that_would_lose_a_member(

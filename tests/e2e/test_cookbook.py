@@ -212,6 +212,17 @@ def test_a_deleted_reader(newspaper: Newspaper) -> None:
     assert (newsletter.links(), newsletter.waiting()) == ({}, 0)
 
 
+def test_a_404_of_a_proxy(newspaper: Newspaper) -> None:
+    """A reader stays after a 404 in HTML, and the next delivery of the event has its effect."""
+    newsletter, storefront = newspaper
+    ann, _ = reader_of(newspaper)
+    storefront.change(ann, email=BOB)
+    storefront.fail(kind="html", status=404, operation="get_customer")
+    assert (storefront.deliver(), newsletter.emails()) == ([500], {ANN})
+    storefront.recover()
+    assert (storefront.deliver(), newsletter.emails()) == ([200], {BOB})
+
+
 def test_ecwid_fails(newspaper: Newspaper) -> None:
     """A withdrawal counts at once, and arrives in Ecwid as soon as Ecwid works again."""
     newsletter, storefront = newspaper

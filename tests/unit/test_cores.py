@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flask_ecwid import chance
 from flask_ecwid.server import cores
 from flask_ecwid.server.cores import OneCore, Use, better_core, least_used_core
 
@@ -92,11 +93,31 @@ def test_each_thread_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert affinities() == [{first}] * len(affinities())
     monkeypatch.setattr(cores, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(cores, "better_core", lambda *_: last)
+    monkeypatch.setattr(chance, "uniform", lambda *_: 0.0)
     one_core.look()
     assert affinities() == [{last}] * len(affinities())
     os.sched_setaffinity(threading.get_native_id(), ALLOWED)
     one_core.look()
     assert affinities() == [{last}] * len(affinities())
+
+
+@pytest.mark.usefixtures("threads")
+def test_only_some_looks_lead_to_a_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker stays by chance, so two workers do not follow each other from core to core."""
+    found: list[int] = []
+    first, last = ALLOWED[0], ALLOWED[-1]
+
+    def note(core: int, *_: Any) -> int:
+        found.append(core)
+        return last
+
+    monkeypatch.setattr(cores, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(cores, "better_core", note)
+    one_core = OneCore(first)
+    for chosen in (0.9, 0.1, 0.9):
+        monkeypatch.setattr(chance, "uniform", lambda *_, chosen=chosen: chosen)
+        one_core.look()
+    assert found == [first, first, last]
 
 
 @pytest.mark.usefixtures("threads")
