@@ -44,10 +44,12 @@ def least_used_core(used: Iterable[int | None]) -> int | None:
     Args:
         used: The core of each worker, or None for a worker without a core.
     """
-    if not hasattr(os, "sched_getaffinity"):
+    try:
+        allowed = os.sched_getaffinity(0)
+    except (AttributeError, OSError):
         return None
     workers = Counter(used)
-    return min(os.sched_getaffinity(0), key=lambda core: (workers[core], chance.uniform(0, 1)))
+    return min(allowed, key=lambda core: (workers[core], chance.uniform(0, 1)))
 
 
 def better_core(core: int, own_s: float, use: Mapping[int, Use]) -> int:
@@ -76,6 +78,7 @@ class OneCore:
 
         Raises:
             OSError: The process may not use this core.
+            ValueError: The system tells the use of the cores in another form.
         """
         self._allowed = os.sched_getaffinity(0)
         self._core = core
@@ -86,12 +89,14 @@ class OneCore:
         """Move if another core has more time for the process. Looks every `LOOK_EVERY_S` at most.
 
         Raises:
-            OSError: The process may not use the other core any longer.
+            OSError: The process may not use the core any longer.
+            ValueError: The system tells the use of the cores in another form.
         """
         if clock.now() < self._looked_at + LOOK_EVERY_S:
             return
+        self._looked_at = clock.now()
         own_before_s, before = self._own_s, self._use
-        self._looked_at, self._own_s, self._use = clock.now(), clock.cpu(), _read_use()
+        self._own_s, self._use = clock.cpu(), _read_use()
         use = {
             core: self._use[core].since(before[core])
             for core in self._allowed & self._use.keys() & before.keys()
@@ -121,6 +126,7 @@ def _read_use() -> dict[int, Use]:
 
     Raises:
         OSError: The system does not tell.
+        ValueError: The system tells in another form.
     """
     ticks_per_s = os.sysconf("SC_CLK_TCK")
     use = {}

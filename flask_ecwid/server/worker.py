@@ -60,7 +60,7 @@ class ProblemWorker(ThreadWorker):
         gunicorn caps its setting `limit_request_line` at a constant of 8190.
         """
         if self.core is not None:
-            with suppress(OSError):  # A system may forbid to keep a process on a core.
+            with suppress(OSError, ValueError):  # The system forbids it, or does not tell the use.
                 self._one_core = OneCore(self.core)
         limit = max(message.MAX_REQUEST_LINE, self.cfg.limit_request_line)
         message.MAX_REQUEST_LINE = limit  # type: ignore[misc]  # The stubs call it final.
@@ -73,7 +73,7 @@ class ProblemWorker(ThreadWorker):
         """
         super().notify()
         if self._one_core is not None:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 self._one_core.look()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -378,6 +378,28 @@ def test_all_cores_for_each_worker(tmp_path: Path) -> None:
 
 
 @only_linux
+@pytest.mark.parametrize("kind", ["OSError", "ValueError"])
+def test_a_system_that_refuses(tmp_path: Path, kind: str) -> None:
+    """A worker serves with all cores if the system does not tell their use, or forbids to move."""
+    refuses = f"cores._read_use = lambda: (_ for _ in ()).throw({kind})"
+    with workers_on_cores(tmp_path, "cores.LOOK_EVERY_S = 0.2", refuses) as server:
+        assert requests.get(f"{server.root}/healthz", timeout=30).status_code == 200
+        assert cores_of_workers(server) == [os.sched_getaffinity(0)] * WORKERS
+
+
+@only_linux
+def test_a_core_that_is_forbidden_later(tmp_path: Path) -> None:
+    """A worker serves on when a look for a better core fails."""
+    looks = tmp_path / "looks"
+    fails = f"cores.better_core = lambda *_: open({str(looks)!r}, 'a').write('.') * 10**6"
+    with workers_on_cores(tmp_path, "cores.LOOK_EVERY_S = 0.2", fails) as server:
+        before = children(server)
+        until(lambda: looks.exists() and len(looks.read_text(encoding="ascii")) >= 5 * WORKERS)
+        assert requests.get(f"{server.root}/healthz", timeout=30).status_code == 200
+        assert children(server) == before
+
+
+@only_linux
 def test_a_worker_moves(tmp_path: Path) -> None:
     """A worker moves to the core that is better than its own."""
     last = max(os.sched_getaffinity(0))
