@@ -185,6 +185,10 @@ def _parse(url: str) -> sa.URL:
             raise WrongDatabase(
                 "DATABASE_URL names no file, so write sqlite:///NAME or sqlite:////PATH"
             )
+    if "@" in (parsed.host or ""):  # The host would have a part of the password.
+        raise WrongDatabase(
+            "DATABASE_URL has two @ before the database, so write %40 for one in the password"
+        )
     return parsed.set(drivername=driver)
 
 

@@ -23,8 +23,8 @@ def ask(client: EcwidClient, customer_id: int) -> Change:
         customer_id: The id of the customer.
 
     Raises:
-        BadReply: Ecwid sent another customer.
-        CustomerNotFound: A proxy sent the 404, so Ecwid may have the customer.
+        BadReply: Ecwid sent another customer. Or a proxy sent the 404, so Ecwid may have the
+            customer.
         EcwidError: Nobody knows whether Ecwid has the customer.
     """
     client.wait_for_budget()
@@ -32,7 +32,8 @@ def ask(client: EcwidClient, customer_id: int) -> Change:
         customer = client.wait_while_unavailable(partial(client.get_customer, customer_id))
     except CustomerNotFound as exc:
         if not exc.by_ecwid:
-            raise
+            fault = BadReply("A proxy sent a 404, so Ecwid may still have the customer.")
+            raise fault.changed(executed="no") from None
         return CustomerDeleted(customer_id, datetime.fromtimestamp(clock.wall(), timezone.utc))
     except ContractBroken as exc:
         return CustomerUnreadable(customer_id, exc.errors)

@@ -428,7 +428,10 @@ class Asked:
     ("fault", "told"),
     [
         (Fault("status", operation="get_customer", times=3), "upstream-failed"),
-        (Fault("html", operation="get_customer", status=404, times=1), "customer-not-found"),
+        (
+            Fault("html", operation="get_customer", status=404, times=1),
+            "upstream-bad-reply: A proxy",
+        ),
         (Fault("html", operation="get_customer", status=200, times=3), "upstream-bad-reply"),
         (Fault("status", operation="get_customer", status=403, times=1), ""),
     ],
@@ -645,6 +648,7 @@ WRONG_URLS = [
     ("sqlite+pysqlcipher:///x.db", "neither SQLite nor PostgreSQL"),
     ("canary:canary@host", "is no URL"),
     ("postgresql://canary:canary@host:canary/shop", "is no URL"),
+    ("postgresql://user:canary@canary@host/shop", "has two @"),
     ("sqlite://", "names no file"),
     ("sqlite:///:memory:", "names no file"),
     ("sqlite://canary@host/x.db", "names no file"),
