@@ -63,7 +63,7 @@ def _prefixed(command: Command, *words: str) -> Command:
 
 
 def _on_one_core(command: Command) -> Command:
-    return _prefixed(command, "taskset", "--cpu-list=0")
+    return _prefixed(command, "taskset", "--cpu-list", "0")
 
 
 _GTHREAD = "--worker-class=gthread"

@@ -42,7 +42,8 @@ WRITERS = {
     "cli.terminal": {"os.open", "os.fdopen"},  # the null device
     "client.opening": {"tempfile.mkdtemp"},
     "sandbox.store": {"sqlite3.connect"},  # after `private_files.claim_database`
-    "server": {"tempfile.mkdtemp", "os.makedirs"},
+    "server.hooks": {"os.makedirs"},
+    "server.shared": {"tempfile.mkdtemp"},
     # The state file has a folder that only this user can open.
     "storage.file_state": {"os.open", "os.makedirs", "os.rename", "sqlite3.connect", "mkdir"},
 }
