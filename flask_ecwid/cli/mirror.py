@@ -16,17 +16,20 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from .. import chance, clock
-from ..client import Change, ChangeIterator, CursorExpired, EcwidClient
+from ..client import Change, ChangeIterator, CursorExpired, CustomerDeleted, EcwidClient
 from ..errors import EcwidError
 from .database import WrongDatabase, without_values
 from .mirror_rows import fold
 from .mirror_tables import create_tables, customers, gaps, insert_of, sync, upsert
-from .unseen import ask
+from .unseen import ask, check_404s
 
 BATCH = 100  # The changes of a transaction.
 # A question may fail because of a single customer, so the command goes on with the next customer.
 # After so many failures in a row, Ecwid itself has failed.
 _FAILURES_MOST = 3
+# Ecwid's 404s count only if Ecwid has one of these customers, because a gateway may send a 404 that
+# looks like Ecwid's for each customer.
+_WITNESSES = 3
 _DAMAGED = (
     "the copy belongs to another store with the same number, or its cursor is damaged. Delete the"
     " row of the store in ecwid_sync to read all customers again"
@@ -141,17 +144,30 @@ class Mirror:
         self.synced_at = None
 
     @without_values
-    def unseen(self, after: int = 0) -> list[int]:
-        """Return the lowest ids above `after` whose rows are unseen, and at most `BATCH` ids.
+    def unseen(self) -> list[int]:
+        """Return the ids of the customers whose rows are unseen.
 
         Raises:
             DatabaseFailed: The database cannot be used.
         """
+        query = sa.select(gaps.c.id).where(self._has_gap("unseen")).order_by(gaps.c.id)
+        with self._engine.begin() as connection:
+            return list(connection.execute(query).scalars())
+
+    @without_values
+    def seen(self) -> list[int]:
+        """Return the newest ids of customers whom Ecwid's list has shown, at most `_WITNESSES`.
+
+        Raises:
+            DatabaseFailed: The database cannot be used.
+        """
+        unseen = sa.select(gaps.c.id).where(self._has_gap("unseen"))
         query = (
-            sa.select(gaps.c.id)
-            .where(self._has_gap("unseen"), gaps.c.id > after)
-            .order_by(gaps.c.id)
-            .limit(BATCH)
+            sa.select(customers.c.id)
+            .where(customers.c.store_id == self._store_id, customers.c.deleted_at.is_(None))
+            .where(customers.c.id.not_in(unseen))
+            .order_by(customers.c.id.desc())
+            .limit(_WITNESSES)
         )
         with self._engine.begin() as connection:
             return list(connection.execute(query).scalars())
@@ -320,25 +336,31 @@ def _ask_for_unseen(client: EcwidClient, mirror: Mirror) -> Iterator[int]:
         EcwidError: A question has failed. The customer stays unseen, and the next update asks
             again. The other replies are stored.
     """
-    failures: list[EcwidError] = []
-    in_a_row = last = 0
-    while in_a_row < _FAILURES_MOST and (ids := mirror.unseen(after=last)):
-        last = ids[-1]
+    ids = mirror.unseen()
+    # Otherwise a few customers whose questions always fail would come first in each update.
+    ids.sort(key=lambda _: chance.uniform(0, 1))
+    failure = None
+    in_a_row = 0
+    for start in range(0, len(ids), BATCH):
         replies: list[Change] = []
-        for id in ids:
+        for id in ids[start : start + BATCH]:
             try:
                 replies.append(ask(client, id))
             except EcwidError as exc:
-                failures.append(exc)
+                failure = failure or exc
                 in_a_row += 1
                 if in_a_row == _FAILURES_MOST:
                     break
             else:
                 in_a_row = 0
+        if any(isinstance(each, CustomerDeleted) for each in replies):
+            check_404s(client, mirror.seen())
         mirror.store(replies)
         yield len(replies)
-    if failures:
-        raise failures[0]
+        if in_a_row == _FAILURES_MOST:
+            break
+    if failure:
+        raise failure
 
 
 def _take(changes: ChangeIterator) -> tuple[list[Change], EcwidError | None]:

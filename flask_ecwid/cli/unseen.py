@@ -5,6 +5,7 @@ A list may miss a customer, so a customer counts as deleted only after a 404 of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import partial
 
@@ -40,3 +41,19 @@ def ask(client: EcwidClient, customer_id: int) -> Change:
     if customer["id"] != customer_id:
         raise BadReply("Ecwid sent another customer.").changed(executed="no")
     return CustomerUpdated(customer)
+
+
+def check_404s(client: EcwidClient, seen: Sequence[int]) -> None:
+    """Check that Ecwid has a customer whom its list has shown, so that its 404s say something.
+
+    Args:
+        client: The client of the store.
+        seen: The ids of customers whom the list has shown. Without any, nothing is checked.
+
+    Raises:
+        BadReply: Each of them gets a 404 as well.
+        EcwidError: Ecwid has not answered.
+    """
+    if seen and all(isinstance(ask(client, each), CustomerDeleted) for each in seen):
+        error = BadReply("Ecwid sent a 404 for customers that its list shows.")
+        raise error.changed(executed="no")
