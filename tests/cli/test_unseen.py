@@ -6,7 +6,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 from flask_ecwid import EcwidClient, Settings
-from flask_ecwid.cli.unseen import ask
+from flask_ecwid.cli.unseen import ask, check_404s
 from flask_ecwid.client import CustomerDeleted
 from flask_ecwid.errors import BadReply, ServiceRefused
 
@@ -42,3 +42,19 @@ def test_a_deleted_customer(ecwid: HTTPServer, client: EcwidClient) -> None:
     found = ask(client, 5)
     assert isinstance(found, CustomerDeleted)
     assert found.customer_id == 5
+
+
+def test_a_list_without_customers(ecwid: HTTPServer, client: EcwidClient) -> None:
+    """Without a customer in the list, 404s count, because each customer may be deleted."""
+    check_404s(client, [])
+    assert ecwid.log == []
+
+
+def test_one_customer_of_the_list(ecwid: HTTPServer, client: EcwidClient) -> None:
+    """404s count as soon as Ecwid has one customer of the list, because others may be deleted."""
+    ecwid.expect_request(f"{STORE}/customers/5").respond_with_json({}, status=404)
+    ecwid.expect_request(f"{STORE}/customers/6").respond_with_json({"id": 6, "email": "a@b.de"})
+    check_404s(client, [5, 6])
+    with pytest.raises(BadReply) as caught:
+        check_404s(client, [5, 5])
+    assert caught.value.executed == "no"
