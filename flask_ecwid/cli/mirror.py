@@ -27,8 +27,8 @@ BATCH = 100  # The changes of a transaction.
 # A question may fail because of a single customer, so the command goes on with the next customer.
 # After so many failures in a row, Ecwid itself has failed.
 _FAILURES_MOST = 3
-# Ecwid's 404s count only if Ecwid has one of these customers, because a gateway may send a 404 that
-# looks like Ecwid's for each customer.
+# Ecwid's 404s count only if Ecwid has one of these customers of its list. A gateway may send a 404
+# that looks like Ecwid's for each customer.
 _WITNESSES = 3
 _DAMAGED = (
     "the copy belongs to another store with the same number, or its cursor is damaged. Delete the"
