@@ -161,11 +161,9 @@ class Mirror:
         Raises:
             DatabaseFailed: The database cannot be used.
         """
-        unseen = sa.select(gaps.c.id).where(self._has_gap("unseen"))
         query = (
             sa.select(customers.c.id)
-            .where(customers.c.store_id == self._store_id, customers.c.deleted_at.is_(None))
-            .where(customers.c.id.not_in(unseen))
+            .where(self._is_seen())
             .order_by(customers.c.id.desc())
             .limit(_WITNESSES)
         )
@@ -209,12 +207,7 @@ class Mirror:
         Raises:
             DatabaseFailed: The database cannot be used.
         """
-        unseen = sa.select(gaps.c.id).where(self._has_gap("unseen"))
-        return self._count(
-            customers.c.store_id == self._store_id,
-            customers.c.deleted_at.is_(None),
-            customers.c.id.not_in(unseen),
-        )
+        return self._count(self._is_seen())
 
     @without_values
     def count_unseen(self) -> int:
@@ -225,8 +218,8 @@ class Mirror:
         """
         return self._count(self._has_gap("unseen"))
 
-    def _count(self, *conditions: sa.ColumnElement[bool]) -> int:
-        query = sa.select(sa.func.count()).where(*conditions)
+    def _count(self, condition: sa.ColumnElement[bool]) -> int:
+        query = sa.select(sa.func.count()).where(condition)
         with self._engine.begin() as connection:
             return int(connection.execute(query).scalar_one())
 
@@ -245,6 +238,15 @@ class Mirror:
     def _has_gap(self, reason: str) -> sa.ColumnElement[bool]:
         """Return the condition for a gap of the store with this reason."""
         return sa.and_(gaps.c.store_id == self._store_id, gaps.c.reason == reason)
+
+    def _is_seen(self) -> sa.ColumnElement[bool]:
+        """Return the condition for a customer of the store who is neither deleted nor unseen."""
+        unseen = sa.select(gaps.c.id).where(self._has_gap("unseen"))
+        return sa.and_(
+            customers.c.store_id == self._store_id,
+            customers.c.deleted_at.is_(None),
+            customers.c.id.not_in(unseen),
+        )
 
     def _claim(self, connection: sa.Connection, **values: Any) -> str:
         """Change the row of the store as the first step, and return the new revision.

@@ -1,4 +1,4 @@
-"""The question for one customer whom a reading of all customers did not show.
+"""The questions for customers whom a reading of all customers did not show.
 
 A list may miss a customer, so a customer counts as deleted only after a 404 of Ecwid.
 """
