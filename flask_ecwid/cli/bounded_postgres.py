@@ -26,17 +26,18 @@ _NUMBERS = (
     "tcp_user_timeout",
 )
 _NO_SOCKET = "/dev/null"  # A server's socket would be in a folder, so no server is there.
-# libpq tells no SQLSTATE of a refused connection, only these texts of the server and of PgBouncer.
+_REFUSES_USER = (
+    "the server refuses the user, the password or this host, so correct DATABASE_URL, ~/.pgpass or"
+    " the server's pg_hba.conf"
+)
+# A refused connection has no SQLSTATE. Only these texts of the server and of PgBouncer tell.
 _REFUSALS = {
     'database ".*" does not exist|no such database': (
         "the server has no database with the name in DATABASE_URL, so correct the name or create"
         " the database"
     ),
     'authentication failed|role ".*" does not exist|no such user|not permitted to log in'
-    r"|permission denied for database|pg_hba\.conf (entry|rejects)": (
-        "the server refuses the user, the password or this host, so correct DATABASE_URL,"
-        " ~/.pgpass or the server's pg_hba.conf"
-    ),
+    r"|permission denied for database|pg_hba\.conf (entry|rejects)": _REFUSES_USER,
     "does not support (SSL|GSSAPI)|certificate (verify failed|file|for)|channel binding required"
     "|authentication method requirement|unrecognized configuration parameter"
     "|invalid value for parameter|invalid command-line argument": (
@@ -117,9 +118,9 @@ def connect(dialect: object, record: object, args: Any, options: Any) -> Bounded
 
 def _refusal(error: psycopg.OperationalError) -> str | None:
     """Return the text for a refusal of the server, or None if another attempt may succeed."""
-    text = str(error)
     if error.pgconn is not None and error.pgconn.needs_password:
-        text = "authentication failed"  # There is no password, and the server asks for one.
+        return _REFUSES_USER  # There is no password, and the server asks for one.
+    text = str(error)
     return next((told for form, told in _REFUSALS.items() if re.search(form, text)), None)
 
 
