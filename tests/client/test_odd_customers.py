@@ -9,6 +9,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -450,18 +451,20 @@ def test_large_replies_are_read_two_at_a_time(
     assert readers.most == 2
 
 
+LARGE = b'{"id": 7, "x": "' + b"x" * (2 << 20) + b'"}'
+
+
+def large_and_late(_: Request) -> Response:
+    """Return a large reply, so late that reads which begin together share the call."""
+    time.sleep(0.5)
+    return Response(LARGE)
+
+
 def test_joined_large_replies_are_read_two_at_a_time(
     ecwid: HTTPServer, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reads that share one call to Ecwid parse its large reply two at a time, too."""
-    body = b'{"id": 7, "x": "' + b"x" * (2 << 20) + b'"}'
-    ready = threading.Event()
-
-    def reply(_: Request) -> Response:
-        ready.wait(0.5)
-        return Response(body)
-
-    ecwid.expect_request(ANY_PATH).respond_with_handler(reply)
+    ecwid.expect_request(ANY_PATH).respond_with_handler(large_and_late)
     readers = Readers()
     monkeypatch.setattr(replies, "orjson", readers)
     client = EcwidClient(Settings.from_config(config))
@@ -471,7 +474,7 @@ def test_joined_large_replies_are_read_two_at_a_time(
 
 def test_a_large_reply_waits_no_longer_than_the_deadline(ecwid: HTTPServer, config: Config) -> None:
     """A call that finds no slot for its large reply ends at its deadline."""
-    ecwid.expect_request(ANY_PATH).respond_with_data(b'{"id": 7, "x": "' + b"x" * (2 << 20) + b'"}')
+    ecwid.expect_request(ANY_PATH).respond_with_data(LARGE)
     client = EcwidClient(Settings.from_config({**config, "ECWID_DEADLINE_S": 2}))
     with (
         retries._large_replies.take(0),
@@ -499,14 +502,7 @@ def test_a_joined_read_has_no_effect(
     ecwid: HTTPServer, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read that joins a call and finds no slot for its large reply says that it had no effect."""
-    body = b'{"id": 7, "x": "' + b"x" * (2 << 20) + b'"}'
-    everyone = threading.Event()
-
-    def reply(_: Request) -> Response:
-        everyone.wait(0.3)
-        return Response(body)
-
-    ecwid.expect_request(ANY_PATH).respond_with_handler(reply)
+    ecwid.expect_request(ANY_PATH).respond_with_handler(large_and_late)
     reader = SecondWaits()
     monkeypatch.setattr(replies, "orjson", reader)
     client = EcwidClient(Settings.from_config({**config, "ECWID_DEADLINE_S": 2}))
