@@ -76,8 +76,8 @@ def write(results: dict[str, Any], folder: Path) -> None:
             "other server, the server is gunicorn with one gthread worker and its Python parser, "
             "or uvicorn for FastAPI and connexion 3. 1.00 is the bare Flask view with "
             "`requests.Session`, orjson and no checks, under that gunicorn. flask_ecwid keeps "
-            "each worker of gunicorn on one core. Where a name says so, another contender is kept "
-            "on one core, or flask_ecwid uses all cores."
+            "each worker of gunicorn on one core. A name says if another contender is kept on one "
+            "core, or if flask_ecwid uses all cores."
         )
     for table, part in PARTS.items():
         if table in results:

@@ -20,9 +20,9 @@ from .. import chance, clock
 
 LOOK_EVERY_S = 2.0
 # Parts of the time between two looks. A worker moves if all three hold.
-_TAKEN_BY_OTHERS = 0.3  # of the worker's core, at least
-_LEFT_IDLE = 0.05  # of the worker's core, at most
-_IDLE_ELSEWHERE = 0.5  # of another core, more than that
+_TAKEN_BY_OTHERS = 0.3  # At least so much of the worker's core.
+_LEFT_IDLE = 0.05  # At most so much of the worker's core.
+_IDLE_ELSEWHERE = 0.5  # More than so much of another core.
 
 
 class Use(NamedTuple):
