@@ -112,22 +112,28 @@ def _sent_api_key() -> Secret:
     Raises:
         Unauthorized: The request has no credential, two of them, or one of another scheme.
     """
-    authorization, api_key = request.headers.get("Authorization"), request.headers.get("X-API-Key")
-    if not authorization and not api_key:
+    authorization, api_key = _sent("Authorization"), _sent("X-API-Key")
+    sent = [value for value in (authorization, api_key) if value is not None]
+    if not any(sent):
         raise Unauthorized("none")
-    if authorization is not None and api_key is not None:
+    if len(sent) == 2:
         raise Unauthorized("two")
     if authorization is None:
-        return Secret(api_key)
+        return sent[0]
     if bearer := _BEARER.fullmatch(authorization):
         return Secret(bearer[1])
-    scheme, _, credential = authorization.partition(" ")
-    if scheme.lower() != "bearer":
+    if authorization.partition(" ")[0].lower() != "bearer":
         raise Unauthorized("scheme")
-    if not credential.strip():
+    if not authorization.partition(" ")[2].strip():
         raise Unauthorized("none")
     # A key has no blank, so the header holds two keys or an invalid key.
-    raise Unauthorized("two" if "," in credential else "wrong")
+    raise Unauthorized("two" if "," in authorization else "wrong")
+
+
+def _sent(header: str) -> Secret | None:
+    """Return the value of a header, which no traceback with variables may show."""
+    text = request.headers.get(header)
+    return None if text is None else Secret(text)
 
 
 def _authorized_by_host(authorize: Authorize, operation: Operation) -> Caller:

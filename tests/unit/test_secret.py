@@ -101,6 +101,16 @@ def test_faulty_settings() -> None:
     assert CANARY not in repr(app.config)
 
 
+REFUSED = (
+    {"X-API-Key": CANARY},
+    {"Authorization": f"Bearer {CANARY}"},
+    {"Authorization": f"Bearer {CANARY}", "X-API-Key": CANARY},
+    {"Authorization": f"Basic {CANARY}"},
+    {"Authorization": f"Bearer {CANARY} {CANARY}"},
+    {"Authorization": f"Bearer {CANARY}, {CANARY}"},
+)
+
+
 def test_a_key_that_is_refused() -> None:
     """A traceback with variables does not show an API key that the plugin refuses."""
     app = flask.Flask("host")
@@ -108,7 +118,7 @@ def test_a_key_that_is_refused() -> None:
     Ecwid(app)
     operation = contract.load().operations["list_customers"]
     admit = Authenticator(app.extensions["ecwid"]["ecwid"].settings, None).authenticate
-    for headers in ({"X-API-Key": CANARY}, {"Authorization": f"Bearer {CANARY}"}):
+    for headers in REFUSED:
         context = app.test_request_context(headers=headers)
         with context, pytest.raises(errors.Unauthorized) as caught:
             admit(operation)
