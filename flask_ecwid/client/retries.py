@@ -29,7 +29,7 @@ from ..errors import (
 )
 from ..settings import StoreCredentials
 from ..signals import CallSignals, CallSpan, attempt_finished, attempt_started
-from ..storage.work import current_work, piece_of_work
+from ..storage.work import current_work, in_piece_of_work
 from ..throttling.guard import Guard, Permit
 from .calls import Call, neutral_call
 from .reconcile import WAITS_S, ecwid_time, find_created, search_call
@@ -120,7 +120,7 @@ class RetryingSender:
             if not self.is_proven:
                 raise
 
-    @piece_of_work()
+    @in_piece_of_work
     def send(
         self, call: Call, deadline: float, *, first_attempt_at: clock.Moment | None = None
     ) -> tuple[Reply, Value]:
@@ -282,7 +282,7 @@ class RetryingSender:
                 raise Throttled(1, "Several calls have failed, and the reason is not known yet.")
             return permit
 
-    @piece_of_work()
+    @in_piece_of_work
     def ask_neutral(self, deadline: float) -> None:
         """Ask the neutral question in one attempt, also while a refused token pauses.
 

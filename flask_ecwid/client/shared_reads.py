@@ -21,7 +21,7 @@ from ..errors import EcwidError, Refused
 from ..storage.cache_backend import CacheBackend
 from ..storage.process_memory import ProcessWide
 from ..storage.store_memory import StoreMemory
-from ..storage.work import current_work, piece_of_work
+from ..storage.work import current_work, in_piece_of_work
 from .calls import Call
 from .replies import Reply
 from .retries import RetryingSender, read_in_turn
@@ -64,7 +64,7 @@ class SharedReads:
         self._thread = thread  # Counts a thread of the store, or raises StoreBusy.
         self._generation: str | None = None  # The generation that a read saw last.
 
-    @piece_of_work()
+    @in_piece_of_work
     def send(self, call: Call, *, first_attempt_age_s: float | None = None) -> Any:
         """Return the value of a good reply, within the deadline of the piece of work.
 
@@ -135,7 +135,7 @@ class SharedReads:
         """True if Ecwid has accepted the token, or if the token needs no proof."""
         return self._sender.is_proven
 
-    @piece_of_work()
+    @in_piece_of_work
     def prove(self) -> None:
         """Ask the neutral question, if Ecwid has not accepted the token yet.
 
@@ -162,7 +162,7 @@ class SharedReads:
             self._memory.get().under_way.clear()
             self._generation = generation
 
-    @piece_of_work()
+    @in_piece_of_work
     def invalidate(self) -> bool:
         """Forget the reads and responses from before a change, which no later read may see.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .host_mark import HostMark
 from .state import State
-from .work import piece_of_work
+from .work import in_piece_of_work
 
 
 class EventMark:
@@ -23,7 +23,7 @@ class EventMark:
         """
         self._mark = HostMark(shared, f"{store_digest}:event")
 
-    @piece_of_work()
+    @in_piece_of_work
     def leave(self) -> None:
         """Change the mark.
 
@@ -32,7 +32,7 @@ class EventMark:
         """
         self._mark.leave()
 
-    @piece_of_work()
+    @in_piece_of_work
     def find(self) -> bytes | None:
         """Return the mark, or None if there was no event for hours.
 

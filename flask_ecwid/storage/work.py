@@ -7,15 +7,20 @@ would take Redis for slow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from .. import clock
 
 REDIS_S = 0.3  # for all trips to Redis of a piece of work
 OUTCOME_S = 0.1  # of these, kept for the outcome of an idempotency key
 TRIP_S = 0.2  # for one trip, with the connection, the handshake and a repetition
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class Work:
@@ -81,3 +86,16 @@ def piece_of_work() -> Iterator[Work]:
         yield current_work()
     finally:
         _work.reset(token)
+
+
+def in_piece_of_work(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Make each call of the function a piece of work, or a part of the piece around the call."""
+
+    @wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if _work.get() is not None:
+            return function(*args, **kwargs)
+        with piece_of_work():
+            return function(*args, **kwargs)
+
+    return call

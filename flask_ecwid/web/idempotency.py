@@ -35,7 +35,7 @@ from ..errors import (
 from ..storage import process
 from ..storage.redis_connection import COOLDOWN_S
 from ..storage.state import State, StateUnavailable, Stored, delete
-from ..storage.work import current_work, piece_of_work
+from ..storage.work import current_work, in_piece_of_work
 from .envelope import Envelope
 
 log = logging.getLogger("flask_ecwid")
@@ -153,7 +153,7 @@ class Idempotency:
         self._lease_s = max(MIN_LEASE_S, deadline_s + 10)
         self._owed = owed or OwedOutcomes()
 
-    @piece_of_work()
+    @in_piece_of_work
     def run(
         self,
         owner: tuple[str, ...],

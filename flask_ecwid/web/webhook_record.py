@@ -24,7 +24,7 @@ from .. import chance
 from ..errors import EventsUnavailable, EventUnderWay
 from ..storage.redis_connection import COOLDOWN_S
 from ..storage.state import State, StateUnavailable, Stored
-from ..storage.work import piece_of_work
+from ..storage.work import in_piece_of_work
 
 log = logging.getLogger("flask_ecwid")
 
@@ -41,7 +41,7 @@ class Delivery:
     _name: str
     _owner: str  # a random name, so that no two records are equal
 
-    @piece_of_work()
+    @in_piece_of_work
     def finish(self) -> None:
         """Record that the event has had its effect.
 
@@ -55,7 +55,7 @@ class Delivery:
         except StateUnavailable:
             log.warning("the effect of a webhook event could not be recorded")
 
-    @piece_of_work()
+    @in_piece_of_work
     def release(self) -> None:
         """Delete the record, because the delivery has failed.
 
@@ -66,7 +66,7 @@ class Delivery:
             self._state.compare_and_swap(self._name, running, None, TTL_S)
 
 
-@piece_of_work()
+@in_piece_of_work
 def begin_delivery(state: State, signed: str) -> Delivery | None:
     """Return the delivery of an event, or None if an earlier delivery has had the effect.
 
