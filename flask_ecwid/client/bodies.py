@@ -77,10 +77,10 @@ class _Found:
                 self.refuse(pointer(path), "additionalProperties", f"Use {other} instead.")
             elif schema and schema.get("readOnly"):
                 self.dropped.append(pointer((*path, name)))
-            elif isinstance(member, (Mapping, list, tuple)):
-                kept[name] = self.settable(schema or {}, member, (*path, name))
-            else:
+            elif member is None or isinstance(member, (str, int, float)):
                 kept[name] = member
+            else:
+                kept[name] = self.settable(schema or {}, member, (*path, name))
         return kept
 
     def refuse(self, place: str, keyword: str, expected: str) -> None:
