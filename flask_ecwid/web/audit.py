@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from flask import Response, current_app, request
+from flask import Response, current_app
 
 from .. import clock
 from ..contract.operation import Operation
@@ -117,7 +117,7 @@ def _write_request_line(context: RequestContext, status: int) -> None:
     facts = {
         "store": context.mount.name,
         "store_id": context.store_id or "-",
-        "operation": (request.endpoint or "").rpartition(".")[2],
+        "operation": context.endpoint,
         "status": status,
         "duration_ms": started_at and round((clock.now() - started_at) * 1000, 1),
         "request_id": context.request_id,

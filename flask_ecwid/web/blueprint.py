@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
 from .. import clock
 from ..signals import operation_finished, operation_started
 from ..throttling.rate_limit import WINDOW_S, RateLimit
 from . import audit, connexion_api, openapi, problems, swagger_ui, webhooks
-from .context import begin_request, request_under_way
+from .context import begin_request, flask_request, request_under_way
 from .mount import Mount
 
 # The scheme and host of a request target in absolute form.
@@ -39,9 +41,10 @@ def make_blueprint(mount: Mount) -> Blueprint:
 
 def before_request() -> None:
     """Make the request's context, before connexion's chain runs."""
-    context = begin_request()
+    http = flask_request()
+    context = begin_request(http)
     context.started_at = clock.now()
-    refuse_hidden_slashes()
+    refuse_hidden_slashes(http.environ)
     if operation_started.receivers:
         audit.send_started(context)
 
@@ -76,7 +79,7 @@ def teardown_request(exc: BaseException | None) -> None:
             audit.send_finished(context)
 
 
-def refuse_hidden_slashes() -> None:
+def refuse_hidden_slashes(environ: Mapping[str, Any]) -> None:
     """Refuse a path that a proxy in front of the service may have read as another path.
 
     WSGI decodes an encoded slash before the routing, and werkzeug drops one of two leading slashes.
@@ -85,7 +88,6 @@ def refuse_hidden_slashes() -> None:
     Raises:
         NotFound: The path has an encoded slash, or begins with two slashes.
     """
-    environ = request.environ
     # gunicorn sets RAW_URI, and other servers set REQUEST_URI. Some servers drop a leading slash of
     # PATH_INFO, so both are looked at.
     raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
@@ -97,7 +99,8 @@ def refuse_hidden_slashes() -> None:
 def add_privacy_headers(response: Response) -> None:
     """Keep personal data out of shared caches, and the path of a customer out of referrers."""
     headers = response.headers
-    headers.setdefault("Cache-Control", "no-store")
+    if not headers.getlist("Cache-Control"):
+        headers.add("Cache-Control", "no-store")
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Request, Response
 
 from ..contract import Contract
 from ..contract.operation import Operation
@@ -23,7 +23,7 @@ from ..signals import call_count
 from ..storage.work import piece_of_work
 from . import envelope, handlers, incoming, responses
 from .cache import CachedResponse
-from .context import CONTEXT, RequestContext, request_var
+from .context import CONTEXT, RequestContext, flask_request, request_var
 from .mount import Mount
 
 
@@ -83,13 +83,14 @@ class _Api(FlaskApi):
 
     @staticmethod
     def get_request(**path: Any) -> _Request:
-        context: RequestContext = request.environ[CONTEXT]
+        http = flask_request()
+        context: RequestContext = http.environ[CONTEXT]
         assert context.operation is not None, "a route of connexion has an operation"
         # The values of converters in the prefix belong to the host, which finds them in
         # `request.view_args`.
         parameters = context.operation.parameters
         own = {name: value for name, value in path.items() if ("path", name) in parameters}
-        return _Request(context, context.operation, own)
+        return _Request(http, context, context.operation, own)
 
     @staticmethod
     def get_response(response: Response, *_: object, **__: object) -> Response:
@@ -157,7 +158,14 @@ class _Request:
     files: dict[str, Any] = {}  # noqa: RUF012
     context: dict[str, Any] = {}  # noqa: RUF012
 
-    def __init__(self, context: RequestContext, operation: Operation, path: dict[str, str]) -> None:
+    def __init__(
+        self,
+        http: Request,
+        context: RequestContext,
+        operation: Operation,
+        path: dict[str, str],
+    ) -> None:
+        self.http = http
         self.request_context = context
         self.operation = operation
         self.path_params: dict[str, Any] = path
@@ -190,7 +198,8 @@ class _Parameters:
     def __call__(self, function: Function) -> Function:
         def wrapper(received: _Request) -> Any:
             operation, context = received.operation, received.request_context
-            received.body, query = incoming.read(context.mount.settings.max_body_bytes)
+            limit = context.mount.settings.max_body_bytes
+            received.body, query = incoming.read(received.http, limit)
             values = operation.parse_parameters(received.path_params, query)
             received.path_params = {name: values.pop(name) for name in received.path_params}
             received.query = values
@@ -218,8 +227,9 @@ class _Body:
 
     def __call__(self, function: Function) -> Function:
         def wrapper(received: _Request) -> Any:
-            charset = request.mimetype_params.get("charset", "")
-            received.json = received.operation.parse_body(request.mimetype, charset, received.body)
+            charset = received.http.mimetype_params.get("charset", "")
+            media_type = received.http.mimetype
+            received.json = received.operation.parse_body(media_type, charset, received.body)
             return function(received)
 
         return wrapper
@@ -251,7 +261,7 @@ class _Response:
             context = received.request_context
             operation = received.operation
             if operation.idempotency_key is not None:
-                context.idempotency_key = operation.parse_idempotency_key(request.headers)
+                context.idempotency_key = operation.parse_idempotency_key(received.http.headers)
                 required = context.mount.settings.require_idempotency_key
                 if required and context.idempotency_key is None:
                     raise IdempotencyKeyRequired

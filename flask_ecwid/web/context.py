@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flask import current_app, request
+from flask import Request, current_app, request
 
 from .. import chance
 from ..signals import CallCount
@@ -27,6 +27,7 @@ class RequestContext:
     """The context of one request below a mount, without any data of a customer but the id."""
 
     mount: Mount
+    endpoint: str  # Flask's name for the route, without the name of the mount
     operation: Operation | None  # None for any other path below the mount
     request_id: str  # a UUID, version 4
     started_at: float | None = None  # a value of `clock.now()`, or None before `before_request`
@@ -56,16 +57,26 @@ request_var: ContextVar[RequestContext] = ContextVar("flask_ecwid_request")
 current_request = request_var.get
 
 
-def begin_request() -> RequestContext:
-    """Make the context of Flask's request and return it.
+def flask_request() -> Request:
+    """Return the request that Flask's proxy `request` stands for.
+
+    The proxy searches for the request at each use, which costs more than most answers.
+    """
+    found: Request = request._get_current_object()  # type: ignore[attr-defined]
+    return found
+
+
+def begin_request(http: Request) -> RequestContext:
+    """Make the context of a request of Flask and return it.
 
     The request's id is the caller's `X-Request-ID`, or a new id if that is not a UUID of version 4.
     """
-    blueprint, _, endpoint = (request.endpoint or "").rpartition(".")
+    blueprint, _, endpoint = (http.endpoint or "").rpartition(".")
     mount: Mount = current_app.extensions["ecwid"][blueprint]
-    sent_id = request.headers.get("X-Request-ID", "")
-    context = request.environ[CONTEXT] = RequestContext(
+    sent_id = http.headers.get("X-Request-ID", "")
+    context = http.environ[CONTEXT] = RequestContext(
         mount=mount,
+        endpoint=endpoint,
         operation=mount.contract.operations.get(endpoint),
         request_id=sent_id.lower() if _UUID4.fullmatch(sent_id) else str(chance.uuid4()),
         store_id=mount.choice.only.store_id if mount.choice.only else None,
@@ -79,4 +90,5 @@ def request_under_way() -> RequestContext:
     If a hook of the host made the response early, `before_request` did not run and the context is
     made here.
     """
-    return request.environ.get(CONTEXT) or begin_request()
+    http = flask_request()
+    return http.environ.get(CONTEXT) or begin_request(http)

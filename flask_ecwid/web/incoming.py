@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 from urllib.parse import parse_qsl
 
-from flask import current_app, request
+from flask import Request, current_app
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 from werkzeug.wsgi import get_input_stream
 
 from ..errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, Violation
 
 
-def read(max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
+def read(request: Request, max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
     """Return the request's body, and the query's names and values in their order.
 
     Raises:
@@ -20,12 +22,12 @@ def read(max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
         BodyTooLarge: The body is larger than `max_body_bytes` or the host's MAX_CONTENT_LENGTH.
         InvalidRequest: The body cannot be read, or the query is not UTF-8.
     """
-    body = read_body(max_body_bytes)
+    body = read_body(request, max_body_bytes)
     query = request.query_string
     return body, _query(query) if query else []
 
 
-def read_body(max_bytes: int) -> bytes:
+def read_body(request: Request, max_bytes: int) -> bytes:
     """Return the request's body, of whatever media type.
 
     Raises:
@@ -35,7 +37,7 @@ def read_body(max_bytes: int) -> bytes:
     """
     environ = request.environ
     has_body = environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
-    return _body(max_bytes) if has_body else b""
+    return _body(request, max_bytes) if has_body else b""
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:
@@ -52,7 +54,7 @@ def _query(raw: bytes) -> list[tuple[str, str]]:
     raise InvalidRequest([Violation("/query", "type", "A query in UTF-8 with percent-encoding.")])
 
 
-def _body(max_bytes: int) -> bytes:
+def _body(request: Request, max_bytes: int) -> bytes:
     if request.headers.get("Content-Encoding"):
         raise UnsupportedMediaType
     host_limit = current_app.config["MAX_CONTENT_LENGTH"]
@@ -61,7 +63,7 @@ def _body(max_bytes: int) -> bytes:
     # body that is too large can be told from a body that fits. Flask before 3.1 has no limit for a
     # single request, so the limit is set on the stream.
     try:
-        if _is_chunked_by_uwsgi():
+        if _is_chunked_by_uwsgi(request.environ):
             body = _chunks_of_uwsgi(limit)
         else:
             if "stream" not in request.__dict__:
@@ -82,9 +84,8 @@ def _body(max_bytes: int) -> bytes:
     return body
 
 
-def _is_chunked_by_uwsgi() -> bool:
+def _is_chunked_by_uwsgi(environ: Mapping[str, Any]) -> bool:
     """Return True if the body is in chunks, which uWSGI leaves out of `wsgi.input`."""
-    environ = request.environ
     has_length = bool(environ.get("CONTENT_LENGTH"))
     return "uwsgi.version" in environ and "HTTP_TRANSFER_ENCODING" in environ and not has_length
 

@@ -83,7 +83,7 @@ def receive_event() -> Response:
     mount = context.mount
     context.store_id = None  # A mount with one store would else name it for any event.
     event = webhook_event.read_event(
-        incoming.read_body(MAX_BODY_BYTES),
+        incoming.read_body(request, MAX_BODY_BYTES),
         request.headers.get(webhook_event.SIGNATURE),
         mount.settings.client_secret,
         clock.wall(),

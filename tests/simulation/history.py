@@ -352,7 +352,7 @@ class _History:
     def _handle(self, request: Request, mount: Mount) -> object:
         store = mount.runtime(mount.choice.of(Caller(str(request.pair))))
         context = RequestContext(
-            mount, None, str(request.id), store=store, idempotency_key=request.key
+            mount, "", None, str(request.id), store=store, idempotency_key=request.key
         )
         token = request_var.set(context)
         try:
