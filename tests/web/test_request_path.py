@@ -61,7 +61,7 @@ def response(body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("operation", "calls", "changes"), [("list_customers", 156, 77), ("add_customer", 274, 134)]
+    ("operation", "calls", "changes"), [("list_customers", 144, 70), ("add_customer", 258, 125)]
 )
 def test_the_request_path(operation: str, calls: int, changes: int) -> None:
     """A warm list and a creation with a key call few functions in few modules."""
