@@ -463,8 +463,11 @@ def test_each_process_has_its_own_connections() -> None:
         client.get_customer(7)
         child = os.fork()
         if child == 0:
-            good = client.get_customer(7) == {"id": 7}
-            os._exit(0 if good else 1)
+            status = 1
+            try:
+                status = int(client.get_customer(7) != {"id": 7})
+            finally:  # Otherwise a child that fails would go on with the other tests.
+                os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         client.get_customer(7)
         assert server.connections == 2
