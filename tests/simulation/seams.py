@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import uuid
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -93,6 +94,9 @@ def installed(world: World, setting: Setting) -> Iterator[None]:
     The processes of a history have their own process ids, so a registry of the modules has a part
     for each process. The next history has the same ids, and therefore new registries.
     """
+    # A finalizer of the package keeps locks and clocks until an object of the same world is gone.
+    # With a plain reference to the world, each history would therefore stay in memory for ever.
+    world = weakref.proxy(world)
     the_clock, the_chance, marks = Clock(world), Chance(world), Marks(world)
     replaced: list[tuple[object, str, object]] = [
         (clock, "now", the_clock.now),

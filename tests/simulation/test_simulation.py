@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import os
 import random
 import re
@@ -227,3 +228,16 @@ def test_a_planted_defect_is_found(name: str) -> None:
     assert count is not None
     assert invariant in {each.__name__ for each in INVARIANTS}
     assert not play(make(count - 1)).violations
+
+
+def worlds() -> int:
+    gc.collect()
+    return sum(isinstance(each, World) for each in gc.get_objects())
+
+
+def test_no_history_stays_in_memory() -> None:
+    """The memory of a history is free again, so that 100,000 of them fit into a process."""
+    before = worlds()
+    for seed in range(12):
+        play(make(seed))
+    assert worlds() <= before + 1  # The class of the databases keeps the last one.

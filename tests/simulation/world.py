@@ -375,11 +375,12 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self._is_held = False
-        if self._owner is None:
+        owner, self._owner = self._owner, None
+        if owner is None:
             return
-        self._owner.locks -= 1
-        if self._waiting and not self._owner.process.dead:
-            index = int(self._owner.random.random() * len(self._waiting))
+        owner.locks -= 1
+        if self._waiting and not owner.process.dead:
+            index = int(owner.random.random() * len(self._waiting))
             self._world.wake(self._waiting.pop(index))
 
 
