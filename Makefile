@@ -10,7 +10,7 @@
 # make bench-stores: measure 1, 100 and 10,000 stores (5 minutes)
 # make bystanders: measure the cost of the entry points for other projects (benchmarks/README.md)
 # make fuzz: send generated requests and replies (15 minutes on two cores)
-# make soak: run the long runs of docs/evidence.md (15 minutes)
+# make soak: run the long runs of docs/evidence.md (20 minutes)
 # make simulate: play 100,000 simulated histories (10 minutes), or print one with SEED=n
 # make simulate-planted: plant defects, each of which a simulated history has to show (10 minutes)
 
