@@ -37,7 +37,15 @@ from .errors import (
     ServiceRefused,
     Violation,
 )
-from .settings import Secret, SettingsError, StoreCredentials, hide_secrets, read_some, rules
+from .settings import (
+    HiddenConfig,
+    Secret,
+    SettingsError,
+    StoreCredentials,
+    hide_secrets,
+    read_some,
+    rules,
+)
 from .settings.keys import key_of
 
 CUSTOMER_SCOPES = ("read_customers", "create_customers", "update_customers")
@@ -73,6 +81,7 @@ def authorize_url(
     names = scopes.split() if isinstance(scopes, str) else list(scopes)
     if not state or not names:
         raise ValueError("state and scopes must not be empty")
+    config = _hidden(config, config_prefix)
     settings = _settings(config, config_prefix, ("client_id",), ("oauth_url",))
     query = {
         "client_id": settings["client_id"],
@@ -111,8 +120,9 @@ def exchange_code(
         ServiceRefused: Ecwid does not accept the app.
         EcwidError: The exchange failed in another way, and `detail` says what to do.
     """
-    settings = _settings(config, config_prefix, _OF_THE_APP, ("oauth_url", *_OF_A_CALL))
     store_id, code = str(store_id), Secret(code if isinstance(code, str) else "")
+    config = _hidden(config, config_prefix)
+    settings = _settings(config, config_prefix, _OF_THE_APP, ("oauth_url", *_OF_A_CALL))
     if not rules.is_store_id(store_id):
         raise _invalid("store_id", f"The store id {rules.STORE_ID_FAULT}.")
     if not _CODE.fullmatch(code):
@@ -144,12 +154,16 @@ def exchange_code(
     return _credentials(store_id, reply)
 
 
-def _settings(
-    config: Mapping[str, Any] | None, prefix: str, needed: tuple[str, ...], more: tuple[str, ...]
-) -> dict[str, Any]:
+def _hidden(config: Mapping[str, Any] | None, prefix: str) -> HiddenConfig:
     if config is None:
         config = current_app.config
         hide_secrets(current_app.config, prefix)  # as `Ecwid` does, which the app may not have
+    return HiddenConfig(config, prefix)
+
+
+def _settings(
+    config: HiddenConfig, prefix: str, needed: tuple[str, ...], more: tuple[str, ...]
+) -> dict[str, Any]:
     settings = read_some(config, needed + more, prefix)
     missing = [name for name in needed if not settings[name]]
     if missing:

@@ -10,6 +10,7 @@ import requests
 from requests.adapters import BaseAdapter
 
 from .. import clock
+from ..settings import SecretBytes
 from .connection import Attempt, Connection
 from .route import Route
 
@@ -68,12 +69,13 @@ class PooledAdapter(BaseAdapter):
             self._idle.clear()
         _close_all(idle)
 
-    def _message(self, request: requests.PreparedRequest) -> bytes:
+    def _message(self, request: requests.PreparedRequest) -> SecretBytes:
         target = (request.url or "")[self._route.skips :]
         head = f"{request.method} {target} HTTP/1.1\r\n{self._route.headers}"
         head += "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
         body = request.body if isinstance(request.body, bytes) else b""
-        return f"{head}\r\n".encode("latin-1") + body
+        # The request has the token, and a traceback with variables shows the request.
+        return SecretBytes(f"{head}\r\n".encode("latin-1") + body)
 
     def _take(self, attempt: Attempt) -> Connection | None:
         """Return the connection that was used last, or None if the attempt needs a new one."""

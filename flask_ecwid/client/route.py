@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from requests.utils import DEFAULT_CA_BUNDLE_PATH as CERTIFI
 from urllib3.util.ssltransport import SSLTransport
 
+from ..settings import Secret, SecretBytes
 from ..storage import names
 from .connection import Attempt, Connection
 
@@ -96,12 +97,12 @@ class Route:
 
     def _open_tunnel(self, sock: socket.socket, attempt: Attempt) -> None:
         """Let the proxy connect to the host. The attempt itself does not count as sent."""
-        head = (
+        head = Secret(  # because the header of the proxy has a password
             f"CONNECT {self._tunnel} HTTP/1.1\r\nHost: {self._tunnel}\r\n{self._proxy_header}\r\n"
         )
         limits = replace(attempt, read_timeout=attempt.connect_timeout)
         connection = Connection(sock)
-        status, _ = connection.begin(head.encode(), limits)
+        status, _ = connection.begin(SecretBytes(head.encode()), limits)
         if status >= 300 or connection.rest:
             raise OSError("the proxy opened no tunnel")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from .rules import SANDBOX_ON, switch
 from .settings import (
+    HiddenConfig,
     Secret,
+    SecretBytes,
     Settings,
     SettingsError,
     StoreCredentials,
@@ -15,7 +17,9 @@ from .warnings import setting_warnings
 
 __all__ = [
     "SANDBOX_ON",
+    "HiddenConfig",
     "Secret",
+    "SecretBytes",
     "Settings",
     "SettingsError",
     "StoreCredentials",

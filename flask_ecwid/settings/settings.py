@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping, MutableMapping, Set
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Set
 from dataclasses import Field, dataclass, field, fields
 from inspect import cleandoc
 from typing import Any, NoReturn
@@ -36,6 +36,15 @@ class Secret(str):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a secret cannot be pickled")
+
+
+class SecretBytes(bytes):
+    """Secret bytes, for example a request with a token. The repr hides them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "b'***'"
 
 
 class SettingsError(ValueError):
@@ -71,10 +80,10 @@ class StoreCredentials:
         if not isinstance(token, str):
             # A library that decrypts the tokens of a database may return bytes, for example.
             raise ValueError("the token is not a text")
-        token = token.strip()
+        token = Secret(token.strip())
         if fault := credentials.token_fault(token):
             raise ValueError(f"the token {fault}")
-        object.__setattr__(self, "token", Secret(token))
+        object.__setattr__(self, "token", token)
         scopes = self.scopes.split() if isinstance(self.scopes, str) else self.scopes
         object.__setattr__(self, "scopes", frozenset(scopes))
 
@@ -296,6 +305,7 @@ class Settings:
         Raises:
             SettingsError: The settings cannot work. The error names the key of every fault.
         """
+        config = HiddenConfig(config, prefix)
         values, given, unreadable = _read_all(config, prefix)
         if "auth" not in given:
             values["auth"] = ""
@@ -345,6 +355,7 @@ def read_some(
     Raises:
         SettingsError: A named setting cannot work. The error has the key of every fault.
     """
+    config = HiddenConfig(config, prefix)
     values, given, unreadable = _read_all(config, prefix)
     faults = {**_faults(values, given, prefix, unreadable.keys()), **unreadable}
     if faults := {name: fault for name, fault in faults.items() if name in names}:
@@ -358,6 +369,28 @@ def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
         key = key_of(spec.name, prefix)
         if spec.metadata["secret"] and isinstance(value := config.get(key), str):
             config[key] = Secret(value)
+
+
+class HiddenConfig(Mapping[str, Any]):
+    """A copy of a config, whose repr shows nothing.
+
+    A config such as `os.environ` also has the secrets of other programs, and a traceback with
+    variables would show them.
+    """
+
+    def __init__(self, config: Mapping[str, Any], prefix: str = "") -> None:
+        """Copy the config, and hide our secrets in the copy."""
+        self._config = dict(config)
+        hide_secrets(self._config, prefix)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._config[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._config)
+
+    def __len__(self) -> int:
+        return len(self._config)
 
 
 def _read_all(

@@ -41,10 +41,9 @@ def make_blueprint(mount: Mount) -> Blueprint:
 
 def before_request() -> None:
     """Make the request's context, before connexion's chain runs."""
-    http = flask_request()
-    context = begin_request(http)
+    context = begin_request(flask_request())
     context.started_at = clock.now()
-    refuse_hidden_slashes(http.environ)
+    refuse_hidden_slashes()
     if operation_started.receivers:
         audit.send_started(context)
 
@@ -79,7 +78,7 @@ def teardown_request(exc: BaseException | None) -> None:
             audit.send_finished(context)
 
 
-def refuse_hidden_slashes(environ: Mapping[str, Any]) -> None:
+def refuse_hidden_slashes() -> None:
     """Refuse a path that a proxy in front of the service may have read as another path.
 
     WSGI decodes an encoded slash before the routing, and werkzeug drops one of two leading slashes.
@@ -88,12 +87,17 @@ def refuse_hidden_slashes(environ: Mapping[str, Any]) -> None:
     Raises:
         NotFound: The path has an encoded slash, or begins with two slashes.
     """
+    # The headers and the query are no variables of this function, which a traceback may show.
+    if _hides_slashes(flask_request().environ):
+        raise NotFound
+
+
+def _hides_slashes(environ: Mapping[str, Any]) -> bool:
     # gunicorn sets RAW_URI, and other servers set REQUEST_URI. Some servers drop a leading slash of
     # PATH_INFO, so both are looked at.
     raw: str = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
     path = _ORIGIN.sub("", raw.partition("?")[0])
-    if "%2f" in path.lower() or path.startswith("//") or environ["PATH_INFO"].startswith("//"):
-        raise NotFound
+    return "%2f" in path.lower() or path.startswith("//") or environ["PATH_INFO"].startswith("//")
 
 
 def add_privacy_headers(response: Response) -> None:

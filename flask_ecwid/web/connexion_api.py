@@ -150,7 +150,7 @@ def _outlined(contract: Contract, node: dict[str, Any]) -> dict[str, Any]:
 _JSON = {"application/json": {"schema": {"type": "object"}}}
 
 
-class _Request:
+class _Request(incoming.Received):
     """The request that connexion passes along its chain. Nothing is read before `_Security`."""
 
     json: Any = None
@@ -165,7 +165,7 @@ class _Request:
         operation: Operation,
         path: dict[str, str],
     ) -> None:
-        self.http = http
+        super().__init__(http)
         self.request_context = context
         self.operation = operation
         self.path_params: dict[str, Any] = path
@@ -199,7 +199,7 @@ class _Parameters:
         def wrapper(received: _Request) -> Any:
             operation, context = received.operation, received.request_context
             limit = context.mount.settings.max_body_bytes
-            received.body, query = incoming.read(received.http, limit)
+            received.body, query = incoming.read(received, limit)
             values = operation.parse_parameters(received.path_params, query)
             received.path_params = {name: values.pop(name) for name in received.path_params}
             received.query = values

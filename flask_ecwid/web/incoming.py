@@ -14,7 +14,18 @@ from werkzeug.wsgi import get_input_stream
 from ..errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, Violation
 
 
-def read(request: Request, max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
+class Received:
+    """A request of Flask. Its repr shows no URL, because a query may hold an e-mail.
+
+    A traceback with variables shows the repr of each argument.
+    """
+
+    def __init__(self, http: Request) -> None:
+        """Keep the request of Flask."""
+        self.http = http
+
+
+def read(received: Received, max_body_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
     """Return the request's body, and the query's names and values in their order.
 
     Raises:
@@ -22,12 +33,12 @@ def read(request: Request, max_body_bytes: int) -> tuple[bytes, list[tuple[str, 
         BodyTooLarge: The body is larger than `max_body_bytes` or the host's MAX_CONTENT_LENGTH.
         InvalidRequest: The body cannot be read, or the query is not UTF-8.
     """
-    body = read_body(request, max_body_bytes)
-    query = request.query_string
+    body = read_body(received, max_body_bytes)
+    query = received.http.query_string
     return body, _query(query) if query else []
 
 
-def read_body(request: Request, max_bytes: int) -> bytes:
+def read_body(received: Received, max_bytes: int) -> bytes:
     """Return the request's body, of whatever media type.
 
     Raises:
@@ -35,9 +46,11 @@ def read_body(request: Request, max_bytes: int) -> bytes:
         BodyTooLarge: The body is larger than `max_bytes` or the host's MAX_CONTENT_LENGTH.
         InvalidRequest: The body cannot be read.
     """
-    environ = request.environ
-    has_body = environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING")
-    return _body(request, max_bytes) if has_body else b""
+    return _body(received, max_bytes) if _has_body(received.http.environ) else b""
+
+
+def _has_body(environ: Mapping[str, Any]) -> bool:
+    return bool(environ.get("CONTENT_LENGTH") or environ.get("HTTP_TRANSFER_ENCODING"))
 
 
 def _query(raw: bytes) -> list[tuple[str, str]]:
@@ -54,21 +67,18 @@ def _query(raw: bytes) -> list[tuple[str, str]]:
     raise InvalidRequest([Violation("/query", "type", "A query in UTF-8 with percent-encoding.")])
 
 
-def _body(request: Request, max_bytes: int) -> bytes:
-    if request.headers.get("Content-Encoding"):
+def _body(received: Received, max_bytes: int) -> bytes:
+    if received.http.headers.get("Content-Encoding"):
         raise UnsupportedMediaType
     host_limit = current_app.config["MAX_CONTENT_LENGTH"]
     limit = max_bytes if host_limit is None else min(max_bytes, host_limit)
     # werkzeug cuts a chunked body at its limit without an error. With one byte more than allowed, a
-    # body that is too large can be told from a body that fits. Flask before 3.1 has no limit for a
-    # single request, so the limit is set on the stream.
+    # body that is too large can be told from a body that fits.
     try:
-        if _is_chunked_by_uwsgi(request.environ):
+        if _is_chunked_by_uwsgi(received.http.environ):
             body = _chunks_of_uwsgi(limit)
         else:
-            if "stream" not in request.__dict__:
-                request.stream = get_input_stream(request.environ, max_content_length=limit + 1)
-            body = request.get_data(cache=False)
+            body = _data(received.http, limit + 1)
     except Exception as exc:  # because each server has its own errors for a body that is cut
         if isinstance(exc, RequestEntityTooLarge):
             raise BodyTooLarge(limit) from None
@@ -79,9 +89,16 @@ def _body(request: Request, max_bytes: int) -> bytes:
         raise BodyTooLarge(limit)
     # gunicorn passes on the first part of a body that was cut. The part may be valid JSON, so a
     # wrong customer could be created without this check.
-    if len(body) < (request.content_length or 0):
+    if len(body) < (received.http.content_length or 0):
         raise InvalidRequest(detail="The body could not be read.")
     return body
+
+
+def _data(request: Request, most_bytes: int) -> bytes:
+    # Flask before 3.1 has no limit for a single request, so the limit is set on the stream.
+    if "stream" not in request.__dict__:
+        request.stream = get_input_stream(request.environ, max_content_length=most_bytes)
+    return request.get_data(cache=False)
 
 
 def _is_chunked_by_uwsgi(environ: Mapping[str, Any]) -> bool:

@@ -16,13 +16,14 @@ from flask.blueprints import BlueprintSetupState
 
 from .. import clock
 from ..errors import EventsUnavailable, ReceiverFailed, ServiceRefused
-from ..settings import StoreCredentials
+from ..settings import Secret, StoreCredentials
 from ..signals import customer_changed, personal_data_requested, send_event, store_uninstalled
 from ..storage.event_mark import EventMark
 from ..storage.redis_connection import COOLDOWN_S
 from ..storage.state import StateUnavailable
 from . import incoming, webhook_event
-from .context import RequestContext, request_under_way
+from .context import RequestContext, flask_request, request_under_way
+from .incoming import Received
 from .mount import Mount
 from .webhook_event import Event
 from .webhook_record import begin_delivery
@@ -83,8 +84,8 @@ def receive_event() -> Response:
     mount = context.mount
     context.store_id = None  # A mount with one store would else name it for any event.
     event = webhook_event.read_event(
-        incoming.read_body(request, MAX_BODY_BYTES),
-        request.headers.get(webhook_event.SIGNATURE),
+        incoming.read_body(Received(flask_request()), MAX_BODY_BYTES),
+        Secret(request.headers.get(webhook_event.SIGNATURE, "")),
         mount.settings.client_secret,
         clock.wall(),
     )
