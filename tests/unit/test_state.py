@@ -46,6 +46,12 @@ def open_files() -> int:
 
 
 @pytest.fixture
+def no_garbage() -> None:
+    """Collect the garbage of earlier tests, which could close files between two counts."""
+    gc.collect()
+
+
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a state neither wait for a busy file nor rest after a failure."""
     monkeypatch.setattr(f"{MODULE}._BUSY_S", 0.01)
@@ -371,6 +377,7 @@ THREADS = 32  # of a gunicorn worker
 MOST_OPEN = 2 * THREADS + 1
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_descriptors_of_many_threads(tmp_path: Path) -> None:
     """Each thread has a connection of two descriptors, and the process one more for all."""
     state = FileState(tmp_path / "private" / "state.sqlite3")
@@ -394,6 +401,7 @@ def test_descriptors_of_many_threads(tmp_path: Path) -> None:
     assert open_files() == before
 
 
+@pytest.mark.usefixtures("no_garbage")
 @pytest.mark.parametrize("kept", [False, True], ids=["alone", "beside another thread"])
 def test_descriptors_of_ended_threads(tmp_path: Path, kept: bool) -> None:
     """The connection of a thread that has ended is closed."""
@@ -409,10 +417,10 @@ def test_descriptors_of_ended_threads(tmp_path: Path, kept: bool) -> None:
     assert open_files() - before == (4 if kept else 0)
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_a_fork_beside_an_idle_thread(tmp_path: Path) -> None:
     """A fork closes the connections of all threads, and the threads of the parent open new ones."""
     state = FileState(tmp_path / "private" / "state.sqlite3")
-    gc.collect()  # Otherwise the garbage of earlier tests could close files in between.
     with ThreadPoolExecutor(1) as threads:
         before = open_files()
         assert threads.submit(state.compare_and_swap, "a", None, b"one", 60).result()
@@ -423,6 +431,7 @@ def test_a_fork_beside_an_idle_thread(tmp_path: Path) -> None:
         assert threads.submit(value_of, state, "a").result() == b"one"
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_descriptors_of_dropped_states(tmp_path: Path) -> None:
     """A state that nobody refers to any more has nothing open, in no thread."""
     before = open_files()
@@ -575,6 +584,7 @@ def test_a_fork_beside_threads_that_have_used_the_state(tmp_path: Path) -> None:
     assert run(FORKS_BESIDE_THREADS, path, "idle") == "[0, 0] b'two' 0 b'two'"
 
 
+@pytest.mark.usefixtures("no_garbage")
 @pytest.mark.parametrize("fault", ["corrupted", "foreign", "locked", "a folder"])
 def test_a_failed_opening_leaves_nothing_open(tmp_path: Path, impatient: None, fault: str) -> None:
     """A state file that cannot be opened costs no descriptor, however often a caller tries."""
@@ -599,6 +609,7 @@ def test_a_failed_opening_leaves_nothing_open(tmp_path: Path, impatient: None, f
         assert open_files() <= before
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_a_failed_move_leaves_nothing_open(tmp_path: Path, impatient: None) -> None:
     """A foreign file in the place of a removed state file costs no descriptor."""
     path = tmp_path / "private" / "state.sqlite3"
@@ -713,6 +724,7 @@ def test_a_file_that_is_removed_without_its_companions(tmp_path: Path) -> None:
     assert set(printed[:-1]) == {"The state file was removed, so its values move to a new file."}
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_a_new_file_waits_for_its_lock(tmp_path: Path, impatient: None) -> None:
     """Only the holder of the lock creates a file, but an existing file opens without the lock."""
     path = tmp_path / "private" / "state.sqlite3"
