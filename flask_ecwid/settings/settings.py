@@ -28,6 +28,10 @@ class Secret(str):
 
     __slots__ = ()
 
+    def __new__(cls, text: str = "") -> Secret:
+        """Take the text as it is. The `str` of an Enum, for example, is another text."""
+        return super().__new__(cls, str.__str__(text))
+
     def __repr__(self) -> str:
         return "'***'"
 
@@ -365,32 +369,48 @@ def read_some(
 
 def hide_secrets(config: MutableMapping[str, Any], prefix: str = "") -> None:
     """Replace the secrets of a config by equal texts that the config's repr hides."""
-    for spec in fields(Settings):
-        key = key_of(spec.name, prefix)
-        if spec.metadata["secret"] and isinstance(value := config.get(key), str):
+    for key in _secret_keys(prefix):
+        if isinstance(value := config.get(key), str):
             config[key] = Secret(value)
 
 
 class HiddenConfig(Mapping[str, Any]):
-    """A copy of a config, whose repr shows nothing.
+    """A config whose repr shows nothing, and whose values of our secret settings are secrets.
 
     A config such as `os.environ` also has the secrets of other programs, and a traceback with
-    variables would show them.
+    variables would show them. A host's mapping may read a value only when somebody asks for it, so
+    no value is copied.
     """
 
     def __init__(self, config: Mapping[str, Any], prefix: str = "") -> None:
-        """Copy the config, and hide our secrets in the copy."""
-        self._config = dict(config)
-        hide_secrets(self._config, prefix)
+        """Refer to a config, whose keys begin with the prefix."""
+        self._config = config
+        self._secret_keys = _secret_keys(prefix)
 
     def __getitem__(self, key: str) -> Any:
-        return self._config[key]
+        return self._hidden(key, self._config[key])
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of the config, or the default."""
+        return self._hidden(key, self._config.get(key, default))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._config
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._config)
 
     def __len__(self) -> int:
         return len(self._config)
+
+    def _hidden(self, key: str, value: Any) -> Any:
+        return Secret(value) if key in self._secret_keys and isinstance(value, str) else value
+
+
+def _secret_keys(prefix: str) -> frozenset[str]:
+    return frozenset(
+        key_of(spec.name, prefix) for spec in fields(Settings) if spec.metadata["secret"]
+    )
 
 
 def _read_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 import gc
 import pickle
 import pprint
@@ -152,3 +153,39 @@ def test_a_traceback_with_its_variables(ecwid: HTTPServer, config: Config) -> No
     assert CANARY not in text
     assert ecwid.log[0][0].headers["Authorization"] == f"Bearer {CANARY}"
     gc.collect()
+
+
+class Token(str, enum.Enum):
+    """Tokens of a host, whose `str` is the name of the member."""
+
+    SHOP = "canary-secret"
+
+
+class Lazy(dict[str, Any]):
+    """A config that reads a value when somebody asks for it, and cannot read all values."""
+
+    def __getitem__(self, key: str) -> Any:
+        return super().__getitem__(key)()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        found = super().get(key)
+        return default if found is None else found()
+
+
+def fails() -> Any:
+    raise FileNotFoundError("a file of another program")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"ECWID_STORE_ID": "1003", "ECWID_TOKEN": Token.SHOP},
+        Lazy(ECWID_STORE_ID=lambda: "1003", ECWID_TOKEN=lambda: CANARY, OTHER=fails),
+    ],
+    ids=["an Enum", "lazy values"],
+)
+def test_the_text_of_a_secret_is_kept(config: dict[str, Any]) -> None:
+    """A secret is the text that the config has, and no other value of the config is read."""
+    settings = Settings.from_config(config, authorize=True)
+    assert (settings.store_id, settings.token) == ("1003", CANARY)
+    assert repr(settings.token) == "'***'"
