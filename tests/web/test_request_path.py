@@ -61,7 +61,7 @@ def response(body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("operation", "calls", "changes"), [("list_customers", 148, 72), ("add_customer", 263, 127)]
+    ("operation", "calls", "changes"), [("list_customers", 149, 73), ("add_customer", 264, 128)]
 )
 def test_the_request_path(operation: str, calls: int, changes: int) -> None:
     """A warm list and a creation with a key call few functions in few modules."""
