@@ -21,7 +21,7 @@ PAGES = ("README.md", "docs/deployment.md")
 BASE = "bare Flask, Session"
 OURS = "flask_ecwid"
 WORK = {"page": "page of 100", "get": "get", "add": "add"}
-# Of the tables in which Ecwid is slow.
+# This sentence stands above the tables in which Ecwid is slow.
 _ROUNDS = "The figures are medians of few rounds, with the lowest and the highest in brackets."
 MEASURES = {
     "cpu_ms": "CPU per request",

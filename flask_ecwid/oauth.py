@@ -155,6 +155,10 @@ def exchange_code(
 
 
 def _hidden(config: Mapping[str, Any] | None, prefix: str) -> HiddenConfig:
+    """Return the config, or that of the current app, with a repr that shows nothing.
+
+    The caller gives it the name of its own argument, which a traceback would otherwise show.
+    """
     if config is None:
         config = current_app.config
         hide_secrets(current_app.config, prefix)  # as `Ecwid` does, which the app may not have

@@ -309,7 +309,7 @@ class Settings:
         Raises:
             SettingsError: The settings cannot work. The error names the key of every fault.
         """
-        config = HiddenConfig(config, prefix)
+        config = HiddenConfig(config, prefix)  # under the same name, which a traceback shows
         values, given, unreadable = _read_all(config, prefix)
         if "auth" not in given:
             values["auth"] = ""
@@ -346,20 +346,17 @@ Settings.__doc__ = "\n".join(
 )
 
 
-def read_some(
-    config: Mapping[str, Any], names: Collection[str], prefix: str = ""
-) -> dict[str, Any]:
+def read_some(config: HiddenConfig, names: Collection[str], prefix: str = "") -> dict[str, Any]:
     """Read some settings only, for work that needs no store.
 
     Args:
-        config: The config of a Flask app, or any other mapping.
+        config: The config of a Flask app, or any other mapping, with the same prefix.
         names: The names of the settings, for example `deadline_s`.
         prefix: Stands before the name of each key.
 
     Raises:
         SettingsError: A named setting cannot work. The error has the key of every fault.
     """
-    config = HiddenConfig(config, prefix)
     values, given, unreadable = _read_all(config, prefix)
     faults = {**_faults(values, given, prefix, unreadable.keys()), **unreadable}
     if faults := {name: fault for name, fault in faults.items() if name in names}:

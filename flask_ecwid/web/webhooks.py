@@ -23,7 +23,6 @@ from ..storage.redis_connection import COOLDOWN_S
 from ..storage.state import StateUnavailable
 from . import incoming, webhook_event
 from .context import RequestContext, flask_request, request_under_way
-from .incoming import Received
 from .mount import Mount
 from .webhook_event import Event
 from .webhook_record import begin_delivery
@@ -84,7 +83,7 @@ def receive_event() -> Response:
     mount = context.mount
     context.store_id = None  # A mount with one store would else name it for any event.
     event = webhook_event.read_event(
-        incoming.read_body(Received(flask_request()), MAX_BODY_BYTES),
+        incoming.read_body(incoming.Received(flask_request()), MAX_BODY_BYTES),
         Secret(request.headers.get(webhook_event.SIGNATURE, "")),
         mount.settings.client_secret,
         clock.wall(),

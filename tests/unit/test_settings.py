@@ -14,7 +14,7 @@ import pytest
 
 from flask_ecwid import Ecwid, Settings, SettingsError
 from flask_ecwid.sandbox import token_of
-from flask_ecwid.settings import read_some, setting_warnings
+from flask_ecwid.settings import HiddenConfig, read_some, setting_warnings
 
 GOOD: dict[str, Any] = {
     "ECWID_STORE_ID": "1003",
@@ -698,10 +698,11 @@ def test_an_app_of_ecwid_that_cannot_be_right(key: str, value: str, said: str) -
 def test_some_settings_need_no_store() -> None:
     """Settings can be read without a store, and only their own faults count."""
     config = {"O_ECWID_CLIENT_ID": "app", "O_ECWID_UI": "maybe", "O_ECWID_DEADLINE_S": "9"}
-    some = read_some(config, ("client_id", "deadline_s", "proxy_url"), "O_")
+    some = read_some(HiddenConfig(config, "O_"), ("client_id", "deadline_s", "proxy_url"), "O_")
     assert some == {"client_id": "app", "deadline_s": 9.0, "proxy_url": ""}
+    wrong = HiddenConfig({**config, "O_ECWID_DEADLINE_S": "'canary'"}, "O_")
     with pytest.raises(SettingsError) as caught:
-        read_some({**config, "O_ECWID_DEADLINE_S": "'canary'"}, ("client_id", "deadline_s"), "O_")
+        read_some(wrong, ("client_id", "deadline_s"), "O_")
     [fault] = caught.value.faults
     assert fault.startswith("O_ECWID_DEADLINE_S has quotes")
     assert fault.endswith("(found in app.config)")

@@ -99,7 +99,7 @@ def an_interrupted_tunnel() -> None:
 
 
 def a_late_call() -> None:
-    """The time is over when the connection is there."""
+    """Send a call whose time is over when the connection is there."""
     with pytest.MonkeyPatch.context() as patched, RawServer(stalls()) as server:
         patched.setattr(retries, "COUNTED_MOST_S", -1.0)
         client_of(server.url).get_customer(7)
