@@ -359,9 +359,10 @@ class HostFileState:
             return taken
         self._go(changes=True)
         second = self._second
+        # The plan is a switch point, and what follows is none. The file counts in one statement.
+        calls, unused = self._ahead.plan(key, limit, second)
         found = self._find(key)
         window = _window(found and found.value) or Window(chance.token_hex(8), second)
-        calls, unused = self._ahead.plan(key, limit, second)
         if unused and str(unused.second) in window.counts:
             window.counts[str(unused.second)] -= unused.calls
         taken = window.take(second, limit, "", seen)
